@@ -1,0 +1,175 @@
+/*
+ * config.h - from one YAML file to typed options, with a place in every error.
+ *
+ * Every plugin and section has one option table; it drives parsing, `taffrail check` and the
+ * reference in docs/configuration.md, so that they cannot drift apart. Parsing is strict: an unknown
+ * key is an error that names the nearest known one, sizes and times carry units, `${NAME}` and
+ * `${NAME:-default}` expand inside values, all errors are found in one run.
+ * Relative paths are resolved against the folder of the file (TF_OPTION_PATH).
+ */
+#ifndef TAFFRAIL_CONFIG_H
+#define TAFFRAIL_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "taffrail/error.h"
+
+/* Value types; the type of the member at option.offset stands behind each. */
+enum tf_option_type {
+    TF_OPTION_TEXT,      /* struct tf_text */
+    TF_OPTION_PATH,      /* struct tf_text, made absolute */
+    TF_OPTION_TEXTS,     /* struct tf_texts: a list, or one text */
+    TF_OPTION_PATHS,     /* struct tf_texts, made absolute (globs too) */
+    TF_OPTION_SIZE,      /* uint64_t bytes: 64KiB, 1MB; 0 needs no unit */
+    TF_OPTION_TIME,      /* uint64_t milliseconds: 200ms, 30s, 5m, 2h, 7d; 0 needs no unit */
+    TF_OPTION_COUNT,     /* uint64_t */
+    TF_OPTION_SWITCH,    /* bool: true, false */
+    TF_OPTION_CHOICE,    /* int: index into choices, a list of words parted by '|' */
+    TF_OPTION_OCTAL,     /* uint64_t: file mode, written 0640 */
+    TF_OPTION_MAP,       /* struct tf_pairs: text to text */
+    TF_OPTION_TABLE,     /* a nested struct at offset, by option.table */
+    TF_OPTION_TABLES,    /* struct tf_tables: a list of maps, each of option.table_bytes by option.table */
+    TF_OPTION_SYNC,      /* struct tf_sync_option: a time, always or never */
+};
+
+/* A text and where it was written. text is NULL when the key was absent and has no default. */
+struct tf_text {
+    const char *text;
+    struct tf_place at;
+};
+
+struct tf_texts {
+    struct tf_text *items;
+    size_t count;
+    struct tf_place at;
+};
+
+struct tf_pair {
+    struct tf_text key;
+    struct tf_text value;
+};
+
+struct tf_pairs {
+    struct tf_pair *items;
+    size_t count;
+    struct tf_place at;
+};
+
+struct tf_tables {
+    void *items; /* count structs of option.table_bytes, one behind the other */
+    size_t count;
+    struct tf_place at;
+};
+
+enum tf_sync_mode { TF_SYNC_INTERVAL, TF_SYNC_ALWAYS, TF_SYNC_NEVER };
+struct tf_sync_option {
+    enum tf_sync_mode mode;
+    uint64_t interval_ms; /* in every mode: how long a record may wait for its frame to be closed */
+};
+
+/* One key. A table ends with a zeroed entry. */
+struct tf_option {
+    const char *name;
+    enum tf_option_type type;
+    size_t offset;          /* of the member in the options struct */
+    const char *def;        /* default, as one would write it in YAML; NULL: none */
+    bool required;
+    uint64_t min, max;      /* for numbers; max 0: no bound. Bytes for sizes, ms for times */
+    const char *choices;    /* for TF_OPTION_CHOICE, "auto|docker|cri|plain" */
+    const struct tf_option *table; /* for TABLE and TABLES */
+    size_t table_bytes;     /* for TABLES */
+    size_t present_offset;  /* for TABLE: offset of a bool that is true when the key was written; 0: none */
+    const char *about;      /* one sentence for the reference */
+};
+
+struct tf_input_kind;
+struct tf_filter_kind;
+struct tf_output_kind;
+
+/* One entry of inputs, filters or outputs. kind points to the plugin's descriptor. */
+struct tf_plugin_config {
+    const void *kind;         /* struct tf_input_kind, tf_filter_kind or tf_output_kind */
+    const char *kind_name;
+    const char *name;         /* [a-z0-9_-]{1,63}, unique in its list, by default the kind */
+    const char *tag;          /* inputs: by default the name */
+    struct tf_texts match;    /* filters and outputs: globs, by default ["**"] */
+    void *options;            /* the kind's options struct, filled */
+    struct tf_place at;       /* of the kind's key */
+};
+
+struct tf_plugin_list {
+    struct tf_plugin_config *items;
+    size_t count;
+    struct tf_place at;
+};
+
+struct tf_agent_options {
+    struct tf_text host; /* default: the kernel's host name */
+    struct tf_pairs labels;
+    int log_level;  /* enum tf_log_level */
+    int log_format; /* enum tf_log_format */
+    uint64_t workers; /* 0: cores, at most 4 */
+    uint64_t stop_timeout_ms;
+};
+
+enum tf_on_full { TF_ON_FULL_PAUSE, TF_ON_FULL_DROP_OLDEST };
+enum tf_compress { TF_COMPRESS_AUTO, TF_COMPRESS_ISAL, TF_COMPRESS_ZLIB };
+
+struct tf_spool_options {
+    struct tf_text path;
+    uint64_t max_size_bytes;
+    uint64_t keep_free_bytes;
+    int on_full; /* enum tf_on_full */
+    struct tf_sync_option sync;
+    struct tf_texts keys; /* none: SPOOL.key is made at the first start */
+    uint64_t retain_age_ms;
+    uint64_t retain_size_bytes;
+    int compress; /* enum tf_compress */
+    uint64_t segment_size_bytes;
+};
+
+struct tf_config {
+    const char *file;
+    uint8_t digest[32]; /* SHA-256 of the file's bytes */
+    struct tf_agent_options agent;
+    struct tf_plugin_list inputs;
+    struct tf_plugin_list filters; /* redact is always there, and last, unless redact_off */
+    struct tf_plugin_list outputs;
+    bool redact_off;
+    struct tf_spool_options spool;
+    void *arena; /* owns all memory above */
+};
+
+/* What kinds exist: three NULL-terminated lists, in agent/plugins.c. */
+struct tf_plugins {
+    const struct tf_input_kind *const *inputs;
+    const struct tf_filter_kind *const *filters;
+    const struct tf_output_kind *const *outputs;
+};
+extern const struct tf_plugins tf_plugins;
+
+/*
+ * Reads file. On success returns new in *out, to be freed with tf_config_free. Errors go to err; returns -EINVAL
+ * when there is any, -errno when the file cannot be read (also added to err).
+ */
+int tf_config_load(const char *file, const struct tf_plugins *plugins, struct tf_config **out,
+                   struct tf_error *err);
+
+/* The same from memory, for tests and fuzzing; file names it in errors, folder resolves paths. */
+int tf_config_parse(struct tf_slice yaml, const char *file, const char *folder,
+                    const struct tf_plugins *plugins, struct tf_config **out, struct tf_error *err);
+
+void tf_config_free(struct tf_config *config);
+
+/*
+ * Fills options (zeroed by the caller, of the table's struct) with the table's defaults, as for a
+ * plugin written `{}`. Memory belongs to arena, made by tf_arena_new. For commands and tests.
+ */
+int tf_options_default(const struct tf_option *table, void *options, void *arena);
+void *tf_arena_new(void);
+void *tf_arena_alloc(void *arena, size_t size); /* zeroed; NULL: no memory */
+void tf_arena_free(void *arena);
+
+#endif

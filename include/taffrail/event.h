@@ -1,0 +1,64 @@
+/*
+ * event.h - records as msgpack events, and events as NDJSON.
+ *
+ * An event is [EventTime, {key: value}] as the Fluent Forward Protocol v1 has it: EventTime is ext
+ * type 0 of 8 bytes (seconds, nanoseconds, big-endian). The map begins with the source's constants,
+ * then `taffrail` with the marks of the record when it has any, then its fields. Text that is valid
+ * UTF-8 is str, everything else bin. On NDJSON a bin value's key gets `_b64`, the value is base64.
+ */
+#ifndef TAFFRAIL_EVENT_H
+#define TAFFRAIL_EVENT_H
+
+#include "taffrail/batch.h"
+
+/* Key-value pairs that are the same for each record of a source, encoded once: `count` pairs of msgpack. */
+struct tf_constants {
+    struct tf_buf pairs;
+    uint32_t count;
+};
+
+/* What tf_events_encode wrote. */
+struct tf_events_summary {
+    uint32_t events;
+    uint32_t redacted; /* records with TF_RECORD_REDACTED */
+    uint32_t withheld;
+    uint32_t dropped;  /* records with TF_RECORD_DROPPED, not written */
+    int64_t time_min_ns, time_max_ns; /* of what was written; 0 when nothing was */
+};
+
+/*
+ * Appends the batch's records as events to out. constants may be NULL. Runs on a worker.
+ * Returns 0, -ENOMEM or -EMSGSIZE (out's limit); out is then as before the call.
+ */
+int tf_events_encode(const struct tf_batch *batch, const struct tf_constants *constants, struct tf_buf *out,
+                     struct tf_events_summary *summary);
+
+/*
+ * Encodes the fields of a batch's first record as constants, after the filters have seen them.
+ * Returns 0, -ENOMEM or -EMSGSIZE.
+ */
+int tf_constants_encode(const struct tf_batch *batch, struct tf_constants *out);
+void tf_constants_fini(struct tf_constants *constants);
+
+/*
+ * Appends one event as a line of NDJSON with '\n': time and tag first. event borrows exactly one
+ * encoded event; what is behind it is ignored. *used is its size. Hostile bytes are fine: depth
+ * at most TF_BATCH_DEPTH_MAX, every length checked.
+ * Returns 0; -EPROTO when it is not an event; -ENOMEM, -EMSGSIZE.
+ */
+int tf_event_print_json(struct tf_slice event, struct tf_slice tag, struct tf_buf *out, size_t *used);
+
+/* The same for eyes: "HH:MM:SS.mmm namespace/pod/container out  log". Control characters shown escaped. */
+int tf_event_print_text(struct tf_slice event, struct tf_slice tag, struct tf_buf *out, size_t *used);
+
+/* Appends msgpack values to buf, smallest form. The sticky error of buf tells. */
+void tf_msgpack_text(struct tf_buf *buf, struct tf_slice text);  /* str */
+void tf_msgpack_bytes(struct tf_buf *buf, struct tf_slice bytes); /* bin */
+void tf_msgpack_uint(struct tf_buf *buf, uint64_t value);
+void tf_msgpack_int(struct tf_buf *buf, int64_t value);
+void tf_msgpack_array(struct tf_buf *buf, uint32_t count);
+void tf_msgpack_map(struct tf_buf *buf, uint32_t count);
+void tf_msgpack_bool(struct tf_buf *buf, bool value);
+void tf_msgpack_nil(struct tf_buf *buf);
+
+#endif

@@ -1,0 +1,58 @@
+/*
+ * filter.h - the contract of a filter: it changes a batch in place.
+ *
+ * A filter is immutable after open and shared by all workers. Scratch belongs to a worker's job,
+ * source state to a source; neither is ever used by two threads at once. apply runs on a worker and
+ * does no I/O. State that changes how later records are treated travels in the position (at most
+ * TF_FILTER_STATE_BYTES a stream, by save and load); a state that cannot be read must mask, not pass.
+ */
+#ifndef TAFFRAIL_FILTER_H
+#define TAFFRAIL_FILTER_H
+
+#include "taffrail/batch.h"
+#include "taffrail/config.h"
+
+#define TF_FILTER_STATE_BYTES 32u
+
+/* One stream's saved state of all filters: size 0 is "nothing open". */
+struct tf_stream_state {
+    uint8_t size;
+    uint8_t bytes[TF_FILTER_STATE_BYTES];
+};
+
+struct tf_filter_args {
+    const char *name;
+    const void *options;  /* the kind's options struct; borrowed for the life of the filter */
+    struct tf_place at;
+    uint16_t index;       /* for tf_batch_tally */
+};
+
+struct tf_filter_kind {
+    const char *name;
+    const struct tf_option *options;
+    size_t options_bytes;
+    /* Builds *self (returns new). All that is wrong goes to err. Returns 0 or a negative errno. */
+    int (*open)(const struct tf_filter_args *args, void **self, struct tf_error *err);
+    void (*close)(void *self);
+    /* Per worker. NULL on no memory. */
+    void *(*scratch_new)(void *self);
+    void (*scratch_free)(void *scratch);
+    /* Per source; both may be NULL for a filter without state. */
+    void *(*state_new)(void *self);
+    void (*state_free)(void *state);
+    void (*state_save)(const void *state, enum tf_stream stream, struct tf_stream_state *out);
+    void (*state_load)(void *state, enum tf_stream stream, const struct tf_stream_state *in);
+    /*
+     * Changes the batch. state may be NULL (constants of a source, tap of received messages).
+     * Returns 0, or -ENOMEM when not even masking was possible: the pipeline then withholds the batch's text.
+     */
+    int (*apply)(void *self, void *scratch, void *state, struct tf_batch *batch);
+    /* The name of a rule for metrics and audit, or NULL when there is no such rule. */
+    const char *(*rule_name)(const void *self, uint16_t rule);
+    /* How many rules are on. */
+    uint32_t (*rule_count)(const void *self);
+};
+
+extern const struct tf_filter_kind tf_filter_redact;
+
+#endif

@@ -1,0 +1,48 @@
+/*
+ * output.h - the contract of an output: it pulls frames from its feed and acknowledges them.
+ *
+ * All functions run on the loop. open loads and checks (certificates, paths) without touching the
+ * network or writing; start begins to deliver. An output never blocks the loop: inflating,
+ * printing and file I/O go to workers.
+ */
+#ifndef TAFFRAIL_OUTPUT_H
+#define TAFFRAIL_OUTPUT_H
+
+#include <uv.h>
+
+#include "taffrail/config.h"
+#include "taffrail/spool.h"
+
+struct tf_output_args {
+    const char *name;
+    const void *options; /* borrowed for the life of the output */
+    struct tf_place at;
+    uv_loop_t *loop;
+};
+
+/* What an output asks of its feed; filled by feed_options. */
+struct tf_output_status {
+    bool up;
+    char peer[128];     /* "127.0.0.1:24224", or "" */
+    char identity[512]; /* proved by the peer, or "" */
+    uint64_t connects, retries;
+};
+
+struct tf_output_kind {
+    const char *name;
+    const struct tf_option *options;
+    size_t options_bytes;
+    uint32_t window;      /* for the feed, 1..32 */
+    uint32_t unsaved_max; /* for the feed; 64 for forward, 0 none */
+    int (*open)(const struct tf_output_args *args, void **self, struct tf_error *err);
+    int (*start)(void *self, struct tf_feed *feed, const uint8_t spool_id[TF_SPOOL_ID_BYTES], struct tf_error *err);
+    void (*wake)(void *self); /* tf_feed_next may have a frame again; never re-entrant */
+    void (*close)(void *self, void (*on_closed)(void *ctx), void *ctx); /* frees self, then calls; also when never started */
+    void (*status)(const void *self, struct tf_output_status *status);
+};
+
+extern const struct tf_output_kind tf_output_forward;
+extern const struct tf_output_kind tf_output_file;
+extern const struct tf_output_kind tf_output_stdout;
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * pipeline.h - joins inputs, filters, spool and outputs into a running agent.
+ *
+ * Pump jobs run on workers, one a source at a time, round robin; their events go into open frames, one a tag;
+ * a frame is closed at TF_FRAME_SOFT_BYTES, by the sync timer, or when order demands it (docs/guarantees.md B2).
+ */
+#ifndef TAFFRAIL_PIPELINE_H
+#define TAFFRAIL_PIPELINE_H
+
+#include <uv.h>
+
+#include "taffrail/config.h"
+#include "taffrail/input.h"
+#include "taffrail/output.h"
+
+#define TF_FRAME_SOFT_BYTES (1u << 20)
+#define TF_UNSYNCED_MAX_BYTES (4u << 20)  /* fires the sync early */
+#define TF_PRESSURE_BYTES (8u << 20)      /* taken and not durable: pumps wait */
+
+/* Builds everything a configuration names without starting it: what `check` and `run` share. Returns new. */
+int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_pipeline **out, struct tf_error *err);
+/* Opens the spool, starts outputs, then inputs. */
+int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err);
+/* Stops inputs, flushes, waits for acks up to agent.stop_timeout, closes all; then on_stopped. */
+void tf_pipeline_stop(struct tf_pipeline *pipeline, void (*on_stopped)(void *ctx), void *ctx);
+void tf_pipeline_free(struct tf_pipeline *pipeline);
+/* The books as one log line (event "books") and, at stop, as audit record. */
+void tf_pipeline_log_books(struct tf_pipeline *pipeline);
+
+#endif

@@ -1,0 +1,216 @@
+/*
+ * spool.h - the ordered segments on disk: buffer, checkpoint store and evidence in one.
+ *
+ * The spool takes drafts of frames in order, compresses and encrypts them on workers, chains and appends them one
+ * at a time, syncs, and tells when they are durable. It keeps the folded state: what the deltas in the
+ * frames add up to (positions of sources, names received). Feeds read it, each with a cursor of its
+ * own. It knows neither inputs nor outputs. The bytes are in docs/spool-format.md, the order of
+ * steps in docs/guarantees.md. All functions run on the loop; file I/O and crypto run on workers.
+ */
+#ifndef TAFFRAIL_SPOOL_H
+#define TAFFRAIL_SPOOL_H
+
+#include <uv.h>
+
+#include "taffrail/config.h"
+
+#define TF_SPOOL_ID_BYTES 16u
+#define TF_CHAIN_BYTES 32u
+#define TF_FRAME_NAME_BYTES 16u
+#define TF_TAG_MAX 255u
+#define TF_STATE_KEY_MAX 1024u
+#define TF_STATE_VALUE_MAX 65536u
+#define TF_STATE_LIST_MAX 64u /* values kept of a list: K of docs/guarantees.md D4 */
+#define TF_FRAME_PAYLOAD_MAX (16u << 20) /* events before compression */
+
+/* Frame numbers, shown as run/n. */
+#define TF_SEQ_RUN(seq) ((uint64_t)(seq) >> 40)
+#define TF_SEQ_N(seq) ((uint64_t)(seq) & ((UINT64_C(1) << 40) - 1))
+
+enum tf_frame_type {
+    TF_FRAME_DATA = 1,
+    TF_FRAME_POSITIONS = 2,
+    TF_FRAME_GAP = 3,
+    TF_FRAME_SEAL = 4,
+    TF_FRAME_FOOTER = 5,
+    TF_FRAME_NOTICE = 6,
+    TF_FRAME_INDEX = 7,
+};
+
+struct tf_spool;
+struct tf_feed;
+
+/* ---- deltas: how frames change the folded state ------------------------------------------- */
+
+enum tf_delta_op {
+    TF_DELTA_SET = 1,    /* key := value */
+    TF_DELTA_DELETE = 2, /* forget key */
+    TF_DELTA_PUSH = 3,   /* key is a list: append value, keep the newest TF_STATE_LIST_MAX */
+};
+
+/* Appends one delta, msgpack [op, bin key, bin value], to deltas. Errors stick in deltas. Any thread. */
+void tf_delta_append(struct tf_buf *deltas, enum tf_delta_op op, struct tf_slice key, struct tf_slice value);
+
+/* The folded value of key; borrows until the next append. False when there is none (or key is a list). */
+bool tf_state_get(const struct tf_spool *spool, struct tf_slice key, struct tf_slice *value);
+
+/* The values of a list, oldest first; returns how many were written to values. */
+size_t tf_state_list(const struct tf_spool *spool, struct tf_slice key, struct tf_slice values[TF_STATE_LIST_MAX]);
+
+/* Calls fn for each key that begins with prefix, in order of key; of a list with value of size 0. fn must not change the spool. */
+typedef void tf_state_fn(void *ctx, struct tf_slice key, struct tf_slice value);
+void tf_state_each(const struct tf_spool *spool, struct tf_slice prefix, tf_state_fn *fn, void *ctx);
+
+/* ---- writing -------------------------------------------------------------------------------- */
+
+/*
+ * A frame to be. The caller fills it, tf_spool_append takes it whole (payload and deltas are emptied).
+ * done comes exactly once, on the loop, in order of number: status 0 when the frame is durable (in mode `never`: appended),
+ * -ECANCELED when the run ended before (a failed write or sync) or the spool closes: the data is then not in the spool, and its source
+ * goes back to the folded state.
+ */
+typedef void tf_draft_done_fn(void *ctx, int status, uint64_t seq);
+struct tf_frame_draft {
+    enum tf_frame_type type; /* DATA, GAP or POSITIONS (then without payload and tag) */
+    char tag[TF_TAG_MAX + 1];
+    int64_t time_min_ns, time_max_ns;
+    uint32_t events;
+    struct tf_buf payload; /* encoded events */
+    struct tf_buf deltas;  /* from tf_delta_append */
+    tf_draft_done_fn *done;
+    void *ctx;
+};
+
+struct tf_spool_callbacks {
+    void *ctx;
+    /* A failed write or sync ended the run, and a new one has begun: all sources go back to the folded state. */
+    void (*on_new_run)(void *ctx);
+    /* tf_spool_has_room changed from false to true. */
+    void (*on_room)(void *ctx);
+};
+
+/* How the spool stands, for the books, `ready` and the bench. */
+struct tf_spool_status {
+    uint64_t segments, bytes_pending, bytes_retained, pending_events;
+    uint64_t written_bytes, spooled_events; /* since start */
+    uint64_t run;
+    uint64_t torn_bytes;    /* set aside by the last start */
+    uint64_t damaged_frames; /* passed over by the last start */
+    bool key_is_beside; /* made at first start, beside the spool */
+    int error;          /* last disk error, 0 when well */
+};
+
+/*
+ * Opens a spool, makes it when the directory is empty or absent, recovers it, and makes durable what it accepts
+ * (docs/guarantees.md C6). Blocks: called before the loop runs. outputs names the configured outputs: cursors of others are forgotten.
+ * callbacks is copied. Returns new in *out. Errors go to err with the place of the option:
+ * -EINVAL for a key, mode or option that is wrong (exit 2), other negative errno when the disk or lock refuses (exit 3).
+ */
+int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options, const char *const *outputs,
+                  size_t output_count, const struct tf_spool_callbacks *callbacks, struct tf_spool **out,
+                  struct tf_error *err);
+
+/* What tf_spool_open would find wrong, without changing anything. For `check`. */
+int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err);
+
+/* Syncs what is appended, calls each done, frees; then on_closed. All feeds are closed before. */
+void tf_spool_close(struct tf_spool *spool, void (*on_closed)(void *ctx), void *ctx);
+
+/*
+ * Takes a draft; gives it the next number. Returns 0, or -ENOMEM (then the draft is not taken).
+ * There is no other refusal: whoever fills drafts asks tf_spool_has_room before reading more.
+ */
+int tf_spool_append(struct tf_spool *spool, struct tf_frame_draft *draft);
+
+/* False while undelivered bytes are at max_size or the disk at keep_free: inputs pause. */
+bool tf_spool_has_room(const struct tf_spool *spool);
+
+/* Begins a sync that covers all that was taken so far (coalesced; in mode always the spool does it by itself). */
+void tf_spool_sync(struct tf_spool *spool);
+
+/* Bytes of payload taken and not yet durable: pumps stop above a bound (pressure). */
+size_t tf_spool_unsynced_bytes(const struct tf_spool *spool);
+
+const uint8_t *tf_spool_id(const struct tf_spool *spool); /* TF_SPOOL_ID_BYTES */
+void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *status);
+
+/* ---- reading: feeds --------------------------------------------------------------------------- */
+
+/*
+ * A durable frame as an output sees it. Shared: tf_frame_ref and tf_frame_unref, on the loop.
+ * payload is the gzip of the events. A derived gap (docs/guarantees.md F3) has is_gap_span set,
+ * seq = gap_to, and a payload whose one record says what was deleted.
+ */
+struct tf_frame {
+    uint64_t seq;
+    uint64_t prev; /* number of the frame before it that this feed sends; 0: none */
+    uint8_t chain[TF_CHAIN_BYTES]; /* its first TF_FRAME_NAME_BYTES are the frame's name */
+    enum tf_frame_type type; /* DATA or GAP */
+    uint32_t events;
+    uint32_t refs;
+    int64_t time_min_ns, time_max_ns;
+    bool is_gap_span;
+    uint64_t gap_from, gap_to;
+    const char *tag;
+    struct tf_slice payload;
+};
+void tf_frame_ref(struct tf_frame *frame);
+void tf_frame_unref(struct tf_frame *frame); /* accepts NULL */
+
+struct tf_feed_options {
+    const char *name;                    /* of the output; at most 63 bytes */
+    const struct tf_texts *match;        /* tag globs; TAG taffrail.audit matches as any other */
+    bool start_newest;                   /* a new cursor begins behind the newest frame */
+    uint32_t window;                     /* frames handed out and not acked, at most; 1..32 */
+    uint32_t unsaved_max;                /* frames beyond the saved cursor, at most (D2); 0: no bound */
+    void (*on_ready)(void *ctx);         /* tf_feed_next has a frame again; never from inside a tf_feed call */
+    void *ctx;
+};
+
+/* What the file output saves with its cursor (docs/guarantees.md E). */
+struct tf_file_cursor {
+    uint64_t device, inode, length;
+};
+
+/* Books of one output: pending at start + spooled = acked + skipped + expired + rejected + pending. In events. */
+struct tf_feed_status {
+    uint64_t pending_at_start, acked, skipped, expired, rejected, pending;
+    uint64_t pending_bytes;
+    uint64_t cursor_seq, saved_seq;
+    uint32_t in_flight;
+    int64_t oldest_pending_ns;
+};
+
+/* Opens the feed of a configured output. Returns new; 0 or -ENOMEM. */
+int tf_feed_open(struct tf_spool *spool, const struct tf_feed_options *options, struct tf_feed **out);
+void tf_feed_close(struct tf_feed *feed); /* unacked frames stay pending; accepts NULL */
+
+/*
+ * The next frame, shared with the caller (unref it). Returns 0; -EAGAIN when there is none now, the window or the bound of
+ * unsaved frames is reached, or it is being read from disk: on_ready tells when to ask again.
+ */
+int tf_feed_next(struct tf_feed *feed, struct tf_frame **out);
+
+/* The frame handed out as number seq was acknowledged (any order). Unknown numbers are ignored: returns false. */
+bool tf_feed_ack(struct tf_feed *feed, uint64_t seq);
+
+/* Refused for good: counted as rejected, and the cursor may pass it. */
+bool tf_feed_reject(struct tf_feed *feed, uint64_t seq);
+
+/*
+ * For the file output: acks all frames up to seq and saves cursor and file together; on_saved comes when that slot is synced
+ * (status 0), or could not be (negative errno: nothing counts as acked).
+ */
+typedef void tf_feed_saved_fn(void *ctx, int status);
+void tf_feed_save_file(struct tf_feed *feed, uint64_t seq, const struct tf_file_cursor *file,
+                       tf_feed_saved_fn *on_saved, void *ctx);
+
+/* The saved file cursor and its number; false when none was saved. */
+bool tf_feed_saved_file(const struct tf_feed *feed, struct tf_file_cursor *file, uint64_t *seq);
+
+/* Everything handed out and not acked is handed out again, in order. */
+void tf_feed_rewind(struct tf_feed *feed);
+
+void tf_feed_status(const struct tf_feed *feed, struct tf_feed_status *status);
+
+#endif
