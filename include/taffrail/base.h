@@ -11,11 +11,11 @@
 #include <stdint.h>
 #include <string.h>
 
-#define TF_PRINTF(format_at, first_at) __attribute__((format(printf, format_at, first_at)))
-#define TF_COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define TF_CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer) - offsetof(type, member)))
-#define TF_MS_IN_NS INT64_C(1000000)
-#define TF_S_IN_NS INT64_C(1000000000)
+#define TF_PRINTF(format_at, first_at)         __attribute__((format(printf, format_at, first_at)))
+#define TF_COUNT(array)                        (sizeof(array) / sizeof((array)[0]))
+#define TF_CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+#define TF_MS_IN_NS                            INT64_C(1000000)
+#define TF_S_IN_NS                             INT64_C(1000000000)
 
 /* Bytes that somebody else owns. Need not end in NUL; data may be NULL when size is 0. */
 struct tf_slice {
@@ -56,14 +56,14 @@ struct tf_buf {
 };
 
 void tf_buf_init(struct tf_buf *buf, size_t limit_bytes);
-void tf_buf_fini(struct tf_buf *buf);                        /* frees; sound to use again */
-void tf_buf_clear(struct tf_buf *buf);                       /* size and error 0, keeps the memory */
-int tf_buf_reserve(struct tf_buf *buf, size_t more_bytes);   /* makes room behind size */
+void tf_buf_fini(struct tf_buf *buf);                      /* frees; sound to use again */
+void tf_buf_clear(struct tf_buf *buf);                     /* size and error 0, keeps the memory */
+int tf_buf_reserve(struct tf_buf *buf, size_t more_bytes); /* makes room behind size */
 int tf_buf_append(struct tf_buf *buf, const void *data, size_t size);
 int tf_buf_append_byte(struct tf_buf *buf, uint8_t byte);
 int tf_buf_append_text(struct tf_buf *buf, const char *text);
 int tf_buf_printf(struct tf_buf *buf, const char *format, ...) TF_PRINTF(2, 3);
-void tf_buf_consume(struct tf_buf *buf, size_t size);        /* drops size bytes at the front */
+void tf_buf_consume(struct tf_buf *buf, size_t size); /* drops size bytes at the front */
 
 static inline struct tf_slice tf_buf_slice(const struct tf_buf *buf)
 {
@@ -108,7 +108,8 @@ static inline uint64_t tf_load64(const void *at)
     return tf_load32(at) | (uint64_t)tf_load32((const uint8_t *)at + 4) << 32;
 }
 
-/* CRC32C (Castagnoli, RFC 3720 B.4), by SSE4.2 where the machine has it. Chain by passing the last result; begin with 0. */
+/* CRC32C (Castagnoli, RFC 3720 B.4), by SSE4.2 where the machine has it. Chain by passing the last result; begin with
+ * 0. */
 uint32_t tf_crc32c(uint32_t crc, const void *data, size_t size);
 
 /* True when all bytes are valid UTF-8 (RFC 3629: no overlong form, no surrogate). */

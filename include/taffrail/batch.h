@@ -5,9 +5,9 @@
  * offset, so that growing never breaks a reference. Decoders unescape into the arena, so that a
  * filter scans the text of a whole batch in one pass. Rules that make this work:
  *
- *   - The first byte of the arena is '\n', and every value of type TEXT or BYTES is followed by one '\n' that is not part
- *     of it. tf_batch_add_text does both. Values of successive fields lie at rising offsets when a
- *     decoder made them; a filter that changes a value appends the new one and points the field there.
+ *   - The first byte of the arena is '\n', and every value of type TEXT or BYTES is followed by one '\n' that is not
+ * part of it. tf_batch_add_text does both. Values of successive fields lie at rising offsets when a decoder made them;
+ * a filter that changes a value appends the new one and points the field there.
  *   - Fields of a record are in order in `fields`. A MAP or ARRAY field holds the count of the
  *     children after it: `count` fields follow, each with its own children (pre-order). Children of
  *     an ARRAY have no key (key_size 0). field_count of a record counts all, children too.
@@ -22,10 +22,10 @@
 
 #include "taffrail/base.h"
 
-#define TF_BATCH_TEXT_MAX (32u << 20)
+#define TF_BATCH_TEXT_MAX    (32u << 20)
 #define TF_BATCH_RECORDS_MAX 131072u
-#define TF_BATCH_FIELDS_MAX (1u << 20)
-#define TF_BATCH_DEPTH_MAX 16u
+#define TF_BATCH_FIELDS_MAX  (1u << 20)
+#define TF_BATCH_DEPTH_MAX   16u
 
 enum tf_value_type {
     TF_VALUE_TEXT,  /* bytes that are text by intent; the encoder writes str when valid UTF-8, else bin */
@@ -43,7 +43,7 @@ enum tf_value_type {
 struct tf_field {
     uint32_t key_at; /* offset in the arena */
     uint32_t key_size;
-    uint8_t type; /* enum tf_value_type */
+    uint8_t type;  /* enum tf_value_type */
     bool withheld; /* could not be scanned in bounds; the value already reads "[WITHHELD]" where needed */
     union {
         struct {
@@ -57,12 +57,12 @@ struct tf_field {
 };
 
 /* Marks and fates of a record. */
-#define TF_RECORD_DROPPED 0x01u    /* by a filter */
-#define TF_RECORD_MALFORMED 0x02u  /* not in the source's format, carried as it is */
+#define TF_RECORD_DROPPED    0x01u /* by a filter */
+#define TF_RECORD_MALFORMED  0x02u /* not in the source's format, carried as it is */
 #define TF_RECORD_UNFINISHED 0x04u /* its last piece never came */
-#define TF_RECORD_REDACTED 0x08u   /* a rule changed it */
-#define TF_RECORD_WITHHELD 0x10u   /* a field, or its rest, could not be scanned; reason in withheld_reason */
-#define TF_RECORD_TRUNCATED 0x20u  /* longer than max_line; true length in true_bytes */
+#define TF_RECORD_REDACTED   0x08u /* a rule changed it */
+#define TF_RECORD_WITHHELD   0x10u /* a field, or its rest, could not be scanned; reason in withheld_reason */
+#define TF_RECORD_TRUNCATED  0x20u /* longer than max_line; true length in true_bytes */
 
 /* Streams of a source: state and positions are kept for each. */
 enum tf_stream { TF_STREAM_STDOUT, TF_STREAM_STDERR, TF_STREAM_OTHER, TF_STREAMS };
@@ -73,13 +73,13 @@ struct tf_record {
     uint32_t field_count;
     uint32_t true_bytes;
     uint8_t flags;
-    uint8_t stream; /* enum tf_stream */
+    uint8_t stream;              /* enum tf_stream */
     const char *withheld_reason; /* static word: budget, match-limit, window, memory */
 };
 
 /* Hits of one rule in this batch, booked when the batch's frame is durable. */
 #define TF_BATCH_TALLIES_MAX 64u /* distinct (filter, rule) pairs; past it hits go to rule TF_RULE_OTHERS */
-#define TF_RULE_OTHERS 0xffffu
+#define TF_RULE_OTHERS       0xffffu
 struct tf_tally {
     uint16_t filter; /* index in the configuration's filters */
     uint16_t rule;   /* the filter's own number of the rule */
@@ -102,9 +102,9 @@ struct tf_batch {
     uint32_t key_log, key_stream, text_stdout, text_stderr; /* offsets; sizes are 3, 6, 6, 6 */
 };
 
-int tf_batch_init(struct tf_batch *batch);   /* 0 or -ENOMEM */
+int tf_batch_init(struct tf_batch *batch); /* 0 or -ENOMEM */
 void tf_batch_fini(struct tf_batch *batch);
-int tf_batch_reset(struct tf_batch *batch);  /* empties and wipes the arena's old text, keeps up to 1 MiB of memory */
+int tf_batch_reset(struct tf_batch *batch); /* empties and wipes the arena's old text, keeps up to 1 MiB of memory */
 
 /* Begins a record; the fields added next are its own. Returns NULL when a bound is reached. */
 struct tf_record *tf_batch_add_record(struct tf_batch *batch, int64_t time_ns, enum tf_stream stream);
@@ -116,7 +116,8 @@ void tf_batch_undo_record(struct tf_batch *batch);
 int tf_batch_add_text(struct tf_batch *batch, const void *data, size_t size, uint32_t *at);
 
 /* Adds a field to the newest record; key lies in the arena. Returns NULL when a bound is reached. */
-struct tf_field *tf_batch_add_field(struct tf_batch *batch, uint32_t key_at, uint32_t key_size, enum tf_value_type type);
+struct tf_field *tf_batch_add_field(struct tf_batch *batch, uint32_t key_at, uint32_t key_size,
+                                    enum tf_value_type type);
 
 /* Key and text value copied into the arena. Returns 0, -ENOMEM or -EMSGSIZE. */
 int tf_batch_add_text_field(struct tf_batch *batch, const char *key, struct tf_slice value);

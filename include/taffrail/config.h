@@ -18,20 +18,20 @@
 
 /* Value types; the type of the member at option.offset stands behind each. */
 enum tf_option_type {
-    TF_OPTION_TEXT,      /* struct tf_text */
-    TF_OPTION_PATH,      /* struct tf_text, made absolute */
-    TF_OPTION_TEXTS,     /* struct tf_texts: a list, or one text */
-    TF_OPTION_PATHS,     /* struct tf_texts, made absolute (globs too) */
-    TF_OPTION_SIZE,      /* uint64_t bytes: 64KiB, 1MB; 0 needs no unit */
-    TF_OPTION_TIME,      /* uint64_t milliseconds: 200ms, 30s, 5m, 2h, 7d; 0 needs no unit */
-    TF_OPTION_COUNT,     /* uint64_t */
-    TF_OPTION_SWITCH,    /* bool: true, false */
-    TF_OPTION_CHOICE,    /* int: index into choices, a list of words parted by '|' */
-    TF_OPTION_OCTAL,     /* uint64_t: file mode, written 0640 */
-    TF_OPTION_MAP,       /* struct tf_pairs: text to text */
-    TF_OPTION_TABLE,     /* a nested struct at offset, by option.table */
-    TF_OPTION_TABLES,    /* struct tf_tables: a list of maps, each of option.table_bytes by option.table */
-    TF_OPTION_SYNC,      /* struct tf_sync_option: a time, always or never */
+    TF_OPTION_TEXT,   /* struct tf_text */
+    TF_OPTION_PATH,   /* struct tf_text, made absolute */
+    TF_OPTION_TEXTS,  /* struct tf_texts: a list, or one text */
+    TF_OPTION_PATHS,  /* struct tf_texts, made absolute (globs too) */
+    TF_OPTION_SIZE,   /* uint64_t bytes: 64KiB, 1MB; 0 needs no unit */
+    TF_OPTION_TIME,   /* uint64_t milliseconds: 200ms, 30s, 5m, 2h, 7d; 0 needs no unit */
+    TF_OPTION_COUNT,  /* uint64_t */
+    TF_OPTION_SWITCH, /* bool: true, false */
+    TF_OPTION_CHOICE, /* int: index into choices, a list of words parted by '|' */
+    TF_OPTION_OCTAL,  /* uint64_t: file mode, written 0640 */
+    TF_OPTION_MAP,    /* struct tf_pairs: text to text */
+    TF_OPTION_TABLE,  /* a nested struct at offset, by option.table */
+    TF_OPTION_TABLES, /* struct tf_tables: a list of maps, each of option.table_bytes by option.table */
+    TF_OPTION_SYNC,   /* struct tf_sync_option: a time, always or never */
 };
 
 /* A text and where it was written. text is NULL when the key was absent and has no default. */
@@ -73,15 +73,15 @@ struct tf_sync_option {
 struct tf_option {
     const char *name;
     enum tf_option_type type;
-    size_t offset;          /* of the member in the options struct */
-    const char *def;        /* default, as one would write it in YAML; NULL: none */
+    size_t offset;   /* of the member in the options struct */
+    const char *def; /* default, as one would write it in YAML; NULL: none */
     bool required;
-    uint64_t min, max;      /* for numbers; max 0: no bound. Bytes for sizes, ms for times */
-    const char *choices;    /* for TF_OPTION_CHOICE, "auto|docker|cri|plain" */
+    uint64_t min, max;             /* for numbers; max 0: no bound. Bytes for sizes, ms for times */
+    const char *choices;           /* for TF_OPTION_CHOICE, "auto|docker|cri|plain" */
     const struct tf_option *table; /* for TABLE and TABLES */
-    size_t table_bytes;     /* for TABLES */
-    size_t present_offset;  /* for TABLE: offset of a bool that is true when the key was written; 0: none */
-    const char *about;      /* one sentence for the reference */
+    size_t table_bytes;            /* for TABLES */
+    size_t present_offset;         /* for TABLE: offset of a bool that is true when the key was written; 0: none */
+    const char *about;             /* one sentence for the reference */
 };
 
 struct tf_input_kind;
@@ -90,13 +90,13 @@ struct tf_output_kind;
 
 /* One entry of inputs, filters or outputs. kind points to the plugin's descriptor. */
 struct tf_plugin_config {
-    const void *kind;         /* struct tf_input_kind, tf_filter_kind or tf_output_kind */
+    const void *kind; /* struct tf_input_kind, tf_filter_kind or tf_output_kind */
     const char *kind_name;
-    const char *name;         /* [a-z0-9_-]{1,63}, unique in its list, by default the kind */
-    const char *tag;          /* inputs: by default the name */
-    struct tf_texts match;    /* filters and outputs: globs, by default ["**"] */
-    void *options;            /* the kind's options struct, filled */
-    struct tf_place at;       /* of the kind's key */
+    const char *name;      /* [a-z0-9_-]{1,63}, unique in its list, by default the kind */
+    const char *tag;       /* inputs: by default the name */
+    struct tf_texts match; /* filters and outputs: globs, by default ["**"] */
+    void *options;         /* the kind's options struct, filled */
+    struct tf_place at;    /* of the kind's key */
 };
 
 struct tf_plugin_list {
@@ -108,8 +108,8 @@ struct tf_plugin_list {
 struct tf_agent_options {
     struct tf_text host; /* default: the kernel's host name */
     struct tf_pairs labels;
-    int log_level;  /* enum tf_log_level */
-    int log_format; /* enum tf_log_format */
+    int log_level;    /* enum tf_log_level */
+    int log_format;   /* enum tf_log_format */
     uint64_t workers; /* 0: cores, at most 4 */
     uint64_t stop_timeout_ms;
 };
@@ -154,12 +154,11 @@ extern const struct tf_plugins tf_plugins;
  * Reads file. On success returns new in *out, to be freed with tf_config_free. Errors go to err; returns -EINVAL
  * when there is any, -errno when the file cannot be read (also added to err).
  */
-int tf_config_load(const char *file, const struct tf_plugins *plugins, struct tf_config **out,
-                   struct tf_error *err);
+int tf_config_load(const char *file, const struct tf_plugins *plugins, struct tf_config **out, struct tf_error *err);
 
 /* The same from memory, for tests and fuzzing; file names it in errors, folder resolves paths. */
-int tf_config_parse(struct tf_slice yaml, const char *file, const char *folder,
-                    const struct tf_plugins *plugins, struct tf_config **out, struct tf_error *err);
+int tf_config_parse(struct tf_slice yaml, const char *file, const char *folder, const struct tf_plugins *plugins,
+                    struct tf_config **out, struct tf_error *err);
 
 void tf_config_free(struct tf_config *config);
 

@@ -31,7 +31,8 @@ struct tf_docker_line {
     enum tf_stream stream;
     bool partial; /* `log` did not end in a newline */
 };
-/* Parses {"log":…,"stream":…,"time":…}, keys in any order, unknown keys skipped. Unescapes log into batch->text. -EPROTO, -ENOMEM, -EMSGSIZE. */
+/* Parses {"log":…,"stream":…,"time":…}, keys in any order, unknown keys skipped. Unescapes log into batch->text.
+ * -EPROTO, -ENOMEM, -EMSGSIZE. */
 int tf_docker_parse(struct tf_slice line, struct tf_batch *batch, struct tf_docker_line *out);
 
 /* RFC 3339 with 0 to 9 fraction digits and Z or an offset. Returns 0 or -EPROTO. */
@@ -52,29 +53,33 @@ void tf_lines_free(struct tf_lines *lines);
 void tf_lines_restart(struct tf_lines *lines, uint64_t offset, const uint64_t done[TF_STREAMS]);
 
 /*
- * Decodes the whole lines of block, which begins at the offset reached so far. final: the file ends here for good, so a last line
- * without newline counts. Returns bytes consumed (up to the last whole line, all of a line that is over the limit);
- * fewer when the batch is full: call again with the rest and an empty batch. now_ns is the time of plain lines. Negative: -ENOMEM.
+ * Decodes the whole lines of block, which begins at the offset reached so far. final: the file ends here for good, so a
+ * last line without newline counts. Returns bytes consumed (up to the last whole line, all of a line that is over the
+ * limit); fewer when the batch is full: call again with the rest and an empty batch. now_ns is the time of plain lines.
+ * Negative: -ENOMEM.
  */
-int64_t tf_lines_decode(struct tf_lines *lines, struct tf_slice block, bool final, int64_t now_ns, struct tf_batch *batch);
+int64_t tf_lines_decode(struct tf_lines *lines, struct tf_slice block, bool final, int64_t now_ns,
+                        struct tf_batch *batch);
 
-/* Emits held pieces as records marked unfinished (end of file, or older than now by the input's bound). 0 or -ENOMEM, -EMSGSIZE. */
+/* Emits held pieces as records marked unfinished (end of file, or older than now by the input's bound). 0 or -ENOMEM,
+ * -EMSGSIZE. */
 int tf_lines_flush(struct tf_lines *lines, struct tf_batch *batch);
 
 void tf_lines_done(const struct tf_lines *lines, uint64_t done[TF_STREAMS]);
-bool tf_lines_holds(const struct tf_lines *lines);      /* a partial is held */
+bool tf_lines_holds(const struct tf_lines *lines);            /* a partial is held */
 enum tf_format tf_lines_format(const struct tf_lines *lines); /* AUTO until known */
-uint64_t tf_lines_count(const struct tf_lines *lines);  /* lines seen so far, pieces counted each */
+uint64_t tf_lines_count(const struct tf_lines *lines);        /* lines seen so far, pieces counted each */
 
 /* ---- forward messages -------------------------------------------------------------------------- */
 
-#define TF_MESSAGE_BYTES_MAX (8u << 20)   /* encoded */
-#define TF_MESSAGE_PLAIN_MAX (16u << 20)  /* inflated */
+#define TF_MESSAGE_BYTES_MAX (8u << 20)  /* encoded */
+#define TF_MESSAGE_PLAIN_MAX (16u << 20) /* inflated */
 
 /*
  * The size of the first whole msgpack object in bytes, with depth and counts checked against what is left.
- * Returns its size, 0 when more bytes are needed, -EPROTO when it can never be one, -EMSGSIZE past TF_MESSAGE_BYTES_MAX.
- * *scan keeps the progress between calls (zero it at the start of each object), so that a message that arrives in many reads is scanned once.
+ * Returns its size, 0 when more bytes are needed, -EPROTO when it can never be one, -EMSGSIZE past
+ * TF_MESSAGE_BYTES_MAX. *scan keeps the progress between calls (zero it at the start of each object), so that a message
+ * that arrives in many reads is scanned once.
  */
 struct tf_msgpack_scan {
     size_t at;
@@ -86,10 +91,10 @@ int64_t tf_msgpack_size(struct tf_slice bytes, struct tf_msgpack_scan *scan);
 /* What stands around the events of one message. Slices borrow from the message. */
 struct tf_message_head {
     struct tf_slice tag;
-    struct tf_slice chunk;   /* the ack id, or size 0: no ack wanted */
-    bool has_taffrail;       /* the taffrail option was there and sound */
+    struct tf_slice chunk; /* the ack id, or size 0: no ack wanted */
+    bool has_taffrail;     /* the taffrail option was there and sound */
     uint8_t spool_id[16];
-    uint64_t seq, prev;      /* 0 with a derived gap */
+    uint64_t seq, prev; /* 0 with a derived gap */
     uint8_t chain[32];
     uint64_t gap_from, gap_to; /* both 0 unless it is a derived gap */
     struct tf_slice replayed;  /* job, or size 0 */
@@ -103,7 +108,7 @@ int tf_message_head(struct tf_slice message, struct tf_message_head *head);
  * reserved keys move under `claimed`; contradicts is NULL or a kind, written under `taffrail`. Runs on a worker.
  * Returns 0, -EPROTO, -EMSGSIZE (inflated too large, too many records), -ENOMEM.
  */
-int tf_message_decode(struct tf_slice message, const struct tf_message_head *head, const char *identity,
-                      bool is_relay, const char *contradicts, int64_t now_ns, struct tf_batch *batch);
+int tf_message_decode(struct tf_slice message, const struct tf_message_head *head, const char *identity, bool is_relay,
+                      const char *contradicts, int64_t now_ns, struct tf_batch *batch);
 
 #endif

@@ -22,7 +22,7 @@ struct tf_events_summary {
     uint32_t events;
     uint32_t redacted; /* records with TF_RECORD_REDACTED */
     uint32_t withheld;
-    uint32_t dropped;  /* records with TF_RECORD_DROPPED, not written */
+    uint32_t dropped;                 /* records with TF_RECORD_DROPPED, not written */
     int64_t time_min_ns, time_max_ns; /* of what was written; 0 when nothing was */
 };
 
@@ -52,7 +52,7 @@ int tf_event_print_json(struct tf_slice event, struct tf_slice tag, struct tf_bu
 int tf_event_print_text(struct tf_slice event, struct tf_slice tag, struct tf_buf *out, size_t *used);
 
 /* Appends msgpack values to buf, smallest form. The sticky error of buf tells. */
-void tf_msgpack_text(struct tf_buf *buf, struct tf_slice text);  /* str */
+void tf_msgpack_text(struct tf_buf *buf, struct tf_slice text);   /* str */
 void tf_msgpack_bytes(struct tf_buf *buf, struct tf_slice bytes); /* bin */
 void tf_msgpack_uint(struct tf_buf *buf, uint64_t value);
 void tf_msgpack_int(struct tf_buf *buf, int64_t value);

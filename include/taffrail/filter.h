@@ -22,9 +22,9 @@ struct tf_stream_state {
 
 struct tf_filter_args {
     const char *name;
-    const void *options;  /* the kind's options struct; borrowed for the life of the filter */
+    const void *options; /* the kind's options struct; borrowed for the life of the filter */
     struct tf_place at;
-    uint16_t index;       /* for tf_batch_tally */
+    uint16_t index; /* for tf_batch_tally */
 };
 
 struct tf_filter_kind {

@@ -7,7 +7,8 @@
  * encodes, builds frames, and tells when they are durable.
  *
  * Life of a source, on the loop but for pump and position:
- *     tf_source_add → describe → (tf_source_wake → pump → position → pumped → … committed)* → tf_source_remove → freed in on_removed
+ *     tf_source_add → describe → (tf_source_wake → pump → position → pumped → … committed)* → tf_source_remove → freed
+ * in on_removed
  */
 #ifndef TAFFRAIL_INPUT_H
 #define TAFFRAIL_INPUT_H
@@ -25,18 +26,18 @@ struct tf_source;
 
 /* What one pump job did. Zeroed before pump. */
 struct tf_pump_result {
-    int status;      /* 0, or a negative errno: nothing was consumed; told in `pumped`, the input decides */
-    bool again;      /* there is more to read now: back to the end of the queue */
+    int status;        /* 0, or a negative errno: nothing was consumed; told in `pumped`, the input decides */
+    bool again;        /* there is more to read now: back to the end of the queue */
     bool has_position; /* position() is to be called, even when the batch is empty (bytes consumed without a record) */
-    uint64_t cookie; /* handed to committed once durable, when not 0 */
+    uint64_t cookie;   /* handed to committed once durable, when not 0 */
     /* Gaps found by the pump: the input asks for records on the loop, in pumped, by tf_source_gap. */
 };
 
 struct tf_input_args {
     const char *name;
-    const char *tag;       /* may hold {namespace}, {pod}, {container}: the input fills them */
-    const char *host;      /* agent.host */
-    const void *options;   /* borrowed for the life of the input */
+    const char *tag;     /* may hold {namespace}, {pod}, {container}: the input fills them */
+    const char *host;    /* agent.host */
+    const void *options; /* borrowed for the life of the input */
     struct tf_place at;
     uv_loop_t *loop;
 };
@@ -51,23 +52,28 @@ struct tf_input_kind {
     size_t options_bytes;
     /* A received record keeps its own host and labels; others get the agent's. */
     bool is_receiver;
-    /* Checks and loads what the options name (certificates, roots); opens no source, binds no port. Returns new in *self. */
+    /* Checks and loads what the options name (certificates, roots); opens no source, binds no port. Returns new in
+     * *self. */
     int (*open)(const struct tf_input_args *args, void **self, struct tf_error *err);
-    /* Begins: finds sources, listens. The spool is recovered; its folded state is read by tf_pipeline_spool. Returns 0 or a negative errno, said in err. */
+    /* Begins: finds sources, listens. The spool is recovered; its folded state is read by tf_pipeline_spool. Returns 0
+     * or a negative errno, said in err. */
     int (*start)(void *self, struct tf_pipeline *pipeline, struct tf_error *err);
     /* Worker. Reads one block (at most TF_BLOCK_BYTES, or one message) and decodes it into batch (empty, reset). */
     void (*pump)(struct tf_source *source, struct tf_batch *batch, struct tf_pump_result *result);
     /* Worker, after the filters: appends the deltas that go into the same frame as this batch. */
     void (*position)(struct tf_source *source, const struct tf_stream_state states[TF_STREAMS], struct tf_buf *deltas);
-    /* Loop, after each pump: the source sleeps unless result->again or it is woken. May call tf_source_gap, tf_source_remove. */
+    /* Loop, after each pump: the source sleeps unless result->again or it is woken. May call tf_source_gap,
+     * tf_source_remove. */
     void (*pumped)(struct tf_source *source, const struct tf_pump_result *result);
     /* Loop: the batch with this cookie is durable. May be NULL. */
     void (*committed)(struct tf_source *source, uint64_t cookie);
     /* Loop: no job of it runs and nothing refers to it any more: free it. */
     void (*on_removed)(struct tf_source *source);
-    /* Loop, after a new run (C8): every source goes back to what the folded state says; receivers close their connections. No pump job runs. */
+    /* Loop, after a new run (C8): every source goes back to what the folded state says; receivers close their
+     * connections. No pump job runs. */
     void (*rewind)(void *self);
-    /* Stops reading and listening, removes its sources, then calls on_closed and frees self. Also for an input that was never started. */
+    /* Stops reading and listening, removes its sources, then calls on_closed and frees self. Also for an input that was
+     * never started. */
     void (*close)(void *self, void (*on_closed)(void *ctx), void *ctx);
     void (*status)(const void *self, struct tf_input_status *status); /* may be NULL */
 };
@@ -80,7 +86,7 @@ struct tf_source {
     /* Set by the input before tf_source_add; borrowed strings live as long as the source. */
     const struct tf_input_kind *kind;
     const char *tag;
-    uint16_t input; /* set by tf_source_add: index of the input */
+    uint16_t input;                            /* set by tf_source_add: index of the input */
     struct tf_stream_state states[TF_STREAMS]; /* from the position, loaded into the filters by tf_source_add */
     /* The pipeline's own. */
     struct tf_pipeline *pipeline;
@@ -96,8 +102,9 @@ struct tf_source {
 /* ---- what the pipeline offers to inputs; all on the loop --------------------------------------- */
 
 /*
- * Makes a source known. metadata (borrowed, may be NULL) holds one record whose fields are the same for each record of the
- * source; agent.host and labels are added unless the kind is a receiver; all of it passes redaction now. Returns 0 or -ENOMEM.
+ * Makes a source known. metadata (borrowed, may be NULL) holds one record whose fields are the same for each record of
+ * the source; agent.host and labels are added unless the kind is a receiver; all of it passes redaction now. Returns 0
+ * or -ENOMEM.
  */
 int tf_source_add(struct tf_pipeline *pipeline, void *input_self, struct tf_source *source, struct tf_batch *metadata);
 
@@ -112,13 +119,15 @@ void tf_source_remove(struct tf_source *source);
  * the source's batches. deltas (emptied; may be NULL) holds the position that follows it.
  * bytes_max is UINT64_MAX when unknown. reason is one of the words of docs/guarantees.md. text is a sentence.
  */
-int tf_source_gap(struct tf_source *source, const char *reason, const char *text, uint64_t bytes_max, struct tf_buf *deltas);
+int tf_source_gap(struct tf_source *source, const char *reason, const char *text, uint64_t bytes_max,
+                  struct tf_buf *deltas);
 
 /* Deltas alone (forget a position), in order behind the source's batches; source may be NULL. Emptied. */
 int tf_pipeline_deltas(struct tf_pipeline *pipeline, struct tf_source *source, struct tf_buf *deltas);
 
 /* An audit record, tag taffrail.audit: event word, sentence, details (strings and numbers as fields). */
-int tf_pipeline_audit(struct tf_pipeline *pipeline, const char *event, const char *text, const struct tf_detail *details, size_t count);
+int tf_pipeline_audit(struct tf_pipeline *pipeline, const char *event, const char *text,
+                      const struct tf_detail *details, size_t count);
 
 struct tf_spool *tf_pipeline_spool(struct tf_pipeline *pipeline);
 

@@ -26,12 +26,11 @@ struct tf_detail {
     bool is_bool;
 };
 
-#define TF_STR(name, value) ((struct tf_detail){.key = (name), .text = (value)})
-#define TF_NUM(name, value) ((struct tf_detail){.key = (name), .number = (int64_t)(value)})
+#define TF_STR(name, value)  ((struct tf_detail){.key = (name), .text = (value)})
+#define TF_NUM(name, value)  ((struct tf_detail){.key = (name), .number = (int64_t)(value)})
 #define TF_BOOL(name, value) ((struct tf_detail){.key = (name), .number = (value), .is_bool = true})
-#define TF_DETAILS(...)                                                                            \
-    (const struct tf_detail[]){__VA_ARGS__},                                                       \
-        sizeof((const struct tf_detail[]){__VA_ARGS__}) / sizeof(struct tf_detail)
+#define TF_DETAILS(...)                                                                                                \
+    (const struct tf_detail[]){__VA_ARGS__}, sizeof((const struct tf_detail[]){__VA_ARGS__}) / sizeof(struct tf_detail)
 
 void tf_log_configure(enum tf_log_level level, enum tf_log_format format);
 

@@ -14,18 +14,18 @@
 
 #include "taffrail/config.h"
 
-#define TF_SPOOL_ID_BYTES 16u
-#define TF_CHAIN_BYTES 32u
-#define TF_FRAME_NAME_BYTES 16u
-#define TF_TAG_MAX 255u
-#define TF_STATE_KEY_MAX 1024u
-#define TF_STATE_VALUE_MAX 65536u
-#define TF_STATE_LIST_MAX 64u /* values kept of a list: K of docs/guarantees.md D4 */
+#define TF_SPOOL_ID_BYTES    16u
+#define TF_CHAIN_BYTES       32u
+#define TF_FRAME_NAME_BYTES  16u
+#define TF_TAG_MAX           255u
+#define TF_STATE_KEY_MAX     1024u
+#define TF_STATE_VALUE_MAX   65536u
+#define TF_STATE_LIST_MAX    64u         /* values kept of a list: K of docs/guarantees.md D4 */
 #define TF_FRAME_PAYLOAD_MAX (16u << 20) /* events before compression */
 
 /* Frame numbers, shown as run/n. */
 #define TF_SEQ_RUN(seq) ((uint64_t)(seq) >> 40)
-#define TF_SEQ_N(seq) ((uint64_t)(seq) & ((UINT64_C(1) << 40) - 1))
+#define TF_SEQ_N(seq)   ((uint64_t)(seq) & ((UINT64_C(1) << 40) - 1))
 
 enum tf_frame_type {
     TF_FRAME_DATA = 1,
@@ -57,7 +57,8 @@ bool tf_state_get(const struct tf_spool *spool, struct tf_slice key, struct tf_s
 /* The values of a list, oldest first; returns how many were written to values. */
 size_t tf_state_list(const struct tf_spool *spool, struct tf_slice key, struct tf_slice values[TF_STATE_LIST_MAX]);
 
-/* Calls fn for each key that begins with prefix, in order of key; of a list with value of size 0. fn must not change the spool. */
+/* Calls fn for each key that begins with prefix, in order of key; of a list with value of size 0. fn must not change
+ * the spool. */
 typedef void tf_state_fn(void *ctx, struct tf_slice key, struct tf_slice value);
 void tf_state_each(const struct tf_spool *spool, struct tf_slice prefix, tf_state_fn *fn, void *ctx);
 
@@ -65,9 +66,9 @@ void tf_state_each(const struct tf_spool *spool, struct tf_slice prefix, tf_stat
 
 /*
  * A frame to be. The caller fills it, tf_spool_append takes it whole (payload and deltas are emptied).
- * done comes exactly once, on the loop, in order of number: status 0 when the frame is durable (in mode `never`: appended),
- * -ECANCELED when the run ended before (a failed write or sync) or the spool closes: the data is then not in the spool, and its source
- * goes back to the folded state.
+ * done comes exactly once, on the loop, in order of number: status 0 when the frame is durable (in mode `never`:
+ * appended), -ECANCELED when the run ended before (a failed write or sync) or the spool closes: the data is then not in
+ * the spool, and its source goes back to the folded state.
  */
 typedef void tf_draft_done_fn(void *ctx, int status, uint64_t seq);
 struct tf_frame_draft {
@@ -94,17 +95,17 @@ struct tf_spool_status {
     uint64_t segments, bytes_pending, bytes_retained, pending_events;
     uint64_t written_bytes, spooled_events; /* since start */
     uint64_t run;
-    uint64_t torn_bytes;    /* set aside by the last start */
+    uint64_t torn_bytes;     /* set aside by the last start */
     uint64_t damaged_frames; /* passed over by the last start */
-    bool key_is_beside; /* made at first start, beside the spool */
-    int error;          /* last disk error, 0 when well */
+    bool key_is_beside;      /* made at first start, beside the spool */
+    int error;               /* last disk error, 0 when well */
 };
 
 /*
  * Opens a spool, makes it when the directory is empty or absent, recovers it, and makes durable what it accepts
- * (docs/guarantees.md C6). Blocks: called before the loop runs. outputs names the configured outputs: cursors of others are forgotten.
- * callbacks is copied. Returns new in *out. Errors go to err with the place of the option:
- * -EINVAL for a key, mode or option that is wrong (exit 2), other negative errno when the disk or lock refuses (exit 3).
+ * (docs/guarantees.md C6). Blocks: called before the loop runs. outputs names the configured outputs: cursors of others
+ * are forgotten. callbacks is copied. Returns new in *out. Errors go to err with the place of the option: -EINVAL for a
+ * key, mode or option that is wrong (exit 2), other negative errno when the disk or lock refuses (exit 3).
  */
 int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options, const char *const *outputs,
                   size_t output_count, const struct tf_spool_callbacks *callbacks, struct tf_spool **out,
@@ -143,9 +144,9 @@ void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *statu
  */
 struct tf_frame {
     uint64_t seq;
-    uint64_t prev; /* number of the frame before it that this feed sends; 0: none */
+    uint64_t prev;                 /* number of the frame before it that this feed sends; 0: none */
     uint8_t chain[TF_CHAIN_BYTES]; /* its first TF_FRAME_NAME_BYTES are the frame's name */
-    enum tf_frame_type type; /* DATA or GAP */
+    enum tf_frame_type type;       /* DATA or GAP */
     uint32_t events;
     uint32_t refs;
     int64_t time_min_ns, time_max_ns;
@@ -158,12 +159,12 @@ void tf_frame_ref(struct tf_frame *frame);
 void tf_frame_unref(struct tf_frame *frame); /* accepts NULL */
 
 struct tf_feed_options {
-    const char *name;                    /* of the output; at most 63 bytes */
-    const struct tf_texts *match;        /* tag globs; TAG taffrail.audit matches as any other */
-    bool start_newest;                   /* a new cursor begins behind the newest frame */
-    uint32_t window;                     /* frames handed out and not acked, at most; 1..32 */
-    uint32_t unsaved_max;                /* frames beyond the saved cursor, at most (D2); 0: no bound */
-    void (*on_ready)(void *ctx);         /* tf_feed_next has a frame again; never from inside a tf_feed call */
+    const char *name;             /* of the output; at most 63 bytes */
+    const struct tf_texts *match; /* tag globs; TAG taffrail.audit matches as any other */
+    bool start_newest;            /* a new cursor begins behind the newest frame */
+    uint32_t window;              /* frames handed out and not acked, at most; 1..32 */
+    uint32_t unsaved_max;         /* frames beyond the saved cursor, at most (D2); 0: no bound */
+    void (*on_ready)(void *ctx);  /* tf_feed_next has a frame again; never from inside a tf_feed call */
     void *ctx;
 };
 
@@ -186,8 +187,8 @@ int tf_feed_open(struct tf_spool *spool, const struct tf_feed_options *options, 
 void tf_feed_close(struct tf_feed *feed); /* unacked frames stay pending; accepts NULL */
 
 /*
- * The next frame, shared with the caller (unref it). Returns 0; -EAGAIN when there is none now, the window or the bound of
- * unsaved frames is reached, or it is being read from disk: on_ready tells when to ask again.
+ * The next frame, shared with the caller (unref it). Returns 0; -EAGAIN when there is none now, the window or the bound
+ * of unsaved frames is reached, or it is being read from disk: on_ready tells when to ask again.
  */
 int tf_feed_next(struct tf_feed *feed, struct tf_frame **out);
 
@@ -198,8 +199,8 @@ bool tf_feed_ack(struct tf_feed *feed, uint64_t seq);
 bool tf_feed_reject(struct tf_feed *feed, uint64_t seq);
 
 /*
- * For the file output: acks all frames up to seq and saves cursor and file together; on_saved comes when that slot is synced
- * (status 0), or could not be (negative errno: nothing counts as acked).
+ * For the file output: acks all frames up to seq and saves cursor and file together; on_saved comes when that slot is
+ * synced (status 0), or could not be (negative errno: nothing counts as acked).
  */
 typedef void tf_feed_saved_fn(void *ctx, int status);
 void tf_feed_save_file(struct tf_feed *feed, uint64_t seq, const struct tf_file_cursor *file,
