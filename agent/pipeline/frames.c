@@ -1,0 +1,258 @@
+/*
+ * frames.c - the frame builder: batches go into open frames, one a tag, and leave as drafts.
+ *
+ * A batch goes whole, with its position, into one frame (docs/guarantees.md B2); the limit is soft.
+ * A frame is closed when it reaches TF_FRAME_SOFT_BYTES, when the timer of spool.sync fires (started
+ * by the first record), in mode `always` at once, or when a batch of its newest source goes to
+ * another frame: batches of one source never overtake each other. Frames of type gap and positions
+ * hold one batch and are closed at once.
+ *
+ * A draft that ends with -ECANCELED left nothing in the spool: its parts are let go, and on_new_run
+ * sends every source back to the folded state.
+ */
+#include "internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+static void frame_free(struct open_frame *frame)
+{
+    if (frame == NULL) {
+        return;
+    }
+    tf_buf_fini(&frame->draft.payload);
+    tf_buf_fini(&frame->draft.deltas);
+    free(frame->parts);
+    free(frame);
+}
+
+static void book(struct books *books, const struct part *part)
+{
+    books->decoded += (uint64_t)part->records + part->joined + part->filtered;
+    books->spooled += part->records;
+    books->joined += part->joined;
+    books->filtered += part->filtered;
+    books->redacted += part->redacted;
+    books->withheld += part->withheld;
+}
+
+static void release_part(struct tf_pipeline *pipeline, const struct part *part, int status)
+{
+    if (status == 0) {
+        book(&pipeline->books, part);
+    }
+    if (part->source == NULL) {
+        return;
+    }
+    if (status == 0 && part->cookie != 0 && part->source->kind->committed != NULL) {
+        part->source->kind->committed(part->source, part->cookie);
+    }
+    tf_sources_unref(part->source);
+}
+
+static void on_draft_done(void *ctx, int status, uint64_t seq)
+{
+    struct open_frame *frame = ctx;
+    struct tf_pipeline *pipeline = frame->pipeline;
+
+    (void)seq;
+    for (uint32_t i = 0; i < frame->part_count; i++) {
+        release_part(pipeline, &frame->parts[i], status);
+    }
+    frame_free(frame);
+    tf_sources_run(pipeline);
+}
+
+static void forget_open(struct tf_pipeline *pipeline, uint32_t index)
+{
+    pipeline->open_count--;
+    memmove(&pipeline->open[index], &pipeline->open[index + 1],
+            (pipeline->open_count - index) * sizeof(pipeline->open[0]));
+}
+
+/* Hands the frame to the spool; the oldest open frame has the lowest index, so order is kept. */
+static void close_frame(struct tf_pipeline *pipeline, uint32_t index)
+{
+    struct open_frame *frame = pipeline->open[index];
+
+    forget_open(pipeline, index);
+    pipeline->appended_bytes += frame->draft.payload.size + frame->draft.deltas.size;
+    if (tf_spool_append(pipeline->spool, &frame->draft) < 0) {
+        on_draft_done(frame, -ECANCELED, 0); /* no memory: the sources go back */
+        pipeline->rewinding = true;
+        return;
+    }
+    if (pipeline->appended_bytes >= TF_UNSYNCED_MAX_BYTES) {
+        pipeline->appended_bytes = 0;
+        tf_spool_sync(pipeline->spool);
+    }
+}
+
+void tf_frames_close_all(struct tf_pipeline *pipeline)
+{
+    while (pipeline->open_count > 0) {
+        close_frame(pipeline, 0);
+    }
+    pipeline->appended_bytes = 0;
+    tf_spool_sync(pipeline->spool);
+}
+
+void tf_frames_drop_all(struct tf_pipeline *pipeline)
+{
+    while (pipeline->open_count > 0) {
+        struct open_frame *frame = pipeline->open[0];
+
+        forget_open(pipeline, 0);
+        on_draft_done(frame, -ECANCELED, 0);
+    }
+}
+
+static void on_sync_timer(uv_timer_t *timer)
+{
+    tf_frames_close_all(timer->data);
+}
+
+static struct open_frame *frame_new(struct tf_pipeline *pipeline, enum tf_frame_type type, const char *tag)
+{
+    struct open_frame *frame = calloc(1, sizeof *frame);
+
+    if (frame == NULL) {
+        return NULL;
+    }
+    frame->pipeline = pipeline;
+    frame->number = ++pipeline->frames_opened;
+    frame->draft.type = type;
+    frame->draft.done = on_draft_done;
+    frame->draft.ctx = frame;
+    (void)snprintf(frame->draft.tag, sizeof frame->draft.tag, "%s", tag);
+    tf_buf_init(&frame->draft.payload, TF_FRAME_PAYLOAD_MAX * 2);
+    tf_buf_init(&frame->draft.deltas, TF_FRAME_PAYLOAD_MAX);
+    if (!uv_is_active((const uv_handle_t *)&pipeline->sync_timer)) {
+        (void)uv_timer_start(&pipeline->sync_timer, on_sync_timer, pipeline->config->spool.sync.interval_ms, 0);
+    }
+    return frame;
+}
+
+/* Closes every open frame up to the one that holds the source's newest batch, unless that is `keep`. */
+static void close_older(struct tf_pipeline *pipeline, const struct tf_source *source, const struct open_frame *keep)
+{
+    if (source == NULL || source->last_frame == 0 || (keep != NULL && source->last_frame == keep->number)) {
+        return;
+    }
+    for (uint32_t i = 0; i < pipeline->open_count; i++) {
+        if (pipeline->open[i]->number == source->last_frame) {
+            close_frame(pipeline, i);
+            return;
+        }
+    }
+}
+
+static struct open_frame *find_open(struct tf_pipeline *pipeline, const char *tag)
+{
+    for (uint32_t i = 0; i < pipeline->open_count; i++) {
+        struct open_frame *frame = pipeline->open[i];
+
+        if (frame->draft.type == TF_FRAME_DATA && strcmp(frame->draft.tag, tag) == 0) {
+            return frame;
+        }
+    }
+    return NULL;
+}
+
+static int add_part(struct open_frame *frame, const struct part *part)
+{
+    if (frame->part_count == frame->part_capacity) {
+        uint32_t capacity = frame->part_capacity == 0 ? 8 : frame->part_capacity * 2;
+        struct part *parts = realloc(frame->parts, capacity * sizeof *parts);
+
+        if (parts == NULL) {
+            return -ENOMEM;
+        }
+        frame->parts = parts;
+        frame->part_capacity = capacity;
+    }
+    frame->parts[frame->part_count++] = *part;
+    return 0;
+}
+
+static void widen_time(struct tf_frame_draft *draft, const struct tf_events_summary *summary)
+{
+    if (summary->events == 0) {
+        return;
+    }
+    if (draft->events == 0 || summary->time_min_ns < draft->time_min_ns) {
+        draft->time_min_ns = summary->time_min_ns;
+    }
+    if (draft->events == 0 || summary->time_max_ns > draft->time_max_ns) {
+        draft->time_max_ns = summary->time_max_ns;
+    }
+    draft->events += summary->events;
+}
+
+static bool must_close(const struct tf_pipeline *pipeline, const struct open_frame *frame)
+{
+    return frame->draft.type != TF_FRAME_DATA || frame->draft.payload.size >= TF_FRAME_SOFT_BYTES ||
+           pipeline->config->spool.sync.mode == TF_SYNC_ALWAYS;
+}
+
+static int fill(struct open_frame *frame, const struct tf_buf *events, const struct tf_buf *deltas,
+                const struct part *part)
+{
+    int rc = tf_buf_reserve(&frame->draft.payload, events->size);
+
+    if (rc == 0) {
+        rc = tf_buf_reserve(&frame->draft.deltas, deltas->size);
+    }
+    if (rc == 0) {
+        rc = add_part(frame, part);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    (void)tf_buf_append(&frame->draft.payload, events->data, events->size);
+    (void)tf_buf_append(&frame->draft.deltas, deltas->data, deltas->size);
+    return 0;
+}
+
+int tf_frames_add(struct tf_pipeline *pipeline, enum tf_frame_type type, const char *tag, struct tf_buf *events,
+                  const struct tf_events_summary *summary, struct tf_buf *deltas, const struct part *part)
+{
+    struct open_frame *frame = type == TF_FRAME_DATA ? find_open(pipeline, tag) : NULL;
+    bool is_new = frame == NULL;
+    int rc;
+
+    close_older(pipeline, part->source, frame);
+    if (is_new) {
+        if (pipeline->open_count == TF_OPEN_FRAMES_MAX) {
+            close_frame(pipeline, 0);
+        }
+        frame = frame_new(pipeline, type, tag);
+        if (frame == NULL) {
+            return -ENOMEM;
+        }
+    }
+    rc = fill(frame, events, deltas, part);
+    if (rc < 0) {
+        if (is_new) {
+            frame_free(frame);
+        }
+        return rc;
+    }
+    widen_time(&frame->draft, summary);
+    if (is_new) {
+        pipeline->open[pipeline->open_count++] = frame;
+    }
+    if (part->source != NULL) {
+        part->source->last_frame = frame->number;
+    }
+    tf_buf_clear(events);
+    tf_buf_clear(deltas);
+    for (uint32_t i = 0; must_close(pipeline, frame) && i < pipeline->open_count; i++) {
+        if (pipeline->open[i] == frame) {
+            close_frame(pipeline, i);
+            break;
+        }
+    }
+    return 0;
+}

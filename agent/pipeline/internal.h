@@ -1,0 +1,119 @@
+/*
+ * internal.h - what the files of the pipeline share.
+ *
+ *     sources.c   the queue of awake sources, pump jobs on workers
+ *     frames.c    open frames, one a tag, and when they are closed
+ *     books.c     the ledger and audit records
+ *     pipeline.c  build, start, stop
+ */
+#ifndef TAFFRAIL_PIPELINE_INTERNAL_H
+#define TAFFRAIL_PIPELINE_INTERNAL_H
+
+#include "taffrail/pipeline.h"
+
+#define TF_JOBS_MAX        16u /* pump jobs at once, at most */
+#define TF_OPEN_FRAMES_MAX 64u /* distinct tags open at once; past it the oldest is closed */
+#define TF_AUDIT_TAG       "taffrail.audit"
+
+/* One pump job: everything that a worker touches. Kept and used again. */
+struct job {
+    struct tf_pipeline *pipeline;
+    struct tf_source *source; /* NULL: free */
+    uv_work_t work;
+    struct tf_batch batch;
+    struct tf_buf events;
+    struct tf_buf deltas;
+    struct tf_pump_result result;
+    struct tf_events_summary summary;
+    void **scratch; /* one for each filter */
+    char tag[TF_TAG_MAX + 1];
+    int status; /* of filtering and encoding */
+};
+
+/* What a batch added to a frame, told when the frame is durable. */
+struct part {
+    struct tf_source *source; /* NULL: the agent's own */
+    uint64_t cookie;
+    uint32_t records, joined, filtered, redacted, withheld;
+};
+
+/* A frame that takes batches. `number` counts frames opened, so that a source knows where its newest batch is. */
+struct open_frame {
+    struct tf_pipeline *pipeline;
+    uint64_t number;
+    struct tf_frame_draft draft;
+    struct part *parts;
+    uint32_t part_count, part_capacity;
+};
+
+/* The ledger (docs/architecture.md): decoded = spooled + joined + filtered + held. In records. */
+struct books {
+    uint64_t decoded, spooled, joined, filtered, redacted, withheld, lost_batches;
+};
+
+struct filter {
+    const struct tf_filter_kind *kind;
+    void *self;
+    const struct tf_texts *match;
+};
+
+struct input {
+    const struct tf_input_kind *kind;
+    void *self;
+    bool open;
+};
+
+struct output {
+    struct tf_pipeline *pipeline;
+    const struct tf_output_kind *kind;
+    const char *name;
+    const struct tf_texts *match;
+    void *self;
+    struct tf_feed *feed;
+};
+
+struct tf_pipeline {
+    uv_loop_t *loop;
+    const struct tf_config *config;
+    struct tf_spool *spool;
+    struct filter *filters;
+    size_t filter_count;
+    struct input *inputs;
+    size_t input_count;
+    struct output *outputs;
+    size_t output_count;
+
+    struct job jobs[TF_JOBS_MAX];
+    uint32_t workers, jobs_running;
+    struct tf_source *queue_first, *queue_last;
+
+    struct open_frame *open[TF_OPEN_FRAMES_MAX];
+    uint32_t open_count;
+    uint64_t frames_opened;
+    uv_timer_t sync_timer; /* runs while a frame is open */
+    size_t appended_bytes; /* since the last sync was asked for */
+
+    struct books books;
+    bool stopping, rewinding;
+    uv_timer_t stop_timer;
+    uint64_t stop_deadline_ms;
+    struct tf_feed *closing_feed; /* of the output that is closing now */
+    uint32_t open_handles;
+    void (*on_stopped)(void *ctx);
+    void *stopped_ctx;
+};
+
+/* frames.c: takes events and deltas (emptied) as one batch into one frame; never splits it. 0 or -ENOMEM: nothing was
+ * taken. */
+int tf_frames_add(struct tf_pipeline *pipeline, enum tf_frame_type type, const char *tag, struct tf_buf *events,
+                  const struct tf_events_summary *summary, struct tf_buf *deltas, const struct part *part);
+void tf_frames_close_all(struct tf_pipeline *pipeline); /* appends every open frame, asks for a sync */
+void tf_frames_drop_all(struct tf_pipeline *pipeline);  /* C8: what was not appended is read again */
+
+/* sources.c */
+void tf_sources_run(struct tf_pipeline *pipeline); /* starts jobs while there is work, room and no pressure */
+void tf_sources_rewind(
+    struct tf_pipeline *pipeline);               /* when rewinding is set: at once, or behind the last running job */
+void tf_sources_unref(struct tf_source *source); /* one of its batches is durable or gone */
+
+#endif

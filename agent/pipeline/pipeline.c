@@ -1,0 +1,399 @@
+/*
+ * pipeline.c - builds, starts and stops an agent.
+ *
+ *     new     opens every plugin: what `check` does too; nothing is read, sent or written
+ *     start   spool (recovers), then outputs, then inputs (docs/guarantees.md C6)
+ *     stop    inputs close → open frames are appended and synced → outputs get until
+ *             agent.stop_timeout to have them acked → outputs, feeds, spool close
+ */
+#include "internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#define STOP_POLL_MS 50u
+
+static int open_filters(struct tf_pipeline *pipeline, struct tf_error *err)
+{
+    const struct tf_plugin_list *list = &pipeline->config->filters;
+
+    for (size_t i = 0; i < list->count; i++) {
+        const struct tf_plugin_config *item = &list->items[i];
+        struct filter *filter = &pipeline->filters[pipeline->filter_count];
+        struct tf_filter_args args = {
+            .name = item->name, .options = item->options, .at = item->at, .index = (uint16_t)i};
+
+        filter->kind = item->kind;
+        filter->match = &item->match;
+        if (filter->kind->open(&args, &filter->self, err) == 0) {
+            pipeline->filter_count++;
+        }
+    }
+    return err->errors > 0 ? -EINVAL : 0;
+}
+
+static int open_inputs(struct tf_pipeline *pipeline, struct tf_error *err)
+{
+    const struct tf_plugin_list *list = &pipeline->config->inputs;
+
+    for (size_t i = 0; i < list->count; i++) {
+        const struct tf_plugin_config *item = &list->items[i];
+        struct input *input = &pipeline->inputs[pipeline->input_count];
+        struct tf_input_args args = {.name = item->name,
+                                     .tag = item->tag,
+                                     .host = pipeline->config->agent.host.text,
+                                     .options = item->options,
+                                     .at = item->at,
+                                     .loop = pipeline->loop};
+
+        input->kind = item->kind;
+        if (input->kind->open(&args, &input->self, err) == 0) {
+            input->open = true;
+            pipeline->input_count++;
+        }
+    }
+    return err->errors > 0 ? -EINVAL : 0;
+}
+
+static int open_outputs(struct tf_pipeline *pipeline, struct tf_error *err)
+{
+    const struct tf_plugin_list *list = &pipeline->config->outputs;
+
+    for (size_t i = 0; i < list->count; i++) {
+        const struct tf_plugin_config *item = &list->items[i];
+        struct output *output = &pipeline->outputs[pipeline->output_count];
+        struct tf_output_args args = {
+            .name = item->name, .options = item->options, .at = item->at, .loop = pipeline->loop};
+
+        output->pipeline = pipeline;
+        output->kind = item->kind;
+        output->name = item->name;
+        output->match = &item->match;
+        if (output->kind->open(&args, &output->self, err) == 0) {
+            pipeline->output_count++;
+        }
+    }
+    return err->errors > 0 ? -EINVAL : 0;
+}
+
+static uint32_t choose_workers(uint64_t asked)
+{
+    uint64_t workers = asked;
+
+    if (workers == 0) {
+        workers = uv_available_parallelism();
+        workers = workers > 4 ? 4 : workers;
+    }
+    return (uint32_t)(workers > TF_JOBS_MAX ? TF_JOBS_MAX : workers);
+}
+
+static int make_job(struct tf_pipeline *pipeline, struct job *job)
+{
+    int rc = tf_batch_init(&job->batch);
+
+    if (rc < 0) {
+        return rc;
+    }
+    job->pipeline = pipeline;
+    tf_buf_init(&job->events, (size_t)TF_FRAME_PAYLOAD_MAX * 2);
+    tf_buf_init(&job->deltas, TF_FRAME_PAYLOAD_MAX);
+    job->scratch = calloc(pipeline->filter_count + 1, sizeof *job->scratch);
+    if (job->scratch == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < pipeline->filter_count; i++) {
+        job->scratch[i] = pipeline->filters[i].kind->scratch_new(pipeline->filters[i].self);
+        if (job->scratch[i] == NULL) {
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_pipeline **out, struct tf_error *err)
+{
+    struct tf_pipeline *pipeline = calloc(1, sizeof *pipeline);
+    int rc = -ENOMEM;
+
+    if (pipeline == NULL) {
+        return -ENOMEM;
+    }
+    pipeline->loop = loop;
+    pipeline->config = config;
+    pipeline->workers = choose_workers(config->agent.workers);
+    pipeline->filters = calloc(config->filters.count + 1, sizeof *pipeline->filters);
+    pipeline->inputs = calloc(config->inputs.count + 1, sizeof *pipeline->inputs);
+    pipeline->outputs = calloc(config->outputs.count + 1, sizeof *pipeline->outputs);
+    if (pipeline->filters == NULL || pipeline->inputs == NULL || pipeline->outputs == NULL) {
+        goto done;
+    }
+    (void)open_filters(pipeline, err);
+    (void)open_inputs(pipeline, err);
+    rc = open_outputs(pipeline, err);
+    *out = pipeline; /* also half-built: what was opened is closed by tf_pipeline_stop */
+    pipeline = NULL;
+done:
+    tf_pipeline_free(pipeline);
+    return rc;
+}
+
+static void on_feed_ready(void *ctx)
+{
+    struct output *output = ctx;
+
+    output->kind->wake(output->self);
+}
+
+static int start_outputs(struct tf_pipeline *pipeline, struct tf_error *err)
+{
+    for (size_t i = 0; i < pipeline->output_count; i++) {
+        struct output *output = &pipeline->outputs[i];
+        struct tf_feed_options options = {.name = output->name,
+                                          .match = output->match,
+                                          .window = output->kind->window,
+                                          .unsaved_max = output->kind->unsaved_max,
+                                          .on_ready = on_feed_ready,
+                                          .ctx = output};
+        int rc = tf_feed_open(pipeline->spool, &options, &output->feed);
+
+        if (rc == 0) {
+            rc = output->kind->start(output->self, output->feed, tf_spool_id(pipeline->spool), err);
+        }
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static void on_new_run(void *ctx)
+{
+    struct tf_pipeline *pipeline = ctx;
+
+    pipeline->rewinding = true;
+    tf_log(TF_LOG_WARN, "disk-error", NULL, 0,
+           "a write or sync failed; a new run began, sources go back to what is safe");
+    tf_sources_rewind(pipeline);
+}
+
+static void on_room(void *ctx)
+{
+    tf_sources_run(ctx);
+}
+
+static int open_spool(struct tf_pipeline *pipeline, struct tf_error *err)
+{
+    const char **names = calloc(pipeline->output_count + 1, sizeof *names);
+    struct tf_spool_callbacks callbacks = {.ctx = pipeline, .on_new_run = on_new_run, .on_room = on_room};
+    int rc;
+
+    if (names == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < pipeline->output_count; i++) {
+        names[i] = pipeline->outputs[i].name;
+    }
+    rc = tf_spool_open(pipeline->loop, &pipeline->config->spool, names, pipeline->output_count, &callbacks,
+                       &pipeline->spool, err);
+    free(names);
+    return rc;
+}
+
+int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0; i < pipeline->workers && rc == 0; i++) {
+        rc = make_job(pipeline, &pipeline->jobs[i]);
+    }
+    if (rc == 0) {
+        rc = open_spool(pipeline, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    (void)uv_timer_init(pipeline->loop, &pipeline->sync_timer); /* cannot fail: it only fills the struct */
+    (void)uv_timer_init(pipeline->loop, &pipeline->stop_timer);
+    pipeline->sync_timer.data = pipeline;
+    pipeline->stop_timer.data = pipeline;
+    pipeline->open_handles = 2;
+    rc = start_outputs(pipeline, err);
+    for (size_t i = 0; i < pipeline->input_count && rc == 0; i++) {
+        rc = pipeline->inputs[i].kind->start(pipeline->inputs[i].self, pipeline, err);
+    }
+    if (rc == 0 && pipeline->config->redact_off) {
+        rc = tf_pipeline_audit(pipeline, "redaction-off", "redaction is off by configuration", NULL, 0);
+    }
+    return rc;
+}
+
+/* ---- stop: one step's last callback begins the next ------------------------------------------ */
+
+static void finish(struct tf_pipeline *pipeline)
+{
+    pipeline->on_stopped(pipeline->stopped_ctx);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct tf_pipeline *pipeline = handle->data;
+
+    assert(pipeline->open_handles > 0);
+    if (--pipeline->open_handles == 0) {
+        finish(pipeline);
+    }
+}
+
+static void on_spool_closed(void *ctx)
+{
+    struct tf_pipeline *pipeline = ctx;
+
+    pipeline->spool = NULL;
+    if (pipeline->open_handles == 0) {
+        finish(pipeline);
+        return;
+    }
+    uv_close((uv_handle_t *)&pipeline->sync_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&pipeline->stop_timer, on_timer_closed);
+}
+
+static void close_feed_then_next(void *ctx);
+
+static void close_next_output(void *ctx)
+{
+    struct tf_pipeline *pipeline = ctx;
+
+    if (pipeline->output_count > 0) {
+        struct output *output = &pipeline->outputs[--pipeline->output_count];
+
+        if (output->feed != NULL) {
+            pipeline->closing_feed = output->feed;
+        }
+        output->kind->close(output->self, close_feed_then_next, pipeline);
+        return;
+    }
+    if (pipeline->spool != NULL) {
+        tf_spool_close(pipeline->spool, on_spool_closed, pipeline);
+        return;
+    }
+    on_spool_closed(pipeline);
+}
+
+static void close_feed_then_next(void *ctx)
+{
+    struct tf_pipeline *pipeline = ctx;
+
+    tf_feed_close(pipeline->closing_feed);
+    pipeline->closing_feed = NULL;
+    close_next_output(pipeline);
+}
+
+static bool all_delivered(const struct tf_pipeline *pipeline)
+{
+    if (tf_spool_unsynced_bytes(pipeline->spool) > 0) {
+        return false;
+    }
+    for (size_t i = 0; i < pipeline->output_count; i++) {
+        struct tf_feed_status status;
+
+        tf_feed_status(pipeline->outputs[i].feed, &status);
+        if (status.pending > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void on_stop_poll(uv_timer_t *timer)
+{
+    struct tf_pipeline *pipeline = timer->data;
+
+    if (!all_delivered(pipeline) && uv_now(pipeline->loop) < pipeline->stop_deadline_ms) {
+        return;
+    }
+    (void)uv_timer_stop(timer);
+    tf_pipeline_log_books(pipeline);
+    close_next_output(pipeline);
+}
+
+static void close_next_input(void *ctx)
+{
+    struct tf_pipeline *pipeline = ctx;
+
+    for (size_t i = 0; i < pipeline->input_count; i++) {
+        if (pipeline->inputs[i].open) {
+            pipeline->inputs[i].open = false;
+            pipeline->inputs[i].kind->close(pipeline->inputs[i].self, close_next_input, pipeline);
+            return;
+        }
+    }
+    if (pipeline->open_handles == 0) {
+        close_next_output(pipeline); /* never started */
+        return;
+    }
+    tf_frames_close_all(pipeline);
+    pipeline->stop_deadline_ms = uv_now(pipeline->loop) + pipeline->config->agent.stop_timeout_ms;
+    (void)uv_timer_start(&pipeline->stop_timer, on_stop_poll, 0, STOP_POLL_MS);
+}
+
+void tf_pipeline_stop(struct tf_pipeline *pipeline, void (*on_stopped)(void *ctx), void *ctx)
+{
+    if (pipeline->stopping) {
+        return;
+    }
+    pipeline->stopping = true;
+    pipeline->on_stopped = on_stopped;
+    pipeline->stopped_ctx = ctx;
+    close_next_input(pipeline);
+}
+
+static void job_fini(struct tf_pipeline *pipeline, struct job *job)
+{
+    for (size_t i = 0; job->scratch != NULL && i < pipeline->filter_count; i++) {
+        if (job->scratch[i] != NULL) {
+            pipeline->filters[i].kind->scratch_free(job->scratch[i]);
+        }
+    }
+    free(job->scratch);
+    tf_buf_fini(&job->events);
+    tf_buf_fini(&job->deltas);
+    tf_batch_fini(&job->batch);
+}
+
+void tf_pipeline_free(struct tf_pipeline *pipeline)
+{
+    if (pipeline == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < pipeline->workers; i++) {
+        job_fini(pipeline, &pipeline->jobs[i]);
+    }
+    for (size_t i = 0; i < pipeline->filter_count; i++) {
+        pipeline->filters[i].kind->close(pipeline->filters[i].self);
+    }
+    free(pipeline->filters);
+    free(pipeline->inputs);
+    free(pipeline->outputs);
+    free(pipeline);
+}
+
+void tf_pipeline_log_books(struct tf_pipeline *pipeline)
+{
+    const struct books *books = &pipeline->books;
+
+    tf_log(TF_LOG_INFO, "books",
+           TF_DETAILS(TF_NUM("decoded", books->decoded), TF_NUM("spooled", books->spooled),
+                      TF_NUM("joined", books->joined), TF_NUM("filtered", books->filtered),
+                      TF_NUM("redacted", books->redacted), TF_NUM("withheld", books->withheld)),
+           "what was read since start");
+    for (size_t i = 0; i < pipeline->output_count; i++) {
+        struct tf_feed_status status;
+
+        tf_feed_status(pipeline->outputs[i].feed, &status);
+        tf_log(TF_LOG_INFO, "books",
+               TF_DETAILS(TF_STR("output", pipeline->outputs[i].name), TF_NUM("acked", status.acked),
+                          TF_NUM("skipped", status.skipped), TF_NUM("pending", status.pending)),
+               "what was delivered since start");
+    }
+}

@@ -1,0 +1,242 @@
+/*
+ * records.c - what the agent says itself, in band: gaps, audit records, deltas alone; and the
+ * constants of a source.
+ *
+ * They are batches of their own with the tag taffrail.audit, made on the loop and redacted as any
+ * other. A gap goes into a frame of type gap, with the position that follows it, in order behind
+ * its source's batches.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* Runs every filter over a batch that has no source state. Loop: these batches are tiny and rare. */
+static int filter_own(struct tf_pipeline *pipeline, struct tf_batch *batch)
+{
+    for (size_t i = 0; i < pipeline->filter_count; i++) {
+        struct filter *filter = &pipeline->filters[i];
+        void *scratch = filter->kind->scratch_new(filter->self);
+        int rc = scratch == NULL ? -ENOMEM : filter->kind->apply(filter->self, scratch, NULL, batch);
+
+        if (scratch != NULL) {
+            filter->kind->scratch_free(scratch);
+        }
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static int add_details(struct tf_batch *batch, const struct tf_detail *details, size_t count)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        if (details[i].text != NULL) {
+            rc = tf_batch_add_text_field(batch, details[i].key, tf_slice_text(details[i].text));
+        } else {
+            rc = tf_batch_add_int_field(batch, details[i].key, details[i].number);
+        }
+    }
+    return rc;
+}
+
+static int add_labels(struct tf_batch *batch, const struct tf_agent_options *agent)
+{
+    int rc = 0;
+
+    if (agent->host.text != NULL) {
+        rc = tf_batch_add_text_field(batch, "host", tf_slice_text(agent->host.text));
+    }
+    if (rc == 0 && agent->labels.count > 0) {
+        rc = tf_batch_add_map_field(batch, "labels", (uint32_t)agent->labels.count);
+    }
+    for (size_t i = 0; i < agent->labels.count && rc == 0; i++) {
+        rc = tf_batch_add_text_field(batch, agent->labels.items[i].key.text,
+                                     tf_slice_text(agent->labels.items[i].value.text));
+    }
+    return rc;
+}
+
+/* Appends batch as one frame of its own. Its source's constants (pod and container) stand on a gap too. */
+static int emit(struct tf_pipeline *pipeline, struct tf_source *source, struct tf_batch *batch, struct tf_buf *deltas)
+{
+    struct tf_buf events, none;
+    struct tf_events_summary summary = {0};
+    struct part part = {.source = source};
+    int rc = filter_own(pipeline, batch);
+
+    tf_buf_init(&events, TF_FRAME_PAYLOAD_MAX);
+    tf_buf_init(&none, TF_STATE_VALUE_MAX);
+    if (rc == 0) {
+        rc = tf_events_encode(batch, source != NULL ? &source->constants : NULL, &events, &summary);
+    }
+    if (rc == 0) {
+        part.records = summary.events;
+        rc = tf_frames_add(pipeline, source != NULL ? TF_FRAME_GAP : TF_FRAME_DATA, TF_AUDIT_TAG, &events, &summary,
+                           deltas != NULL ? deltas : &none, &part);
+    }
+    if (rc == 0 && source != NULL) {
+        source->jobs++;
+    }
+    tf_buf_fini(&events);
+    tf_buf_fini(&none);
+    return rc;
+}
+
+int tf_source_gap(struct tf_source *source, const char *reason, const char *text, uint64_t bytes_max,
+                  struct tf_buf *deltas)
+{
+    struct tf_batch batch;
+    int rc = tf_batch_init(&batch);
+
+    if (rc == 0) {
+        rc = tf_batch_reset(&batch);
+    }
+    if (rc == 0 && tf_batch_add_record(&batch, tf_now_ns(), TF_STREAM_OTHER) == NULL) {
+        rc = -ENOMEM;
+    }
+    if (rc == 0) {
+        rc = tf_batch_add_text_field(&batch, "event", tf_slice_text("gap"));
+    }
+    if (rc == 0) {
+        rc = tf_batch_add_text_field(&batch, "reason", tf_slice_text(reason));
+    }
+    if (rc == 0) {
+        rc = tf_batch_add_text_field(&batch, "log", tf_slice_text(text));
+    }
+    if (rc == 0 && bytes_max != UINT64_MAX) {
+        rc = tf_batch_add_int_field(&batch, "bytes_max", (int64_t)bytes_max);
+    }
+    if (rc == 0) {
+        rc = emit(source->pipeline, source, &batch, deltas);
+    }
+    tf_batch_fini(&batch);
+    tf_log(TF_LOG_ERROR, "gap", TF_DETAILS(TF_STR("reason", reason), TF_NUM("bytes_max", bytes_max)), "%s", text);
+    return rc;
+}
+
+int tf_pipeline_deltas(struct tf_pipeline *pipeline, struct tf_source *source, struct tf_buf *deltas)
+{
+    struct tf_buf none;
+    struct tf_events_summary summary = {0};
+    struct part part = {.source = source};
+    int rc;
+
+    tf_buf_init(&none, 1);
+    rc = tf_frames_add(pipeline, TF_FRAME_POSITIONS, "", &none, &summary, deltas, &part);
+    if (rc == 0 && source != NULL) {
+        source->jobs++;
+    }
+    tf_buf_fini(&none);
+    return rc;
+}
+
+int tf_pipeline_audit(struct tf_pipeline *pipeline, const char *event, const char *text,
+                      const struct tf_detail *details, size_t count)
+{
+    struct tf_batch batch;
+    int rc = tf_batch_init(&batch);
+
+    if (rc == 0) {
+        rc = tf_batch_reset(&batch);
+    }
+    if (rc == 0 && tf_batch_add_record(&batch, tf_now_ns(), TF_STREAM_OTHER) == NULL) {
+        rc = -ENOMEM;
+    }
+    if (rc == 0) {
+        rc = add_labels(&batch, &pipeline->config->agent);
+    }
+    if (rc == 0) {
+        rc = tf_batch_add_text_field(&batch, "event", tf_slice_text(event));
+    }
+    if (rc == 0) {
+        rc = tf_batch_add_text_field(&batch, "log", tf_slice_text(text));
+    }
+    if (rc == 0) {
+        rc = add_details(&batch, details, count);
+    }
+    if (rc == 0) {
+        rc = emit(pipeline, NULL, &batch, NULL);
+    }
+    tf_batch_fini(&batch);
+    return rc;
+}
+
+static int make_states(struct tf_pipeline *pipeline, struct tf_source *source)
+{
+    source->filter_states = calloc(pipeline->filter_count + 1, sizeof *source->filter_states);
+    if (source->filter_states == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < pipeline->filter_count; i++) {
+        const struct filter *filter = &pipeline->filters[i];
+
+        if (filter->kind->state_new == NULL) {
+            continue;
+        }
+        source->filter_states[i] = filter->kind->state_new(filter->self);
+        if (source->filter_states[i] == NULL) {
+            return -ENOMEM;
+        }
+        for (unsigned stream = 0; stream < TF_STREAMS; stream++) {
+            filter->kind->state_load(source->filter_states[i], (enum tf_stream)stream, &source->states[stream]);
+        }
+    }
+    return 0;
+}
+
+static int make_constants(struct tf_pipeline *pipeline, struct tf_source *source, struct tf_batch *metadata)
+{
+    struct tf_batch own;
+    int rc = 0;
+
+    if (metadata == NULL) {
+        rc = tf_batch_init(&own);
+        if (rc == 0) {
+            rc = tf_batch_reset(&own);
+        }
+        if (rc == 0 && tf_batch_add_record(&own, 0, TF_STREAM_OTHER) == NULL) {
+            rc = -ENOMEM;
+        }
+        metadata = &own;
+    }
+    if (rc == 0 && !source->kind->is_receiver) {
+        rc = add_labels(metadata, &pipeline->config->agent);
+    }
+    if (rc == 0) {
+        rc = filter_own(pipeline, metadata);
+    }
+    if (rc == 0) {
+        rc = tf_constants_encode(metadata, &source->constants);
+    }
+    if (metadata == &own) {
+        tf_batch_fini(&own);
+    }
+    return rc;
+}
+
+int tf_source_add(struct tf_pipeline *pipeline, void *input_self, struct tf_source *source, struct tf_batch *metadata)
+{
+    int rc;
+
+    source->pipeline = pipeline;
+    source->state = TF_SOURCE_ASLEEP;
+    for (size_t i = 0; i < pipeline->input_count; i++) {
+        if (pipeline->inputs[i].self == input_self) {
+            source->input = (uint16_t)i;
+        }
+    }
+    rc = make_constants(pipeline, source, metadata);
+    if (rc == 0) {
+        rc = make_states(pipeline, source);
+    }
+    return rc;
+}
+
+struct tf_spool *tf_pipeline_spool(struct tf_pipeline *pipeline)
+{
+    return pipeline->spool;
+}
