@@ -109,7 +109,8 @@ int tf_buf_printf(struct tf_buf *buf, const char *format, ...)
         return rc;
     }
     va_start(args, format);
-    (void)vsnprintf(buf->data + buf->size, (size_t)length + 1, format, args); /* its NUL lies in the slack */
+    (void)vsnprintf(buf->data + buf->size, (size_t)length + 1, format,
+                    args); /* its NUL lies in the slack */
     va_end(args);
     buf->size += (size_t)length;
     return 0;

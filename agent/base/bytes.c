@@ -5,7 +5,8 @@
 
 #include <stdlib.h>
 
-/* ---- CRC32C, RFC 3720 B.4: reflected polynomial 0x82f63b78 ------------------------------------ */
+/* ---- CRC32C, RFC 3720 B.4: reflected polynomial 0x82f63b78 ------------------------------------
+ */
 
 static uint32_t crc_bytewise(uint32_t crc, const uint8_t *at, size_t size)
 {
@@ -19,7 +20,8 @@ static uint32_t crc_bytewise(uint32_t crc, const uint8_t *at, size_t size)
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static uint32_t crc_sse42(uint32_t crc, const uint8_t *at, size_t size)
+__attribute__((target("sse4.2"))) static uint32_t crc_sse42(uint32_t crc, const uint8_t *at,
+                                                            size_t size)
 {
     uint64_t wide = crc;
 
@@ -47,7 +49,8 @@ uint32_t tf_crc32c(uint32_t crc, const void *data, size_t size)
     return ~crc_bytewise(~crc, data, size);
 }
 
-/* ---- UTF-8, RFC 3629 section 4 ----------------------------------------------------------------- */
+/* ---- UTF-8, RFC 3629 section 4 -----------------------------------------------------------------
+ */
 
 /* The length of the valid sequence at `at`, 0 when there is none. */
 static size_t utf8_sequence(const uint8_t *at, size_t left)
@@ -111,7 +114,8 @@ bool tf_utf8_valid(const char *data, size_t size)
     return true;
 }
 
-/* ---- base64, RFC 4648 section 4 ---------------------------------------------------------------- */
+/* ---- base64, RFC 4648 section 4 ----------------------------------------------------------------
+ */
 
 int tf_base64_append(struct tf_buf *buf, const void *data, size_t size)
 {
@@ -143,7 +147,8 @@ int tf_base64_append(struct tf_buf *buf, const void *data, size_t size)
     return 0;
 }
 
-/* ---- globs ---------------------------------------------------------------------------------------
+/* ---- globs
+ * ---------------------------------------------------------------------------------------
  *
  * Two marks of where to try again: the newest `*` and the newest `**`. When a `*` cannot stretch
  * any more (the separator stands in its way), the `**` before it stretches: that is all the

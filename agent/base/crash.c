@@ -1,7 +1,8 @@
 /*
  * crash.c - places where a test build dies by SIGKILL, chosen by TAFFRAIL_CRASH="NAME:N".
  *
- * Passes are counted over all threads. Only compiled with TF_TEST_HOOKS; a release build has none of it.
+ * Passes are counted over all threads. Only compiled with TF_TEST_HOOKS; a release build has none
+ * of it.
  */
 #include "taffrail/base.h"
 

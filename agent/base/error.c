@@ -49,8 +49,8 @@ static char *format_escaped(const char *format, va_list args)
     return out.data; /* the finding owns it now */
 }
 
-static void add(struct tf_error *err, enum tf_severity severity, const struct tf_place *at, const char *format,
-                va_list args)
+static void add(struct tf_error *err, enum tf_severity severity, const struct tf_place *at,
+                const char *format, va_list args)
 {
     struct tf_finding *findings;
     struct tf_finding *finding;
@@ -116,7 +116,8 @@ static int compare_places(const struct tf_finding *a, const struct tf_finding *b
     return a->column == b->column ? 0 : a->column < b->column ? -1 : 1;
 }
 
-/* Indices of the findings in the order of place; those of one place stay in the order of adding. NULL: no memory. */
+/* Indices of the findings in the order of place; those of one place stay in the order of adding.
+ * NULL: no memory. */
 static size_t *sorted(const struct tf_error *err)
 {
     size_t *order = malloc((err->count + 1) * sizeof *order);
@@ -166,7 +167,8 @@ static void print_json_text(const char *text, FILE *to)
         if (*text == '"' || *text == '\\') {
             (void)fputc('\\', to);
         }
-        (void)fputc(*text, to); /* control characters are escaped already, but for those of a file's name */
+        (void)fputc(
+            *text, to); /* control characters are escaped already, but for those of a file's name */
     }
     (void)fputc('"', to);
 }
@@ -180,8 +182,8 @@ void tf_error_print_json(const struct tf_error *err, FILE *to)
 
         (void)fputs("{\"file\":", to);
         print_json_text(finding->file != NULL ? finding->file : "", to);
-        (void)fprintf(to, ",\"line\":%u,\"column\":%u,\"severity\":\"%s\",\"text\":", finding->line, finding->column,
-                      severity_word(finding));
+        (void)fprintf(to, ",\"line\":%u,\"column\":%u,\"severity\":\"%s\",\"text\":", finding->line,
+                      finding->column, severity_word(finding));
         print_json_text(finding->text, to);
         (void)fputs("}\n", to);
     }

@@ -111,7 +111,8 @@ static void put_key(struct line *line, enum tf_log_format format, const char *ke
     put_text(line, "=");
 }
 
-static void put_pair(struct line *line, enum tf_log_format format, const char *key, const char *text)
+static void put_pair(struct line *line, enum tf_log_format format, const char *key,
+                     const char *text)
 {
     put_key(line, format, key);
     if (format == TF_LOG_LOGFMT && is_plain(text)) {
@@ -139,13 +140,14 @@ static void put_detail(struct line *line, enum tf_log_format format, const struc
 }
 
 /* True when this line is told; *repeated is how many of its kind were not. The lock is held. */
-static bool is_told(const char *event, const struct tf_detail *details, size_t count, int64_t now_ns,
-                    uint64_t *repeated)
+static bool is_told(const char *event, const struct tf_detail *details, size_t count,
+                    int64_t now_ns, uint64_t *repeated)
 {
     char text[SUBJECT_MAX_BYTES];
     struct subject *entry = &logger.subjects[0];
 
-    (void)snprintf(text, sizeof text, "%s %s", event, count > 0 && details[0].text != NULL ? details[0].text : "");
+    (void)snprintf(text, sizeof text, "%s %s", event,
+                   count > 0 && details[0].text != NULL ? details[0].text : "");
     for (size_t i = 0; i < SUBJECTS_MAX; i++) {
         if (strcmp(logger.subjects[i].text, text) == 0) {
             entry = &logger.subjects[i];
@@ -185,8 +187,8 @@ static void write_line(const struct line *line)
     }
 }
 
-void tf_log(enum tf_log_level level, const char *event, const struct tf_detail *details, size_t count,
-            const char *format, ...)
+void tf_log(enum tf_log_level level, const char *event, const struct tf_detail *details,
+            size_t count, const char *format, ...)
 {
     static const char *const words[] = {"debug", "info", "warn", "error"};
     char message[MESSAGE_MAX_BYTES], time[TF_TIME_TEXT_BYTES];

@@ -37,6 +37,7 @@ void tf_time_format(int64_t time_ns, char text[TF_TIME_TEXT_BYTES])
     (void)gmtime_r(&when, &parts);
     (void)snprintf(text, TF_TIME_TEXT_BYTES, "%04u-%02u-%02uT%02u:%02u:%02u.%09uZ",
                    (unsigned)(parts.tm_year + 1900) % 10000, (unsigned)(parts.tm_mon + 1) % 100,
-                   (unsigned)parts.tm_mday % 100, (unsigned)parts.tm_hour % 100, (unsigned)parts.tm_min % 100,
-                   (unsigned)parts.tm_sec % 100, (unsigned)fraction_ns % 1000000000u);
+                   (unsigned)parts.tm_mday % 100, (unsigned)parts.tm_hour % 100,
+                   (unsigned)parts.tm_min % 100, (unsigned)parts.tm_sec % 100,
+                   (unsigned)fraction_ns % 1000000000u);
 }

@@ -1,9 +1,9 @@
 /*
  * cri.c - one line of a Kubernetes CRI container log: "TIME STREAM TAGS TEXT".
  *
- * TAGS are parted by ':'; the first is P (a piece, more follows) or F (the last piece), further ones are
- * ignored. TEXT is everything behind the third space and may be empty; a line that the runtime cut
- * at a container's exit may end right behind the tags.
+ * TAGS are parted by ':'; the first is P (a piece, more follows) or F (the last piece), further
+ * ones are ignored. TEXT is everything behind the third space and may be empty; a line that the
+ * runtime cut at a container's exit may end right behind the tags.
  */
 #include "taffrail/decode.h"
 
@@ -43,7 +43,8 @@ int tf_cri_split(struct tf_slice line, struct tf_cri_line *out)
     } else {
         return -EPROTO;
     }
-    if (tags.size == 0 || (tags.data[0] != 'P' && tags.data[0] != 'F') || (tags.size > 1 && tags.data[1] != ':')) {
+    if (tags.size == 0 || (tags.data[0] != 'P' && tags.data[0] != 'F') ||
+        (tags.size > 1 && tags.data[1] != ':')) {
         return -EPROTO;
     }
     if (tf_time_parse(time, &found.time_ns) < 0) {

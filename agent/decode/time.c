@@ -38,7 +38,8 @@ static int days_in_month(int year, int month)
     return days[month - 1] + (month == 2 && leap ? 1 : 0);
 }
 
-/* Days since the epoch of a proleptic Gregorian date; the year is counted from March, so that February ends it. */
+/* Days since the epoch of a proleptic Gregorian date; the year is counted from March, so that
+ * February ends it. */
 static int64_t days_since_epoch(int year, int month, int day)
 {
     int shifted = month <= 2 ? year - 1 : year;
@@ -55,17 +56,20 @@ static int parse_seconds(const char *at, int64_t *seconds, bool *is_leap)
     int year = digits(at, 4), month = digits(at + 5, 2), day = digits(at + 8, 2);
     int hour = digits(at + 11, 2), minute = digits(at + 14, 2), second = digits(at + 17, 2);
 
-    if (at[4] != '-' || at[7] != '-' || (at[10] != 'T' && at[10] != 't') || at[13] != ':' || at[16] != ':') {
+    if (at[4] != '-' || at[7] != '-' || (at[10] != 'T' && at[10] != 't') || at[13] != ':' ||
+        at[16] != ':') {
         return -EPROTO;
     }
-    if (year < YEAR_MIN || year > YEAR_MAX || month < 1 || month > 12 || day < 1 || day > days_in_month(year, month)) {
+    if (year < YEAR_MIN || year > YEAR_MAX || month < 1 || month > 12 || day < 1 ||
+        day > days_in_month(year, month)) {
         return -EPROTO;
     }
     if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60) {
         return -EPROTO;
     }
     *is_leap = second == 60;
-    *seconds = days_since_epoch(year, month, day) * 86400 + hour * 3600 + minute * 60 + (*is_leap ? 59 : second);
+    *seconds = days_since_epoch(year, month, day) * 86400 + hour * 3600 + minute * 60 +
+               (*is_leap ? 59 : second);
     return 0;
 }
 
@@ -110,7 +114,9 @@ int tf_time_parse(struct tf_slice text, int64_t *time_ns)
     }
     if (text.data[at] == '.') {
         at++;
-        for (; at < text.size && text.data[at] >= '0' && text.data[at] <= '9' && count < FRACTION_MAX; at++, count++) {
+        for (;
+             at < text.size && text.data[at] >= '0' && text.data[at] <= '9' && count < FRACTION_MAX;
+             at++, count++) {
             fraction_ns = fraction_ns * 10 + (text.data[at] - '0');
         }
     }

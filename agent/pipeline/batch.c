@@ -88,13 +88,14 @@ int tf_batch_reset(struct tf_batch *batch)
     return add_prelude(batch);
 }
 
-struct tf_record *tf_batch_add_record(struct tf_batch *batch, int64_t time_ns, enum tf_stream stream)
+struct tf_record *tf_batch_add_record(struct tf_batch *batch, int64_t time_ns,
+                                      enum tf_stream stream)
 {
     struct tf_record *record;
 
     if (batch->record_count == batch->record_capacity) {
-        void *grown =
-            grow(batch->records, &batch->record_capacity, FIRST_RECORDS, TF_BATCH_RECORDS_MAX, sizeof *batch->records);
+        void *grown = grow(batch->records, &batch->record_capacity, FIRST_RECORDS,
+                           TF_BATCH_RECORDS_MAX, sizeof *batch->records);
 
         if (grown == NULL) {
             return NULL;
@@ -102,7 +103,8 @@ struct tf_record *tf_batch_add_record(struct tf_batch *batch, int64_t time_ns, e
         batch->records = grown;
     }
     record = &batch->records[batch->record_count++];
-    *record = (struct tf_record){.time_ns = time_ns, .first_field = batch->field_count, .stream = (uint8_t)stream};
+    *record = (struct tf_record){
+        .time_ns = time_ns, .first_field = batch->field_count, .stream = (uint8_t)stream};
     return record;
 }
 
@@ -130,14 +132,15 @@ int tf_batch_add_text(struct tf_batch *batch, const void *data, size_t size, uin
     return tf_buf_append_byte(&batch->text, '\n');
 }
 
-struct tf_field *tf_batch_add_field(struct tf_batch *batch, uint32_t key_at, uint32_t key_size, enum tf_value_type type)
+struct tf_field *tf_batch_add_field(struct tf_batch *batch, uint32_t key_at, uint32_t key_size,
+                                    enum tf_value_type type)
 {
     struct tf_field *field;
 
     assert(batch->record_count > 0);
     if (batch->field_count == batch->field_capacity) {
-        void *grown =
-            grow(batch->fields, &batch->field_capacity, FIRST_FIELDS, TF_BATCH_FIELDS_MAX, sizeof *batch->fields);
+        void *grown = grow(batch->fields, &batch->field_capacity, FIRST_FIELDS, TF_BATCH_FIELDS_MAX,
+                           sizeof *batch->fields);
 
         if (grown == NULL) {
             return NULL;
@@ -151,7 +154,8 @@ struct tf_field *tf_batch_add_field(struct tf_batch *batch, uint32_t key_at, uin
 }
 
 /* Key in the arena and an empty field under it; NULL: *rc says why. */
-static struct tf_field *add_named(struct tf_batch *batch, const char *key, enum tf_value_type type, int *rc)
+static struct tf_field *add_named(struct tf_batch *batch, const char *key, enum tf_value_type type,
+                                  int *rc)
 {
     size_t size = strlen(key);
     struct tf_field *field;
@@ -223,5 +227,6 @@ void tf_batch_tally(struct tf_batch *batch, uint16_t filter, uint16_t rule, uint
     if (batch->tally_count == TF_BATCH_TALLIES_MAX - 1) {
         rule = TF_RULE_OTHERS;
     }
-    batch->tallies[batch->tally_count++] = (struct tf_tally){.filter = filter, .rule = rule, .hits = hits};
+    batch->tallies[batch->tally_count++] =
+        (struct tf_tally){.filter = filter, .rule = rule, .hits = hits};
 }

@@ -2,10 +2,10 @@
  * frames.c - the frame builder: batches go into open frames, one a tag, and leave as drafts.
  *
  * A batch goes whole, with its position, into one frame (docs/guarantees.md B2); the limit is soft.
- * A frame is closed when it reaches TF_FRAME_SOFT_BYTES, when the timer of spool.sync fires (started
- * by the first record), in mode `always` at once, or when a batch of its newest source goes to
- * another frame: batches of one source never overtake each other. Frames of type gap and positions
- * hold one batch and are closed at once.
+ * A frame is closed when it reaches TF_FRAME_SOFT_BYTES, when the timer of spool.sync fires
+ * (started by the first record), in mode `always` at once, or when a batch of its newest source
+ * goes to another frame: batches of one source never overtake each other. Frames of type gap and
+ * positions hold one batch and are closed at once.
  *
  * A draft that ends with -ECANCELED left nothing in the spool: its parts are let go, and on_new_run
  * sends every source back to the folded state.
@@ -113,7 +113,8 @@ static void on_sync_timer(uv_timer_t *timer)
     tf_frames_close_all(timer->data);
 }
 
-static struct open_frame *frame_new(struct tf_pipeline *pipeline, enum tf_frame_type type, const char *tag)
+static struct open_frame *frame_new(struct tf_pipeline *pipeline, enum tf_frame_type type,
+                                    const char *tag)
 {
     struct open_frame *frame = calloc(1, sizeof *frame);
 
@@ -129,15 +130,19 @@ static struct open_frame *frame_new(struct tf_pipeline *pipeline, enum tf_frame_
     tf_buf_init(&frame->draft.payload, TF_FRAME_PAYLOAD_MAX * 2);
     tf_buf_init(&frame->draft.deltas, TF_FRAME_PAYLOAD_MAX);
     if (!uv_is_active((const uv_handle_t *)&pipeline->sync_timer)) {
-        (void)uv_timer_start(&pipeline->sync_timer, on_sync_timer, pipeline->config->spool.sync.interval_ms, 0);
+        (void)uv_timer_start(&pipeline->sync_timer, on_sync_timer,
+                             pipeline->config->spool.sync.interval_ms, 0);
     }
     return frame;
 }
 
-/* Closes every open frame up to the one that holds the source's newest batch, unless that is `keep`. */
-static void close_older(struct tf_pipeline *pipeline, const struct tf_source *source, const struct open_frame *keep)
+/* Closes every open frame up to the one that holds the source's newest batch, unless that is
+ * `keep`. */
+static void close_older(struct tf_pipeline *pipeline, const struct tf_source *source,
+                        const struct open_frame *keep)
 {
-    if (source == NULL || source->last_frame == 0 || (keep != NULL && source->last_frame == keep->number)) {
+    if (source == NULL || source->last_frame == 0 ||
+        (keep != NULL && source->last_frame == keep->number)) {
         return;
     }
     for (uint32_t i = 0; i < pipeline->open_count; i++) {
@@ -215,8 +220,9 @@ static int fill(struct open_frame *frame, const struct tf_buf *events, const str
     return 0;
 }
 
-int tf_frames_add(struct tf_pipeline *pipeline, enum tf_frame_type type, const char *tag, struct tf_buf *events,
-                  const struct tf_events_summary *summary, struct tf_buf *deltas, const struct part *part)
+int tf_frames_add(struct tf_pipeline *pipeline, enum tf_frame_type type, const char *tag,
+                  struct tf_buf *events, const struct tf_events_summary *summary,
+                  struct tf_buf *deltas, const struct part *part)
 {
     struct open_frame *frame = type == TF_FRAME_DATA ? find_open(pipeline, tag) : NULL;
     bool is_new = frame == NULL;

@@ -37,7 +37,8 @@ struct part {
     uint32_t records, joined, filtered, redacted, withheld;
 };
 
-/* A frame that takes batches. `number` counts frames opened, so that a source knows where its newest batch is. */
+/* A frame that takes batches. `number` counts frames opened, so that a source knows where its
+ * newest batch is. */
 struct open_frame {
     struct tf_pipeline *pipeline;
     uint64_t number;
@@ -103,17 +104,20 @@ struct tf_pipeline {
     void *stopped_ctx;
 };
 
-/* frames.c: takes events and deltas (emptied) as one batch into one frame; never splits it. 0 or -ENOMEM: nothing was
- * taken. */
-int tf_frames_add(struct tf_pipeline *pipeline, enum tf_frame_type type, const char *tag, struct tf_buf *events,
-                  const struct tf_events_summary *summary, struct tf_buf *deltas, const struct part *part);
-void tf_frames_close_all(struct tf_pipeline *pipeline); /* appends every open frame, asks for a sync */
-void tf_frames_drop_all(struct tf_pipeline *pipeline);  /* C8: what was not appended is read again */
+/* frames.c: takes events and deltas (emptied) as one batch into one frame; never splits it. 0 or
+ * -ENOMEM: nothing was taken. */
+int tf_frames_add(struct tf_pipeline *pipeline, enum tf_frame_type type, const char *tag,
+                  struct tf_buf *events, const struct tf_events_summary *summary,
+                  struct tf_buf *deltas, const struct part *part);
+void tf_frames_close_all(
+    struct tf_pipeline *pipeline); /* appends every open frame, asks for a sync */
+void tf_frames_drop_all(struct tf_pipeline *pipeline); /* C8: what was not appended is read again */
 
 /* sources.c */
-void tf_sources_run(struct tf_pipeline *pipeline); /* starts jobs while there is work, room and no pressure */
-void tf_sources_rewind(
-    struct tf_pipeline *pipeline);               /* when rewinding is set: at once, or behind the last running job */
-void tf_sources_unref(struct tf_source *source); /* one of its batches is durable or gone */
+void tf_sources_run(
+    struct tf_pipeline *pipeline); /* starts jobs while there is work, room and no pressure */
+void tf_sources_rewind(struct tf_pipeline *pipeline); /* when rewinding is set: at once, or behind
+                                                         the last running job */
+void tf_sources_unref(struct tf_source *source);      /* one of its batches is durable or gone */
 
 #endif

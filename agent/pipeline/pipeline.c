@@ -111,7 +111,8 @@ static int make_job(struct tf_pipeline *pipeline, struct job *job)
     return 0;
 }
 
-int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_pipeline **out, struct tf_error *err)
+int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_pipeline **out,
+                    struct tf_error *err)
 {
     struct tf_pipeline *pipeline = calloc(1, sizeof *pipeline);
     int rc = -ENOMEM;
@@ -185,7 +186,8 @@ static void on_room(void *ctx)
 static int open_spool(struct tf_pipeline *pipeline, struct tf_error *err)
 {
     const char **names = calloc(pipeline->output_count + 1, sizeof *names);
-    struct tf_spool_callbacks callbacks = {.ctx = pipeline, .on_new_run = on_new_run, .on_room = on_room};
+    struct tf_spool_callbacks callbacks = {
+        .ctx = pipeline, .on_new_run = on_new_run, .on_room = on_room};
     int rc;
 
     if (names == NULL) {
@@ -194,8 +196,8 @@ static int open_spool(struct tf_pipeline *pipeline, struct tf_error *err)
     for (size_t i = 0; i < pipeline->output_count; i++) {
         names[i] = pipeline->outputs[i].name;
     }
-    rc = tf_spool_open(pipeline->loop, &pipeline->config->spool, names, pipeline->output_count, &callbacks,
-                       &pipeline->spool, err);
+    rc = tf_spool_open(pipeline->loop, &pipeline->config->spool, names, pipeline->output_count,
+                       &callbacks, &pipeline->spool, err);
     free(names);
     return rc;
 }
@@ -213,7 +215,8 @@ int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err)
     if (rc < 0) {
         return rc;
     }
-    (void)uv_timer_init(pipeline->loop, &pipeline->sync_timer); /* cannot fail: it only fills the struct */
+    (void)uv_timer_init(pipeline->loop,
+                        &pipeline->sync_timer); /* cannot fail: it only fills the struct */
     (void)uv_timer_init(pipeline->loop, &pipeline->stop_timer);
     pipeline->sync_timer.data = pipeline;
     pipeline->stop_timer.data = pipeline;
@@ -223,7 +226,8 @@ int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err)
         rc = pipeline->inputs[i].kind->start(pipeline->inputs[i].self, pipeline, err);
     }
     if (rc == 0 && pipeline->config->redact_off) {
-        rc = tf_pipeline_audit(pipeline, "redaction-off", "redaction is off by configuration", NULL, 0);
+        rc = tf_pipeline_audit(pipeline, "redaction-off", "redaction is off by configuration", NULL,
+                               0);
     }
     return rc;
 }
@@ -392,8 +396,9 @@ void tf_pipeline_log_books(struct tf_pipeline *pipeline)
 
         tf_feed_status(pipeline->outputs[i].feed, &status);
         tf_log(TF_LOG_INFO, "books",
-               TF_DETAILS(TF_STR("output", pipeline->outputs[i].name), TF_NUM("acked", status.acked),
-                          TF_NUM("skipped", status.skipped), TF_NUM("pending", status.pending)),
+               TF_DETAILS(TF_STR("output", pipeline->outputs[i].name),
+                          TF_NUM("acked", status.acked), TF_NUM("skipped", status.skipped),
+                          TF_NUM("pending", status.pending)),
                "what was delivered since start");
     }
 }

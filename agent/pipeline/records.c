@@ -11,13 +11,15 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Runs every filter over a batch that has no source state. Loop: these batches are tiny and rare. */
+/* Runs every filter over a batch that has no source state. Loop: these batches are tiny and rare.
+ */
 static int filter_own(struct tf_pipeline *pipeline, struct tf_batch *batch)
 {
     for (size_t i = 0; i < pipeline->filter_count; i++) {
         struct filter *filter = &pipeline->filters[i];
         void *scratch = filter->kind->scratch_new(filter->self);
-        int rc = scratch == NULL ? -ENOMEM : filter->kind->apply(filter->self, scratch, NULL, batch);
+        int rc =
+            scratch == NULL ? -ENOMEM : filter->kind->apply(filter->self, scratch, NULL, batch);
 
         if (scratch != NULL) {
             filter->kind->scratch_free(scratch);
@@ -60,8 +62,10 @@ static int add_labels(struct tf_batch *batch, const struct tf_agent_options *age
     return rc;
 }
 
-/* Appends batch as one frame of its own. Its source's constants (pod and container) stand on a gap too. */
-static int emit(struct tf_pipeline *pipeline, struct tf_source *source, struct tf_batch *batch, struct tf_buf *deltas)
+/* Appends batch as one frame of its own. Its source's constants (pod and container) stand on a gap
+ * too. */
+static int emit(struct tf_pipeline *pipeline, struct tf_source *source, struct tf_batch *batch,
+                struct tf_buf *deltas)
 {
     struct tf_buf events, none;
     struct tf_events_summary summary = {0};
@@ -75,8 +79,8 @@ static int emit(struct tf_pipeline *pipeline, struct tf_source *source, struct t
     }
     if (rc == 0) {
         part.records = summary.events;
-        rc = tf_frames_add(pipeline, source != NULL ? TF_FRAME_GAP : TF_FRAME_DATA, TF_AUDIT_TAG, &events, &summary,
-                           deltas != NULL ? deltas : &none, &part);
+        rc = tf_frames_add(pipeline, source != NULL ? TF_FRAME_GAP : TF_FRAME_DATA, TF_AUDIT_TAG,
+                           &events, &summary, deltas != NULL ? deltas : &none, &part);
     }
     if (rc == 0 && source != NULL) {
         source->jobs++;
@@ -86,8 +90,8 @@ static int emit(struct tf_pipeline *pipeline, struct tf_source *source, struct t
     return rc;
 }
 
-int tf_source_gap(struct tf_source *source, const char *reason, const char *text, uint64_t bytes_max,
-                  struct tf_buf *deltas)
+int tf_source_gap(struct tf_source *source, const char *reason, const char *text,
+                  uint64_t bytes_max, struct tf_buf *deltas)
 {
     struct tf_batch batch;
     int rc = tf_batch_init(&batch);
@@ -114,11 +118,13 @@ int tf_source_gap(struct tf_source *source, const char *reason, const char *text
         rc = emit(source->pipeline, source, &batch, deltas);
     }
     tf_batch_fini(&batch);
-    tf_log(TF_LOG_ERROR, "gap", TF_DETAILS(TF_STR("reason", reason), TF_NUM("bytes_max", bytes_max)), "%s", text);
+    tf_log(TF_LOG_ERROR, "gap",
+           TF_DETAILS(TF_STR("reason", reason), TF_NUM("bytes_max", bytes_max)), "%s", text);
     return rc;
 }
 
-int tf_pipeline_deltas(struct tf_pipeline *pipeline, struct tf_source *source, struct tf_buf *deltas)
+int tf_pipeline_deltas(struct tf_pipeline *pipeline, struct tf_source *source,
+                       struct tf_buf *deltas)
 {
     struct tf_buf none;
     struct tf_events_summary summary = {0};
@@ -182,13 +188,15 @@ static int make_states(struct tf_pipeline *pipeline, struct tf_source *source)
             return -ENOMEM;
         }
         for (unsigned stream = 0; stream < TF_STREAMS; stream++) {
-            filter->kind->state_load(source->filter_states[i], (enum tf_stream)stream, &source->states[stream]);
+            filter->kind->state_load(source->filter_states[i], (enum tf_stream)stream,
+                                     &source->states[stream]);
         }
     }
     return 0;
 }
 
-static int make_constants(struct tf_pipeline *pipeline, struct tf_source *source, struct tf_batch *metadata)
+static int make_constants(struct tf_pipeline *pipeline, struct tf_source *source,
+                          struct tf_batch *metadata)
 {
     struct tf_batch own;
     int rc = 0;
@@ -218,7 +226,8 @@ static int make_constants(struct tf_pipeline *pipeline, struct tf_source *source
     return rc;
 }
 
-int tf_source_add(struct tf_pipeline *pipeline, void *input_self, struct tf_source *source, struct tf_batch *metadata)
+int tf_source_add(struct tf_pipeline *pipeline, void *input_self, struct tf_source *source,
+                  struct tf_batch *metadata)
 {
     int rc;
 

@@ -74,7 +74,8 @@ static bool filter_applies(const struct filter *filter, const char *tag)
     return filter->match->count == 0;
 }
 
-/* Worker. A batch that could not even be masked is never passed: its records are dropped, and the read is repeated. */
+/* Worker. A batch that could not even be masked is never passed: its records are dropped, and the
+ * read is repeated. */
 static int apply_filters(struct job *job)
 {
     struct tf_pipeline *pipeline = job->pipeline;
@@ -84,7 +85,8 @@ static int apply_filters(struct job *job)
         int rc = 0;
 
         if (filter_applies(filter, job->tag)) {
-            rc = filter->kind->apply(filter->self, job->scratch[i], job->source->filter_states[i], &job->batch);
+            rc = filter->kind->apply(filter->self, job->scratch[i], job->source->filter_states[i],
+                                     &job->batch);
         }
         if (rc < 0) {
             return rc;
@@ -105,7 +107,8 @@ static void save_states(const struct job *job, struct tf_stream_state states[TF_
             continue;
         }
         for (unsigned stream = 0; stream < TF_STREAMS; stream++) {
-            filter->kind->state_save(job->source->filter_states[i], (enum tf_stream)stream, &states[stream]);
+            filter->kind->state_save(job->source->filter_states[i], (enum tf_stream)stream,
+                                     &states[stream]);
         }
     }
 }
@@ -171,8 +174,8 @@ static int hand_on(struct job *job)
         return 0;
     }
     source->jobs++;
-    rc = tf_frames_add(job->pipeline, type, type == TF_FRAME_DATA ? job->tag : "", &job->events, &job->summary,
-                       &job->deltas, &part);
+    rc = tf_frames_add(job->pipeline, type, type == TF_FRAME_DATA ? job->tag : "", &job->events,
+                       &job->summary, &job->deltas, &part);
     if (rc < 0) {
         source->jobs--; /* the running job still holds one */
     }
@@ -232,8 +235,9 @@ static void after_job(uv_work_t *work, int status)
 
 static bool may_pump(const struct tf_pipeline *pipeline)
 {
-    return !pipeline->rewinding && pipeline->queue_first != NULL && pipeline->jobs_running < pipeline->workers &&
-           tf_spool_has_room(pipeline->spool) && tf_spool_unsynced_bytes(pipeline->spool) < TF_PRESSURE_BYTES;
+    return !pipeline->rewinding && pipeline->queue_first != NULL &&
+           pipeline->jobs_running < pipeline->workers && tf_spool_has_room(pipeline->spool) &&
+           tf_spool_unsynced_bytes(pipeline->spool) < TF_PRESSURE_BYTES;
 }
 
 static struct job *free_job(struct tf_pipeline *pipeline)

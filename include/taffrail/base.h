@@ -1,5 +1,6 @@
 /*
- * base.h - what every room uses: slices, a bounded growable buffer, little-endian access, crash points.
+ * base.h - what every room uses: slices, a bounded growable buffer, little-endian access, crash
+ * points.
  *
  * Nothing here knows of logs. A slice borrows; a buffer owns. Sizes are bytes.
  */
@@ -108,8 +109,8 @@ static inline uint64_t tf_load64(const void *at)
     return tf_load32(at) | (uint64_t)tf_load32((const uint8_t *)at + 4) << 32;
 }
 
-/* CRC32C (Castagnoli, RFC 3720 B.4), by SSE4.2 where the machine has it. Chain by passing the last result; begin with
- * 0. */
+/* CRC32C (Castagnoli, RFC 3720 B.4), by SSE4.2 where the machine has it. Chain by passing the last
+ * result; begin with 0. */
 uint32_t tf_crc32c(uint32_t crc, const void *data, size_t size);
 
 /* True when all bytes are valid UTF-8 (RFC 3629: no overlong form, no surrogate). */
@@ -120,8 +121,8 @@ int tf_base64_append(struct tf_buf *buf, const void *data, size_t size);
 
 /*
  * Matches text against a glob: `?` is one character, `*` any run without separator, `**` any run.
- * separator is '/' for paths and identities, '.' for tags, 0 for none (then `*` crosses everything).
- * Time is bounded by pattern length times text length.
+ * separator is '/' for paths and identities, '.' for tags, 0 for none (then `*` crosses
+ * everything). Time is bounded by pattern length times text length.
  */
 bool tf_glob_match(const char *pattern, struct tf_slice text, char separator);
 

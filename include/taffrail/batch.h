@@ -1,21 +1,22 @@
 /*
  * batch.h - the records decoded from one block, in columns, with all their text in one arena.
  *
- * A batch has one source. `text` is the arena: every key and every text or bytes value is a slice of it, given by
- * offset, so that growing never breaks a reference. Decoders unescape into the arena, so that a
- * filter scans the text of a whole batch in one pass. Rules that make this work:
+ * A batch has one source. `text` is the arena: every key and every text or bytes value is a slice
+ * of it, given by offset, so that growing never breaks a reference. Decoders unescape into the
+ * arena, so that a filter scans the text of a whole batch in one pass. Rules that make this work:
  *
- *   - The first byte of the arena is '\n', and every value of type TEXT or BYTES is followed by one '\n' that is not
- * part of it. tf_batch_add_text does both. Values of successive fields lie at rising offsets when a decoder made them;
- * a filter that changes a value appends the new one and points the field there.
+ *   - The first byte of the arena is '\n', and every value of type TEXT or BYTES is followed by one
+ * '\n' that is not part of it. tf_batch_add_text does both. Values of successive fields lie at
+ * rising offsets when a decoder made them; a filter that changes a value appends the new one and
+ * points the field there.
  *   - Fields of a record are in order in `fields`. A MAP or ARRAY field holds the count of the
  *     children after it: `count` fields follow, each with its own children (pre-order). Children of
  *     an ARRAY have no key (key_size 0). field_count of a record counts all, children too.
  *   - A filter drops a record by setting TF_RECORD_DROPPED; the encoder skips it.
  *
  * Nothing is allocated per record but growth of the three arrays, which are kept and used again.
- * Bounds: TF_BATCH_TEXT_MAX, TF_BATCH_RECORDS_MAX, TF_BATCH_FIELDS_MAX; past them -EMSGSIZE, and the
- * decoder ends the batch before the record that did not fit.
+ * Bounds: TF_BATCH_TEXT_MAX, TF_BATCH_RECORDS_MAX, TF_BATCH_FIELDS_MAX; past them -EMSGSIZE, and
+ * the decoder ends the batch before the record that did not fit.
  */
 #ifndef TAFFRAIL_BATCH_H
 #define TAFFRAIL_BATCH_H
@@ -28,7 +29,8 @@
 #define TF_BATCH_DEPTH_MAX   16u
 
 enum tf_value_type {
-    TF_VALUE_TEXT,  /* bytes that are text by intent; the encoder writes str when valid UTF-8, else bin */
+    TF_VALUE_TEXT,  /* bytes that are text by intent; the encoder writes str when valid UTF-8, else
+                       bin */
     TF_VALUE_BYTES, /* binary by intent; always bin */
     TF_VALUE_INT,
     TF_VALUE_UINT,
@@ -44,7 +46,8 @@ struct tf_field {
     uint32_t key_at; /* offset in the arena */
     uint32_t key_size;
     uint8_t type;  /* enum tf_value_type */
-    bool withheld; /* could not be scanned in bounds; the value already reads "[WITHHELD]" where needed */
+    bool withheld; /* could not be scanned in bounds; the value already reads "[WITHHELD]" where
+                      needed */
     union {
         struct {
             uint32_t at, size; /* TEXT, BYTES */
@@ -61,8 +64,9 @@ struct tf_field {
 #define TF_RECORD_MALFORMED  0x02u /* not in the source's format, carried as it is */
 #define TF_RECORD_UNFINISHED 0x04u /* its last piece never came */
 #define TF_RECORD_REDACTED   0x08u /* a rule changed it */
-#define TF_RECORD_WITHHELD   0x10u /* a field, or its rest, could not be scanned; reason in withheld_reason */
-#define TF_RECORD_TRUNCATED  0x20u /* longer than max_line; true length in true_bytes */
+#define TF_RECORD_WITHHELD                                                                         \
+    0x10u /* a field, or its rest, could not be scanned; reason in withheld_reason */
+#define TF_RECORD_TRUNCATED 0x20u /* longer than max_line; true length in true_bytes */
 
 /* Streams of a source: state and positions are kept for each. */
 enum tf_stream { TF_STREAM_STDOUT, TF_STREAM_STDERR, TF_STREAM_OTHER, TF_STREAMS };
@@ -78,8 +82,9 @@ struct tf_record {
 };
 
 /* Hits of one rule in this batch, booked when the batch's frame is durable. */
-#define TF_BATCH_TALLIES_MAX 64u /* distinct (filter, rule) pairs; past it hits go to rule TF_RULE_OTHERS */
-#define TF_RULE_OTHERS       0xffffu
+#define TF_BATCH_TALLIES_MAX                                                                       \
+    64u /* distinct (filter, rule) pairs; past it hits go to rule TF_RULE_OTHERS */
+#define TF_RULE_OTHERS 0xffffu
 struct tf_tally {
     uint16_t filter; /* index in the configuration's filters */
     uint16_t rule;   /* the filter's own number of the rule */
@@ -104,10 +109,12 @@ struct tf_batch {
 
 int tf_batch_init(struct tf_batch *batch); /* 0 or -ENOMEM */
 void tf_batch_fini(struct tf_batch *batch);
-int tf_batch_reset(struct tf_batch *batch); /* empties and wipes the arena's old text, keeps up to 1 MiB of memory */
+int tf_batch_reset(struct tf_batch *batch); /* empties and wipes the arena's old text, keeps up to 1
+                                               MiB of memory */
 
 /* Begins a record; the fields added next are its own. Returns NULL when a bound is reached. */
-struct tf_record *tf_batch_add_record(struct tf_batch *batch, int64_t time_ns, enum tf_stream stream);
+struct tf_record *tf_batch_add_record(struct tf_batch *batch, int64_t time_ns,
+                                      enum tf_stream stream);
 
 /* Undoes the newest record with its fields (not its text). */
 void tf_batch_undo_record(struct tf_batch *batch);
@@ -115,7 +122,8 @@ void tf_batch_undo_record(struct tf_batch *batch);
 /* Adds text to the arena, followed by '\n'; *at is its offset. Returns 0, -ENOMEM or -EMSGSIZE. */
 int tf_batch_add_text(struct tf_batch *batch, const void *data, size_t size, uint32_t *at);
 
-/* Adds a field to the newest record; key lies in the arena. Returns NULL when a bound is reached. */
+/* Adds a field to the newest record; key lies in the arena. Returns NULL when a bound is reached.
+ */
 struct tf_field *tf_batch_add_field(struct tf_batch *batch, uint32_t key_at, uint32_t key_size,
                                     enum tf_value_type type);
 
@@ -125,7 +133,8 @@ int tf_batch_add_int_field(struct tf_batch *batch, const char *key, int64_t valu
 /* A map of `count` pairs, which the caller adds next. */
 int tf_batch_add_map_field(struct tf_batch *batch, const char *key, uint32_t count);
 
-static inline struct tf_slice tf_batch_slice(const struct tf_batch *batch, uint32_t at, uint32_t size)
+static inline struct tf_slice tf_batch_slice(const struct tf_batch *batch, uint32_t at,
+                                             uint32_t size)
 {
     return tf_slice(batch->text.data + at, size);
 }

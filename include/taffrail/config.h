@@ -2,8 +2,9 @@
  * config.h - from one YAML file to typed options, with a place in every error.
  *
  * Every plugin and section has one option table; it drives parsing, `taffrail check` and the
- * reference in docs/configuration.md, so that they cannot drift apart. Parsing is strict: an unknown
- * key is an error that names the nearest known one, sizes and times carry units, `${NAME}` and
+ * reference in docs/configuration.md, so that they cannot drift apart. Parsing is strict: an
+ * unknown key is an error that names the nearest known one, sizes and times carry units, `${NAME}`
+ * and
  * `${NAME:-default}` expand inside values, all errors are found in one run.
  * Relative paths are resolved against the folder of the file (TF_OPTION_PATH).
  */
@@ -30,7 +31,8 @@ enum tf_option_type {
     TF_OPTION_OCTAL,  /* uint64_t: file mode, written 0640 */
     TF_OPTION_MAP,    /* struct tf_pairs: text to text */
     TF_OPTION_TABLE,  /* a nested struct at offset, by option.table */
-    TF_OPTION_TABLES, /* struct tf_tables: a list of maps, each of option.table_bytes by option.table */
+    TF_OPTION_TABLES, /* struct tf_tables: a list of maps, each of option.table_bytes by
+                         option.table */
     TF_OPTION_SYNC,   /* struct tf_sync_option: a time, always or never */
 };
 
@@ -80,8 +82,9 @@ struct tf_option {
     const char *choices;           /* for TF_OPTION_CHOICE, "auto|docker|cri|plain" */
     const struct tf_option *table; /* for TABLE and TABLES */
     size_t table_bytes;            /* for TABLES */
-    size_t present_offset;         /* for TABLE: offset of a bool that is true when the key was written; 0: none */
-    const char *about;             /* one sentence for the reference */
+    size_t present_offset; /* for TABLE: offset of a bool that is true when the key was written; 0:
+                              none */
+    const char *about;     /* one sentence for the reference */
 };
 
 struct tf_input_kind;
@@ -151,14 +154,15 @@ struct tf_plugins {
 extern const struct tf_plugins tf_plugins;
 
 /*
- * Reads file. On success returns new in *out, to be freed with tf_config_free. Errors go to err; returns -EINVAL
- * when there is any, -errno when the file cannot be read (also added to err).
+ * Reads file. On success returns new in *out, to be freed with tf_config_free. Errors go to err;
+ * returns -EINVAL when there is any, -errno when the file cannot be read (also added to err).
  */
-int tf_config_load(const char *file, const struct tf_plugins *plugins, struct tf_config **out, struct tf_error *err);
+int tf_config_load(const char *file, const struct tf_plugins *plugins, struct tf_config **out,
+                   struct tf_error *err);
 
 /* The same from memory, for tests and fuzzing; file names it in errors, folder resolves paths. */
-int tf_config_parse(struct tf_slice yaml, const char *file, const char *folder, const struct tf_plugins *plugins,
-                    struct tf_config **out, struct tf_error *err);
+int tf_config_parse(struct tf_slice yaml, const char *file, const char *folder,
+                    const struct tf_plugins *plugins, struct tf_config **out, struct tf_error *err);
 
 void tf_config_free(struct tf_config *config);
 

@@ -1,8 +1,8 @@
 /*
  * decode.h - bytes to batch: lines of container logs, and messages of the Fluent Forward Protocol.
  *
- * Pure: bytes in, records out, no I/O. Line formats are in docs/container.md; the forward protocol is v1
- * (all four modes), docs/protocol.md.
+ * Pure: bytes in, records out, no I/O. Line formats are in docs/container.md; the forward protocol
+ * is v1 (all four modes), docs/protocol.md.
  */
 #ifndef TAFFRAIL_DECODE_H
 #define TAFFRAIL_DECODE_H
@@ -11,7 +11,8 @@
 
 enum tf_format { TF_FORMAT_AUTO, TF_FORMAT_DOCKER, TF_FORMAT_CRI, TF_FORMAT_PLAIN };
 
-/* ---- one CRI line, and one docker json-file line (each in its own file) ------------------------ */
+/* ---- one CRI line, and one docker json-file line (each in its own file) ------------------------
+ */
 
 struct tf_cri_line {
     struct tf_slice text; /* borrows from line */
@@ -20,8 +21,8 @@ struct tf_cri_line {
     bool partial;
 };
 /*
- * Splits "TIME STREAM TAGS TEXT" (Kubernetes CRI logging; TIME as RFC 3339 with any offset). line has no newline.
- * Returns 0, or -EPROTO: the caller emits the line as it is, marked malformed.
+ * Splits "TIME STREAM TAGS TEXT" (Kubernetes CRI logging; TIME as RFC 3339 with any offset). line
+ * has no newline. Returns 0, or -EPROTO: the caller emits the line as it is, marked malformed.
  */
 int tf_cri_split(struct tf_slice line, struct tf_cri_line *out);
 
@@ -31,55 +32,59 @@ struct tf_docker_line {
     enum tf_stream stream;
     bool partial; /* `log` did not end in a newline */
 };
-/* Parses {"log":…,"stream":…,"time":…}, keys in any order, unknown keys skipped. Unescapes log into batch->text.
- * -EPROTO, -ENOMEM, -EMSGSIZE. */
+/* Parses {"log":…,"stream":…,"time":…}, keys in any order, unknown keys skipped. Unescapes log into
+ * batch->text. -EPROTO, -ENOMEM, -EMSGSIZE. */
 int tf_docker_parse(struct tf_slice line, struct tf_batch *batch, struct tf_docker_line *out);
 
 /* RFC 3339 with 0 to 9 fraction digits and Z or an offset. Returns 0 or -EPROTO. */
 int tf_time_parse(struct tf_slice text, int64_t *time_ns);
 
-/* ---- lines of one file ------------------------------------------------------------------------- */
+/* ---- lines of one file -------------------------------------------------------------------------
+ */
 
 /*
  * Turns blocks of one file into records: splits lines, finds the format by content (AUTO), joins
- * partial pieces per stream, cuts lines over max_line_bytes (head and tail kept). Keeps the held pieces
- * between blocks. `done` is B1 of docs/guarantees.md: all text of the stream which starts before it was emitted.
+ * partial pieces per stream, cuts lines over max_line_bytes (head and tail kept). Keeps the held
+ * pieces between blocks. `done` is B1 of docs/guarantees.md: all text of the stream which starts
+ * before it was emitted.
  */
 struct tf_lines;
 int tf_lines_new(enum tf_format format, uint64_t max_line_bytes, struct tf_lines **out);
 void tf_lines_free(struct tf_lines *lines);
 
-/* Starts over at file offset `offset`, with nothing held; lines of a stream that start below its done are skipped. */
+/* Starts over at file offset `offset`, with nothing held; lines of a stream that start below its
+ * done are skipped. */
 void tf_lines_restart(struct tf_lines *lines, uint64_t offset, const uint64_t done[TF_STREAMS]);
 
 /*
- * Decodes the whole lines of block, which begins at the offset reached so far. final: the file ends here for good, so a
- * last line without newline counts. Returns bytes consumed (up to the last whole line, all of a line that is over the
- * limit); fewer when the batch is full: call again with the rest and an empty batch. now_ns is the time of plain lines.
- * Negative: -ENOMEM.
+ * Decodes the whole lines of block, which begins at the offset reached so far. final: the file ends
+ * here for good, so a last line without newline counts. Returns bytes consumed (up to the last
+ * whole line, all of a line that is over the limit); fewer when the batch is full: call again with
+ * the rest and an empty batch. now_ns is the time of plain lines. Negative: -ENOMEM.
  */
 int64_t tf_lines_decode(struct tf_lines *lines, struct tf_slice block, bool final, int64_t now_ns,
                         struct tf_batch *batch);
 
-/* Emits held pieces as records marked unfinished (end of file, or older than now by the input's bound). 0 or -ENOMEM,
- * -EMSGSIZE. */
+/* Emits held pieces as records marked unfinished (end of file, or older than now by the input's
+ * bound). 0 or -ENOMEM, -EMSGSIZE. */
 int tf_lines_flush(struct tf_lines *lines, struct tf_batch *batch);
 
 void tf_lines_done(const struct tf_lines *lines, uint64_t done[TF_STREAMS]);
 bool tf_lines_holds(const struct tf_lines *lines);            /* a partial is held */
 enum tf_format tf_lines_format(const struct tf_lines *lines); /* AUTO until known */
-uint64_t tf_lines_count(const struct tf_lines *lines);        /* lines seen so far, pieces counted each */
+uint64_t tf_lines_count(const struct tf_lines *lines); /* lines seen so far, pieces counted each */
 
-/* ---- forward messages -------------------------------------------------------------------------- */
+/* ---- forward messages --------------------------------------------------------------------------
+ */
 
 #define TF_MESSAGE_BYTES_MAX (8u << 20)  /* encoded */
 #define TF_MESSAGE_PLAIN_MAX (16u << 20) /* inflated */
 
 /*
- * The size of the first whole msgpack object in bytes, with depth and counts checked against what is left.
- * Returns its size, 0 when more bytes are needed, -EPROTO when it can never be one, -EMSGSIZE past
- * TF_MESSAGE_BYTES_MAX. *scan keeps the progress between calls (zero it at the start of each object), so that a message
- * that arrives in many reads is scanned once.
+ * The size of the first whole msgpack object in bytes, with depth and counts checked against what
+ * is left. Returns its size, 0 when more bytes are needed, -EPROTO when it can never be one,
+ * -EMSGSIZE past TF_MESSAGE_BYTES_MAX. *scan keeps the progress between calls (zero it at the start
+ * of each object), so that a message that arrives in many reads is scanned once.
  */
 struct tf_msgpack_scan {
     size_t at;
@@ -104,11 +109,13 @@ struct tf_message_head {
 int tf_message_head(struct tf_slice message, struct tf_message_head *head);
 
 /*
- * Decodes all events of a whole message into batch. identity (borrowed) is written on each record, a foreign sender's
- * reserved keys move under `claimed`; contradicts is NULL or a kind, written under `taffrail`. Runs on a worker.
- * Returns 0, -EPROTO, -EMSGSIZE (inflated too large, too many records), -ENOMEM.
+ * Decodes all events of a whole message into batch. identity (borrowed) is written on each record,
+ * a foreign sender's reserved keys move under `claimed`; contradicts is NULL or a kind, written
+ * under `taffrail`. Runs on a worker. Returns 0, -EPROTO, -EMSGSIZE (inflated too large, too many
+ * records), -ENOMEM.
  */
-int tf_message_decode(struct tf_slice message, const struct tf_message_head *head, const char *identity, bool is_relay,
-                      const char *contradicts, int64_t now_ns, struct tf_batch *batch);
+int tf_message_decode(struct tf_slice message, const struct tf_message_head *head,
+                      const char *identity, bool is_relay, const char *contradicts, int64_t now_ns,
+                      struct tf_batch *batch);
 
 #endif

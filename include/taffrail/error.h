@@ -13,7 +13,8 @@
 
 #include "taffrail/base.h"
 
-/* Where in a file something was written. file borrows from the configuration; NULL means "no place". */
+/* Where in a file something was written. file borrows from the configuration; NULL means "no
+ * place". */
 struct tf_place {
     const char *file;
     unsigned line;   /* from 1; 0 means the whole file */
@@ -43,12 +44,15 @@ void tf_error_init(struct tf_error *err);
 void tf_error_fini(struct tf_error *err);
 
 /* Adds an error at a place (NULL: none); returns -EINVAL, so that a check stays one statement. */
-int tf_error_add(struct tf_error *err, const struct tf_place *at, const char *format, ...) TF_PRINTF(3, 4);
+int tf_error_add(struct tf_error *err, const struct tf_place *at, const char *format, ...)
+    TF_PRINTF(3, 4);
 
 /* Adds a warning. Warnings leave the outcome alone. */
-void tf_warning_add(struct tf_error *err, const struct tf_place *at, const char *format, ...) TF_PRINTF(3, 4);
+void tf_warning_add(struct tf_error *err, const struct tf_place *at, const char *format, ...)
+    TF_PRINTF(3, 4);
 
-/* Prints "file:line:column: error: text" a line each, in the order of place; returns the count of errors. */
+/* Prints "file:line:column: error: text" a line each, in the order of place; returns the count of
+ * errors. */
 size_t tf_error_print(const struct tf_error *err, FILE *to);
 
 /* The same as one JSON object a line, {file,line,column,severity,text}. */

@@ -11,7 +11,8 @@
 
 #include "taffrail/batch.h"
 
-/* Key-value pairs that are the same for each record of a source, encoded once: `count` pairs of msgpack. */
+/* Key-value pairs that are the same for each record of a source, encoded once: `count` pairs of
+ * msgpack. */
 struct tf_constants {
     struct tf_buf pairs;
     uint32_t count;
@@ -30,8 +31,8 @@ struct tf_events_summary {
  * Appends the batch's records as events to out. constants may be NULL. Runs on a worker.
  * Returns 0, -ENOMEM or -EMSGSIZE (out's limit); out is then as before the call.
  */
-int tf_events_encode(const struct tf_batch *batch, const struct tf_constants *constants, struct tf_buf *out,
-                     struct tf_events_summary *summary);
+int tf_events_encode(const struct tf_batch *batch, const struct tf_constants *constants,
+                     struct tf_buf *out, struct tf_events_summary *summary);
 
 /*
  * Encodes the fields of a batch's first record as constants, after the filters have seen them.
@@ -46,10 +47,13 @@ void tf_constants_fini(struct tf_constants *constants);
  * at most TF_BATCH_DEPTH_MAX, every length checked.
  * Returns 0; -EPROTO when it is not an event; -ENOMEM, -EMSGSIZE.
  */
-int tf_event_print_json(struct tf_slice event, struct tf_slice tag, struct tf_buf *out, size_t *used);
+int tf_event_print_json(struct tf_slice event, struct tf_slice tag, struct tf_buf *out,
+                        size_t *used);
 
-/* The same for eyes: "HH:MM:SS.mmm namespace/pod/container out  log". Control characters shown escaped. */
-int tf_event_print_text(struct tf_slice event, struct tf_slice tag, struct tf_buf *out, size_t *used);
+/* The same for eyes: "HH:MM:SS.mmm namespace/pod/container out  log". Control characters shown
+ * escaped. */
+int tf_event_print_text(struct tf_slice event, struct tf_slice tag, struct tf_buf *out,
+                        size_t *used);
 
 /* Appends msgpack values to buf, smallest form. The sticky error of buf tells. */
 void tf_msgpack_text(struct tf_buf *buf, struct tf_slice text);   /* str */

@@ -4,7 +4,8 @@
  * A filter is immutable after open and shared by all workers. Scratch belongs to a worker's job,
  * source state to a source; neither is ever used by two threads at once. apply runs on a worker and
  * does no I/O. State that changes how later records are treated travels in the position (at most
- * TF_FILTER_STATE_BYTES a stream, by save and load); a state that cannot be read must mask, not pass.
+ * TF_FILTER_STATE_BYTES a stream, by save and load); a state that cannot be read must mask, not
+ * pass.
  */
 #ifndef TAFFRAIL_FILTER_H
 #define TAFFRAIL_FILTER_H
@@ -44,7 +45,8 @@ struct tf_filter_kind {
     void (*state_load)(void *state, enum tf_stream stream, const struct tf_stream_state *in);
     /*
      * Changes the batch. state may be NULL (constants of a source, tap of received messages).
-     * Returns 0, or -ENOMEM when not even masking was possible: the pipeline then withholds the batch's text.
+     * Returns 0, or -ENOMEM when not even masking was possible: the pipeline then withholds the
+     * batch's text.
      */
     int (*apply)(void *self, void *scratch, void *state, struct tf_batch *batch);
     /* The name of a rule for metrics and audit, or NULL when there is no such rule. */

@@ -1,14 +1,14 @@
 /*
  * input.h - the contract of an input: it names sources and fills batches for them.
  *
- * A source is one thing that is read: a file, one authenticated sender. The input owns its sources and embeds
- * struct tf_source as the first member of its own struct. The pipeline (pipeline.h) queues the
- * sources that are awake, runs pump jobs on workers (never two of one source at once), filters,
- * encodes, builds frames, and tells when they are durable.
+ * A source is one thing that is read: a file, one authenticated sender. The input owns its sources
+ * and embeds struct tf_source as the first member of its own struct. The pipeline (pipeline.h)
+ * queues the sources that are awake, runs pump jobs on workers (never two of one source at once),
+ * filters, encodes, builds frames, and tells when they are durable.
  *
  * Life of a source, on the loop but for pump and position:
- *     tf_source_add → describe → (tf_source_wake → pump → position → pumped → … committed)* → tf_source_remove → freed
- * in on_removed
+ *     tf_source_add → describe → (tf_source_wake → pump → position → pumped → … committed)* →
+ * tf_source_remove → freed in on_removed
  */
 #ifndef TAFFRAIL_INPUT_H
 #define TAFFRAIL_INPUT_H
@@ -26,11 +26,14 @@ struct tf_source;
 
 /* What one pump job did. Zeroed before pump. */
 struct tf_pump_result {
-    int status;        /* 0, or a negative errno: nothing was consumed; told in `pumped`, the input decides */
-    bool again;        /* there is more to read now: back to the end of the queue */
-    bool has_position; /* position() is to be called, even when the batch is empty (bytes consumed without a record) */
+    int status; /* 0, or a negative errno: nothing was consumed; told in `pumped`, the input decides
+                 */
+    bool again; /* there is more to read now: back to the end of the queue */
+    bool has_position; /* position() is to be called, even when the batch is empty (bytes consumed
+                          without a record) */
     uint64_t cookie;   /* handed to committed once durable, when not 0 */
-    /* Gaps found by the pump: the input asks for records on the loop, in pumped, by tf_source_gap. */
+    /* Gaps found by the pump: the input asks for records on the loop, in pumped, by tf_source_gap.
+     */
 };
 
 struct tf_input_args {
@@ -52,28 +55,30 @@ struct tf_input_kind {
     size_t options_bytes;
     /* A received record keeps its own host and labels; others get the agent's. */
     bool is_receiver;
-    /* Checks and loads what the options name (certificates, roots); opens no source, binds no port. Returns new in
-     * *self. */
+    /* Checks and loads what the options name (certificates, roots); opens no source, binds no port.
+     * Returns new in *self. */
     int (*open)(const struct tf_input_args *args, void **self, struct tf_error *err);
-    /* Begins: finds sources, listens. The spool is recovered; its folded state is read by tf_pipeline_spool. Returns 0
-     * or a negative errno, said in err. */
+    /* Begins: finds sources, listens. The spool is recovered; its folded state is read by
+     * tf_pipeline_spool. Returns 0 or a negative errno, said in err. */
     int (*start)(void *self, struct tf_pipeline *pipeline, struct tf_error *err);
-    /* Worker. Reads one block (at most TF_BLOCK_BYTES, or one message) and decodes it into batch (empty, reset). */
+    /* Worker. Reads one block (at most TF_BLOCK_BYTES, or one message) and decodes it into batch
+     * (empty, reset). */
     void (*pump)(struct tf_source *source, struct tf_batch *batch, struct tf_pump_result *result);
     /* Worker, after the filters: appends the deltas that go into the same frame as this batch. */
-    void (*position)(struct tf_source *source, const struct tf_stream_state states[TF_STREAMS], struct tf_buf *deltas);
-    /* Loop, after each pump: the source sleeps unless result->again or it is woken. May call tf_source_gap,
-     * tf_source_remove. */
+    void (*position)(struct tf_source *source, const struct tf_stream_state states[TF_STREAMS],
+                     struct tf_buf *deltas);
+    /* Loop, after each pump: the source sleeps unless result->again or it is woken. May call
+     * tf_source_gap, tf_source_remove. */
     void (*pumped)(struct tf_source *source, const struct tf_pump_result *result);
     /* Loop: the batch with this cookie is durable. May be NULL. */
     void (*committed)(struct tf_source *source, uint64_t cookie);
     /* Loop: no job of it runs and nothing refers to it any more: free it. */
     void (*on_removed)(struct tf_source *source);
-    /* Loop, after a new run (C8): every source goes back to what the folded state says; receivers close their
-     * connections. No pump job runs. */
+    /* Loop, after a new run (C8): every source goes back to what the folded state says; receivers
+     * close their connections. No pump job runs. */
     void (*rewind)(void *self);
-    /* Stops reading and listening, removes its sources, then calls on_closed and frees self. Also for an input that was
-     * never started. */
+    /* Stops reading and listening, removes its sources, then calls on_closed and frees self. Also
+     * for an input that was never started. */
     void (*close)(void *self, void (*on_closed)(void *ctx), void *ctx);
     void (*status)(const void *self, struct tf_input_status *status); /* may be NULL */
 };
@@ -86,8 +91,9 @@ struct tf_source {
     /* Set by the input before tf_source_add; borrowed strings live as long as the source. */
     const struct tf_input_kind *kind;
     const char *tag;
-    uint16_t input;                            /* set by tf_source_add: index of the input */
-    struct tf_stream_state states[TF_STREAMS]; /* from the position, loaded into the filters by tf_source_add */
+    uint16_t input; /* set by tf_source_add: index of the input */
+    struct tf_stream_state
+        states[TF_STREAMS]; /* from the position, loaded into the filters by tf_source_add */
     /* The pipeline's own. */
     struct tf_pipeline *pipeline;
     enum tf_source_state state;
@@ -99,14 +105,16 @@ struct tf_source {
     uint64_t last_frame;    /* builder's number of the open frame that holds its newest batch */
 };
 
-/* ---- what the pipeline offers to inputs; all on the loop --------------------------------------- */
+/* ---- what the pipeline offers to inputs; all on the loop ---------------------------------------
+ */
 
 /*
- * Makes a source known. metadata (borrowed, may be NULL) holds one record whose fields are the same for each record of
- * the source; agent.host and labels are added unless the kind is a receiver; all of it passes redaction now. Returns 0
- * or -ENOMEM.
+ * Makes a source known. metadata (borrowed, may be NULL) holds one record whose fields are the same
+ * for each record of the source; agent.host and labels are added unless the kind is a receiver; all
+ * of it passes redaction now. Returns 0 or -ENOMEM.
  */
-int tf_source_add(struct tf_pipeline *pipeline, void *input_self, struct tf_source *source, struct tf_batch *metadata);
+int tf_source_add(struct tf_pipeline *pipeline, void *input_self, struct tf_source *source,
+                  struct tf_batch *metadata);
 
 /* There may be something to read. Cheap; as often as one likes. */
 void tf_source_wake(struct tf_source *source);
@@ -115,17 +123,21 @@ void tf_source_wake(struct tf_source *source);
 void tf_source_remove(struct tf_source *source);
 
 /*
- * A gap record of this source, tag taffrail.audit, in a frame of type gap of its own, in order behind
- * the source's batches. deltas (emptied; may be NULL) holds the position that follows it.
- * bytes_max is UINT64_MAX when unknown. reason is one of the words of docs/guarantees.md. text is a sentence.
+ * A gap record of this source, tag taffrail.audit, in a frame of type gap of its own, in order
+ * behind the source's batches. deltas (emptied; may be NULL) holds the position that follows it.
+ * bytes_max is UINT64_MAX when unknown. reason is one of the words of docs/guarantees.md. text is a
+ * sentence.
  */
-int tf_source_gap(struct tf_source *source, const char *reason, const char *text, uint64_t bytes_max,
-                  struct tf_buf *deltas);
+int tf_source_gap(struct tf_source *source, const char *reason, const char *text,
+                  uint64_t bytes_max, struct tf_buf *deltas);
 
-/* Deltas alone (forget a position), in order behind the source's batches; source may be NULL. Emptied. */
-int tf_pipeline_deltas(struct tf_pipeline *pipeline, struct tf_source *source, struct tf_buf *deltas);
+/* Deltas alone (forget a position), in order behind the source's batches; source may be NULL.
+ * Emptied. */
+int tf_pipeline_deltas(struct tf_pipeline *pipeline, struct tf_source *source,
+                       struct tf_buf *deltas);
 
-/* An audit record, tag taffrail.audit: event word, sentence, details (strings and numbers as fields). */
+/* An audit record, tag taffrail.audit: event word, sentence, details (strings and numbers as
+ * fields). */
 int tf_pipeline_audit(struct tf_pipeline *pipeline, const char *event, const char *text,
                       const struct tf_detail *details, size_t count);
 

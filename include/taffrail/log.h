@@ -29,14 +29,16 @@ struct tf_detail {
 #define TF_STR(name, value)  ((struct tf_detail){.key = (name), .text = (value)})
 #define TF_NUM(name, value)  ((struct tf_detail){.key = (name), .number = (int64_t)(value)})
 #define TF_BOOL(name, value) ((struct tf_detail){.key = (name), .number = (value), .is_bool = true})
-#define TF_DETAILS(...)                                                                                                \
-    (const struct tf_detail[]){__VA_ARGS__}, sizeof((const struct tf_detail[]){__VA_ARGS__}) / sizeof(struct tf_detail)
+#define TF_DETAILS(...)                                                                            \
+    (const struct tf_detail[]){__VA_ARGS__},                                                       \
+        sizeof((const struct tf_detail[]){__VA_ARGS__}) / sizeof(struct tf_detail)
 
 void tf_log_configure(enum tf_log_level level, enum tf_log_format format);
 
 /* details borrows count entries, or is NULL with count 0:
- *     tf_log(TF_LOG_WARN, "output-down", TF_DETAILS(TF_STR("output", name)), "connect: %s", reason); */
-void tf_log(enum tf_log_level level, const char *event, const struct tf_detail *details, size_t count,
-            const char *format, ...) TF_PRINTF(5, 6);
+ *     tf_log(TF_LOG_WARN, "output-down", TF_DETAILS(TF_STR("output", name)), "connect: %s",
+ * reason); */
+void tf_log(enum tf_log_level level, const char *event, const struct tf_detail *details,
+            size_t count, const char *format, ...) TF_PRINTF(5, 6);
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * pipeline.h - joins inputs, filters, spool and outputs into a running agent.
  *
- * Pump jobs run on workers, one a source at a time, round robin; their events go into open frames, one a tag;
- * a frame is closed at TF_FRAME_SOFT_BYTES, by the sync timer, or when order demands it (docs/guarantees.md B2).
+ * Pump jobs run on workers, one a source at a time, round robin; their events go into open frames,
+ * one a tag; a frame is closed at TF_FRAME_SOFT_BYTES, by the sync timer, or when order demands it
+ * (docs/guarantees.md B2).
  */
 #ifndef TAFFRAIL_PIPELINE_H
 #define TAFFRAIL_PIPELINE_H
@@ -17,8 +18,10 @@
 #define TF_UNSYNCED_MAX_BYTES (4u << 20) /* fires the sync early */
 #define TF_PRESSURE_BYTES     (8u << 20) /* taken and not durable: pumps wait */
 
-/* Builds everything a configuration names without starting it: what `check` and `run` share. Returns new. */
-int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_pipeline **out, struct tf_error *err);
+/* Builds everything a configuration names without starting it: what `check` and `run` share.
+ * Returns new. */
+int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_pipeline **out,
+                    struct tf_error *err);
 /* Opens the spool, starts outputs, then inputs. */
 int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err);
 /* Stops inputs, flushes, waits for acks up to agent.stop_timeout, closes all; then on_stopped. */

@@ -1,11 +1,12 @@
 /*
  * spool.h - the ordered segments on disk: buffer, checkpoint store and evidence in one.
  *
- * The spool takes drafts of frames in order, compresses and encrypts them on workers, chains and appends them one
- * at a time, syncs, and tells when they are durable. It keeps the folded state: what the deltas in the
- * frames add up to (positions of sources, names received). Feeds read it, each with a cursor of its
- * own. It knows neither inputs nor outputs. The bytes are in docs/spool-format.md, the order of
- * steps in docs/guarantees.md. All functions run on the loop; file I/O and crypto run on workers.
+ * The spool takes drafts of frames in order, compresses and encrypts them on workers, chains and
+ * appends them one at a time, syncs, and tells when they are durable. It keeps the folded state:
+ * what the deltas in the frames add up to (positions of sources, names received). Feeds read it,
+ * each with a cursor of its own. It knows neither inputs nor outputs. The bytes are in
+ * docs/spool-format.md, the order of steps in docs/guarantees.md. All functions run on the loop;
+ * file I/O and crypto run on workers.
  */
 #ifndef TAFFRAIL_SPOOL_H
 #define TAFFRAIL_SPOOL_H
@@ -48,27 +49,33 @@ enum tf_delta_op {
     TF_DELTA_PUSH = 3,   /* key is a list: append value, keep the newest TF_STATE_LIST_MAX */
 };
 
-/* Appends one delta, msgpack [op, bin key, bin value], to deltas. Errors stick in deltas. Any thread. */
-void tf_delta_append(struct tf_buf *deltas, enum tf_delta_op op, struct tf_slice key, struct tf_slice value);
+/* Appends one delta, msgpack [op, bin key, bin value], to deltas. Errors stick in deltas. Any
+ * thread. */
+void tf_delta_append(struct tf_buf *deltas, enum tf_delta_op op, struct tf_slice key,
+                     struct tf_slice value);
 
-/* The folded value of key; borrows until the next append. False when there is none (or key is a list). */
+/* The folded value of key; borrows until the next append. False when there is none (or key is a
+ * list). */
 bool tf_state_get(const struct tf_spool *spool, struct tf_slice key, struct tf_slice *value);
 
 /* The values of a list, oldest first; returns how many were written to values. */
-size_t tf_state_list(const struct tf_spool *spool, struct tf_slice key, struct tf_slice values[TF_STATE_LIST_MAX]);
+size_t tf_state_list(const struct tf_spool *spool, struct tf_slice key,
+                     struct tf_slice values[TF_STATE_LIST_MAX]);
 
-/* Calls fn for each key that begins with prefix, in order of key; of a list with value of size 0. fn must not change
- * the spool. */
+/* Calls fn for each key that begins with prefix, in order of key; of a list with value of size 0.
+ * fn must not change the spool. */
 typedef void tf_state_fn(void *ctx, struct tf_slice key, struct tf_slice value);
-void tf_state_each(const struct tf_spool *spool, struct tf_slice prefix, tf_state_fn *fn, void *ctx);
+void tf_state_each(const struct tf_spool *spool, struct tf_slice prefix, tf_state_fn *fn,
+                   void *ctx);
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
 /*
- * A frame to be. The caller fills it, tf_spool_append takes it whole (payload and deltas are emptied).
- * done comes exactly once, on the loop, in order of number: status 0 when the frame is durable (in mode `never`:
- * appended), -ECANCELED when the run ended before (a failed write or sync) or the spool closes: the data is then not in
- * the spool, and its source goes back to the folded state.
+ * A frame to be. The caller fills it, tf_spool_append takes it whole (payload and deltas are
+ * emptied). done comes exactly once, on the loop, in order of number: status 0 when the frame is
+ * durable (in mode `never`: appended), -ECANCELED when the run ended before (a failed write or
+ * sync) or the spool closes: the data is then not in the spool, and its source goes back to the
+ * folded state.
  */
 typedef void tf_draft_done_fn(void *ctx, int status, uint64_t seq);
 struct tf_frame_draft {
@@ -84,7 +91,8 @@ struct tf_frame_draft {
 
 struct tf_spool_callbacks {
     void *ctx;
-    /* A failed write or sync ended the run, and a new one has begun: all sources go back to the folded state. */
+    /* A failed write or sync ended the run, and a new one has begun: all sources go back to the
+     * folded state. */
     void (*on_new_run)(void *ctx);
     /* tf_spool_has_room changed from false to true. */
     void (*on_room)(void *ctx);
@@ -102,13 +110,15 @@ struct tf_spool_status {
 };
 
 /*
- * Opens a spool, makes it when the directory is empty or absent, recovers it, and makes durable what it accepts
- * (docs/guarantees.md C6). Blocks: called before the loop runs. outputs names the configured outputs: cursors of others
- * are forgotten. callbacks is copied. Returns new in *out. Errors go to err with the place of the option: -EINVAL for a
- * key, mode or option that is wrong (exit 2), other negative errno when the disk or lock refuses (exit 3).
+ * Opens a spool, makes it when the directory is empty or absent, recovers it, and makes durable
+ * what it accepts (docs/guarantees.md C6). Blocks: called before the loop runs. outputs names the
+ * configured outputs: cursors of others are forgotten. callbacks is copied. Returns new in *out.
+ * Errors go to err with the place of the option: -EINVAL for a key, mode or option that is wrong
+ * (exit 2), other negative errno when the disk or lock refuses (exit 3).
  */
-int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options, const char *const *outputs,
-                  size_t output_count, const struct tf_spool_callbacks *callbacks, struct tf_spool **out,
+int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options,
+                  const char *const *outputs, size_t output_count,
+                  const struct tf_spool_callbacks *callbacks, struct tf_spool **out,
                   struct tf_error *err);
 
 /* What tf_spool_open would find wrong, without changing anything. For `check`. */
@@ -126,7 +136,8 @@ int tf_spool_append(struct tf_spool *spool, struct tf_frame_draft *draft);
 /* False while undelivered bytes are at max_size or the disk at keep_free: inputs pause. */
 bool tf_spool_has_room(const struct tf_spool *spool);
 
-/* Begins a sync that covers all that was taken so far (coalesced; in mode always the spool does it by itself). */
+/* Begins a sync that covers all that was taken so far (coalesced; in mode always the spool does it
+ * by itself). */
 void tf_spool_sync(struct tf_spool *spool);
 
 /* Bytes of payload taken and not yet durable: pumps stop above a bound (pressure). */
@@ -135,7 +146,8 @@ size_t tf_spool_unsynced_bytes(const struct tf_spool *spool);
 const uint8_t *tf_spool_id(const struct tf_spool *spool); /* TF_SPOOL_ID_BYTES */
 void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *status);
 
-/* ---- reading: feeds --------------------------------------------------------------------------- */
+/* ---- reading: feeds ---------------------------------------------------------------------------
+ */
 
 /*
  * A durable frame as an output sees it. Shared: tf_frame_ref and tf_frame_unref, on the loop.
@@ -164,7 +176,8 @@ struct tf_feed_options {
     bool start_newest;            /* a new cursor begins behind the newest frame */
     uint32_t window;              /* frames handed out and not acked, at most; 1..32 */
     uint32_t unsaved_max;         /* frames beyond the saved cursor, at most (D2); 0: no bound */
-    void (*on_ready)(void *ctx);  /* tf_feed_next has a frame again; never from inside a tf_feed call */
+    void (*on_ready)(
+        void *ctx); /* tf_feed_next has a frame again; never from inside a tf_feed call */
     void *ctx;
 };
 
@@ -173,7 +186,8 @@ struct tf_file_cursor {
     uint64_t device, inode, length;
 };
 
-/* Books of one output: pending at start + spooled = acked + skipped + expired + rejected + pending. In events. */
+/* Books of one output: pending at start + spooled = acked + skipped + expired + rejected + pending.
+ * In events. */
 struct tf_feed_status {
     uint64_t pending_at_start, acked, skipped, expired, rejected, pending;
     uint64_t pending_bytes;
@@ -183,24 +197,27 @@ struct tf_feed_status {
 };
 
 /* Opens the feed of a configured output. Returns new; 0 or -ENOMEM. */
-int tf_feed_open(struct tf_spool *spool, const struct tf_feed_options *options, struct tf_feed **out);
+int tf_feed_open(struct tf_spool *spool, const struct tf_feed_options *options,
+                 struct tf_feed **out);
 void tf_feed_close(struct tf_feed *feed); /* unacked frames stay pending; accepts NULL */
 
 /*
- * The next frame, shared with the caller (unref it). Returns 0; -EAGAIN when there is none now, the window or the bound
- * of unsaved frames is reached, or it is being read from disk: on_ready tells when to ask again.
+ * The next frame, shared with the caller (unref it). Returns 0; -EAGAIN when there is none now, the
+ * window or the bound of unsaved frames is reached, or it is being read from disk: on_ready tells
+ * when to ask again.
  */
 int tf_feed_next(struct tf_feed *feed, struct tf_frame **out);
 
-/* The frame handed out as number seq was acknowledged (any order). Unknown numbers are ignored: returns false. */
+/* The frame handed out as number seq was acknowledged (any order). Unknown numbers are ignored:
+ * returns false. */
 bool tf_feed_ack(struct tf_feed *feed, uint64_t seq);
 
 /* Refused for good: counted as rejected, and the cursor may pass it. */
 bool tf_feed_reject(struct tf_feed *feed, uint64_t seq);
 
 /*
- * For the file output: acks all frames up to seq and saves cursor and file together; on_saved comes when that slot is
- * synced (status 0), or could not be (negative errno: nothing counts as acked).
+ * For the file output: acks all frames up to seq and saves cursor and file together; on_saved comes
+ * when that slot is synced (status 0), or could not be (negative errno: nothing counts as acked).
  */
 typedef void tf_feed_saved_fn(void *ctx, int status);
 void tf_feed_save_file(struct tf_feed *feed, uint64_t seq, const struct tf_file_cursor *file,

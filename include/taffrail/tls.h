@@ -1,8 +1,8 @@
 /*
  * tls.h - mutual TLS links on the loop, and the identities that they prove.
  *
- * TLS 1.3 (1.2 by name), both ends verified, no tickets, no session cache, no early data; see docs/security.md.
- * A link owns its socket and an SSL over two memory BIOs. Loop only.
+ * TLS 1.3 (1.2 by name), both ends verified, no tickets, no session cache, no early data; see
+ * docs/security.md. A link owns its socket and an SSL over two memory BIOs. Loop only.
  */
 #ifndef TAFFRAIL_TLS_H
 #define TAFFRAIL_TLS_H
@@ -13,23 +13,26 @@
 
 struct tf_tls_options {
     struct tf_text ca, cert, key;
-    struct tf_texts
-        identity;    /* who the other end must prove to be; default: the host called (clients); unused by listeners */
-    int min_version; /* choices "1.2|1.3" */
+    struct tf_texts identity; /* who the other end must prove to be; default: the host called
+                                 (clients); unused by listeners */
+    int min_version;          /* choices "1.2|1.3" */
 };
 extern const struct tf_option tf_tls_option_table[];
 
 /* Immutable settings of one endpoint, shared by its links (reference counted). */
 struct tf_tls;
 
-/* Loads and checks files; errors name file, owner, mode, subject and dates as docs/configuration.md shows. Returns new.
+/* Loads and checks files; errors name file, owner, mode, subject and dates as docs/configuration.md
+ * shows. Returns new.
  */
-int tf_tls_client_new(const struct tf_tls_options *options, struct tf_tls **out, struct tf_error *err);
-int tf_tls_server_new(const struct tf_tls_options *options, struct tf_tls **out, struct tf_error *err);
+int tf_tls_client_new(const struct tf_tls_options *options, struct tf_tls **out,
+                      struct tf_error *err);
+int tf_tls_server_new(const struct tf_tls_options *options, struct tf_tls **out,
+                      struct tf_error *err);
 void tf_tls_unref(struct tf_tls *tls); /* accepts NULL */
 
-/* Checks mode and owner of a file with a secret on an open descriptor. Adds to err and returns -EINVAL when others may
- * read it. */
+/* Checks mode and owner of a file with a secret on an open descriptor. Adds to err and returns
+ * -EINVAL when others may read it. */
 int tf_secret_file_check(int fd, const char *path, const struct tf_place *at, struct tf_error *err);
 
 #define TF_IDENTITY_MAX    511u
@@ -38,30 +41,33 @@ struct tf_link;
 
 struct tf_link_events {
     void *ctx;
-    /* Handshake done and the peer verified. identity: its URI SAN, or "dns:NAME"; borrowed for the call. */
+    /* Handshake done and the peer verified. identity: its URI SAN, or "dns:NAME"; borrowed for the
+     * call. */
     void (*on_open)(void *ctx, const char *identity);
     /* Plaintext; borrowed for the call. A negative return closes the link with that status. */
     int (*on_data)(void *ctx, const char *data, size_t size);
     /* Queued bytes fell below TF_LINK_LOW_BYTES after having been above. */
     void (*on_drained)(void *ctx);
-    /* Always last, exactly once, also after tf_link_close. status 0: close_notify or our own close. The link is freed
-     * after it. */
+    /* Always last, exactly once, also after tf_link_close. status 0: close_notify or our own close.
+     * The link is freed after it. */
     void (*on_closed)(void *ctx, int status, const char *reason);
 };
 
-#define TF_LINK_HIGH_BYTES (4u << 20) /* tf_link_write may be refused above it by the caller's own choice */
-#define TF_LINK_LOW_BYTES  (1u << 20)
+#define TF_LINK_HIGH_BYTES                                                                         \
+    (4u << 20) /* tf_link_write may be refused above it by the caller's own choice */
+#define TF_LINK_LOW_BYTES (1u << 20)
 
 /*
- * Connects to address, verifies the chain and that the peer proves host (DNS name or IP literal) or one
- * of options.identity. Phases have timeouts: connect_timeout_ms for connect, the same for the handshake.
- * Returns new; then on_open or on_closed comes. 0 or a negative errno.
+ * Connects to address, verifies the chain and that the peer proves host (DNS name or IP literal) or
+ * one of options.identity. Phases have timeouts: connect_timeout_ms for connect, the same for the
+ * handshake. Returns new; then on_open or on_closed comes. 0 or a negative errno.
  */
-int tf_link_connect(uv_loop_t *loop, struct tf_tls *tls, const struct sockaddr *address, const char *host,
-                    uint64_t connect_timeout_ms, const struct tf_link_events *events, struct tf_link **out);
+int tf_link_connect(uv_loop_t *loop, struct tf_tls *tls, const struct sockaddr *address,
+                    const char *host, uint64_t connect_timeout_ms,
+                    const struct tf_link_events *events, struct tf_link **out);
 
-/* Accepts from a listening stream and shakes hands within handshake_timeout_ms; at most 128 KiB are taken before it is
- * done. */
+/* Accepts from a listening stream and shakes hands within handshake_timeout_ms; at most 128 KiB are
+ * taken before it is done. */
 int tf_link_accept(uv_stream_t *listener, struct tf_tls *tls, uint64_t handshake_timeout_ms,
                    const struct tf_link_events *events, struct tf_link **out);
 
@@ -70,8 +76,9 @@ int tf_link_write(struct tf_link *link, const struct tf_slice *parts, size_t cou
 size_t tf_link_queued_bytes(const struct tf_link *link);
 void tf_link_read_stop(struct tf_link *link); /* backpressure: TCP will make the peer wait */
 void tf_link_read_start(struct tf_link *link);
-void tf_link_close(struct tf_link *link, const char *reason); /* sends close_notify; a second call does nothing */
-const char *tf_link_peer(const struct tf_link *link);         /* "192.0.2.7:24224" */
+void tf_link_close(struct tf_link *link,
+                   const char *reason); /* sends close_notify; a second call does nothing */
+const char *tf_link_peer(const struct tf_link *link); /* "192.0.2.7:24224" */
 
 /* allow entries: exact, or `*` for one whole path segment (URI) or one DNS label. */
 bool tf_identity_match(const char *pattern, const char *identity);

@@ -68,7 +68,8 @@ static void utf8_is_strict(void **state)
 static void base64_has_the_vectors_of_rfc_4648(void **state)
 {
     static const char *const plain[] = {"", "f", "fo", "foo", "foob", "fooba", "foobar"};
-    static const char *const coded[] = {"", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"};
+    static const char *const coded[] = {"",         "Zg==",     "Zm8=",    "Zm9v",
+                                        "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"};
 
     (void)state;
     for (size_t i = 0; i < TF_COUNT(plain); i++) {
@@ -107,8 +108,9 @@ static void globs_stop_at_their_separator(void **state)
 
     (void)state;
     for (size_t i = 0; i < TF_COUNT(cases); i++) {
-        assert_int_equal(tf_glob_match(cases[i].pattern, tf_slice_text(cases[i].text), cases[i].separator),
-                         cases[i].matches);
+        assert_int_equal(
+            tf_glob_match(cases[i].pattern, tf_slice_text(cases[i].text), cases[i].separator),
+            cases[i].matches);
     }
 }
 

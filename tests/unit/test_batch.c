@@ -70,7 +70,8 @@ static void text_past_the_bound_changes_nothing(void **state)
     assert_non_null(huge);
     assert_int_equal(tf_batch_add_text(batch, huge, TF_BATCH_TEXT_MAX, &at), -EMSGSIZE);
     assert_non_null(tf_batch_add_record(batch, 1, TF_STREAM_STDOUT));
-    assert_int_equal(tf_batch_add_text_field(batch, "log", tf_slice(huge, TF_BATCH_TEXT_MAX - 10)), -EMSGSIZE);
+    assert_int_equal(tf_batch_add_text_field(batch, "log", tf_slice(huge, TF_BATCH_TEXT_MAX - 10)),
+                     -EMSGSIZE);
     assert_int_equal(batch->field_count, 0);
     assert_int_equal(batch->records[0].field_count, 0);
     assert_int_equal(tf_batch_add_text(batch, "still", 5, &at), 0);
@@ -115,7 +116,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(records_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(text_past_the_bound_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(reset_wipes_the_text, setup, teardown),
-        cmocka_unit_test_setup_teardown(tallies_past_the_bound_are_counted_together, setup, teardown),
+        cmocka_unit_test_setup_teardown(tallies_past_the_bound_are_counted_together, setup,
+                                        teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

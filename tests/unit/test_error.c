@@ -30,12 +30,13 @@ static void findings_are_sorted_by_place(void **state)
     tf_error_init(&err);
     assert_string_equal(tf_error_first(&err), "no error");
     tf_warning_add(&err, &(struct tf_place){"t.yaml", 9, 2}, "later");
-    assert_int_equal(tf_error_add(&err, &(struct tf_place){"t.yaml", 3, 7}, "unknown key \"%s\"", "ex\x1blude"),
-                     -EINVAL);
+    assert_int_equal(
+        tf_error_add(&err, &(struct tf_place){"t.yaml", 3, 7}, "unknown key \"%s\"", "ex\x1blude"),
+        -EINVAL);
     (void)tf_error_add(&err, NULL, "nowhere");
     printed(&err, false, text, sizeof text);
-    assert_string_equal(text,
-                        "error: nowhere\nt.yaml:3:7: error: unknown key \"ex\\x1blude\"\nt.yaml:9:2: warning: later\n");
+    assert_string_equal(text, "error: nowhere\nt.yaml:3:7: error: unknown key "
+                              "\"ex\\x1blude\"\nt.yaml:9:2: warning: later\n");
     assert_int_equal(err.errors, 2);
     assert_int_equal(err.warnings, 1);
     tf_error_fini(&err);
@@ -50,8 +51,8 @@ static void json_is_one_object_a_finding(void **state)
     tf_error_init(&err);
     (void)tf_error_add(&err, &(struct tf_place){"t.yaml", 1, 2}, "say \"a\\b\"");
     printed(&err, true, text, sizeof text);
-    assert_string_equal(
-        text, "{\"file\":\"t.yaml\",\"line\":1,\"column\":2,\"severity\":\"error\",\"text\":\"say \\\"a\\\\b\\\"\"}\n");
+    assert_string_equal(text, "{\"file\":\"t.yaml\",\"line\":1,\"column\":2,\"severity\":\"error\","
+                              "\"text\":\"say \\\"a\\\\b\\\"\"}\n");
     tf_error_fini(&err);
 }
 

@@ -18,7 +18,8 @@ static int capture(void **state)
     (void)state;
     captured = tmpfile();
     saved_stderr = dup(STDERR_FILENO);
-    return captured == NULL || saved_stderr < 0 || dup2(fileno(captured), STDERR_FILENO) < 0 ? -1 : 0;
+    return captured == NULL || saved_stderr < 0 || dup2(fileno(captured), STDERR_FILENO) < 0 ? -1
+                                                                                             : 0;
 }
 
 static int release(void **state)
@@ -42,11 +43,11 @@ static void foreign_text_stays_one_value(void **state)
 
     (void)state;
     tf_log_configure(TF_LOG_INFO, TF_LOG_LOGFMT);
-    tf_log(TF_LOG_INFO, "test-escape", TF_DETAILS(TF_STR("pod", "a\nlevel=error \"x\" \xff"), TF_BOOL("jit", true)),
-           "n=%d", 3);
+    tf_log(TF_LOG_INFO, "test-escape",
+           TF_DETAILS(TF_STR("pod", "a\nlevel=error \"x\" \xff"), TF_BOOL("jit", true)), "n=%d", 3);
     read_back(text, sizeof text);
-    assert_non_null(strstr(
-        text, " level=info event=test-escape msg=\"n=3\" pod=\"a\\u000alevel=error \\\"x\\\" \\u00ff\" jit=true\n"));
+    assert_non_null(strstr(text, " level=info event=test-escape msg=\"n=3\" "
+                                 "pod=\"a\\u000alevel=error \\\"x\\\" \\u00ff\" jit=true\n"));
     assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
 }
 
@@ -59,8 +60,9 @@ static void json_has_the_same_keys(void **state)
     tf_log(TF_LOG_WARN, "test-json", TF_DETAILS(TF_NUM("segments", -12)), "spool ready");
     read_back(text, sizeof text);
     assert_memory_equal(text, "{\"time\":\"", 9);
-    assert_non_null(
-        strstr(text, "\"level\":\"warn\",\"event\":\"test-json\",\"msg\":\"spool ready\",\"segments\":-12}\n"));
+    assert_non_null(strstr(
+        text,
+        "\"level\":\"warn\",\"event\":\"test-json\",\"msg\":\"spool ready\",\"segments\":-12}\n"));
 }
 
 static void repeats_of_one_subject_are_told_once(void **state)
