@@ -1,0 +1,453 @@
+/*
+ * crypto.c - the keys of a segment, frames sealed and opened, the chain. See docs/spool-format.md.
+ *
+ * AES-256-GCM under a data key (DEK) of the segment's own; the nonce is a pseudo-random function of
+ * the whole message (HMAC over AAD and meta, and meta holds the payload's digest D), so that no
+ * crash, clone or restored backup repeats one with another text. Opening recomputes nonce and D:
+ * what comes out is what went in, or -EBADMSG. The DEK is wrapped by AES-KW under a key derived
+ * from the KEK, and bound by dek_id. Keys live in OpenSSL's secure heap and are wiped after use.
+ */
+#include "internal.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/params.h>
+#include <openssl/rand.h>
+
+#define LABEL(text)       tf_slice(text, sizeof(text)) /* with its NUL */
+#define AAD_HEADER_BYTES  40u
+#define LEAF_HEADER_BYTES 52u
+#define WRAPPED_BYTES     40u
+#define DURABLE_AT        52u
+#define SECURE_HEAP_BYTES (256u << 10)
+#define SECURE_HEAP_UNIT  32u
+#define HMAC_PARTS_MAX    6u
+
+void *tf_secure_new(size_t size)
+{
+    if (!CRYPTO_secure_malloc_initialized()) {
+        (void)CRYPTO_secure_malloc_init(SECURE_HEAP_BYTES, SECURE_HEAP_UNIT);
+    }
+    return OPENSSL_secure_zalloc(size);
+}
+
+void tf_secure_free(void *memory, size_t size)
+{
+    OPENSSL_secure_clear_free(memory, size);
+}
+
+int tf_sha256(const struct tf_slice *parts, size_t count, uint8_t out[TF_DIGEST_BYTES])
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool ok = ctx != NULL && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1;
+
+    for (size_t i = 0; ok && i < count; i++) {
+        ok = EVP_DigestUpdate(ctx, parts[i].data, parts[i].size) == 1;
+    }
+    ok = ok && EVP_DigestFinal_ex(ctx, out, NULL) == 1;
+    EVP_MD_CTX_free(ctx);
+    return ok ? 0 : -EIO;
+}
+
+static int hmac(const uint8_t *key, size_t key_size, const struct tf_slice *parts, size_t count,
+                uint8_t out[TF_DIGEST_BYTES])
+{
+    char digest[] = "SHA256";
+    OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
+                           OSSL_PARAM_construct_end()};
+    EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    EVP_MAC_CTX *ctx = mac == NULL ? NULL : EVP_MAC_CTX_new(mac);
+    size_t size = 0;
+    bool ok = ctx != NULL && EVP_MAC_init(ctx, key, key_size, params) == 1;
+
+    for (size_t i = 0; ok && i < count; i++) {
+        ok = EVP_MAC_update(ctx, (const uint8_t *)parts[i].data, parts[i].size) == 1;
+    }
+    ok = ok && EVP_MAC_final(ctx, out, &size, TF_DIGEST_BYTES) == 1 && size == TF_DIGEST_BYTES;
+    EVP_MAC_CTX_free(ctx);
+    EVP_MAC_free(mac);
+    return ok ? 0 : -EIO;
+}
+
+/* HKDF-Expand (RFC 5869, 2.3) to 32 bytes: its one block. */
+static int expand(const uint8_t key[TF_KEY_BYTES], const struct tf_slice *info, size_t count,
+                  uint8_t out[TF_DIGEST_BYTES])
+{
+    struct tf_slice parts[HMAC_PARTS_MAX];
+
+    assert(count < HMAC_PARTS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        parts[i] = info[i];
+    }
+    parts[count] = tf_slice("\x01", 1);
+    return hmac(key, TF_KEY_BYTES, parts, count + 1, out);
+}
+
+int tf_kek_id(struct tf_kek *kek)
+{
+    struct tf_slice info = LABEL("taffrail/1 kek id");
+    uint8_t full[TF_DIGEST_BYTES];
+    int rc = expand(kek->key, &info, 1, full);
+
+    if (rc == 0) {
+        memcpy(kek->id, full, TF_KEY_ID_BYTES);
+    }
+    return rc;
+}
+
+/* Kw = HKDF(salt = segment_id, ikm = KEK, info = label, spool_id, segment_no). */
+static int wrapping_key(const struct tf_kek *kek, const struct tf_sector0 *sector,
+                        uint8_t out[TF_KEY_BYTES])
+{
+    uint8_t number[8];
+    uint8_t prk[TF_DIGEST_BYTES];
+    struct tf_slice ikm = tf_slice(kek->key, TF_KEY_BYTES);
+    struct tf_slice info[] = {LABEL("taffrail/1 kek wrap"), tf_slice(sector->spool_id, 16),
+                              tf_slice(number, 8)};
+    int rc;
+
+    tf_store64(number, sector->segment_no);
+    rc = hmac(sector->segment_id, 16, &ikm, 1, prk);
+    if (rc == 0) {
+        rc = expand(prk, info, TF_COUNT(info), out);
+    }
+    OPENSSL_cleanse(prk, sizeof prk);
+    return rc;
+}
+
+/* AES-256-KW (RFC 3394), either way. -EBADMSG when unwrapping finds another key's work. */
+static int key_wrap(const uint8_t kw[TF_KEY_BYTES], bool wrap, const uint8_t *in, int in_size,
+                    uint8_t *out)
+{
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    int size = 0, more = 0;
+    bool ok;
+
+    if (ctx == NULL) {
+        return -ENOMEM;
+    }
+    EVP_CIPHER_CTX_set_flags(ctx, EVP_CIPHER_CTX_FLAG_WRAP_ALLOW);
+    ok = EVP_CipherInit_ex(ctx, EVP_aes_256_wrap(), NULL, kw, NULL, wrap) == 1 &&
+         EVP_CipherUpdate(ctx, out, &size, in, in_size) == 1 &&
+         EVP_CipherFinal_ex(ctx, out + size, &more) == 1;
+    EVP_CIPHER_CTX_free(ctx);
+    if (!ok) {
+        return wrap ? -EIO : -EBADMSG;
+    }
+    return size + more == (wrap ? (int)WRAPPED_BYTES : (int)TF_KEY_BYTES) ? 0 : -EBADMSG;
+}
+
+static int dek_id(const uint8_t dek[TF_KEY_BYTES], const struct tf_sector0 *sector,
+                  uint8_t out[TF_DIGEST_BYTES])
+{
+    struct tf_slice info[] = {LABEL("taffrail/1 dek id"), tf_slice(sector->segment_id, 16)};
+
+    return expand(dek, info, TF_COUNT(info), out);
+}
+
+static int derive(const uint8_t dek[TF_KEY_BYTES], const struct tf_sector0 *sector,
+                  struct tf_frame_keys *keys)
+{
+    struct tf_slice frame_key = LABEL("taffrail/1 frame key");
+    struct tf_slice frame_nonce = LABEL("taffrail/1 frame nonce");
+    int rc = expand(dek, &frame_key, 1, keys->ke);
+
+    if (rc == 0) {
+        rc = expand(dek, &frame_nonce, 1, keys->kn);
+    }
+    memcpy(keys->spool_id, sector->spool_id, 16);
+    memcpy(keys->segment_id, sector->segment_id, 16);
+    return rc;
+}
+
+int tf_dek_new(const struct tf_kek *kek, struct tf_sector0 *sector, struct tf_key_slot *slot,
+               struct tf_frame_keys *keys)
+{
+    uint8_t dek[TF_KEY_BYTES], kw[TF_KEY_BYTES];
+    int rc = RAND_priv_bytes(dek, sizeof dek) == 1 ? 0 : -EIO;
+
+    *slot = (struct tf_key_slot){.kind = TF_SLOT_KEK};
+    memcpy(slot->key_id, kek->id, TF_KEY_ID_BYTES);
+    if (rc == 0) {
+        rc = dek_id(dek, sector, sector->dek_id);
+    }
+    if (rc == 0) {
+        rc = wrapping_key(kek, sector, kw);
+    }
+    if (rc == 0) {
+        rc = key_wrap(kw, true, dek, sizeof dek, slot->wrapped);
+    }
+    if (rc == 0) {
+        rc = derive(dek, sector, keys);
+    }
+    OPENSSL_cleanse(dek, sizeof dek);
+    OPENSSL_cleanse(kw, sizeof kw);
+    return rc;
+}
+
+static int open_slot(const struct tf_kek *kek, const struct tf_sector0 *sector,
+                     const struct tf_key_slot *slot, struct tf_frame_keys *keys)
+{
+    uint8_t dek[TF_KEY_BYTES + 8], kw[TF_KEY_BYTES], id[TF_DIGEST_BYTES];
+    int rc = wrapping_key(kek, sector, kw);
+
+    if (rc == 0) {
+        rc = key_wrap(kw, false, slot->wrapped, WRAPPED_BYTES, dek);
+    }
+    if (rc == 0) {
+        rc = dek_id(dek, sector, id);
+    }
+    if (rc == 0 && CRYPTO_memcmp(id, sector->dek_id, sizeof id) != 0) {
+        rc = -EBADMSG;
+    }
+    if (rc == 0) {
+        rc = derive(dek, sector, keys);
+    }
+    OPENSSL_cleanse(dek, sizeof dek);
+    OPENSSL_cleanse(kw, sizeof kw);
+    return rc;
+}
+
+int tf_dek_open(const struct tf_keyring *ring, const struct tf_sector0 *sector,
+                const uint8_t *slots, struct tf_frame_keys *keys)
+{
+    bool sound = false, tried = false;
+
+    for (uint32_t i = 0; i < TF_SEGMENT_SLOTS; i++) {
+        struct tf_key_slot slot;
+
+        if (tf_key_slot_decode(slots + (size_t)i * TF_SECTOR_BYTES, &slot) < 0 ||
+            slot.kind == TF_SLOT_EMPTY) {
+            continue;
+        }
+        sound = true;
+        for (uint32_t k = 0; slot.kind == TF_SLOT_KEK && k < ring->count; k++) {
+            if (memcmp(slot.key_id, ring->keks[k].id, TF_KEY_ID_BYTES) != 0) {
+                continue;
+            }
+            if (open_slot(&ring->keks[k], sector, &slot, keys) == 0) {
+                return 0;
+            }
+            tried = true;
+        }
+    }
+    return sound && !tried ? -ENOKEY : -EPROTO;
+}
+
+static void aad_parts(const struct tf_frame_keys *keys, const uint8_t *header,
+                      struct tf_slice parts[4])
+{
+    parts[0] = LABEL("taffrail/1 frame");
+    parts[1] = tf_slice(keys->spool_id, 16);
+    parts[2] = tf_slice(keys->segment_id, 16);
+    parts[3] = tf_slice(header, AAD_HEADER_BYTES);
+}
+
+static int frame_nonce(const struct tf_frame_keys *keys, const uint8_t *header,
+                       struct tf_slice meta, uint8_t nonce[TF_NONCE_BYTES])
+{
+    struct tf_slice parts[6];
+    uint8_t length[4], full[TF_DIGEST_BYTES];
+    int rc;
+
+    tf_store32(length, (uint32_t)meta.size);
+    aad_parts(keys, header, parts);
+    parts[4] = tf_slice(length, 4);
+    parts[5] = meta;
+    rc = hmac(keys->kn, TF_KEY_BYTES, parts, TF_COUNT(parts), full);
+    if (rc == 0) {
+        memcpy(nonce, full, TF_NONCE_BYTES);
+    }
+    return rc;
+}
+
+/* Feeds bytes into a cipher; to is NULL for AAD. Sizes are far below INT_MAX. */
+static bool cipher_update(EVP_CIPHER_CTX *ctx, uint8_t *to, struct tf_slice bytes)
+{
+    int size = 0;
+
+    return bytes.size == 0 ||
+           EVP_CipherUpdate(ctx, to, &size, (const uint8_t *)bytes.data, (int)bytes.size) == 1;
+}
+
+static EVP_CIPHER_CTX *cipher_begin(const struct tf_frame_keys *keys, const uint8_t *header,
+                                    const uint8_t *nonce, bool encrypt)
+{
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    struct tf_slice parts[4];
+    bool ok = ctx != NULL &&
+              EVP_CipherInit_ex(ctx, EVP_aes_256_gcm(), NULL, keys->ke, nonce, encrypt) == 1;
+
+    aad_parts(keys, header, parts);
+    for (size_t i = 0; ok && i < TF_COUNT(parts); i++) {
+        ok = cipher_update(ctx, NULL, parts[i]);
+    }
+    if (!ok) {
+        EVP_CIPHER_CTX_free(ctx);
+        return NULL;
+    }
+    return ctx;
+}
+
+static int encrypt_body(const struct tf_frame_keys *keys, const struct tf_frame_header *header,
+                        const uint8_t *raw, const struct tf_slice plain[3], uint8_t *body)
+{
+    EVP_CIPHER_CTX *ctx = cipher_begin(keys, raw, header->nonce, true);
+    bool ok = ctx != NULL;
+    int more = 0;
+
+    for (size_t i = 0; ok && i < 3; i++) {
+        ok = cipher_update(ctx, body, plain[i]);
+        body += plain[i].size;
+    }
+    ok = ok && EVP_CipherFinal_ex(ctx, body, &more) == 1 &&
+         EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, TF_GCM_TAG_BYTES, body) == 1;
+    EVP_CIPHER_CTX_free(ctx);
+    return ok ? 0 : -EIO;
+}
+
+int tf_leaf(const uint8_t segment_id[16], const uint8_t header[TF_FRAME_HEADER_BYTES],
+            struct tf_slice body, uint8_t leaf[TF_DIGEST_BYTES])
+{
+    struct tf_slice parts[] = {LABEL("taffrail/1 leaf"), tf_slice(segment_id, 16),
+                               tf_slice(header, LEAF_HEADER_BYTES), body};
+
+    return tf_sha256(parts, TF_COUNT(parts), leaf);
+}
+
+int tf_frame_seal(const struct tf_frame_keys *keys, struct tf_frame_header *header,
+                  struct tf_slice meta, struct tf_slice payload, struct tf_buf *frame,
+                  uint8_t leaf[TF_DIGEST_BYTES], uint32_t *body_crc)
+{
+    uint8_t length[4];
+    struct tf_slice plain[3] = {tf_slice(length, 4), meta, payload};
+    size_t body_bytes = 4 + meta.size + payload.size + TF_GCM_TAG_BYTES;
+    uint8_t *raw;
+    int rc;
+
+    if (meta.size > TF_META_MAX || payload.size > TF_BODY_MAX || body_bytes > TF_BODY_MAX) {
+        return -EMSGSIZE;
+    }
+    rc = tf_buf_reserve(frame, TF_FRAME_HEADER_BYTES + body_bytes + TF_FRAME_TRAILER_BYTES);
+    if (rc < 0) {
+        return rc;
+    }
+    raw = (uint8_t *)frame->data + frame->size;
+    tf_store32(length, (uint32_t)meta.size);
+    header->body_bytes = (uint32_t)body_bytes;
+    memset(header->nonce, 0, TF_NONCE_BYTES);
+    tf_frame_header_encode(header, raw);
+    rc = frame_nonce(keys, raw, meta, header->nonce);
+    if (rc == 0) {
+        tf_frame_header_encode(header, raw);
+        rc = encrypt_body(keys, header, raw, plain, raw + TF_FRAME_HEADER_BYTES);
+    }
+    if (rc == 0) {
+        struct tf_slice body = tf_slice(raw + TF_FRAME_HEADER_BYTES, body_bytes);
+
+        memset(raw + TF_FRAME_HEADER_BYTES + body_bytes, 0, TF_FRAME_TRAILER_BYTES);
+        *body_crc = tf_crc32c(0, body.data, body.size);
+        rc = tf_leaf(keys->segment_id, raw, body, leaf);
+    }
+    if (rc == 0) {
+        frame->size += TF_FRAME_HEADER_BYTES + body_bytes + TF_FRAME_TRAILER_BYTES;
+    }
+    return rc;
+}
+
+int tf_frame_finish(uint8_t *data, size_t size, uint64_t durable,
+                    const uint8_t leaf[TF_DIGEST_BYTES], uint32_t body_crc,
+                    uint8_t chain[TF_CHAIN_BYTES])
+{
+    uint8_t *trailer = data + size - TF_FRAME_TRAILER_BYTES;
+    int rc = tf_chain_next(chain, leaf, durable);
+
+    assert(size > TF_FRAME_HEADER_BYTES + TF_FRAME_TRAILER_BYTES);
+    if (rc < 0) {
+        return rc;
+    }
+    tf_store64(data + DURABLE_AT, durable);
+    tf_store32(data + 60, tf_crc32c(0, data, 60));
+    memcpy(trailer, chain, TF_CHAIN_BYTES);
+    tf_store32(trailer + TF_CHAIN_BYTES, tf_crc32c(body_crc, chain, TF_CHAIN_BYTES));
+    return 0;
+}
+
+static int decrypt_body(const struct tf_frame_keys *keys, const uint8_t *raw, struct tf_slice body,
+                        struct tf_buf *plain)
+{
+    EVP_CIPHER_CTX *ctx = cipher_begin(keys, raw, raw + 40, false);
+    size_t size = body.size - TF_GCM_TAG_BYTES;
+    int more = 0;
+    bool ok = ctx != NULL &&
+              cipher_update(ctx, (uint8_t *)plain->data, tf_slice(body.data, size)) &&
+              EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_SET_TAG, TF_GCM_TAG_BYTES,
+                                  (void *)(uintptr_t)(body.data + size)) == 1 &&
+              EVP_CipherFinal_ex(ctx, (uint8_t *)plain->data + size, &more) == 1;
+
+    EVP_CIPHER_CTX_free(ctx);
+    if (!ok) {
+        OPENSSL_cleanse(plain->data, size);
+        return -EBADMSG;
+    }
+    plain->size = size;
+    return 0;
+}
+
+int tf_frame_open(const struct tf_frame_keys *keys, const uint8_t raw[TF_FRAME_HEADER_BYTES],
+                  struct tf_slice body, struct tf_buf *plain, struct tf_meta *meta,
+                  struct tf_slice *payload)
+{
+    uint8_t nonce[TF_NONCE_BYTES], digest[TF_DIGEST_BYTES];
+    struct tf_slice meta_bytes;
+    int rc;
+
+    if (body.size < TF_GCM_TAG_BYTES || body.size > TF_BODY_MAX) {
+        return -EPROTO;
+    }
+    tf_buf_clear(plain);
+    rc = tf_buf_reserve(plain, body.size);
+    if (rc == 0) {
+        rc = decrypt_body(keys, raw, body, plain);
+    }
+    if (rc == 0) {
+        rc = tf_plain_decode(tf_buf_slice(plain), raw[4], meta, &meta_bytes, payload);
+    }
+    if (rc == 0) {
+        rc = frame_nonce(keys, raw, meta_bytes, nonce);
+    }
+    if (rc == 0) {
+        rc = tf_sha256(payload, 1, digest);
+    }
+    if (rc == 0 && (CRYPTO_memcmp(nonce, raw + 40, sizeof nonce) != 0 ||
+                    CRYPTO_memcmp(digest, meta->digest, sizeof digest) != 0)) {
+        rc = -EBADMSG;
+    }
+    return rc;
+}
+
+int tf_chain_open(uint8_t chain[TF_CHAIN_BYTES], const uint8_t sector0[TF_SECTOR_BYTES])
+{
+    uint8_t digest[TF_DIGEST_BYTES];
+    struct tf_slice sector = tf_slice(sector0, TF_SECTOR_BYTES);
+    struct tf_slice parts[] = {LABEL("taffrail/1 open"), tf_slice(chain, TF_CHAIN_BYTES),
+                               tf_slice(digest, sizeof digest)};
+    int rc = tf_sha256(&sector, 1, digest);
+
+    return rc == 0 ? tf_sha256(parts, TF_COUNT(parts), chain) : rc;
+}
+
+int tf_chain_next(uint8_t chain[TF_CHAIN_BYTES], const uint8_t leaf[TF_DIGEST_BYTES],
+                  uint64_t durable)
+{
+    uint8_t mark[8];
+    struct tf_slice parts[] = {LABEL("taffrail/1 chain"), tf_slice(chain, TF_CHAIN_BYTES),
+                               tf_slice(leaf, TF_DIGEST_BYTES), tf_slice(mark, 8)};
+
+    tf_store64(mark, durable);
+    return tf_sha256(parts, TF_COUNT(parts), chain);
+}

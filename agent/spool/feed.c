@@ -1,0 +1,1200 @@
+/*
+ * feed.c - what one output sees of the spool: the next frame, acks in any order, its cursor.
+ *
+ * Only durable frames leave (docs/guarantees.md C7). Recent ones come from a cache that all feeds
+ * share (8 MiB); what lies further back is read by a worker, a few frames ahead, so that memory
+ * does not grow with the backlog. Frames of tags that do not match are passed over and counted.
+ *
+ * Each frame handed out is an item in a ring, in order of number, until it and all before it are
+ * acked; then the cursor moves behind it and behind what was passed over after it. At most `window`
+ * items wait for their ack, and at most `unsaved_max` lie beyond the saved cursor (D2). Rewound
+ * items keep their frame and `prev`, and are handed out again.
+ *
+ * What is missing between two frames (rot, a segment that is gone) is handed out as a gap span,
+ * whatever the tags, made from the directory alone: its name is a hash of spool id, from and to,
+ * its time that of the segment, so that it is the same bytes after every start (F3).
+ *
+ * A segment whose key is missing stops the feed there, loudly, until the key is back: nothing is
+ * skipped, since a cursor cannot come back.
+ */
+#include "internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "taffrail/event.h"
+#include "taffrail/log.h"
+
+#define ITEMS_MAX       128u
+#define AHEAD_MAX       4u
+#define AHEAD_ROOM      (2 * AHEAD_MAX + 2) /* each frame may bring a hole with it */
+#define AHEAD_BYTES     (1u << 20)
+#define LOOKED_MAX      4096u /* frames read by one job, positions too */
+#define PASSED_MAX      64u   /* frames passed over in one call; then the loop has its turn */
+#define SAVE_AFTER_ACKS 32u
+#define WINDOW_MAX      32u
+#define GAP_TAG         "taffrail.audit"
+
+/* A frame as handed out: the header's struct before what it borrows from. */
+struct handed {
+    struct tf_frame frame;
+    struct tf_body *body;
+};
+
+enum item_step { ITEM_READY, ITEM_HANDED, ITEM_ACKED };
+struct item {
+    struct tf_frame *frame; /* NULL once acked */
+    enum item_step step;
+    bool is_gap;
+    uint64_t seq, ordinal, prev_after;
+    uint64_t events;      /* its own */
+    uint64_t own_events;  /* so far, with it */
+    struct tf_spot after; /* behind it and all that was passed over after it */
+};
+
+/* A frame (body), or a hole (body NULL), that waits to be taken. */
+struct ahead {
+    struct tf_body *body;
+    uint64_t hole_from, hole_to, hole_events;
+    int64_t time_ns;
+    struct tf_spot after;
+};
+
+struct read_job {
+    uv_work_t work;
+    struct tf_spool *spool;
+    struct tf_feed *feed; /* NULL: closed meanwhile */
+    struct tf_scan scan;  /* stays open between jobs */
+    struct tf_segment segment;
+    struct tf_spot from; /* offset 0: the segment's beginning, then over frames up to seq */
+    struct ahead out[AHEAD_ROOM];
+    uint32_t count;
+    struct tf_spot at;
+    int status;
+};
+
+struct tf_feed {
+    struct tf_feed *next;
+    struct tf_spool *spool;
+    struct tf_feed_options options;
+    uint32_t index; /* of its cursor */
+    struct item items[ITEMS_MAX];
+    uint32_t item_first, item_count, in_flight;
+    struct ahead ahead[AHEAD_ROOM];
+    uint32_t ahead_first, ahead_count;
+    struct tf_spot at;     /* behind the last frame taken or passed over */
+    struct tf_spot read;   /* how far the reader came, once ahead is empty */
+    struct tf_spot cursor; /* where the cursor is */
+    uint64_t last_sent, ordinal, cursor_ordinal;
+    struct read_job *job;
+    bool reading, stalled, starving, wake;
+    uint32_t acks_since_save;
+    uint64_t pending_at_start, acked, skipped, expired, rejected;
+    /* a cursor with its file, to be saved */
+    bool save_asked, save_running;
+    uint64_t save_seq, save_ordinal;
+    struct tf_file_cursor save_file;
+    tf_feed_saved_fn *on_saved;
+    void *saved_ctx;
+};
+
+/* ---- bodies and frames ---------------------------------------------------------------------- */
+
+struct tf_body *tf_body_new(const struct tf_frame_header *header, struct tf_slice tag)
+{
+    struct tf_body *body = calloc(1, sizeof *body);
+
+    if (body == NULL || tag.size > TF_TAG_MAX) {
+        free(body);
+        return NULL;
+    }
+    body->refs = 1;
+    body->header = *header;
+    if (tag.size > 0) {
+        memcpy(body->tag, tag.data, tag.size);
+    }
+    tf_buf_init(&body->payload, TF_BODY_MAX);
+    return body;
+}
+
+void tf_body_unref(struct tf_body *body)
+{
+    if (body != NULL && --body->refs == 0) {
+        tf_buf_fini(&body->payload);
+        free(body);
+    }
+}
+
+void tf_frame_ref(struct tf_frame *frame)
+{
+    frame->refs++;
+}
+
+void tf_frame_unref(struct tf_frame *frame)
+{
+    if (frame != NULL && --frame->refs == 0) {
+        struct handed *handed = TF_CONTAINER_OF(frame, struct handed, frame);
+
+        tf_body_unref(handed->body);
+        free(handed);
+    }
+}
+
+/* Takes the reference to body, on failure too. */
+static struct tf_frame *frame_new(struct tf_body *body, uint64_t prev)
+{
+    struct handed *handed = calloc(1, sizeof *handed);
+
+    if (handed == NULL) {
+        tf_body_unref(body);
+        return NULL;
+    }
+    handed->body = body;
+    handed->frame = (struct tf_frame){.seq = body->header.seq,
+                                      .prev = prev,
+                                      .type = body->header.type,
+                                      .events = body->header.events,
+                                      .refs = 1,
+                                      .time_min_ns = body->header.time_min_ns,
+                                      .time_max_ns = body->header.time_max_ns,
+                                      .tag = body->tag,
+                                      .payload = tf_buf_slice(&body->payload)};
+    memcpy(handed->frame.chain, body->chain, TF_CHAIN_BYTES);
+    return &handed->frame;
+}
+
+/* ---- gaps ----------------------------------------------------------------------------------- */
+
+static void put_text(struct tf_buf *out, const char *key, const char *value)
+{
+    tf_msgpack_text(out, tf_slice_text(key));
+    tf_msgpack_text(out, tf_slice_text(value));
+}
+
+static void put_count(struct tf_buf *out, const char *key, uint64_t value)
+{
+    tf_msgpack_text(out, tf_slice_text(key));
+    tf_msgpack_uint(out, value);
+}
+
+/* [EventTime, {event: gap, …}], as event.h has it. */
+static void gap_event(const struct ahead *hole, struct tf_buf *out)
+{
+    uint64_t time = hole->time_ns < 0 ? 0 : (uint64_t)hole->time_ns;
+    uint64_t parts[2] = {time / 1000000000u, time % 1000000000u};
+    char text[160];
+
+    tf_msgpack_array(out, 2);
+    (void)tf_buf_append_byte(out, 0xd7); /* fixext 8 */
+    (void)tf_buf_append_byte(out, 0);
+    for (int i = 0; i < 8; i++) {
+        (void)tf_buf_append_byte(out, (uint8_t)(parts[i / 4] >> (24 - 8 * (i % 4))));
+    }
+    (void)snprintf(text, sizeof text, "frames %llu/%llu to %llu/%llu are damaged or gone",
+                   (unsigned long long)TF_SEQ_RUN(hole->hole_from),
+                   (unsigned long long)TF_SEQ_N(hole->hole_from),
+                   (unsigned long long)TF_SEQ_RUN(hole->hole_to),
+                   (unsigned long long)TF_SEQ_N(hole->hole_to));
+    tf_msgpack_map(out, 6);
+    put_text(out, "event", "gap");
+    put_text(out, "reason", "damaged");
+    put_text(out, "log", text);
+    put_count(out, "frame_from", hole->hole_from);
+    put_count(out, "frame_to", hole->hole_to);
+    put_count(out, "records", hole->hole_events); /* as far as headers could be read */
+}
+
+static int gap_name(const struct tf_spool *spool, const struct ahead *hole, uint8_t *chain)
+{
+    static const char label[] = "taffrail/1 gap";
+    uint8_t numbers[16];
+    struct tf_slice parts[] = {tf_slice(label, sizeof label), tf_slice(spool->id, 16),
+                               tf_slice(numbers, sizeof numbers)};
+
+    tf_store64(numbers, hole->hole_from);
+    tf_store64(numbers + 8, hole->hole_to);
+    return tf_sha256(parts, TF_COUNT(parts), chain);
+}
+
+static struct tf_frame *gap_frame_new(const struct tf_feed *feed, const struct ahead *hole)
+{
+    struct tf_frame_header header = {.type = TF_FRAME_GAP,
+                                     .seq = hole->hole_to,
+                                     .time_min_ns = hole->time_ns,
+                                     .time_max_ns = hole->time_ns,
+                                     .events = 1};
+    struct tf_body *body = tf_body_new(&header, tf_slice_text(GAP_TAG));
+    struct tf_gzip *gzip = tf_gzip_new(TF_COMPRESS_ZLIB); /* 150 bytes: fit for the loop */
+    struct tf_frame *frame;
+    struct tf_buf event;
+    bool ok;
+
+    tf_buf_init(&event, 4096);
+    gap_event(hole, &event);
+    ok = body != NULL && gzip != NULL && event.error == 0 &&
+         gap_name(feed->spool, hole, body->chain) == 0 &&
+         tf_gzip_run(gzip, tf_buf_slice(&event), &body->payload) == 0;
+    tf_buf_fini(&event);
+    tf_gzip_free(gzip);
+    if (!ok) {
+        tf_body_unref(body);
+        return NULL;
+    }
+    frame = frame_new(body, feed->last_sent);
+    if (frame != NULL) {
+        frame->is_gap_span = true;
+        frame->gap_from = hole->hole_from;
+        frame->gap_to = hole->hole_to;
+    }
+    return frame;
+}
+
+/* ---- the cache ------------------------------------------------------------------------------ */
+
+static struct tf_cached *cache_at(const struct tf_spool *spool, uint32_t i)
+{
+    return &spool->cache[(spool->cache_first + i) % TF_CACHE_MAX_FRAMES];
+}
+
+static size_t cached_bytes(const struct tf_body *body)
+{
+    return sizeof *body + body->payload.capacity;
+}
+
+static void cache_drop_oldest(struct tf_spool *spool)
+{
+    struct tf_cached *oldest = cache_at(spool, 0);
+
+    spool->cache_floor = oldest->after.seq;
+    spool->cache_bytes -= cached_bytes(oldest->body);
+    tf_body_unref(oldest->body);
+    spool->cache_first = (spool->cache_first + 1) % TF_CACHE_MAX_FRAMES;
+    spool->cache_count--;
+}
+
+static void cache_add(struct tf_spool *spool, struct tf_body *body, const struct tf_spot *after)
+{
+    if (spool->cache_count == TF_CACHE_MAX_FRAMES) {
+        cache_drop_oldest(spool);
+    }
+    *cache_at(spool, spool->cache_count) = (struct tf_cached){.body = body, .after = *after};
+    spool->cache_count++;
+    spool->cache_bytes += cached_bytes(body);
+    while (spool->cache_bytes > TF_CACHE_MAX_BYTES && spool->cache_count > 1) {
+        cache_drop_oldest(spool);
+    }
+}
+
+static void cache_clear(struct tf_spool *spool, uint64_t floor)
+{
+    while (spool->cache_count > 0) {
+        cache_drop_oldest(spool);
+    }
+    spool->cache_floor = floor;
+}
+
+void tf_feeds_released(struct tf_spool *spool, struct tf_write *write)
+{
+    struct tf_body *body =
+        spool->feeds == NULL ? NULL : tf_body_new(&write->header, tf_slice_text(write->tag));
+
+    if (body == NULL) {
+        cache_clear(spool, write->header.seq); /* then it is read from disk */
+        return;
+    }
+    tf_buf_fini(&body->payload);
+    body->payload = write->packed;
+    tf_buf_init(&write->packed, TF_BODY_MAX);
+    memcpy(body->chain, write->after.chain, TF_CHAIN_BYTES);
+    cache_add(spool, body, &write->after);
+}
+
+/* The first cached frame above seq, or NULL. */
+static const struct tf_cached *cache_find(const struct tf_spool *spool, uint64_t seq)
+{
+    uint32_t low = 0, high = spool->cache_count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (cache_at(spool, middle)->after.seq <= seq) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < spool->cache_count ? cache_at(spool, low) : NULL;
+}
+
+/* ---- reading, on a worker ------------------------------------------------------------------- */
+
+static int position_scan(struct read_job *job)
+{
+    struct tf_scan *scan = &job->scan;
+    int rc = 0;
+
+    if (scan->fd < 0 || memcmp(scan->sector.segment_id, job->segment.id, 16) != 0) {
+        tf_scan_close(scan);
+        rc = tf_scan_open(scan, job->spool->dir_fd, job->segment.no, job->spool->ring);
+        if (rc == 0 && memcmp(scan->sector.segment_id, job->segment.id, 16) != 0) {
+            rc = -EPROTO;
+        }
+    } else if (job->from.segment_no == 0) {
+        tf_scan_close(scan); /* from its beginning: simply anew */
+        rc = tf_scan_open(scan, job->spool->dir_fd, job->segment.no, job->spool->ring);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    scan->end = job->segment.end;
+    if (job->from.segment_no != 0) {
+        scan->at = job->from;
+        return 0;
+    }
+    rc = tf_scan_skip(scan, job->from.seq);
+    if (rc == 0 && scan->at.seq == job->from.seq) {
+        scan->at.events = job->from.events;
+    }
+    return rc;
+}
+
+static void add_hole(struct read_job *job, uint64_t from, uint64_t to, uint64_t events,
+                     const struct tf_spot *after)
+{
+    struct ahead *hole = &job->out[job->count++];
+
+    from = from > job->from.seq ? from : job->from.seq + 1;
+    *hole = (struct ahead){.hole_from = from,
+                           .hole_to = to,
+                           .hole_events = events,
+                           .time_ns = job->segment.created_ns,
+                           .after = *after};
+    hole->after.seq = to;
+}
+
+/* The segment cannot be read at all: all of it is a hole. */
+static void whole_hole(struct read_job *job)
+{
+    job->at = (struct tf_spot){.seq = job->segment.last_seq, .events = job->from.events};
+    add_hole(job, job->from.seq + 1, job->segment.last_seq, 0, &job->at);
+}
+
+static int add_frame(struct read_job *job, const struct tf_scanned *frame)
+{
+    const struct tf_spot *at = &job->scan.at;
+    struct tf_body *body;
+
+    if (frame->hole_to > job->from.seq) {
+        struct tf_spot before = *at;
+
+        before.offset = frame->begin;
+        before.events -= frame->header.type == TF_FRAME_DATA || frame->header.type == TF_FRAME_GAP
+                             ? frame->header.events
+                             : 0;
+        add_hole(job, frame->hole_from, frame->hole_to, frame->hole_events, &before);
+    }
+    if ((frame->header.type != TF_FRAME_DATA && frame->header.type != TF_FRAME_GAP) ||
+        frame->header.seq <= job->from.seq) {
+        return 0;
+    }
+    body = tf_body_new(&frame->header, frame->meta.tag);
+    if (body == NULL ||
+        tf_buf_append(&body->payload, frame->payload.data, frame->payload.size) < 0) {
+        tf_body_unref(body);
+        return -ENOMEM;
+    }
+    memcpy(body->chain, at->chain, TF_CHAIN_BYTES);
+    job->out[job->count++] = (struct ahead){.body = body, .after = *at};
+    return 0;
+}
+
+static int read_frames(struct read_job *job)
+{
+    struct tf_scanned frame;
+    size_t bytes = 0;
+    int rc = 1;
+
+    for (uint32_t frames = 0, looked = 0;
+         rc == 1 && frames < AHEAD_MAX && bytes < AHEAD_BYTES && looked < LOOKED_MAX &&
+         job->scan.at.offset < job->scan.end;
+         looked++) {
+        uint32_t before = job->count;
+        struct tf_spot here = job->scan.at;
+
+        rc = tf_scan_next(&job->scan, &frame);
+        if (rc == 1 && add_frame(job, &frame) < 0) {
+            job->scan.at = here; /* read again, when there is memory */
+            job->count = before;
+            rc = -ENOMEM;
+        }
+        frames += job->count > before;
+        bytes += rc == 1 ? frame.payload.size : 0;
+    }
+    job->at = job->scan.at;
+    if (rc < 0) {
+        return job->count > 0 ? 0 : rc;
+    }
+    if (rc == 0 || job->at.offset >= job->scan.end) {
+        if (job->at.seq < job->segment.last_seq) {
+            uint64_t from = job->at.seq + 1, events = rc == 0 ? frame.hole_events : 0;
+
+            /* without offset, since the chain is not known here */
+            job->at =
+                (struct tf_spot){.seq = job->segment.last_seq, .events = job->at.events + events};
+            add_hole(job, from, job->at.seq, events, &job->at);
+        }
+    }
+    return 0;
+}
+
+static void read_work(uv_work_t *work)
+{
+    struct read_job *job = TF_CONTAINER_OF(work, struct read_job, work);
+    int rc = position_scan(job);
+
+    job->count = 0;
+    if (rc == -ENOENT || rc == -EPROTO) {
+        whole_hole(job);
+        rc = 0;
+    } else if (rc == 0) {
+        rc = read_frames(job);
+    }
+    job->status = rc;
+}
+
+static void job_free(struct read_job *job)
+{
+    if (job != NULL) {
+        tf_scan_close(&job->scan);
+        free(job);
+    }
+}
+
+static void mark_wake(struct tf_feed *feed);
+
+static void drop_results(struct read_job *job)
+{
+    for (uint32_t i = 0; i < job->count; i++) {
+        tf_body_unref(job->out[i].body);
+    }
+    job->count = 0;
+}
+
+static void on_read(uv_work_t *work, int status)
+{
+    struct read_job *job = TF_CONTAINER_OF(work, struct read_job, work);
+    struct tf_spool *spool = job->spool;
+    struct tf_feed *feed = job->feed;
+    int rc = status < 0 ? status : job->status;
+
+    spool->feed_jobs--;
+    if (feed == NULL) {
+        drop_results(job);
+        job_free(job);
+        tf_spool_advance_close(spool);
+        return;
+    }
+    feed->reading = false;
+    if (rc < 0) {
+        char reason[64];
+
+        feed->stalled = true;
+        tf_log(TF_LOG_ERROR, rc == -ENOKEY ? "key-missing" : "disk-error",
+               TF_DETAILS(TF_STR("output", feed->options.name), TF_NUM("segment", job->segment.no)),
+               "%s; frames wait in the spool, retry in 1000 ms",
+               rc == -ENOKEY ? "no key of spool.keys opens the segment, add the one it was "
+                               "written with"
+                             : uv_strerror_r(rc, reason, sizeof reason));
+        return;
+    }
+    memcpy(feed->ahead, job->out, job->count * sizeof job->out[0]);
+    feed->ahead_first = 0;
+    feed->ahead_count = job->count;
+    feed->read = job->at;
+    job->count = 0;
+    mark_wake(feed);
+}
+
+/* The first segment with frames above seq; NULL when there is none. */
+static const struct tf_segment *segment_above(const struct tf_spool *spool, uint64_t seq)
+{
+    size_t low = 0, high = spool->segment_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (spool->segments[middle].last_seq <= seq) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < spool->segment_count ? &spool->segments[low] : NULL;
+}
+
+/* ---- the ring of items ---------------------------------------------------------------------- */
+
+static struct item *item_at(struct tf_feed *feed, uint32_t i)
+{
+    return &feed->items[(feed->item_first + i) % ITEMS_MAX];
+}
+
+static struct tf_cursor *cursor_of(const struct tf_feed *feed)
+{
+    return &feed->spool->now.entries[feed->index];
+}
+
+static void move_cursor(struct tf_feed *feed, const struct tf_spot *spot)
+{
+    struct tf_cursor *cursor = cursor_of(feed);
+
+    if (spot->seq < cursor->seq) {
+        return; /* a cursor from a spool that was put back: it waits for the new numbers */
+    }
+    feed->cursor = *spot;
+    cursor->seq = spot->seq;
+    cursor->events = spot->events;
+}
+
+/* The feed has looked at all up to spot, and nothing there needs an ack. */
+static void pass(struct tf_feed *feed, const struct tf_spot *spot)
+{
+    feed->at = *spot;
+    if (feed->item_count == 0) {
+        move_cursor(feed, spot);
+    } else {
+        item_at(feed, feed->item_count - 1)->after = *spot;
+    }
+}
+
+static struct item *push_item(struct tf_feed *feed, struct tf_frame *frame, uint64_t events,
+                              const struct tf_spot *after)
+{
+    struct item *item = item_at(feed, feed->item_count);
+
+    assert(feed->item_count < ITEMS_MAX);
+    if (!frame->is_gap_span) {
+        feed->last_sent = frame->seq;
+    }
+    *item = (struct item){.frame = frame,
+                          .step = ITEM_READY,
+                          .is_gap = frame->is_gap_span,
+                          .seq = frame->seq,
+                          .ordinal = ++feed->ordinal,
+                          .prev_after = feed->last_sent,
+                          .events = events,
+                          .own_events = after->events,
+                          .after = *after};
+    feed->item_count++;
+    feed->at = *after;
+    return item;
+}
+
+/* Moves the cursor over acked items at the front. */
+static void pop_acked(struct tf_feed *feed)
+{
+    while (feed->item_count > 0 && item_at(feed, 0)->step == ITEM_ACKED) {
+        const struct item *item = item_at(feed, 0);
+
+        feed->cursor_ordinal = item->ordinal;
+        move_cursor(feed, &item->after);
+        cursor_of(feed)->prev = item->prev_after;
+        feed->item_first = (feed->item_first + 1) % ITEMS_MAX;
+        feed->item_count--;
+    }
+}
+
+static void finish_item(struct tf_feed *feed, struct item *item, bool rejected)
+{
+    assert(item->step != ITEM_ACKED);
+    feed->in_flight -= item->step == ITEM_HANDED;
+    item->step = ITEM_ACKED;
+    tf_frame_unref(item->frame);
+    item->frame = NULL;
+    if (item->is_gap) {
+        feed->expired += item->events;
+    } else if (rejected) {
+        feed->rejected += item->events;
+    } else {
+        feed->acked += item->events;
+    }
+}
+
+static bool finish_seq(struct tf_feed *feed, uint64_t seq, bool rejected)
+{
+    for (uint32_t i = 0; i < feed->item_count; i++) {
+        struct item *item = item_at(feed, i);
+
+        if (item->seq != seq) {
+            continue;
+        }
+        if (item->step == ITEM_ACKED) {
+            return false;
+        }
+        finish_item(feed, item, rejected);
+        pop_acked(feed);
+        if (++feed->acks_since_save >= SAVE_AFTER_ACKS) {
+            feed->acks_since_save = 0;
+            tf_cursors_save(feed->spool);
+        }
+        mark_wake(feed);
+        return true;
+    }
+    return false;
+}
+
+bool tf_feed_ack(struct tf_feed *feed, uint64_t seq)
+{
+    return finish_seq(feed, seq, false);
+}
+
+bool tf_feed_reject(struct tf_feed *feed, uint64_t seq)
+{
+    return finish_seq(feed, seq, true);
+}
+
+void tf_feed_rewind(struct tf_feed *feed)
+{
+    for (uint32_t i = 0; i < feed->item_count; i++) {
+        struct item *item = item_at(feed, i);
+
+        if (item->step == ITEM_HANDED) {
+            item->step = ITEM_READY;
+            feed->in_flight--;
+        }
+    }
+    mark_wake(feed);
+}
+
+/* ---- the next frame ------------------------------------------------------------------------- */
+
+static bool tag_matches(const struct tf_feed *feed, const char *tag)
+{
+    for (size_t i = 0; i < feed->options.match->count; i++) {
+        if (tf_glob_match(feed->options.match->items[i].text, tf_slice_text(tag), '.')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Takes the reference to entry->body. 1: an item was pushed; 0: passed over; -ENOMEM: not taken. */
+static int take(struct tf_feed *feed, const struct ahead *entry, struct item **out)
+{
+    struct tf_frame *frame;
+    uint64_t events = entry->body == NULL ? entry->hole_events : entry->body->header.events;
+
+    if (entry->body != NULL && !tag_matches(feed, entry->body->tag)) {
+        feed->skipped += events;
+        pass(feed, &entry->after);
+        tf_body_unref(entry->body);
+        return 0;
+    }
+    if (entry->body == NULL) {
+        frame = gap_frame_new(feed, entry);
+    } else {
+        entry->body->refs++; /* so that it is still there when this fails */
+        frame = frame_new(entry->body, feed->last_sent);
+    }
+    if (frame == NULL) {
+        return -ENOMEM;
+    }
+    tf_body_unref(entry->body);
+    if (frame->is_gap_span) {
+        tf_log(TF_LOG_ERROR, "gap",
+               TF_DETAILS(TF_STR("output", feed->options.name), TF_NUM("records", events)),
+               "frames %llu/%llu to %llu/%llu are damaged or gone; the output is told",
+               (unsigned long long)TF_SEQ_RUN(frame->gap_from),
+               (unsigned long long)TF_SEQ_N(frame->gap_from),
+               (unsigned long long)TF_SEQ_RUN(frame->gap_to),
+               (unsigned long long)TF_SEQ_N(frame->gap_to));
+    }
+    *out = push_item(feed, frame, events, &entry->after);
+    return 1;
+}
+
+static int take_ahead(struct tf_feed *feed, struct item **out)
+{
+    int rc = take(feed, &feed->ahead[feed->ahead_first], out);
+
+    if (rc >= 0) {
+        feed->ahead_first++;
+        feed->ahead_count--;
+    }
+    return rc;
+}
+
+/* All data frames above feed->at are in the cache. 1, 0: passed over, -EAGAIN: none, -ENOMEM. */
+static int take_cached(struct tf_feed *feed, struct item **out)
+{
+    struct tf_spool *spool = feed->spool;
+    const struct tf_cached *cached = cache_find(spool, feed->at.seq);
+    struct ahead entry;
+    int rc;
+
+    if (cached == NULL) {
+        if (spool->mark.seq > feed->at.seq) {
+            pass(feed, &spool->mark); /* positions only */
+        }
+        return -EAGAIN;
+    }
+    entry = (struct ahead){.body = cached->body, .after = cached->after};
+    entry.body->refs++;
+    rc = take(feed, &entry, out);
+    if (rc < 0) {
+        tf_body_unref(entry.body);
+    }
+    return rc;
+}
+
+/* Events that vanished in an older hole, known only from the next header, are lost too. */
+static void settle_events(struct tf_feed *feed, const struct tf_segment *segment)
+{
+    struct tf_spot spot = feed->at;
+
+    if (segment->events_before > spot.events) {
+        feed->expired += segment->events_before - spot.events;
+        spot.events = segment->events_before;
+        pass(feed, &spot);
+    }
+}
+
+/* Starts a job, or puts a derived hole into ahead. 0: look again; -EAGAIN: wait; -ENOMEM. */
+static int begin_read(struct tf_feed *feed)
+{
+    struct tf_spool *spool = feed->spool;
+    const struct tf_segment *segment = segment_above(spool, feed->at.seq);
+    struct read_job *job = feed->job;
+    bool inside;
+
+    if (segment == NULL) {
+        return -EAGAIN;
+    }
+    if (segment->prev_last_seq > feed->at.seq) { /* what lay between is gone */
+        struct tf_spot after = {.seq = segment->prev_last_seq, .events = segment->events_before};
+        uint64_t lost = after.events > feed->at.events ? after.events - feed->at.events : 0;
+
+        feed->ahead_first = 0;
+        feed->ahead_count = 1;
+        feed->ahead[0] = (struct ahead){.hole_from = feed->at.seq + 1,
+                                        .hole_to = after.seq,
+                                        .hole_events = lost,
+                                        .time_ns = segment->created_ns,
+                                        .after = after};
+        feed->read = after;
+        return 0;
+    }
+    inside = feed->at.segment_no == segment->no && feed->at.offset >= TF_SEGMENT_HEADER_BYTES;
+    if (!inside && segment->prev_last_seq == feed->at.seq) {
+        settle_events(feed, segment);
+    }
+    if (job == NULL) {
+        job = calloc(1, sizeof *job);
+        if (job == NULL) {
+            return -ENOMEM;
+        }
+        job->spool = spool;
+        job->feed = feed;
+        job->scan.fd = -1;
+        feed->job = job;
+    }
+    job->segment = *segment;
+    job->from =
+        inside ? feed->at : (struct tf_spot){.seq = feed->at.seq, .events = feed->at.events};
+    if (uv_queue_work(spool->loop, &job->work, read_work, on_read) < 0) {
+        return -ENOMEM;
+    }
+    feed->reading = true;
+    spool->feed_jobs++;
+    return -EAGAIN;
+}
+
+/* 1: pushed an item; 0: passed something over; -EAGAIN; -ENOMEM. */
+static int advance(struct tf_feed *feed, struct item **out)
+{
+    if (feed->reading || feed->stalled) {
+        return -EAGAIN;
+    }
+    if (feed->ahead_count > 0) {
+        return take_ahead(feed, out);
+    }
+    if (feed->read.seq > feed->at.seq) { /* what the reader passed over behind its last frame */
+        pass(feed, &feed->read);
+    }
+    if (feed->at.seq >= feed->spool->cache_floor) {
+        return take_cached(feed, out);
+    }
+    return begin_read(feed);
+}
+
+static struct item *first_ready(struct tf_feed *feed)
+{
+    for (uint32_t i = 0; i < feed->item_count; i++) {
+        if (item_at(feed, i)->step == ITEM_READY) {
+            return item_at(feed, i);
+        }
+    }
+    return NULL;
+}
+
+/* D2; frames rewound are older than the newest and pass. */
+static bool beyond_saved(const struct tf_feed *feed)
+{
+    uint64_t saved = feed->spool->saved_ordinals[feed->index];
+
+    return feed->options.unsaved_max != 0 && feed->ordinal + 1 - saved > feed->options.unsaved_max;
+}
+
+int tf_feed_next(struct tf_feed *feed, struct tf_frame **out)
+{
+    struct item *item;
+    int rc = 0;
+
+    feed->starving = true;
+    if (feed->in_flight >= feed->options.window) {
+        return -EAGAIN;
+    }
+    item = first_ready(feed);
+    if (item == NULL && (feed->item_count == ITEMS_MAX || beyond_saved(feed))) {
+        if (tf_cursors_dirty(feed->spool) && !feed->spool->saving) {
+            tf_cursors_save(feed->spool);
+        }
+        return -EAGAIN;
+    }
+    for (uint32_t passed = 0; item == NULL && rc == 0; passed++) {
+        if (passed == PASSED_MAX) {
+            mark_wake(feed);
+            return -EAGAIN;
+        }
+        rc = advance(feed, &item);
+    }
+    if (item == NULL) {
+        feed->stalled |= rc == -ENOMEM; /* the tick tries again */
+        return -EAGAIN;
+    }
+    feed->starving = false;
+    item->step = ITEM_HANDED;
+    feed->in_flight++;
+    tf_frame_ref(item->frame);
+    *out = item->frame;
+    return 0;
+}
+
+/* ---- waking --------------------------------------------------------------------------------- */
+
+static void on_wake(uv_timer_t *timer)
+{
+    struct tf_spool *spool = timer->data;
+    struct tf_feed *feed;
+
+    tf_room_changed(spool); /* acks may have made room */
+    feed = spool->feeds;
+    while (feed != NULL) {
+        if (!feed->wake || !feed->starving) {
+            feed = feed->next;
+            continue;
+        }
+        feed->wake = feed->starving = false;
+        feed->options.on_ready(feed->options.ctx);
+        feed = spool->feeds; /* the callback may have closed feeds */
+    }
+}
+
+static void mark_wake(struct tf_feed *feed)
+{
+    feed->wake = true;
+    if (!feed->spool->closing) {
+        (void)uv_timer_start(&feed->spool->wake_timer, on_wake, 0, 0);
+    }
+}
+
+void tf_feeds_wake(struct tf_spool *spool)
+{
+    for (struct tf_feed *feed = spool->feeds; feed != NULL; feed = feed->next) {
+        mark_wake(feed);
+    }
+}
+
+void tf_feeds_tick(struct tf_spool *spool)
+{
+    for (struct tf_feed *feed = spool->feeds; feed != NULL; feed = feed->next) {
+        feed->acks_since_save = 0;
+        if (feed->stalled) {
+            feed->stalled = false;
+            mark_wake(feed);
+        }
+    }
+}
+
+/* ---- cursors with files --------------------------------------------------------------------- */
+
+void tf_feed_save_file(struct tf_feed *feed, uint64_t seq, const struct tf_file_cursor *file,
+                       tf_feed_saved_fn *on_saved, void *ctx)
+{
+    assert(!feed->save_asked); /* one at a time: the output waits for on_saved */
+    feed->save_asked = true;
+    feed->save_running = false;
+    feed->save_seq = seq;
+    feed->save_file = *file;
+    feed->on_saved = on_saved;
+    feed->saved_ctx = ctx;
+    tf_cursors_save(feed->spool);
+}
+
+bool tf_feed_saved_file(const struct tf_feed *feed, struct tf_file_cursor *file, uint64_t *seq)
+{
+    const struct tf_cursor *saved = &feed->spool->saved.entries[feed->index];
+
+    if (saved->file.device == 0 && saved->file.inode == 0) {
+        return false;
+    }
+    *file = saved->file;
+    *seq = saved->seq;
+    return true;
+}
+
+void tf_feeds_begin_save(struct tf_spool *spool, struct tf_cursor_table *table)
+{
+    for (struct tf_feed *feed = spool->feeds; feed != NULL; feed = feed->next) {
+        struct tf_cursor *cursor = &table->entries[feed->index];
+
+        spool->ordinals[feed->index] = feed->cursor_ordinal;
+        if (!feed->save_asked) {
+            continue;
+        }
+        feed->save_running = true;
+        feed->save_ordinal = feed->cursor_ordinal;
+        cursor->file = feed->save_file;
+        for (uint32_t i = 0; i < feed->item_count && item_at(feed, i)->seq <= feed->save_seq; i++) {
+            const struct item *item = item_at(feed, i);
+
+            feed->save_ordinal = item->ordinal;
+            cursor->seq = item->after.seq > cursor->seq ? item->after.seq : cursor->seq;
+            cursor->events = item->after.events;
+            cursor->prev = item->prev_after;
+        }
+        spool->ordinals[feed->index] = feed->save_ordinal;
+    }
+}
+
+static void file_saved(struct tf_feed *feed, int status)
+{
+    tf_feed_saved_fn *on_saved = feed->on_saved;
+    void *ctx = feed->saved_ctx;
+
+    feed->save_asked = feed->save_running = false;
+    if (status == 0) {
+        cursor_of(feed)->file = feed->save_file;
+        for (uint32_t i = 0; i < feed->item_count; i++) {
+            struct item *item = item_at(feed, i);
+
+            if (item->ordinal <= feed->save_ordinal && item->step != ITEM_ACKED) {
+                finish_item(feed, item, false);
+            }
+        }
+        pop_acked(feed);
+    }
+    if (on_saved != NULL) {
+        on_saved(ctx, status); /* may close the feed */
+    }
+}
+
+void tf_feeds_end_save(struct tf_spool *spool, int status)
+{
+    struct tf_feed *feed = spool->feeds;
+
+    while (feed != NULL) {
+        if (!feed->save_running) {
+            feed->spool->save_wanted |= feed->save_asked;
+            feed = feed->next;
+            continue;
+        }
+        file_saved(feed, status);
+        feed = spool->feeds;
+    }
+    tf_feeds_wake(spool);
+}
+
+/* ---- open, close, status -------------------------------------------------------------------- */
+
+/* Where a feed begins: behind its cursor; without one, at the oldest frame or behind the newest. */
+static void begin_at(struct tf_feed *feed)
+{
+    struct tf_spool *spool = feed->spool;
+    struct tf_cursor *cursor = cursor_of(feed);
+
+    if (cursor->seq == 0 && feed->options.start_newest) {
+        feed->at = spool->mark;
+    } else if (cursor->seq >= spool->mark.seq) {
+        feed->at = spool->mark;
+        if (cursor->seq > spool->mark.seq) { /* of a spool that was put back */
+            feed->at = (struct tf_spot){.seq = cursor->seq, .events = spool->mark.events};
+        }
+    } else if (cursor->seq == 0 && spool->segment_count > 0) {
+        feed->at = (struct tf_spot){.seq = spool->segments[0].prev_last_seq,
+                                    .events = spool->segments[0].events_before};
+    } else {
+        feed->at = (struct tf_spot){.seq = cursor->seq, .events = cursor->events};
+    }
+    if (feed->at.events > spool->mark.events) {
+        feed->at.events = spool->mark.events;
+    }
+    feed->read = feed->cursor = feed->at;
+    cursor->seq = feed->at.seq;
+    cursor->events = feed->at.events;
+    feed->last_sent = cursor->prev;
+    feed->pending_at_start = spool->mark.events - feed->at.events;
+}
+
+int tf_feed_open(struct tf_spool *spool, const struct tf_feed_options *options,
+                 struct tf_feed **out)
+{
+    struct tf_feed *feed = calloc(1, sizeof *feed);
+    bool known = false;
+
+    if (feed == NULL) {
+        return -ENOMEM;
+    }
+    assert(options->window >= 1 && options->window <= WINDOW_MAX);
+    feed->spool = spool;
+    feed->options = *options;
+    for (uint32_t i = 0; i < spool->now.count && !known; i++) {
+        known = strcmp(spool->now.entries[i].name, options->name) == 0;
+        feed->index = i;
+    }
+    assert(known); /* tf_spool_open was given the names of all outputs */
+    feed->ordinal = feed->cursor_ordinal = spool->saved_ordinals[feed->index];
+    if (spool->feeds == NULL) {
+        cache_clear(spool, spool->mark.seq);
+    }
+    begin_at(feed);
+    feed->next = spool->feeds;
+    spool->feeds = feed;
+    feed->starving = true;
+    mark_wake(feed);
+    if (tf_cursors_dirty(spool)) {
+        tf_cursors_save(spool);
+    }
+    *out = feed;
+    return 0;
+}
+
+static void detach(struct tf_feed *feed)
+{
+    struct tf_feed **link = &feed->spool->feeds;
+
+    while (*link != feed) {
+        link = &(*link)->next;
+    }
+    *link = feed->next;
+}
+
+void tf_feed_close(struct tf_feed *feed)
+{
+    if (feed == NULL) {
+        return;
+    }
+    detach(feed);
+    for (uint32_t i = 0; i < feed->item_count; i++) {
+        tf_frame_unref(item_at(feed, i)->frame);
+    }
+    for (uint32_t i = 0; i < feed->ahead_count; i++) {
+        tf_body_unref(feed->ahead[feed->ahead_first + i].body);
+    }
+    if (feed->reading) {
+        feed->job->feed = NULL; /* its after-callback frees it */
+    } else {
+        job_free(feed->job);
+    }
+    if (feed->spool->feeds == NULL) {
+        cache_clear(feed->spool, feed->spool->mark.seq);
+    }
+    free(feed);
+}
+
+void tf_feeds_fini(struct tf_spool *spool)
+{
+    assert(spool->feeds == NULL);
+    if (spool->cache != NULL) {
+        cache_clear(spool, 0);
+    }
+    free(spool->cache);
+}
+
+static const struct tf_feed *find_feed(const struct tf_spool *spool, uint32_t index)
+{
+    const struct tf_feed *feed = spool->feeds;
+
+    while (feed != NULL && feed->index != index) {
+        feed = feed->next;
+    }
+    return feed;
+}
+
+void tf_feeds_lowest(const struct tf_spool *spool, uint64_t *address, uint64_t *events)
+{
+    *address = tf_spot_address(spool, &spool->mark);
+    *events = spool->mark.events;
+    for (uint32_t i = 0; i < spool->now.count; i++) {
+        const struct tf_feed *feed = find_feed(spool, i);
+        struct tf_spot spot = {.seq = spool->now.entries[i].seq,
+                               .events = spool->now.entries[i].events};
+        uint64_t at = tf_spot_address(spool, feed != NULL ? &feed->cursor : &spot);
+
+        *address = at < *address ? at : *address;
+        *events = spot.events < *events ? spot.events : *events;
+    }
+}
+
+static int64_t oldest_pending(struct tf_feed *feed)
+{
+    const struct tf_cached *cached;
+
+    for (uint32_t i = 0; i < feed->item_count; i++) {
+        if (item_at(feed, i)->frame != NULL) {
+            return item_at(feed, i)->frame->time_min_ns;
+        }
+    }
+    for (uint32_t i = 0; i < feed->ahead_count; i++) {
+        const struct ahead *entry = &feed->ahead[feed->ahead_first + i];
+
+        return entry->body != NULL ? entry->body->header.time_min_ns : entry->time_ns;
+    }
+    if (feed->at.seq < feed->spool->cache_floor) {
+        const struct tf_segment *segment = segment_above(feed->spool, feed->at.seq);
+
+        return segment != NULL ? segment->created_ns : 0;
+    }
+    cached = cache_find(feed->spool, feed->at.seq);
+    return cached != NULL ? cached->body->header.time_min_ns : 0;
+}
+
+void tf_feed_status(const struct tf_feed *feed, struct tf_feed_status *status)
+{
+    struct tf_feed *self = (struct tf_feed *)(uintptr_t)feed; /* only read */
+    const struct tf_spool *spool = feed->spool;
+    uint64_t pending = spool->mark.events - feed->cursor.events;
+
+    for (uint32_t i = 0; i < feed->item_count; i++) {
+        const struct item *item = item_at(self, i);
+
+        pending -= item->step == ITEM_ACKED ? item->events : 0;
+        pending -= item->after.events - item->own_events;
+    }
+    *status = (struct tf_feed_status){
+        .pending_at_start = feed->pending_at_start,
+        .acked = feed->acked,
+        .skipped = feed->skipped,
+        .expired = feed->expired,
+        .rejected = feed->rejected,
+        .pending = pending,
+        .pending_bytes =
+            tf_spot_address(spool, &spool->mark) - tf_spot_address(spool, &feed->cursor),
+        .cursor_seq = cursor_of(feed)->seq,
+        .saved_seq = spool->saved.entries[feed->index].seq,
+        .in_flight = feed->in_flight,
+        .oldest_pending_ns = pending > 0 ? oldest_pending(self) : 0,
+    };
+}

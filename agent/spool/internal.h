@@ -1,0 +1,530 @@
+/*
+ * internal.h - what the files of the spool share.
+ *
+ *     format.c     bytes of headers, slots, meta and deltas; pure
+ *     crypto.c     keys of a segment, frames sealed and opened, chain
+ *     keys.c       key files
+ *     gzip.c       compression of payloads
+ *     state.c      the folded state
+ *     scan.c       frame after frame out of one segment, over damage
+ *     segment.c    a new segment: allocated, headed, with its snapshot
+ *     recover.c    what a start accepts
+ *     writer.c     drafts to durable frames
+ *     cursors.c    the file of cursors, and when it is saved
+ *     feed.c       what outputs see
+ *     retention.c  what is deleted, and whether there is room
+ *     spool.c      open, close, status
+ */
+#ifndef TAFFRAIL_SPOOL_INTERNAL_H
+#define TAFFRAIL_SPOOL_INTERNAL_H
+
+#include <uv.h>
+
+#include "taffrail/spool.h"
+
+#define TF_SECTOR_BYTES         512u
+#define TF_SEGMENT_HEADER_BYTES 4096u
+#define TF_SEGMENT_SLOTS        7u
+#define TF_SEGMENT_MAX_BYTES    (UINT64_C(1) << 30)
+#define TF_SEGMENT_FRAMES_MAX   (1u << 20)
+#define TF_FRAME_HEADER_BYTES   64u
+#define TF_FRAME_TRAILER_BYTES  36u /* chain, CRC32C */
+#define TF_BODY_MAX             (16u << 20)
+#define TF_META_MAX             (1u << 20)
+#define TF_GCM_TAG_BYTES        16u
+#define TF_NONCE_BYTES          12u
+#define TF_KEY_BYTES            32u
+#define TF_KEY_ID_BYTES         8u
+#define TF_DIGEST_BYTES         32u
+#define TF_SPOOL_META_BYTES     64u
+#define TF_SPOOL_KEYS_MAX       16u
+#define TF_SNAPSHOT_CHUNK_BYTES (512u << 10)
+#define TF_CURSORS_MAX          32u /* outputs */
+#define TF_CURSOR_NAME_BYTES    64u
+#define TF_CURSOR_SLOT_BYTES    4096u
+#define TF_SEGMENT_NAME_BYTES   25u                          /* "%020u.seg" and NUL */
+#define TF_DRAFT_MAX_BYTES      (TF_BODY_MAX - (128u << 10)) /* payload and deltas of one draft */
+
+/* ---- format.c: pure; all return 0 or -EPROTO unless said ------------------------------------ */
+
+enum tf_segment_flag {
+    TF_SEGMENT_SEALING = 1,
+    TF_SEGMENT_FIRST_OF_RUN = 2,
+    TF_SEGMENT_AFTER_UNCLEAN = 4,
+    TF_SEGMENT_NEW_LINEAGE = 8,
+};
+
+struct tf_sector0 {
+    uint32_t flags;
+    uint8_t spool_id[TF_SPOOL_ID_BYTES];
+    uint8_t segment_id[16];
+    uint8_t run_id[16];
+    uint64_t segment_no, first_seq;
+    int64_t created_ns;
+    uint64_t prev_end;
+    uint8_t prev_segment_id[16];
+    uint8_t prev_chain[TF_CHAIN_BYTES];
+    uint8_t dek_id[TF_DIGEST_BYTES];
+    uint8_t prev_spool_id[TF_SPOOL_ID_BYTES];
+    uint64_t prev_last_seq, events_before;
+};
+
+enum tf_slot_kind { TF_SLOT_EMPTY = 0, TF_SLOT_KEK = 1, TF_SLOT_RECIPIENT = 2 };
+struct tf_key_slot {
+    uint8_t kind; /* enum tf_slot_kind */
+    uint8_t key_id[TF_KEY_ID_BYTES];
+    uint8_t enc[32];
+    uint8_t wrapped[48];
+};
+
+enum tf_frame_flag { TF_FRAME_ENCRYPTED = 1, TF_FRAME_SNAPSHOT = 2, TF_FRAME_MORE = 4 };
+struct tf_frame_header {
+    uint8_t type, flags;
+    uint64_t seq;
+    int64_t time_min_ns, time_max_ns;
+    uint32_t events, body_bytes;
+    uint8_t nonce[TF_NONCE_BYTES];
+    uint64_t durable;
+};
+
+struct tf_meta {
+    struct tf_slice tag, deltas;
+    const uint8_t *digest; /* TF_DIGEST_BYTES, of the payload */
+};
+
+struct tf_delta {
+    enum tf_delta_op op;
+    struct tf_slice key, value;
+};
+
+struct tf_cursor {
+    char name[TF_CURSOR_NAME_BYTES];
+    uint64_t seq, prev, events;
+    struct tf_file_cursor file;
+};
+
+struct tf_cursor_table {
+    uint64_t counter;
+    uint32_t count;
+    struct tf_cursor entries[TF_CURSORS_MAX];
+};
+
+void tf_sector0_encode(const struct tf_sector0 *sector, uint8_t out[TF_SECTOR_BYTES]);
+int tf_sector0_decode(const uint8_t in[TF_SECTOR_BYTES], struct tf_sector0 *out);
+void tf_key_slot_encode(const struct tf_key_slot *slot, uint8_t out[TF_SECTOR_BYTES]);
+int tf_key_slot_decode(const uint8_t in[TF_SECTOR_BYTES], struct tf_key_slot *out);
+void tf_frame_header_encode(const struct tf_frame_header *header,
+                            uint8_t out[TF_FRAME_HEADER_BYTES]);
+int tf_frame_header_decode(const uint8_t in[TF_FRAME_HEADER_BYTES], struct tf_frame_header *out);
+void tf_spool_meta_encode(const uint8_t spool_id[TF_SPOOL_ID_BYTES],
+                          uint8_t out[TF_SPOOL_META_BYTES]);
+int tf_spool_meta_decode(const uint8_t in[TF_SPOOL_META_BYTES],
+                         uint8_t spool_id[TF_SPOOL_ID_BYTES]);
+void tf_cursor_slot_encode(const struct tf_cursor_table *table, uint8_t out[TF_CURSOR_SLOT_BYTES]);
+int tf_cursor_slot_decode(const uint8_t in[TF_CURSOR_SLOT_BYTES], struct tf_cursor_table *out);
+
+/* Meta: appends to out, whose sticky error tells. */
+void tf_meta_encode(struct tf_buf *out, const struct tf_meta *meta);
+int tf_meta_decode(struct tf_slice bytes, struct tf_meta *out);
+
+/* Plaintext of an encrypted frame: meta length, meta, payload. meta_bytes are the raw bytes. */
+int tf_plain_decode(struct tf_slice plain, uint8_t type, struct tf_meta *meta,
+                    struct tf_slice *meta_bytes, struct tf_slice *payload);
+
+/* Takes one delta off the front of rest. Returns 1, 0 at the end, -EPROTO. */
+int tf_delta_next(struct tf_slice *rest, struct tf_delta *out);
+
+/* ---- crypto.c: any thread; 0, -ENOMEM, -EIO (OpenSSL failed) or as said --------------------- */
+
+/* In the secure heap: tf_secure_new. */
+struct tf_frame_keys {
+    uint8_t ke[TF_KEY_BYTES], kn[TF_KEY_BYTES];
+    uint8_t spool_id[TF_SPOOL_ID_BYTES], segment_id[16];
+};
+
+struct tf_kek {
+    uint8_t key[TF_KEY_BYTES];
+    uint8_t id[TF_KEY_ID_BYTES];
+};
+struct tf_keyring {
+    uint32_t count; /* the first encrypts */
+    struct tf_kek keks[TF_SPOOL_KEYS_MAX];
+};
+
+void *tf_secure_new(size_t size);               /* zeroed; NULL: no memory */
+void tf_secure_free(void *memory, size_t size); /* wipes; accepts NULL */
+
+int tf_sha256(const struct tf_slice *parts, size_t count, uint8_t out[TF_DIGEST_BYTES]);
+int tf_kek_id(struct tf_kek *kek); /* fills id from key */
+
+/* Draws a DEK, fills sector->dek_id and keys, and wraps it under kek into slot. */
+int tf_dek_new(const struct tf_kek *kek, struct tf_sector0 *sector, struct tf_key_slot *slot,
+               struct tf_frame_keys *keys);
+
+/*
+ * Opens the DEK of a segment by any key of the ring. slots are the raw sectors 1-7.
+ * Returns 0; -ENOKEY when sound slots are there but none for a key of the ring; -EPROTO when no
+ * slot is sound, or the one that should open does not.
+ */
+int tf_dek_open(const struct tf_keyring *ring, const struct tf_sector0 *sector,
+                const uint8_t *slots, struct tf_frame_keys *keys);
+
+/*
+ * Encrypts: appends header, body and an empty trailer to frame. header comes without nonce and
+ * body_bytes, which are filled in; its bytes up to 51 are final, `durable` is not. leaf and
+ * body_crc are for tf_frame_finish. -EMSGSIZE when the body or meta passes its bound.
+ */
+int tf_frame_seal(const struct tf_frame_keys *keys, struct tf_frame_header *header,
+                  struct tf_slice meta, struct tf_slice payload, struct tf_buf *frame,
+                  uint8_t leaf[TF_DIGEST_BYTES], uint32_t *body_crc);
+
+/* Sets durable, header CRC, chain (moved on) and trailer of one frame of size bytes at data. */
+int tf_frame_finish(uint8_t *data, size_t size, uint64_t durable,
+                    const uint8_t leaf[TF_DIGEST_BYTES], uint32_t body_crc,
+                    uint8_t chain[TF_CHAIN_BYTES]);
+
+/*
+ * Opens an encrypted body. plain is emptied and filled; meta and payload borrow from it.
+ * -EBADMSG: damaged or forged (tag, nonce, D); -EPROTO: authentic but not this format.
+ */
+int tf_frame_open(const struct tf_frame_keys *keys, const uint8_t raw[TF_FRAME_HEADER_BYTES],
+                  struct tf_slice body, struct tf_buf *plain, struct tf_meta *meta,
+                  struct tf_slice *payload);
+
+int tf_leaf(const uint8_t segment_id[16], const uint8_t header[TF_FRAME_HEADER_BYTES],
+            struct tf_slice body, uint8_t leaf[TF_DIGEST_BYTES]);
+int tf_chain_open(uint8_t chain[TF_CHAIN_BYTES], const uint8_t sector0[TF_SECTOR_BYTES]);
+int tf_chain_next(uint8_t chain[TF_CHAIN_BYTES], const uint8_t leaf[TF_DIGEST_BYTES],
+                  uint64_t durable);
+
+/* ---- keys.c --------------------------------------------------------------------------------- */
+
+/* Room for "<spool path>.key" is the caller's. Returns 0 or -ENAMETOOLONG. */
+int tf_key_beside_path(const char *spool_path, char *out, size_t size);
+
+/*
+ * Loads the listed keys, or the one beside the spool, which is made when may_make is set and it is
+ * missing. Returns 0 (ring filled), -ENOENT when there is none and none may be made (nothing is
+ * added to err), -EINVAL with a finding.
+ */
+int tf_keys_load(const struct tf_spool_options *options, bool may_make, struct tf_keyring *ring,
+                 bool *made, struct tf_error *err);
+
+/* One key file's content, "taffrail-kek-1:" base64. Pure: fuzzable. 0 or -EPROTO. */
+int tf_key_parse(struct tf_slice text, uint8_t key[TF_KEY_BYTES]);
+
+/* ---- gzip.c --------------------------------------------------------------------------------- */
+
+struct tf_gzip;                            /* one worker at a time */
+struct tf_gzip *tf_gzip_new(int compress); /* enum tf_compress; returns new, NULL: no memory */
+void tf_gzip_free(struct tf_gzip *gzip);
+/* Appends the gzip of in to out. 0, -ENOMEM, -EMSGSIZE. */
+int tf_gzip_run(struct tf_gzip *gzip, struct tf_slice in, struct tf_buf *out);
+
+/* ---- state.c -------------------------------------------------------------------------------- */
+
+struct tf_state_entry;
+struct tf_state {
+    struct tf_state_entry **entries; /* by key */
+    size_t count, capacity;
+    size_t promised; /* entries that prepared changes may still add */
+};
+
+/* Deltas with all the memory that they need, so that applying them cannot fail. */
+struct tf_changes {
+    struct tf_change *items;
+    size_t count, capacity;
+};
+
+void tf_state_fini(struct tf_state *state);
+int tf_state_prepare(struct tf_state *state, struct tf_slice deltas, struct tf_changes *changes);
+void tf_state_apply(struct tf_state *state, struct tf_changes *changes);   /* empties changes */
+void tf_state_abandon(struct tf_state *state, struct tf_changes *changes); /* empties changes */
+int tf_state_fold(struct tf_state *state, struct tf_slice deltas);         /* prepare and apply */
+bool tf_state_find(const struct tf_state *state, struct tf_slice key, struct tf_slice *value);
+size_t tf_state_find_list(const struct tf_state *state, struct tf_slice key,
+                          struct tf_slice values[TF_STATE_LIST_MAX]);
+void tf_state_walk(const struct tf_state *state, struct tf_slice prefix, tf_state_fn *fn,
+                   void *ctx);
+/* The whole state as deltas, in at least one chunk of about TF_SNAPSHOT_CHUNK_BYTES. Returns new
+ * in *chunks, *count of them; free with tf_snapshot_free. 0 or -ENOMEM. */
+int tf_snapshot_new(const struct tf_state *state, struct tf_buf **chunks, size_t *count);
+void tf_snapshot_free(struct tf_buf *chunks, size_t count);
+
+/* ---- segments ------------------------------------------------------------------------------- */
+
+/* A place behind a frame: what a reader or writer must know to go on there. */
+struct tf_spot {
+    uint64_t segment_no, offset;
+    uint64_t seq;    /* of the frame before it */
+    uint64_t events; /* up to and with it, since the spool was made */
+    uint8_t chain[TF_CHAIN_BYTES];
+};
+
+struct tf_segment {
+    uint64_t no, first_seq, last_seq;
+    uint64_t end;           /* bytes that count; of the newest: durable */
+    uint64_t base;          /* ends of all segments before it, added up */
+    uint64_t prev_last_seq; /* from its header */
+    uint64_t events_before;
+    int64_t created_ns;
+    uint8_t id[16];
+};
+
+void tf_segment_name(uint64_t no, char name[TF_SEGMENT_NAME_BYTES]);
+
+/* Reads all of size bytes at offset; what lies past the end, or in sectors that the disk cannot
+ * read, is zero. 0 or -errno. */
+int tf_read_at(int fd, void *to, size_t size, uint64_t offset);
+int tf_sync_dir(int dir_fd);
+
+/* A segment to be made; runs on a worker, touches only itself. */
+struct tf_segment_plan {
+    int dir_fd;
+    struct tf_sector0 sector;
+    struct tf_key_slot slot;
+    struct tf_frame_keys *keys; /* the plan's, until it is adopted */
+    uint64_t size_bytes;        /* to allocate */
+    struct tf_buf *chunks;      /* snapshot */
+    size_t chunk_count;
+    uint64_t synced_seq; /* `durable` of its first frames */
+    int old_fd;          /* of the segment before it, or -1: released behind old_written, closed */
+    uint64_t old_written;
+    /* out, on success */
+    int fd;
+    struct tf_spot end;
+};
+int tf_segment_create(struct tf_segment_plan *plan);
+
+/* ---- scan.c --------------------------------------------------------------------------------- */
+
+struct tf_scan {
+    int fd;
+    struct tf_sector0 sector;
+    struct tf_frame_keys *keys;
+    struct tf_spot at;
+    uint64_t end; /* bytes to look at */
+    struct tf_buf raw, plain;
+};
+
+/* One good frame, and the hole before it (hole_to 0: none). Slices borrow from the scan. */
+struct tf_scanned {
+    struct tf_frame_header header;
+    uint64_t begin; /* its offset */
+    struct tf_meta meta;
+    struct tf_slice payload;
+    uint64_t hole_from, hole_to; /* numbers */
+    uint64_t hole_events;        /* as far as headers in it could be read */
+    uint64_t hole_frames;        /* numbers missing */
+};
+
+/* Opens segment no and its keys. 0; -ENOENT; -ENOKEY; -EPROTO; other -errno. at is its first
+ * frame, end the file's size. */
+int tf_scan_open(struct tf_scan *scan, int dir_fd, uint64_t no, const struct tf_keyring *ring);
+void tf_scan_close(struct tf_scan *scan); /* sound on a zeroed struct with fd -1 */
+/* 1: a frame, and at has moved behind it; 0: no good frame up to end (at stays); -errno. */
+int tf_scan_next(struct tf_scan *scan, struct tf_scanned *out);
+/* Moves over frames up to number seq by their headers alone; stops at the first that is bad. */
+int tf_scan_skip(struct tf_scan *scan, uint64_t seq);
+
+/* ---- the spool ------------------------------------------------------------------------------ */
+
+/* The part of a frame that feeds share. On the loop. */
+struct tf_body {
+    uint32_t refs;
+    struct tf_frame_header header;
+    uint8_t chain[TF_CHAIN_BYTES];
+    char tag[TF_TAG_MAX + 1];
+    struct tf_buf payload;
+};
+struct tf_body *tf_body_new(const struct tf_frame_header *header, struct tf_slice tag);
+void tf_body_unref(struct tf_body *body); /* accepts NULL */
+
+struct tf_cached {
+    struct tf_body *body;
+    struct tf_spot after;
+};
+#define TF_CACHE_MAX_BYTES  (8u << 20)
+#define TF_CACHE_MAX_FRAMES 1024u
+
+#define TF_ENCODERS 4u
+enum tf_draft_step {
+    TF_DRAFT_WAITING,
+    TF_DRAFT_ENCODING,
+    TF_DRAFT_ENCODED,
+    TF_DRAFT_WRITING,
+    TF_DRAFT_WRITTEN,
+};
+
+/* A draft on its way; in one list, in order. */
+struct tf_write {
+    struct tf_write *next;
+    struct tf_spool *spool;
+    enum tf_draft_step step;
+    bool orphan; /* its run ended while a worker had it */
+    uint32_t encoder;
+    uint64_t ordinal; /* of all drafts taken */
+    struct tf_frame_header header;
+    char tag[TF_TAG_MAX + 1];
+    struct tf_buf payload, deltas;
+    size_t counted_bytes; /* in unsynced_bytes */
+    size_t worst_bytes;   /* its frame has at most so many */
+    struct tf_changes changes;
+    tf_draft_done_fn *done;
+    void *ctx;
+    uv_work_t work;
+    const struct tf_frame_keys *keys; /* of the segment it belongs to */
+    struct tf_gzip *gzip;
+    struct tf_buf packed; /* gzip of payload */
+    struct tf_buf frame;
+    uint8_t leaf[TF_DIGEST_BYTES];
+    uint32_t body_crc;
+    int status;
+    struct tf_spot after; /* once written */
+};
+
+struct tf_io_job {
+    uv_work_t work;
+    int fd, dir_fd;
+    struct tf_buf bytes;
+    uint64_t offset;
+    bool sync;
+    struct tf_spot end; /* once written */
+    uint64_t free_bytes;
+    int status;
+};
+
+struct tf_save_job {
+    uv_work_t work;
+    int fd;
+    uint32_t slot;
+    struct tf_cursor_table table;
+    uint64_t ordinals[TF_CURSORS_MAX];
+    uint8_t bytes[TF_CURSOR_SLOT_BYTES];
+    int status;
+};
+
+#define TF_UNLINKS_MAX 4096u /* numbers tried by one job */
+struct tf_retention_job {
+    uv_work_t work;
+    int dir_fd;
+    uint64_t from, to; /* segments from <= no < to; voids and numbers never used among them */
+    uint64_t free_bytes;
+    int status;
+};
+
+struct tf_spool {
+    uv_loop_t *loop;
+    char *path;
+    struct tf_spool_options options; /* numbers only; texts are not kept */
+    struct tf_spool_callbacks callbacks;
+    int dir_fd, lock_fd;
+    uint8_t id[TF_SPOOL_ID_BYTES];
+    struct tf_keyring *ring;
+    bool key_is_beside;
+
+    struct tf_state state;
+    struct tf_segment *segments; /* oldest first; the last is written to */
+    size_t segment_count, segment_capacity;
+    uint64_t next_segment_no, lowest_no; /* of any file, void ones too */
+
+    /* writer */
+    uint64_t run, next_seq;
+    uint8_t run_id[16];
+    int fd; /* of the newest segment; -1: none yet */
+    struct tf_frame_keys *keys;
+    struct tf_spot appended, synced, mark;
+    uint64_t written_end; /* bytes ever written to fd */
+    uint32_t frames_in_segment;
+    bool has_data_frames; /* the newest segment is not a bare snapshot */
+    struct tf_write *first, *last, *first_waiting, *first_unwritten;
+    size_t flying_bytes; /* at most so many will be appended by what workers have */
+    int failed;          /* why the run must end */
+    int old_fd;          /* of the segment before a new one, until that is durable */
+    uint64_t old_written;
+    uint64_t taken, sync_target; /* ordinals */
+    uint64_t appended_ordinal, synced_ordinal;
+    size_t unsynced_bytes;
+    struct tf_gzip *gzips[TF_ENCODERS];
+    bool gzip_busy[TF_ENCODERS];
+    uint32_t encoding;
+    struct tf_io_job io;
+    bool io_running, needs_segment, creating, create_wait, releasing;
+    uint32_t next_flags; /* of the next segment */
+    uv_work_t create_work;
+    struct tf_segment_plan plan;
+    int create_status;
+
+    /* cursors */
+    int cursors_fd;
+    struct tf_cursor_table now, saved;
+    uint64_t ordinals[TF_CURSORS_MAX], saved_ordinals[TF_CURSORS_MAX];
+    struct tf_save_job save;
+    uint32_t good_slot;
+    bool saving, save_wanted;
+
+    /* feeds */
+    struct tf_feed *feeds;
+    uint32_t feed_jobs;
+    struct tf_cached *cache; /* ring of TF_CACHE_MAX_FRAMES */
+    uint32_t cache_first, cache_count;
+    size_t cache_bytes;
+    uint64_t cache_floor; /* all data frames above this number are in the cache */
+    uv_timer_t wake_timer, tick_timer;
+    uint32_t open_handles;
+
+    struct tf_retention_job retention;
+    bool retaining;
+    uint64_t free_bytes;
+    bool had_room;
+
+    struct tf_spool_status status;
+    bool closing, close_saved, closed;
+    void (*on_closed)(void *ctx);
+    void *closed_ctx;
+};
+
+/* recover.c: everything of a start up to the first segment of the run. 0 or -errno with a
+ * finding. */
+int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct tf_error *err);
+
+/* writer.c */
+int tf_segments_add(struct tf_spool *spool, const struct tf_segment *segment);
+int tf_segments_reserve(struct tf_spool *spool, size_t more);
+const struct tf_segment *tf_segments_find(const struct tf_spool *spool, uint64_t no);
+uint64_t tf_spot_address(const struct tf_spool *spool, const struct tf_spot *spot);
+int tf_plan_segment(struct tf_spool *spool); /* fills spool->plan */
+void tf_new_run(struct tf_spool *spool);     /* the next number is 1 of the next run */
+void tf_plan_drop(struct tf_spool *spool);
+void tf_plan_adopt(struct tf_spool *spool); /* the plan worked: the newest segment is its */
+void tf_writer_pump(struct tf_spool *spool);
+void tf_writer_tick(struct tf_spool *spool);   /* tries again to make a segment */
+void tf_writer_cancel(struct tf_spool *spool); /* at close: what cannot be written */
+
+/* cursors.c */
+int tf_cursors_open(struct tf_spool *spool, const char *const *outputs, size_t output_count,
+                    uint64_t *highest_run);
+void tf_cursors_save(struct tf_spool *spool); /* begins, or is remembered */
+bool tf_cursors_dirty(const struct tf_spool *spool);
+uint64_t tf_cursors_saved_min(const struct tf_spool *spool); /* UINT64_MAX: no output */
+
+/* feed.c */
+void tf_feeds_released(struct tf_spool *spool, struct tf_write *write); /* durable: to the cache */
+void tf_feeds_wake(struct tf_spool *spool);
+void tf_feeds_tick(struct tf_spool *spool);
+void tf_feeds_begin_save(struct tf_spool *spool, struct tf_cursor_table *table);
+void tf_feeds_end_save(struct tf_spool *spool, int status);
+void tf_feeds_fini(struct tf_spool *spool);
+/* The lowest place of any output, in bytes since the oldest segment, and events up to it. */
+void tf_feeds_lowest(const struct tf_spool *spool, uint64_t *address, uint64_t *events);
+
+/* retention.c */
+void tf_retention_run(struct tf_spool *spool);
+void tf_room_changed(struct tf_spool *spool); /* looks anew; tells on_room */
+uint64_t tf_free_bytes(int dir_fd);           /* of the disk; any thread */
+uint64_t tf_pending_bytes(const struct tf_spool *spool);
+
+/* spool.c: called at the end of each after-callback while closing. */
+void tf_spool_advance_close(struct tf_spool *spool);
+
+#endif

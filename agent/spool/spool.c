@@ -1,0 +1,559 @@
+/*
+ * spool.c - open, close, status of the spool; what the other files do is listed in internal.h.
+ *
+ * Open, in order: directory, lock, spool id, keys, cursors, recovery with the run's first segment,
+ * then the handles of the loop, so that all that can fail comes before what only closing frees.
+ * Close: all that was taken is written and synced, each done is called, cursors are saved, and when
+ * no job is in flight any more the handles are closed and the memory freed.
+ */
+#include "internal.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <openssl/rand.h>
+
+#include "taffrail/log.h"
+
+#define TICK_MS           1000u
+#define SEGMENT_MIN_BYTES (UINT64_C(1) << 20)
+#define SEGMENT_TOP_BYTES (UINT64_C(768) << 20) /* soft, below the format's 1 GiB */
+
+static int check_options(const struct tf_spool_options *options, struct tf_error *err)
+{
+    const struct tf_place *at = &options->path.at;
+
+    if (options->path.text == NULL || options->path.text[0] == '\0') {
+        return tf_error_add(err, at, "spool.path is empty; name a directory");
+    }
+    if (options->segment_size_bytes < SEGMENT_MIN_BYTES ||
+        options->segment_size_bytes > SEGMENT_TOP_BYTES) {
+        return tf_error_add(err, at, "spool.segment_size is not in 1MiB..768MiB; 64MiB is usual");
+    }
+    return 0;
+}
+
+static int disk_error(struct tf_error *err, const struct tf_spool_options *options, int rc,
+                      const char *what)
+{
+    char reason[64];
+
+    (void)tf_error_add(err, &options->path.at, "spool \"%s\": %s: %s", options->path.text, what,
+                       uv_strerror_r(rc, reason, sizeof reason));
+    return rc;
+}
+
+/* Opens the directory. others may not write in it; when it is ours, nobody else looks into it. */
+static int open_dir(const struct tf_spool_options *options, bool may_make, int *out,
+                    struct tf_error *err)
+{
+    struct stat st;
+    int fd;
+
+    if (may_make && mkdir(options->path.text, 0700) < 0 && errno != EEXIST) {
+        return disk_error(err, options, -errno, "cannot be made; make the folder it is to be in");
+    }
+    fd = open(options->path.text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        int rc = -errno;
+
+        return !may_make && rc == -ENOENT ? rc : disk_error(err, options, rc, "cannot be opened");
+    }
+    if (fstat(fd, &st) < 0 || (st.st_mode & 022) != 0) {
+        (void)close(fd);
+        return tf_error_add(err, &options->path.at,
+                            "spool \"%s\" has mode %04o, so others may "
+                            "write in it; chmod 0700",
+                            options->path.text, (unsigned)st.st_mode & 07777);
+    }
+    if (may_make && (st.st_mode & 077) != 0) {
+        (void)fchmod(fd, 0700);
+    }
+    *out = fd;
+    return 0;
+}
+
+/* True when any segment is in the directory. */
+static bool has_segments(int dir_fd)
+{
+    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    bool found = false;
+
+    if (dir == NULL) {
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        return true; /* to be careful: no key is made then */
+    }
+    while (!found && (entry = readdir(dir)) != NULL) {
+        size_t size = strlen(entry->d_name);
+
+        found = size > 4 && strcmp(entry->d_name + size - 4, ".seg") == 0;
+    }
+    (void)closedir(dir);
+    return found;
+}
+
+static int take_lock(struct tf_spool *spool, const struct tf_spool_options *options,
+                     struct tf_error *err)
+{
+    spool->lock_fd =
+        openat(spool->dir_fd, "LOCK", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
+    if (spool->lock_fd < 0) {
+        return disk_error(err, options, -errno, "LOCK cannot be opened");
+    }
+    if (flock(spool->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        int rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
+
+        return disk_error(err, options, rc,
+                          "another agent writes here; stop it, or give each its "
+                          "own spool.path");
+    }
+    return 0;
+}
+
+/* ---- spool id ------------------------------------------------------------------------------- */
+
+static int read_id(int dir_fd, uint8_t id[TF_SPOOL_ID_BYTES])
+{
+    uint8_t bytes[TF_SPOOL_META_BYTES];
+    int fd = openat(dir_fd, "spool.meta", O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    int rc;
+
+    if (fd < 0) {
+        return -errno;
+    }
+    rc = tf_read_at(fd, bytes, sizeof bytes, 0);
+    (void)close(fd);
+    return rc == 0 ? tf_spool_meta_decode(bytes, id) : rc;
+}
+
+/* Written under another name and renamed: spool.meta is whole or not there. */
+static int write_id(int dir_fd, const uint8_t id[TF_SPOOL_ID_BYTES])
+{
+    uint8_t bytes[TF_SPOOL_META_BYTES];
+    ssize_t n;
+    int fd, rc;
+
+    tf_spool_meta_encode(id, bytes);
+    (void)unlinkat(dir_fd, "spool.meta.new", 0);
+    fd = openat(dir_fd, "spool.meta.new", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                0600);
+    if (fd < 0) {
+        return -errno;
+    }
+    n = write(fd, bytes, sizeof bytes);
+    rc = n == (ssize_t)sizeof bytes ? 0 : n < 0 ? -errno : -ENOSPC;
+    if (rc == 0 && fsync(fd) < 0) {
+        rc = -errno;
+    }
+    (void)close(fd);
+    if (rc == 0 && renameat(dir_fd, "spool.meta.new", dir_fd, "spool.meta") < 0) {
+        rc = -errno;
+    }
+    return rc == 0 ? tf_sync_dir(dir_fd) : rc;
+}
+
+/* The id out of the newest segment whose sector 0 is sound, when spool.meta is lost. */
+static int id_from_segments(int dir_fd, uint8_t id[TF_SPOOL_ID_BYTES])
+{
+    int list_fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = list_fd < 0 ? NULL : fdopendir(list_fd);
+    const struct dirent *entry;
+    uint64_t newest = 0;
+
+    if (dir == NULL) {
+        if (list_fd >= 0) {
+            (void)close(list_fd);
+        }
+        return -EIO;
+    }
+    while ((entry = readdir(dir)) != NULL) {
+        uint8_t bytes[TF_SECTOR_BYTES];
+        struct tf_sector0 sector;
+        size_t size = strlen(entry->d_name);
+        int fd;
+
+        if (size < 4 || strcmp(entry->d_name + size - 4, ".seg") != 0) {
+            continue;
+        }
+        fd = openat(dir_fd, entry->d_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+        if (fd >= 0 && tf_read_at(fd, bytes, sizeof bytes, 0) == 0 &&
+            tf_sector0_decode(bytes, &sector) == 0 && sector.segment_no > newest) {
+            newest = sector.segment_no;
+            memcpy(id, sector.spool_id, TF_SPOOL_ID_BYTES);
+        }
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+    }
+    (void)closedir(dir);
+    return newest > 0 ? 0 : -ENOENT;
+}
+
+static int find_id(struct tf_spool *spool, bool is_empty)
+{
+    int rc = read_id(spool->dir_fd, spool->id);
+
+    if (rc == 0 || (rc != -ENOENT && rc != -EPROTO)) {
+        return rc;
+    }
+    if (is_empty || id_from_segments(spool->dir_fd, spool->id) < 0) {
+        if (RAND_bytes(spool->id, TF_SPOOL_ID_BYTES) != 1) {
+            return -EIO;
+        }
+    } else {
+        tf_log(TF_LOG_WARN, "spool-recovered", TF_DETAILS(TF_STR("spool", spool->path)),
+               "spool.meta was lost; made again from the segments");
+    }
+    return write_id(spool->dir_fd, spool->id);
+}
+
+/* ---- open ----------------------------------------------------------------------------------- */
+
+static void spool_free(struct tf_spool *spool)
+{
+    int fds[] = {spool->fd, spool->old_fd, spool->cursors_fd, spool->lock_fd, spool->dir_fd};
+
+    tf_feeds_fini(spool);
+    tf_plan_drop(spool);
+    tf_state_fini(&spool->state);
+    for (uint32_t i = 0; i < TF_ENCODERS; i++) {
+        tf_gzip_free(spool->gzips[i]);
+    }
+    tf_buf_fini(&spool->io.bytes);
+    tf_secure_free(spool->keys, sizeof *spool->keys);
+    tf_secure_free(spool->ring, sizeof *spool->ring);
+    for (size_t i = 0; i < TF_COUNT(fds); i++) {
+        if (fds[i] >= 0) {
+            (void)close(fds[i]);
+        }
+    }
+    free(spool->segments);
+    free(spool->path);
+    free(spool);
+}
+
+static int load_keys(struct tf_spool *spool, const struct tf_spool_options *options, bool is_empty,
+                     struct tf_error *err)
+{
+    bool made;
+    int rc = tf_keys_load(options, is_empty, spool->ring, &made, err);
+
+    if (rc == -ENOENT) {
+        return tf_error_add(err, &options->path.at,
+                            "the key \"%s.key\" is missing, without it the "
+                            "spool cannot be read; put it back",
+                            options->path.text);
+    }
+    spool->key_is_beside = rc == 0 && options->keys.count == 0;
+    if (rc == 0 && made) {
+        tf_log(TF_LOG_WARN, "spool-key", TF_DETAILS(TF_STR("spool", options->path.text)),
+               "a key was made beside the spool: it protects copies of the spool, not this disk; "
+               "see spool.keys");
+    }
+    return rc;
+}
+
+static int init_memory(struct tf_spool *spool, const struct tf_spool_options *options)
+{
+    spool->path = strdup(options->path.text);
+    spool->ring = tf_secure_new(sizeof *spool->ring);
+    spool->cache = calloc(TF_CACHE_MAX_FRAMES, sizeof *spool->cache);
+    tf_buf_init(&spool->io.bytes, TF_SEGMENT_MAX_BYTES);
+    for (uint32_t i = 0; i < TF_ENCODERS; i++) {
+        spool->gzips[i] = tf_gzip_new(options->compress);
+        if (spool->gzips[i] == NULL) {
+            return -ENOMEM;
+        }
+    }
+    return spool->path == NULL || spool->ring == NULL || spool->cache == NULL ? -ENOMEM : 0;
+}
+
+static int check_outputs(const struct tf_spool_options *options, const char *const *outputs,
+                         size_t count, struct tf_error *err)
+{
+    if (count > TF_CURSORS_MAX) {
+        return tf_error_add(err, &options->path.at, "%zu outputs are too many; at most %u", count,
+                            TF_CURSORS_MAX);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (strlen(outputs[i]) >= TF_CURSOR_NAME_BYTES) {
+            return tf_error_add(err, &options->path.at,
+                                "output name \"%s\" is too long; at most "
+                                "%u bytes",
+                                outputs[i], TF_CURSOR_NAME_BYTES - 1);
+        }
+    }
+    return 0;
+}
+
+static int open_files(struct tf_spool *spool, const struct tf_spool_options *options,
+                      const char *const *outputs, size_t output_count, struct tf_error *err)
+{
+    bool is_empty;
+    int rc = open_dir(options, true, &spool->dir_fd, err);
+
+    if (rc == 0) {
+        rc = take_lock(spool, options, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    is_empty = !has_segments(spool->dir_fd);
+    rc = load_keys(spool, options, is_empty, err);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = find_id(spool, is_empty);
+    if (rc == 0) {
+        rc = tf_cursors_open(spool, outputs, output_count, &spool->run);
+    }
+    if (rc < 0) {
+        return disk_error(err, options, rc, "its files cannot be made or read");
+    }
+    return tf_spool_recover(spool, &options->path.at, err);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct tf_spool *spool = timer->data;
+
+    if (tf_cursors_dirty(spool) || spool->save_wanted) {
+        tf_cursors_save(spool);
+    }
+    tf_feeds_tick(spool);
+    tf_writer_tick(spool);
+    tf_retention_run(spool);
+    tf_room_changed(spool);
+}
+
+static void tell_open(const struct tf_spool *spool, uint64_t began_ns)
+{
+    struct tf_spool_status status;
+
+    tf_spool_status(spool, &status);
+    tf_log(TF_LOG_INFO, "spool-open",
+           TF_DETAILS(TF_NUM("segments", status.segments),
+                      TF_NUM("pending_records", status.pending_events),
+                      TF_NUM("bytes", status.bytes_pending + status.bytes_retained),
+                      TF_BOOL("encrypted", true), TF_BOOL("sealed", false),
+                      TF_NUM("torn_bytes", status.torn_bytes),
+                      TF_NUM("took_ms", (uv_hrtime() - began_ns) / TF_MS_IN_NS)),
+           "spool ready");
+}
+
+int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options,
+                  const char *const *outputs, size_t output_count,
+                  const struct tf_spool_callbacks *callbacks, struct tf_spool **out,
+                  struct tf_error *err)
+{
+    uint64_t began_ns = uv_hrtime();
+    struct tf_spool *spool;
+    int rc = check_options(options, err);
+
+    if (rc == 0) {
+        rc = check_outputs(options, outputs, output_count, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    spool = calloc(1, sizeof *spool);
+    if (spool == NULL) {
+        return disk_error(err, options, -ENOMEM, "cannot be opened");
+    }
+    spool->fd = spool->old_fd = spool->dir_fd = spool->lock_fd = spool->cursors_fd = -1;
+    spool->loop = loop;
+    spool->options = *options;
+    spool->callbacks = *callbacks;
+    rc = init_memory(spool, options);
+    rc = rc < 0 ? disk_error(err, options, rc, "cannot be opened")
+                : open_files(spool, options, outputs, output_count, err);
+    if (rc < 0) {
+        spool_free(spool);
+        return rc;
+    }
+    spool->options.path = (struct tf_text){0}; /* texts belong to the caller */
+    spool->options.keys = (struct tf_texts){0};
+    (void)uv_timer_init(loop, &spool->wake_timer);
+    (void)uv_timer_init(loop, &spool->tick_timer);
+    spool->wake_timer.data = spool->tick_timer.data = spool;
+    spool->open_handles = 2;
+    (void)uv_timer_start(&spool->tick_timer, on_tick, TICK_MS, TICK_MS);
+    spool->free_bytes = tf_free_bytes(spool->dir_fd);
+    spool->cache_floor = spool->mark.seq;
+    spool->had_room = true;
+    tf_room_changed(spool);
+    tell_open(spool, began_ns);
+    *out = spool;
+    return 0;
+}
+
+/* ---- check ---------------------------------------------------------------------------------- */
+
+static int check_newest_key(int dir_fd, const struct tf_spool_options *options,
+                            const struct tf_keyring *ring, struct tf_error *err)
+{
+    DIR *dir;
+    const struct dirent *entry;
+    uint64_t newest = 0;
+    struct tf_scan scan;
+    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
+
+    dir = fd < 0 ? NULL : fdopendir(fd);
+    if (dir == NULL) {
+        return disk_error(err, options, -errno, "cannot be read");
+    }
+    while ((entry = readdir(dir)) != NULL) {
+        uint64_t no = strtoull(entry->d_name, NULL, 10);
+        char name[TF_SEGMENT_NAME_BYTES];
+
+        tf_segment_name(no, name);
+        newest = no > newest && strcmp(name, entry->d_name) == 0 ? no : newest;
+    }
+    (void)closedir(dir);
+    if (newest == 0) {
+        return 0;
+    }
+    rc = tf_scan_open(&scan, dir_fd, newest, ring);
+    tf_scan_close(&scan);
+    return rc == -ENOKEY ? tf_error_add(err, &options->path.at,
+                                        "no key of spool.keys opens segment "
+                                        "%llu, the newest; add the key that it was written with",
+                                        (unsigned long long)newest)
+                         : 0; /* damage is for a start to judge */
+}
+
+int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err)
+{
+    struct tf_keyring *ring = tf_secure_new(sizeof *ring);
+    bool made;
+    int dir_fd = -1;
+    int rc = ring == NULL ? -ENOMEM : check_options(options, err), keys_rc;
+
+    if (rc == 0) {
+        rc = open_dir(options, false, &dir_fd, err);
+        rc = rc == -ENOENT ? 0 : rc; /* the first start makes it */
+    }
+    if (rc == 0) {
+        keys_rc = tf_keys_load(options, false, ring, &made, err);
+        if (keys_rc == -ENOENT && dir_fd >= 0 && has_segments(dir_fd)) {
+            rc = tf_error_add(err, &options->path.at,
+                              "the key \"%s.key\" is missing, without it "
+                              "the spool cannot be read; put it back",
+                              options->path.text);
+        } else {
+            rc = keys_rc == -ENOENT ? 0 : keys_rc;
+        }
+        if (keys_rc == 0 && dir_fd >= 0) {
+            rc = check_newest_key(dir_fd, options, ring, err);
+        }
+        if (options->keys.count == 0) {
+            tf_warning_add(err, &options->path.at,
+                           "without spool.keys the key lies beside the "
+                           "spool: it protects copies, not this disk");
+        }
+    }
+    if (dir_fd >= 0) {
+        (void)close(dir_fd);
+    }
+    tf_secure_free(ring, sizeof *ring);
+    return rc;
+}
+
+/* ---- close ---------------------------------------------------------------------------------- */
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct tf_spool *spool = handle->data;
+    void (*on_closed)(void *ctx) = spool->on_closed;
+    void *ctx = spool->closed_ctx;
+
+    assert(spool->open_handles > 0);
+    if (--spool->open_handles == 0) {
+        spool_free(spool);
+        on_closed(ctx);
+    }
+}
+
+void tf_spool_advance_close(struct tf_spool *spool)
+{
+    if (!spool->closing || spool->closed || spool->releasing || spool->io_running ||
+        spool->encoding > 0 || spool->creating || spool->saving || spool->retaining ||
+        spool->feed_jobs > 0) {
+        return;
+    }
+    if (spool->first != NULL) {
+        tf_writer_cancel(spool); /* no job runs, and yet they wait: there is no segment for them */
+    }
+    if (!spool->close_saved) {
+        spool->close_saved = true;
+        if (tf_cursors_dirty(spool)) {
+            tf_cursors_save(spool);
+            if (spool->saving) {
+                return;
+            }
+        }
+    }
+    spool->closed = true;
+    uv_close((uv_handle_t *)&spool->wake_timer, on_handle_closed);
+    uv_close((uv_handle_t *)&spool->tick_timer, on_handle_closed);
+}
+
+void tf_spool_close(struct tf_spool *spool, void (*on_closed)(void *ctx), void *ctx)
+{
+    assert(!spool->closing);
+    assert(spool->feeds == NULL);
+    spool->closing = true;
+    spool->on_closed = on_closed;
+    spool->closed_ctx = ctx;
+    (void)uv_timer_stop(&spool->wake_timer);
+    (void)uv_timer_stop(&spool->tick_timer);
+    tf_spool_sync(spool);
+    tf_spool_advance_close(spool);
+}
+
+/* ---- status --------------------------------------------------------------------------------- */
+
+const uint8_t *tf_spool_id(const struct tf_spool *spool)
+{
+    return spool->id;
+}
+
+void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *status)
+{
+    uint64_t address, events, tail = tf_spot_address(spool, &spool->mark);
+
+    tf_feeds_lowest(spool, &address, &events);
+    *status = spool->status;
+    status->segments = spool->segment_count;
+    status->bytes_pending = tail - address;
+    status->bytes_retained = spool->segment_count == 0 ? 0 : address - spool->segments[0].base;
+    status->pending_events = spool->mark.events - events;
+    status->run = spool->run;
+    status->key_is_beside = spool->key_is_beside;
+}
+
+bool tf_state_get(const struct tf_spool *spool, struct tf_slice key, struct tf_slice *value)
+{
+    return tf_state_find(&spool->state, key, value);
+}
+
+size_t tf_state_list(const struct tf_spool *spool, struct tf_slice key,
+                     struct tf_slice values[TF_STATE_LIST_MAX])
+{
+    return tf_state_find_list(&spool->state, key, values);
+}
+
+void tf_state_each(const struct tf_spool *spool, struct tf_slice prefix, tf_state_fn *fn, void *ctx)
+{
+    tf_state_walk(&spool->state, prefix, fn, ctx);
+}

@@ -1,0 +1,786 @@
+/*
+ * writer.c - drafts become durable frames, in order.
+ *
+ *     WAITING    taken; gets its number when the segment has room for it and a worker is free
+ *     ENCODING   on a worker: gzip, D, meta, encryption, leaf
+ *     ENCODED    waits for its turn
+ *     WRITING    chained, in the batch that a worker writes at the tail, and syncs if that is due
+ *     WRITTEN    appended; durable when a sync that began later has succeeded: then released
+ *
+ * Steps never overtake each other in the list. Released means: its deltas are folded into the
+ * state, feeds see it, done(0) is called. The folded state thus never holds what could be lost
+ * (docs/guarantees.md C1 is kept more strictly than it asks), and a run that ends has nothing to
+ * take back.
+ *
+ * A failed write or sync is never repeated (C8): every draft not released is cancelled, the segment
+ * ends at the mark, and a new run begins in a new segment. A segment that cannot be made (full
+ * disk) loses nothing: drafts wait, inputs pause, and it is tried again each second.
+ *
+ * Three marks: appended (whole frames at the tail), synced (C2; the `durable` of new headers), and
+ * mark, up to which frames are released: synced, in mode `never` appended.
+ */
+#include "internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+
+#include "taffrail/log.h"
+
+#define BATCH_BYTES    (4u << 20) /* of one write; one frame may be larger */
+#define KEEP_BYTES     (8u << 20) /* larger buffers are given back */
+#define WORST_OVERHEAD 1024u
+
+/* ---- segments known ------------------------------------------------------------------------- */
+
+int tf_segments_reserve(struct tf_spool *spool, size_t more)
+{
+    size_t needed = spool->segment_count + more;
+
+    if (needed > spool->segment_capacity) {
+        size_t capacity = needed + 64;
+        struct tf_segment *segments = realloc(spool->segments, capacity * sizeof *segments);
+
+        if (segments == NULL) {
+            return -ENOMEM;
+        }
+        spool->segments = segments;
+        spool->segment_capacity = capacity;
+    }
+    return 0;
+}
+
+int tf_segments_add(struct tf_spool *spool, const struct tf_segment *segment)
+{
+    int rc = tf_segments_reserve(spool, 1);
+    struct tf_segment *added;
+
+    if (rc < 0) {
+        return rc;
+    }
+    added = &spool->segments[spool->segment_count];
+    *added = *segment;
+    added->base = spool->segment_count == 0 ? 0 : added[-1].base + added[-1].end;
+    spool->segment_count++;
+    return 0;
+}
+
+/* The first segment whose number is not below no; segment_count when there is none. */
+static size_t segment_index(const struct tf_spool *spool, uint64_t no)
+{
+    size_t low = 0, high = spool->segment_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (spool->segments[middle].no < no) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+const struct tf_segment *tf_segments_find(const struct tf_spool *spool, uint64_t no)
+{
+    size_t i = segment_index(spool, no);
+
+    return i < spool->segment_count && spool->segments[i].no == no ? &spool->segments[i] : NULL;
+}
+
+uint64_t tf_spot_address(const struct tf_spool *spool, const struct tf_spot *spot)
+{
+    const struct tf_segment *last;
+    size_t i;
+
+    if (spool->segment_count == 0) {
+        return 0;
+    }
+    last = &spool->segments[spool->segment_count - 1];
+    if (spot->seq >= spool->mark.seq) {
+        return last->base + last->end;
+    }
+    i = segment_index(spool, spot->segment_no);
+    if (spot->segment_no != 0 && i < spool->segment_count) {
+        bool inside = spool->segments[i].no == spot->segment_no;
+
+        return spool->segments[i].base + (inside ? spot->offset : 0);
+    }
+    for (i = spool->segment_count;
+         i-- > 1;) { /* only a number is known: where its segment begins */
+        if (spool->segments[i].prev_last_seq <= spot->seq) {
+            break;
+        }
+    }
+    return spool->segments[i].base;
+}
+
+/* ---- making a segment ----------------------------------------------------------------------- */
+
+void tf_new_run(struct tf_spool *spool)
+{
+    spool->run++;
+    spool->next_seq = spool->run << 40 | 1;
+    spool->next_flags = TF_SEGMENT_FIRST_OF_RUN;
+    if (RAND_bytes(spool->run_id, sizeof spool->run_id) != 1) {
+        memset(spool->run_id, 0, sizeof spool->run_id); /* names runs for readers, no more */
+    }
+}
+
+/* Randomness is drawn here, on the loop: libuv's workers would never free OpenSSL's generators. */
+static int plan_keys(struct tf_spool *spool)
+{
+    struct tf_segment_plan *plan = &spool->plan;
+
+    plan->keys = tf_secure_new(sizeof *plan->keys);
+    if (plan->keys == NULL) {
+        return -ENOMEM;
+    }
+    if (RAND_bytes(plan->sector.segment_id, sizeof plan->sector.segment_id) != 1) {
+        return -EIO;
+    }
+    return tf_dek_new(&spool->ring->keks[0], &plan->sector, &plan->slot, plan->keys);
+}
+
+int tf_plan_segment(struct tf_spool *spool)
+{
+    struct tf_segment_plan *plan = &spool->plan;
+    const struct tf_segment *last =
+        spool->segment_count == 0 ? NULL : &spool->segments[spool->segment_count - 1];
+    int rc = tf_segments_reserve(spool, 1);
+
+    *plan = (struct tf_segment_plan){.dir_fd = spool->dir_fd,
+                                     .size_bytes = spool->options.segment_size_bytes,
+                                     .synced_seq = spool->mark.seq,
+                                     .old_fd = spool->old_fd,
+                                     .old_written = spool->old_written,
+                                     .fd = -1};
+    if (rc == 0) {
+        rc = tf_snapshot_new(&spool->state, &plan->chunks, &plan->chunk_count);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    plan->sector = (struct tf_sector0){.flags = spool->next_flags,
+                                       .segment_no = spool->next_segment_no++,
+                                       .first_seq = spool->next_seq,
+                                       .created_ns = tf_now_ns(),
+                                       .prev_end = spool->mark.offset,
+                                       .prev_last_seq = spool->mark.seq,
+                                       .events_before = spool->mark.events};
+    memcpy(plan->sector.spool_id, spool->id, TF_SPOOL_ID_BYTES);
+    memcpy(plan->sector.run_id, spool->run_id, sizeof spool->run_id);
+    memcpy(plan->sector.prev_chain, spool->mark.chain, TF_CHAIN_BYTES);
+    if (last != NULL) {
+        memcpy(plan->sector.prev_segment_id, last->id, sizeof last->id);
+    }
+    spool->next_seq += plan->chunk_count; /* used up even when this comes to nothing */
+    return plan_keys(spool);
+}
+
+void tf_plan_drop(struct tf_spool *spool)
+{
+    tf_snapshot_free(spool->plan.chunks, spool->plan.chunk_count);
+    spool->plan.chunks = NULL;
+    spool->plan.chunk_count = 0;
+    tf_secure_free(spool->plan.keys, sizeof *spool->plan.keys);
+    spool->plan.keys = NULL;
+}
+
+void tf_plan_adopt(struct tf_spool *spool)
+{
+    struct tf_segment_plan *plan = &spool->plan;
+    struct tf_segment segment = {.no = plan->sector.segment_no,
+                                 .first_seq = plan->sector.first_seq,
+                                 .last_seq = plan->end.seq,
+                                 .end = plan->end.offset,
+                                 .prev_last_seq = plan->sector.prev_last_seq,
+                                 .events_before = plan->sector.events_before,
+                                 .created_ns = plan->sector.created_ns};
+    int rc;
+
+    memcpy(segment.id, plan->sector.segment_id, sizeof segment.id);
+    rc = tf_segments_add(spool, &segment);
+    assert(rc == 0); /* reserved when it was planned */
+    (void)rc;
+    tf_secure_free(spool->keys, sizeof *spool->keys);
+    spool->keys = plan->keys;
+    plan->keys = NULL;
+    spool->fd = plan->fd;
+    spool->old_fd = plan->old_fd;
+    spool->appended = spool->synced = spool->mark = plan->end;
+    spool->written_end = plan->end.offset;
+    spool->frames_in_segment = (uint32_t)plan->chunk_count;
+    spool->has_data_frames = false;
+    spool->needs_segment = spool->create_wait = false;
+    spool->next_flags = 0;
+    tf_plan_drop(spool);
+}
+
+static void create_work(uv_work_t *work)
+{
+    struct tf_spool *spool = TF_CONTAINER_OF(work, struct tf_spool, create_work);
+
+    spool->create_status = tf_segment_create(&spool->plan); /* the loop leaves the plan alone */
+}
+
+static void create_failed(struct tf_spool *spool, int rc)
+{
+    char reason[64];
+
+    tf_plan_drop(spool);
+    spool->create_wait = true;
+    spool->status.error = rc;
+    tf_log(TF_LOG_ERROR, rc == -ENOSPC || rc == -EDQUOT ? "spool-full" : "disk-error",
+           TF_DETAILS(TF_STR("spool", spool->path)),
+           "a segment cannot be made: %s; inputs wait, nothing is lost; retry in 1000 ms",
+           uv_strerror_r(rc, reason, sizeof reason));
+}
+
+static void on_created(uv_work_t *work, int status)
+{
+    struct tf_spool *spool = TF_CONTAINER_OF(work, struct tf_spool, create_work);
+    int rc = status < 0 ? status : spool->create_status;
+
+    spool->creating = false;
+    if (rc < 0) {
+        create_failed(spool, rc);
+    } else {
+        spool->old_fd = -1;
+        tf_plan_adopt(spool);
+        spool->status.error = 0;
+        tf_retention_run(spool);
+    }
+    tf_room_changed(spool);
+    tf_writer_pump(spool);
+    tf_spool_advance_close(spool);
+}
+
+static void begin_segment(struct tf_spool *spool)
+{
+    int rc = tf_plan_segment(spool);
+
+    if (rc == 0) {
+        rc = uv_queue_work(spool->loop, &spool->create_work, create_work, on_created);
+    }
+    if (rc < 0) {
+        create_failed(spool, rc);
+        tf_room_changed(spool);
+        return;
+    }
+    spool->creating = true;
+}
+
+void tf_writer_tick(struct tf_spool *spool)
+{
+    if (spool->create_wait && !spool->creating) {
+        spool->create_wait = false;
+        tf_writer_pump(spool);
+    }
+}
+
+/* ---- drafts --------------------------------------------------------------------------------- */
+
+static void write_free(struct tf_write *write)
+{
+    tf_buf_fini(&write->payload);
+    tf_buf_fini(&write->deltas);
+    tf_buf_fini(&write->packed);
+    tf_buf_fini(&write->frame);
+    free(write);
+}
+
+static void take_buffer(struct tf_buf *to, struct tf_buf *from)
+{
+    size_t limit_bytes = from->limit_bytes;
+
+    *to = *from;
+    tf_buf_init(from, limit_bytes);
+}
+
+static void fill_header(struct tf_write *write, const struct tf_frame_draft *draft)
+{
+    write->header = (struct tf_frame_header){.type = (uint8_t)draft->type,
+                                             .flags = TF_FRAME_ENCRYPTED,
+                                             .time_min_ns = draft->time_min_ns,
+                                             .time_max_ns = draft->time_max_ns,
+                                             .events = draft->events};
+}
+
+int tf_spool_append(struct tf_spool *spool, struct tf_frame_draft *draft)
+{
+    struct tf_write *write;
+    size_t bytes = draft->payload.size + draft->deltas.size;
+    int rc;
+
+    assert(draft->type == TF_FRAME_DATA || draft->type == TF_FRAME_GAP ||
+           draft->type == TF_FRAME_POSITIONS);
+    assert(draft->type != TF_FRAME_POSITIONS || draft->payload.size == 0);
+    if (spool->closing) {
+        return -ECANCELED;
+    }
+    if (draft->payload.error != 0 || draft->deltas.error != 0) {
+        return draft->payload.error != 0 ? draft->payload.error : draft->deltas.error;
+    }
+    if (bytes > TF_DRAFT_MAX_BYTES || draft->deltas.size > TF_META_MAX - WORST_OVERHEAD) {
+        return -EMSGSIZE;
+    }
+    write = calloc(1, sizeof *write);
+    if (write == NULL) {
+        return -ENOMEM;
+    }
+    rc = tf_state_prepare(&spool->state, tf_buf_slice(&draft->deltas), &write->changes);
+    if (rc < 0) {
+        free(write);
+        return rc;
+    }
+    write->spool = spool;
+    write->done = draft->done;
+    write->ctx = draft->ctx;
+    fill_header(write, draft);
+    memcpy(write->tag, draft->tag, strnlen(draft->tag, TF_TAG_MAX));
+    take_buffer(&write->payload, &draft->payload);
+    take_buffer(&write->deltas, &draft->deltas);
+    tf_buf_init(&write->packed, TF_BODY_MAX);
+    tf_buf_init(&write->frame, TF_BODY_MAX + TF_FRAME_HEADER_BYTES + TF_FRAME_TRAILER_BYTES);
+    write->counted_bytes = bytes;
+    write->worst_bytes = bytes + bytes / 512 + WORST_OVERHEAD;
+    spool->unsynced_bytes += bytes;
+    write->ordinal = ++spool->taken;
+    if (spool->last != NULL) {
+        spool->last->next = write;
+    } else {
+        spool->first = write;
+    }
+    spool->last = write;
+    spool->first_waiting = spool->first_waiting == NULL ? write : spool->first_waiting;
+    spool->first_unwritten = spool->first_unwritten == NULL ? write : spool->first_unwritten;
+    tf_writer_pump(spool);
+    return 0;
+}
+
+/* ---- encoding, on workers ------------------------------------------------------------------- */
+
+static int encode(struct tf_write *write)
+{
+    uint8_t digest[TF_DIGEST_BYTES];
+    struct tf_slice payload;
+    struct tf_meta meta = {
+        .tag = tf_slice_text(write->tag), .deltas = tf_buf_slice(&write->deltas), .digest = digest};
+    struct tf_buf bytes;
+    int rc = 0;
+
+    if (write->header.type != TF_FRAME_POSITIONS) {
+        rc = tf_gzip_run(write->gzip, tf_buf_slice(&write->payload), &write->packed);
+    }
+    payload = tf_buf_slice(&write->packed);
+    if (rc == 0) {
+        rc = tf_sha256(&payload, 1, digest);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    tf_buf_init(&bytes, TF_META_MAX);
+    tf_meta_encode(&bytes, &meta);
+    rc = bytes.error;
+    if (rc == 0) {
+        rc = tf_frame_seal(write->keys, &write->header, tf_buf_slice(&bytes), payload,
+                           &write->frame, write->leaf, &write->body_crc);
+    }
+    tf_buf_fini(&bytes);
+    return rc;
+}
+
+/* gzip was given more than it needed: the cache counts what is used, so no more is kept. */
+static void trim(struct tf_buf *buf)
+{
+    char *data = buf->size == 0 ? NULL : realloc(buf->data, buf->size + TF_BUF_SLACK_BYTES);
+
+    if (data != NULL) {
+        buf->data = data;
+        buf->capacity = buf->size;
+    }
+}
+
+static void encode_work(uv_work_t *work)
+{
+    struct tf_write *write = TF_CONTAINER_OF(work, struct tf_write, work);
+
+    write->status = encode(write);
+    trim(&write->packed);
+    tf_buf_fini(&write->payload);
+    tf_buf_fini(&write->deltas);
+}
+
+static void on_encoded(uv_work_t *work, int status)
+{
+    struct tf_write *write = TF_CONTAINER_OF(work, struct tf_write, work);
+    struct tf_spool *spool = write->spool;
+    int rc = status < 0 ? status : write->status;
+
+    spool->gzip_busy[write->encoder] = false;
+    spool->encoding--;
+    if (write->orphan) {
+        write_free(write);
+    } else {
+        write->step = TF_DRAFT_ENCODED;
+        spool->failed = rc < 0 ? rc : spool->failed;
+    }
+    tf_writer_pump(spool);
+    tf_spool_advance_close(spool);
+}
+
+static bool segment_is_full(const struct tf_spool *spool, const struct tf_write *write)
+{
+    uint64_t planned = spool->appended.offset + spool->flying_bytes + write->worst_bytes;
+
+    return spool->frames_in_segment >= TF_SEGMENT_FRAMES_MAX - 1 ||
+           (spool->has_data_frames && planned > spool->options.segment_size_bytes);
+}
+
+static void encode_waiting(struct tf_spool *spool)
+{
+    while (spool->first_waiting != NULL && spool->encoding < TF_ENCODERS && spool->fd >= 0 &&
+           !segment_is_full(spool, spool->first_waiting)) {
+        struct tf_write *write = spool->first_waiting;
+        uint32_t encoder = 0;
+
+        while (spool->gzip_busy[encoder]) {
+            encoder++;
+        }
+        assert(encoder < TF_ENCODERS);
+        write->encoder = encoder;
+        write->gzip = spool->gzips[encoder];
+        write->keys = spool->keys;
+        write->header.seq = spool->next_seq;
+        if (uv_queue_work(spool->loop, &write->work, encode_work, on_encoded) < 0) {
+            return; /* no memory: tried again with the next event */
+        }
+        spool->next_seq++;
+        spool->frames_in_segment++;
+        spool->has_data_frames = true;
+        spool->flying_bytes += write->worst_bytes;
+        spool->gzip_busy[encoder] = true;
+        spool->encoding++;
+        write->step = TF_DRAFT_ENCODING;
+        spool->first_waiting = write->next;
+    }
+}
+
+/* ---- writing, one job at a time ------------------------------------------------------------- */
+
+static int write_bytes(const struct tf_io_job *job)
+{
+    size_t half = 0;
+    ssize_t n;
+
+#ifdef TF_TEST_HOOKS
+    if (job->bytes.size > 0 && getenv("TAFFRAIL_CRASH") != NULL) { /* so that half can be there */
+        half = job->bytes.size / 2;
+        n = pwrite(job->fd, job->bytes.data, half, (off_t)job->offset);
+        if (n != (ssize_t)half) {
+            return n < 0 ? -errno : -EIO;
+        }
+    }
+#endif
+    tf_crash_point("frame.half");
+    n = pwrite(job->fd, job->bytes.data + half, job->bytes.size - half,
+               (off_t)(job->offset + half));
+    if (n != (ssize_t)(job->bytes.size - half)) {
+        return n < 0 ? -errno : -EIO; /* a short write too: never repeated (A4) */
+    }
+    tf_crash_point("frame.written");
+    return 0;
+}
+
+static void io_work(uv_work_t *work)
+{
+    struct tf_io_job *job = TF_CONTAINER_OF(work, struct tf_io_job, work);
+
+    job->status = job->bytes.size == 0 ? 0 : write_bytes(job);
+    if (job->status == 0 && job->sync) {
+        tf_crash_point("sync.begun");
+        job->status = fdatasync(job->fd) == 0 ? 0 : -errno;
+        if (job->status == 0) {
+            tf_crash_point("sync.done");
+        }
+    }
+    job->free_bytes = tf_free_bytes(job->dir_fd);
+}
+
+/* Chains the encoded frames at the head of the unwritten ones into the job. 0 or -errno. */
+static int fill_batch(struct tf_spool *spool)
+{
+    struct tf_io_job *job = &spool->io;
+    struct tf_write *write = spool->first_unwritten;
+
+    job->end = spool->appended;
+    for (; write != NULL && write->step == TF_DRAFT_ENCODED && job->bytes.size < BATCH_BYTES;
+         write = write->next) {
+        int rc = tf_frame_finish((uint8_t *)write->frame.data, write->frame.size, spool->synced.seq,
+                                 write->leaf, write->body_crc, job->end.chain);
+
+        if (rc == 0) {
+            rc = tf_buf_append(&job->bytes, write->frame.data, write->frame.size);
+        }
+        if (rc < 0) {
+            return rc;
+        }
+        write->header.durable = spool->synced.seq;
+        job->end.offset += write->frame.size;
+        job->end.seq = write->header.seq;
+        job->end.events += write->header.type == TF_FRAME_POSITIONS ? 0 : write->header.events;
+        write->after = job->end;
+        write->step = TF_DRAFT_WRITING;
+        tf_buf_fini(&write->frame);
+    }
+    return 0;
+}
+
+/* The ordinal up to which everything is, or will be with this batch, at the tail. */
+static uint64_t reached_ordinal(const struct tf_spool *spool)
+{
+    const struct tf_write *write = spool->first_unwritten;
+
+    while (write != NULL && write->step == TF_DRAFT_WRITING) {
+        write = write->next;
+    }
+    return write == NULL ? spool->taken : write->ordinal - 1;
+}
+
+static bool roll_is_due(const struct tf_spool *spool)
+{
+    return spool->fd >= 0 && spool->first_waiting != NULL &&
+           spool->first_unwritten == spool->first_waiting &&
+           segment_is_full(spool, spool->first_waiting);
+}
+
+static bool sync_is_due(const struct tf_spool *spool)
+{
+    uint64_t reached = reached_ordinal(spool);
+
+    if (spool->io.end.seq == spool->synced.seq) {
+        return false;
+    }
+    if (roll_is_due(spool) ||
+        (spool->sync_target > spool->synced_ordinal && reached >= spool->sync_target)) {
+        return true;
+    }
+    return spool->options.sync.mode == TF_SYNC_ALWAYS && spool->io.bytes.size > 0;
+}
+
+static void on_io_done(uv_work_t *work, int status);
+
+static void start_io(struct tf_spool *spool)
+{
+    struct tf_io_job *job = &spool->io;
+    int rc;
+
+    if (spool->io_running || spool->fd < 0 || spool->failed != 0) {
+        return;
+    }
+    job->fd = spool->fd;
+    job->dir_fd = spool->dir_fd;
+    job->offset = spool->appended.offset;
+    job->status = 0;
+    tf_buf_clear(&job->bytes);
+    rc = fill_batch(spool);
+    job->sync = sync_is_due(spool);
+    if (rc == 0 && job->bytes.size == 0 && !job->sync) {
+        return;
+    }
+    if (rc == 0) {
+        rc = uv_queue_work(spool->loop, &job->work, io_work, on_io_done);
+    }
+    if (rc < 0) {
+        spool->failed = rc; /* the chain has moved on: the run cannot */
+        return;
+    }
+    spool->io_running = true;
+    if (job->offset + job->bytes.size > spool->written_end) {
+        spool->written_end = job->offset + job->bytes.size;
+    }
+}
+
+/* ---- releasing, and ending a run ------------------------------------------------------------ */
+
+static void pop_first(struct tf_spool *spool)
+{
+    struct tf_write *write = spool->first;
+
+    spool->first = write->next;
+    spool->last = spool->first == NULL ? NULL : spool->last;
+    spool->unsynced_bytes -= write->counted_bytes;
+}
+
+static void move_mark(struct tf_spool *spool)
+{
+    struct tf_segment *segment = &spool->segments[spool->segment_count - 1];
+
+    spool->mark = spool->options.sync.mode == TF_SYNC_NEVER ? spool->appended : spool->synced;
+    segment->end = spool->mark.offset;
+    segment->last_seq = spool->mark.seq;
+}
+
+static void release(struct tf_spool *spool)
+{
+    spool->releasing = true;
+    while (spool->first != NULL && spool->first->step == TF_DRAFT_WRITTEN &&
+           spool->first->header.seq <= spool->mark.seq) {
+        struct tf_write *write = spool->first;
+
+        pop_first(spool);
+        tf_state_apply(&spool->state, &write->changes);
+        if (write->header.type != TF_FRAME_POSITIONS) {
+            spool->status.spooled_events += write->header.events;
+            tf_feeds_released(spool, write);
+        }
+        if (write->done != NULL) {
+            write->done(write->ctx, 0, write->header.seq);
+        }
+        write_free(write);
+    }
+    spool->releasing = false;
+    tf_feeds_wake(spool);
+}
+
+static void cancel_all(struct tf_spool *spool)
+{
+    struct tf_write *write = spool->first;
+
+    spool->first = spool->last = spool->first_waiting = spool->first_unwritten = NULL;
+    spool->flying_bytes = 0;
+    spool->releasing = true;
+    while (write != NULL) {
+        struct tf_write *next = write->next;
+
+        spool->unsynced_bytes -= write->counted_bytes;
+        tf_state_abandon(&spool->state, &write->changes);
+        if (write->done != NULL) {
+            write->done(write->ctx, -ECANCELED, 0);
+        }
+        if (write->step == TF_DRAFT_ENCODING) {
+            write->orphan = true; /* its worker's after-callback frees it */
+        } else {
+            write_free(write);
+        }
+        write = next;
+    }
+    spool->releasing = false;
+}
+
+void tf_writer_cancel(struct tf_spool *spool)
+{
+    cancel_all(spool);
+}
+
+/* C8: nothing above the mark had left; it is read again into a new run. */
+static void end_run(struct tf_spool *spool)
+{
+    int error = spool->failed;
+    char reason[64];
+
+    tf_log(TF_LOG_ERROR, "disk-error", TF_DETAILS(TF_STR("spool", spool->path)),
+           "write or sync failed: %s; run %llu ends, what was not durable is read again",
+           uv_strerror_r(error, reason, sizeof reason), (unsigned long long)spool->run);
+    spool->failed = 0;
+    spool->status.error = error;
+    spool->old_fd = spool->fd;
+    spool->old_written = spool->written_end;
+    spool->fd = -1;
+    spool->appended = spool->synced = spool->mark;
+    spool->needs_segment = true;
+    tf_new_run(spool);
+    cancel_all(spool);
+    spool->appended_ordinal = spool->synced_ordinal = spool->sync_target = spool->taken;
+    if (!spool->closing && spool->callbacks.on_new_run != NULL) {
+        spool->callbacks.on_new_run(spool->callbacks.ctx);
+    }
+}
+
+static void batch_written(struct tf_spool *spool)
+{
+    struct tf_io_job *job = &spool->io;
+
+    spool->status.written_bytes += job->bytes.size;
+    spool->appended = job->end;
+    while (spool->first_unwritten != NULL && spool->first_unwritten->step == TF_DRAFT_WRITING) {
+        struct tf_write *write = spool->first_unwritten;
+
+        write->step = TF_DRAFT_WRITTEN;
+        spool->flying_bytes -= write->worst_bytes;
+        spool->appended_ordinal = write->ordinal;
+        spool->first_unwritten = write->next;
+    }
+    if (job->sync) {
+        spool->synced = spool->appended; /* C2: all of it was written before the sync began */
+        spool->synced_ordinal = spool->appended_ordinal;
+    }
+    if (job->bytes.capacity > KEEP_BYTES) {
+        tf_buf_fini(&job->bytes);
+    }
+    move_mark(spool);
+}
+
+static void on_io_done(uv_work_t *work, int status)
+{
+    struct tf_io_job *job = TF_CONTAINER_OF(work, struct tf_io_job, work);
+    struct tf_spool *spool = TF_CONTAINER_OF(job, struct tf_spool, io);
+
+    spool->io_running = false;
+    spool->free_bytes = job->free_bytes;
+    if (status < 0 || job->status < 0) {
+        spool->failed = status < 0 ? status : job->status;
+    } else {
+        batch_written(spool);
+        release(spool);
+    }
+    tf_writer_pump(spool);
+    tf_room_changed(spool);
+    tf_spool_advance_close(spool);
+}
+
+/* Does whatever can be done now. Not entered again from done callbacks. */
+void tf_writer_pump(struct tf_spool *spool)
+{
+    if (spool->releasing) {
+        return;
+    }
+    do {
+        if (spool->failed != 0 && !spool->io_running) {
+            end_run(spool);
+        }
+        encode_waiting(spool);
+        start_io(spool);
+    } while (spool->failed != 0 && !spool->io_running);
+    if (!spool->io_running && roll_is_due(spool)) {
+        assert(spool->appended.seq == spool->synced.seq); /* else start_io would be syncing */
+        tf_crash_point("roll.old_synced");
+        spool->old_fd = spool->fd;
+        spool->old_written = spool->written_end;
+        spool->fd = -1;
+        spool->needs_segment = true;
+    }
+    if (spool->needs_segment && !spool->creating && !spool->create_wait && spool->encoding == 0 &&
+        (!spool->closing || spool->first != NULL)) {
+        begin_segment(spool); /* no worker uses the old keys any more */
+    }
+}
+
+void tf_spool_sync(struct tf_spool *spool)
+{
+    if (spool->options.sync.mode != TF_SYNC_NEVER || spool->closing) {
+        spool->sync_target = spool->taken;
+        tf_writer_pump(spool);
+    }
+}
+
+size_t tf_spool_unsynced_bytes(const struct tf_spool *spool)
+{
+    return spool->unsynced_bytes;
+}

@@ -1,0 +1,302 @@
+#!/usr/bin/python3
+"""read_segment.py SPOOL [KEYFILE] - decrypts a spool by docs/spool-format.md alone.
+
+Shares no code with the agent: when both agree, the page is right. Checks CRC, chain, nonce, D and
+dek_id of all that counts; prints each event as a line of JSON, and what is torn or damaged on
+stderr. Exit 0: all sound (a torn tail is no damage), 1: damage, 2: usage.
+Needs python3-cryptography and python3-msgpack.
+"""
+
+import base64
+import gzip
+import hashlib
+import hmac
+import json
+import os
+import re
+import struct
+import sys
+
+import msgpack
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+
+HEADER = 4096
+TYPES = {1: "data", 2: "positions", 3: "gap", 4: "seal", 5: "footer", 6: "notice", 7: "index"}
+
+
+class Bad(Exception):
+    """What was read is not what the page says."""
+
+
+def crc_table():
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    return table
+
+
+CRC = crc_table()
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ CRC[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+def h(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def expand(key, info):
+    return HKDFExpand(algorithm=hashes.SHA256(), length=32, info=info).derive(key)
+
+
+def need(condition, text):
+    if not condition:
+        raise Bad(text)
+
+
+def read_key(path):
+    with open(path, "rb") as file:
+        line = file.read().rstrip(b"\r\n")
+    need(line.startswith(b"taffrail-kek-1:"), "not a key file")
+    key = base64.b64decode(line[15:], validate=True)
+    need(len(key) == 32, "a key has 32 bytes")
+    return key
+
+
+def read_spool_id(spool):
+    with open(os.path.join(spool, "spool.meta"), "rb") as file:
+        data = file.read()
+    need(len(data) == 64 and data[:8] == b"TFSPL\r\n\x1a", "spool.meta: magic")
+    need(struct.unpack_from("<I", data, 60)[0] == crc32c(data[:60]), "spool.meta: CRC")
+    need(data[8:16] == b"\1" + bytes(7) and not any(data[32:60]), "spool.meta: zero fields")
+    return data[16:32]
+
+
+class Segment:
+    def __init__(self, path, number):
+        self.path = path
+        with open(path, "rb") as file:
+            self.data = file.read()
+        sector = self.sector = self.data[:512]
+        need(len(self.data) >= HEADER and sector[:8] == b"TFSEG\r\n\x1a", "magic")
+        need(struct.unpack_from("<I", sector, 508)[0] == crc32c(sector[:508]), "CRC of sector 0")
+        version, suite, self.flags = struct.unpack_from("<HHI", sector, 8)
+        need((version, suite) == (1, 1) and self.flags < 16, "version, suite or flags")
+        self.spool_id, self.id = sector[16:32], sector[32:48]
+        self.number, self.first_seq, self.created, self.prev_end = struct.unpack_from("<QQqQ", sector, 64)
+        self.prev_id, self.prev_chain, self.dek_id = sector[96:112], sector[112:144], sector[144:176]
+        self.prev_last_seq, self.events_before = struct.unpack_from("<QQ", sector, 192)
+        need(not any(sector[208:508]), "zero fields of sector 0")
+        need(self.number == number and self.first_seq > self.prev_last_seq, "numbers of sector 0")
+        self.end = len(self.data)
+        self.newest = True
+
+    def open_keys(self, kek):
+        kek_id = expand(kek, b"taffrail/1 kek id\0")[:8]
+        for at in range(512, HEADER, 512):
+            slot = self.data[at:at + 512]
+            if not any(slot):
+                continue
+            need(slot[:4] == b"TFKS" and struct.unpack_from("<I", slot, 508)[0] == crc32c(slot[:508]),
+                 "key slot")
+            need(not any(slot[5:8]) and not any(slot[96:508]), "zero fields of a key slot")
+            if slot[4] != 1 or slot[8:16] != kek_id:
+                continue
+            info = b"taffrail/1 kek wrap\0" + self.spool_id + struct.pack("<Q", self.number)
+            wrapping = HKDF(algorithm=hashes.SHA256(), length=32, salt=self.id, info=info).derive(kek)
+            try:
+                dek = aes_key_unwrap(wrapping, slot[48:88])
+            except InvalidUnwrap:
+                raise Bad("the key does not unwrap the DEK") from None
+            need(expand(dek, b"taffrail/1 dek id\0" + self.id) == self.dek_id, "dek_id")
+            self.ke = expand(dek, b"taffrail/1 frame key\0")
+            self.kn = expand(dek, b"taffrail/1 frame nonce\0")
+            return
+        raise Bad("no slot for this key")
+
+    def frame(self, at, seq, chain):
+        """The frame at offset `at`, which must be number seq (None: any) and follow chain (None)."""
+        data = self.data
+        need(at + 64 <= self.end and data[at:at + 4] == b"TFRM", "no frame")
+        head = data[at:at + 64]
+        need(struct.unpack_from("<I", head, 60)[0] == crc32c(head[:60]), "CRC of a frame header")
+        kind, flags, zero, number, time_min, time_max, events, size = struct.unpack_from("<BBHQqqII", head, 4)
+        durable = struct.unpack_from("<Q", head, 52)[0]
+        need(kind in TYPES and zero == 0 and 16 <= size <= 16 << 20 and durable < number, "frame header")
+        need(seq is None or number == seq, "number")
+        body_at, after = at + 64, at + 64 + size + 36
+        need(after <= self.end, "cut")
+        body, stored = data[body_at:body_at + size], data[body_at + size:after - 4]
+        need(struct.unpack_from("<I", data, after - 4)[0] == crc32c(body + stored), "CRC of a body")
+        if chain is not None:
+            leaf = h(b"taffrail/1 leaf\0", self.id, head[:52], body)
+            need(h(b"taffrail/1 chain\0", chain, leaf, head[52:60]) == stored, "chain")
+        frame = {"type": TYPES[kind], "seq": number, "flags": flags, "durable": durable, "events": events,
+                 "after": after, "chain": stored}
+        if flags & 1:
+            frame.update(self.decrypt(head, body, kind))
+        return frame
+
+    def decrypt(self, head, body, kind):
+        aad = b"taffrail/1 frame\0" + self.spool_id + self.id + head[:40]
+        try:
+            plain = AESGCM(self.ke).decrypt(head[40:52], body, aad)
+        except InvalidTag:
+            raise Bad("GCM tag") from None
+        need(len(plain) >= 4, "plaintext")
+        size = struct.unpack_from("<I", plain)[0]
+        need(size <= 1 << 20 and 4 + size <= len(plain), "meta length")
+        nonce = hmac.new(self.kn, aad + plain[:4 + size], hashlib.sha256).digest()[:12]
+        need(nonce == head[40:52], "nonce: forged")
+        meta, payload = msgpack.unpackb(plain[4:4 + size], raw=False), plain[4 + size:]
+        need(list(meta) == ["tag", "pos", "d"], "keys of meta")
+        need(meta["d"] == h(payload), "D: forged")
+        need(kind not in (2, 7) or not payload, "payload where none belongs")
+        return {"tag": meta["tag"], "pos": meta["pos"], "payload": payload}
+
+
+def accepted(spool, spool_id, say):
+    """The segments that count, oldest first, each with its end."""
+    found = []
+    for name in sorted(os.listdir(spool)):
+        if re.fullmatch(r"\d{20}\.seg", name):
+            try:
+                found.append(Segment(os.path.join(spool, name), int(name[:20])))
+                need(found[-1].spool_id == spool_id, "of another spool")
+            except Bad as bad:
+                say(f"{name}: {bad}")
+    chosen = []
+    for segment in reversed(found):
+        after = chosen[-1] if chosen else None
+        if after and segment.first_seq > after.prev_last_seq:
+            say(f"{os.path.basename(segment.path)}: void, an attempt that came to nothing")
+            continue
+        if after and after.prev_id == segment.id:
+            segment.end = after.prev_end
+        segment.newest = after is None
+        chosen.append(segment)
+    return chosen[::-1]
+
+
+def next_good(segment, at, seq):
+    for hit in re.finditer(b"TFRM", segment.data[at:segment.end]):
+        try:
+            frame = segment.frame(at + hit.start(), None, None)
+            if frame["seq"] > seq:
+                return frame, at + hit.start()
+        except Bad:
+            pass
+    return None, 0
+
+
+def frames(segment, say):
+    """Good frames in order; damage is said, a torn tail of the newest segment is no damage."""
+    at, seq = HEADER, segment.first_seq
+    chain = h(b"taffrail/1 open\0", segment.prev_chain, h(segment.sector))
+    name = os.path.basename(segment.path)
+    while at < segment.end:
+        try:
+            frame = segment.frame(at, seq, chain)
+        except Bad as bad:
+            frame, begin = next_good(segment, at + 1, seq)
+            last, probe, probe_at = None, frame, begin
+            while probe:  # the highest `durable` behind the damage decides (rot or torn tail)
+                last = max(last or 0, probe["durable"])
+                probe, probe_at = next_good(segment, probe_at + 1, probe["seq"])
+            if frame is None or (segment.newest and last < frame["seq"] - 1):
+                if any(segment.data[at:segment.end]):
+                    say(f"{name}: torn tail at byte {at}", segment.newest)
+                return
+            say(f"{name}: damaged at byte {at}: {bad}; on at byte {begin}")
+        yield frame
+        at, seq, chain = frame["after"], frame["seq"] + 1, frame["chain"]
+
+
+def fold(state, deltas):
+    unpacker = msgpack.Unpacker(raw=False, use_list=True)
+    unpacker.feed(deltas)
+    for op, key, value in unpacker:
+        if op == 1:
+            state[key] = value
+        elif op == 2:
+            state.pop(key, None)
+        else:
+            old = state.get(key)
+            state[key] = ((old if isinstance(old, list) else []) + [value])[-64:]
+
+
+def printable(value):
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, msgpack.ExtType) and value.code == 0 and len(value.data) == 8:
+        return "%d.%09d" % struct.unpack(">II", value.data)
+    if isinstance(value, dict):
+        return {str(key): printable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [printable(entry) for entry in value]
+    return value
+
+
+def print_events(frame):
+    unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
+    unpacker.feed(gzip.decompress(frame["payload"]))
+    for event in unpacker:
+        run, n = frame["seq"] >> 40, frame["seq"] & (1 << 40) - 1
+        print(json.dumps({"frame": f"{run}/{n}", "type": frame["type"], "tag": frame["tag"],
+                          "event": printable(event)}, ensure_ascii=True))
+
+
+def main(arguments):
+    if len(arguments) not in (1, 2):
+        print(__doc__, file=sys.stderr)
+        return 2
+    spool = arguments[0].rstrip("/")
+    damage, state, total = [], {}, 0
+
+    def say(text, harmless=False):
+        print(text, file=sys.stderr)
+        if not harmless:
+            damage.append(text)
+
+    try:
+        kek = read_key(arguments[1] if len(arguments) == 2 else spool + ".key")
+        segments = accepted(spool, read_spool_id(spool), say)
+        for before, segment in zip([None] + segments, segments):
+            segment.open_keys(kek)
+            if before and segment.events_before != total:
+                say(f"segment {segment.number}: {segment.events_before} events before it, counted {total}")
+            total, snapshot = segment.events_before, {}
+            in_snapshot = True
+            for frame in frames(segment, say):
+                in_snapshot = in_snapshot and bool(frame["flags"] & 2)
+                if in_snapshot:
+                    fold(snapshot, frame["pos"])
+                    if frame["flags"] & 4:
+                        continue
+                    if before and snapshot != state:
+                        say(f"segment {segment.number}: snapshot differs from what the one before adds up to")
+                    state = snapshot
+                    in_snapshot = False
+                    continue
+                if frame["type"] in ("data", "gap"):
+                    total += frame["events"]
+                    print_events(frame)
+                fold(state, frame.get("pos", b""))
+    except (Bad, OSError) as error:
+        say(f"{spool}: {error}")
+    print(f"{len(damage)} damages, {total} events", file=sys.stderr)
+    return 1 if damage else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
