@@ -1,0 +1,248 @@
+/*
+ * checks.c - what a match must pass besides its regex, and names that give their value away.
+ *
+ * Pure functions of the bytes they are given; each is linear in them.
+ */
+#include <stdlib.h>
+
+#include "rules.h"
+
+#define NAME_MAX_BYTES 256u /* of a name, only so many are looked at: the last ones */
+
+static bool luhn(const char *text, size_t size)
+{
+    unsigned sum = 0, digits = 0;
+
+    for (size_t i = size; i-- > 0;) {
+        unsigned digit = (unsigned)(uint8_t)text[i] - '0';
+
+        if (digit > 9) {
+            continue;
+        }
+        if (digits++ % 2 == 1) {
+            digit = digit * 2 > 9 ? digit * 2 - 9 : digit * 2;
+        }
+        sum += digit;
+    }
+    return digits >= 13 && digits <= 19 && sum % 10 == 0;
+}
+
+/* Length of an account number, by country, from the IBAN registry; 0: no such country. */
+static unsigned iban_length(const char *country)
+{
+    static const char table[] =
+        "AD24AE23AL28AT20AZ28BA20BE16BG22BH22BI27BR29BY28CH21CR22CY28CZ24DE22DJ27DK18DO28EE20EG29"
+        "ES24FI18FK18FO18FR27GB22GE22GI23GL18GR27GT28HR21HU28IE22IL23IQ23IS26IT27JO30KW30KZ20LB28"
+        "LC32LI21LT20LU20LV21LY25MC27MD24ME22MK19MN20MR27MT31MU30NI28NL18NO15OM23PK24PL28PS29PT25"
+        "QA29RO24RS22RU33SA24SC31SD18SE24SI19SK24SM27SO23ST25SV28TL23TN24TR26UA29VA22VG24XK20YE30";
+
+    for (size_t i = 0; i + 4 < sizeof table; i += 4) {
+        if (table[i] == country[0] && table[i + 1] == country[1]) {
+            return (unsigned)(table[i + 2] - '0') * 10 + (unsigned)(table[i + 3] - '0');
+        }
+    }
+    return 0;
+}
+
+/* Takes in one character of a number in base 10, letters counting 10 to 35. */
+static unsigned add_mod97(unsigned sum, char byte)
+{
+    unsigned value = (unsigned)(uint8_t)byte;
+
+    return value <= '9' ? (sum * 10 + value - '0') % 97 : (sum * 100 + value - 'A' + 10) % 97;
+}
+
+/* Where the number ends, or 0. */
+static size_t mod97(const char *text, size_t size)
+{
+    unsigned length = size >= 4 ? iban_length(text) : 0, taken = 4, sum = 0;
+    size_t at = 4;
+
+    while (at < size && taken < length) {
+        if (text[at] != ' ') {
+            sum = add_mod97(sum, text[at]);
+            taken++;
+        }
+        at++;
+    }
+    for (size_t i = 0; length != 0 && i < 4; i++) {
+        sum = add_mod97(sum, text[i]);
+    }
+    return length != 0 && taken == length && sum == 1 ? at : 0;
+}
+
+static int base64_value(uint8_t byte)
+{
+    if (byte >= 'A' && byte <= 'Z') {
+        return byte - 'A';
+    }
+    if (byte >= 'a' && byte <= 'z') {
+        return byte - 'a' + 26;
+    }
+    if (byte >= '0' && byte <= '9') {
+        return byte - '0' + 52;
+    }
+    if (byte == '+' || byte == '-') {
+        return 62;
+    }
+    return byte == '/' || byte == '_' ? 63 : -1;
+}
+
+static bool is_basic(const char *text, size_t size)
+{
+    uint32_t bits = 0;
+    unsigned held = 0;
+    bool colon = false;
+
+    for (size_t i = 0; i < size; i++) {
+        int value = base64_value((uint8_t)text[i]);
+        uint8_t byte;
+
+        if (value < 0) { /* padding */
+            break;
+        }
+        bits = bits << 6 | (uint32_t)value;
+        held += 6;
+        if (held < 8) {
+            continue;
+        }
+        held -= 8;
+        byte = (uint8_t)(bits >> held);
+        if (byte < 0x20 || byte == 0x7f) {
+            return false;
+        }
+        colon = colon || byte == ':';
+    }
+    return colon;
+}
+
+size_t tf_redact_check_match(enum tf_redact_check check, const char *text, size_t size)
+{
+    switch (check) {
+    case TF_REDACT_LUHN:
+        return luhn(text, size) ? size : 0;
+    case TF_REDACT_MOD97:
+        return mod97(text, size);
+    case TF_REDACT_BASIC:
+        return is_basic(text, size) ? size : 0;
+    case TF_REDACT_NO_CHECK:
+        break;
+    }
+    return size;
+}
+
+/* Two-byte letters of other scripts that look like a Latin one. */
+static char look_alike(uint8_t first, uint8_t second)
+{
+    static const struct {
+        uint8_t bytes[2];
+        char letter;
+    } table[] = {
+        {{0xd0, 0xb0}, 'a'}, {{0xd0, 0x90}, 'a'}, {{0xd0, 0xb5}, 'e'}, {{0xd0, 0x95}, 'e'},
+        {{0xd0, 0xbe}, 'o'}, {{0xd0, 0x9e}, 'o'}, {{0xd1, 0x80}, 'p'}, {{0xd0, 0xa0}, 'p'},
+        {{0xd1, 0x81}, 'c'}, {{0xd0, 0xa1}, 'c'}, {{0xd1, 0x95}, 's'}, {{0xd0, 0x85}, 's'},
+        {{0xd1, 0x96}, 'i'}, {{0xd0, 0x86}, 'i'}, {{0xd0, 0x9a}, 'k'}, {{0xd0, 0xba}, 'k'},
+        {{0xd1, 0x83}, 'y'}, {{0xd0, 0xa2}, 't'}, {{0xce, 0xb1}, 'a'}, {{0xce, 0x91}, 'a'},
+        {{0xce, 0x95}, 'e'}, {{0xce, 0xbf}, 'o'}, {{0xce, 0x9f}, 'o'}, {{0xcf, 0x81}, 'p'},
+        {{0xce, 0xa1}, 'p'}, {{0xce, 0xb9}, 'i'}, {{0xce, 0x99}, 'i'}, {{0xce, 0xba}, 'k'},
+        {{0xce, 0x9a}, 'k'}, {{0xce, 0xa4}, 't'}, {{0xce, 0xa5}, 'y'},
+    };
+
+    for (size_t i = 0; i < TF_COUNT(table); i++) {
+        if (table[i].bytes[0] == first && table[i].bytes[1] == second) {
+            return table[i].letter;
+        }
+    }
+    return 0;
+}
+
+/* How many bytes at `at` do not count: a colour code, a zero-width character, a soft hyphen. */
+static size_t ignored(const uint8_t *text, size_t size)
+{
+    if (text[0] == 0x1b && size >= 2 && text[1] == '[') {
+        size_t i = 2;
+
+        while (i < size && (text[i] < '@' || text[i] > '~')) {
+            i++;
+        }
+        return i < size ? i + 1 : size;
+    }
+    if (size >= 2 && text[0] == 0xc2 && text[1] == 0xad) {
+        return 2;
+    }
+    if (size >= 3 && text[0] == 0xe2 && text[1] == 0x80 && text[2] >= 0x8b && text[2] <= 0x8f) {
+        return 3;
+    }
+    if (size >= 3 && text[0] == 0xe2 && text[1] == 0x81 && text[2] == 0xa0) {
+        return 3;
+    }
+    return size >= 3 && text[0] == 0xef && text[1] == 0xbb && text[2] == 0xbf ? 3 : 0;
+}
+
+static size_t normalise(struct tf_slice name, char out[NAME_MAX_BYTES])
+{
+    const uint8_t *text = (const uint8_t *)name.data;
+    size_t size = 0, at = name.size > NAME_MAX_BYTES ? name.size - NAME_MAX_BYTES : 0;
+
+    while (at < name.size) {
+        size_t skip = ignored(text + at, name.size - at);
+        char twin = at + 1 < name.size ? look_alike(text[at], text[at + 1]) : 0;
+        uint8_t byte = text[at];
+
+        if (skip > 0) {
+            at += skip;
+            continue;
+        }
+        at += twin != 0 ? 2 : 1;
+        if (twin != 0) {
+            out[size++] = twin;
+        } else if (byte > ' ' && byte != 0x7f && strchr("_-.", byte) == NULL) {
+            out[size++] = (char)(byte >= 'A' && byte <= 'Z' ? byte | 0x20 : byte);
+        }
+    }
+    return size;
+}
+
+static bool ends_with(const char *text, size_t size, const char *end)
+{
+    size_t end_size = strlen(end);
+
+    return size >= end_size && memcmp(text + size - end_size, end, end_size) == 0;
+}
+
+const char *tf_redact_name_rule(struct tf_slice name)
+{
+    static const struct {
+        const char *end, *rule;
+    } table[] = {
+        {"password", "assigned-password"},
+        {"passwd", "assigned-password"},
+        {"passphrase", "assigned-password"},
+        {"secret", "assigned-secret"},
+        {"secretkey", "assigned-secret"},
+        {"token", "assigned-secret"},
+        {"credential", "assigned-secret"},
+        {"credentials", "assigned-secret"},
+        {"privatekey", "assigned-secret"},
+        {"secretaccesskey", "assigned-secret"},
+        {"accesskey", "assigned-secret"},
+        {"signingkey", "assigned-secret"},
+        {"encryptionkey", "assigned-secret"},
+        {"apikey", "api-key"},
+        {"authorization", "authorization"},
+        {"setcookie", "cookie"},
+        {"cookie", "cookie"},
+    };
+    char text[NAME_MAX_BYTES];
+    size_t size = name.size > 2 ? normalise(name, text) : 0;
+
+    if (size < 5 || strchr("delnsty", text[size - 1]) == NULL) { /* how all of them end */
+        return NULL;
+    }
+    for (size_t i = 0; i < TF_COUNT(table); i++) {
+        if (ends_with(text, size, table[i].end)) {
+            return table[i].rule;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,90 @@
+/*
+ * engine.h - from candidates to spans: which bytes of a value are to be masked.
+ *
+ * An engine is immutable and shared; a scan is a worker's scratch. Texts are looked through at once
+ * (tf_redact_scan_text), then asked value by value (tf_redact_scan_value).
+ */
+#ifndef TAFFRAIL_REDACT_ENGINE_H
+#define TAFFRAIL_REDACT_ENGINE_H
+
+#include "prefilter.h"
+
+#define TF_REDACT_RULES_MAX      256u
+#define TF_REDACT_ATTEMPTS_MAX   64u     /* failed ones of a rule in a value; then it is withheld */
+#define TF_REDACT_WINDOW_BYTES   4096u   /* what a match sees first; four times more on demand */
+#define TF_REDACT_HITS_MAX       65536u  /* candidates at once; past it values are scanned alone */
+#define TF_REDACT_SPANS_MAX      8192u   /* in a value; past it the rest is withheld */
+#define TF_REDACT_ANCHORED_LIMIT 10000u  /* PCRE2's match limit for a rule at its keyword */
+#define TF_REDACT_LINE_LIMIT     100000u /* and for one that is searched */
+#define TF_REDACT_WITHHELD       0xffffu /* in place of a rule */
+
+struct tf_redact_engine;
+
+struct tf_redact_span {
+    uint32_t start, end; /* in the value */
+    uint16_t rule;       /* number in the engine's rules, or TF_REDACT_WITHHELD */
+    const char *keyword; /* what led there; NULL for a class, or a name */
+};
+
+struct tf_redact_scan {
+    struct tf_redact_span *spans;
+    uint32_t span_count;
+    uint16_t private_key_rule; /* to be told of */
+    bool private_key_seen;     /* that rule had a candidate in the value */
+    const char *reason;     /* why something is withheld: budget, match-limit; NULL: nothing is */
+    uint32_t withheld_from; /* UINT32_MAX: nothing is */
+    /* The rest is engine.c's. */
+    const struct tf_redact_engine *engine;
+    struct tf_redact_hits hits;
+    size_t text_bytes; /* that hits cover; 0: values are scanned alone */
+    struct tf_redact_progress *progress;
+    uint32_t epoch;
+    void *match_data, *match_context, *jit_stack;
+};
+
+struct tf_redact_engine_args {
+    const struct tf_redact_rule *rules; /* borrowed for the life of the engine */
+    size_t count;
+    const bool *on; /* by rule; NULL: those of the default set */
+    enum tf_redact_kernel kernel;
+    bool no_jit;
+};
+
+/* What was wrong with a rule. */
+struct tf_redact_engine_error {
+    size_t rule;
+    char text[160];
+};
+
+/*
+ * Compiles the rules that are on. Returns new in *out. Returns -ENOMEM, -ENOTSUP (no such kernel)
+ * or -EINVAL, with *error written for the last. Where JIT does not work, the interpreter is used.
+ */
+int tf_redact_engine_new(const struct tf_redact_engine_args *args, struct tf_redact_engine **out,
+                         struct tf_redact_engine_error *error);
+void tf_redact_engine_free(struct tf_redact_engine *engine);
+bool tf_redact_engine_jit(const struct tf_redact_engine *engine); /* for all rules */
+bool tf_redact_engine_on(const struct tf_redact_engine *engine, size_t rule);
+
+/* Returns new, or NULL. */
+struct tf_redact_scan *tf_redact_scan_new(const struct tf_redact_engine *engine);
+void tf_redact_scan_free(struct tf_redact_scan *scan);
+
+/* Finds the candidates of a text. TF_REDACT_READAHEAD_BYTES behind it must be readable. */
+void tf_redact_scan_text(struct tf_redact_scan *scan, const char *text, size_t size);
+
+/*
+ * Finds what is to be masked of the value text[at..at+size): spans, not yet merged. Text is the one
+ * given to tf_redact_scan_text, with the same bytes, at the same place or another.
+ */
+void tf_redact_scan_value(struct tf_redact_scan *scan, const char *text, size_t at, size_t size);
+
+/* Adds a span of the value last scanned. When there is no room, the value's rest is withheld. */
+void tf_redact_scan_add(struct tf_redact_scan *scan, size_t start, size_t end, uint16_t rule,
+                        const char *keyword);
+
+/* Sorts the spans and unites those that overlap, under the name of the first rule of the table.
+ * What is withheld reaches to the end of the value of size bytes. */
+void tf_redact_scan_merge(struct tf_redact_scan *scan, size_t size);
+
+#endif
