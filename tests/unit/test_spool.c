@@ -404,6 +404,44 @@ static void frames_come_out_in_order_with_their_bytes(void **state)
     assert_books(f, 0);
 }
 
+/* An independent program, written by docs/spool-format.md alone, decrypts and checks what is here.
+ */
+static void the_page_alone_reads_a_spool(void **state)
+{
+    struct fixture *f = *state;
+    char command[1024], line[512];
+    uint32_t next = 0;
+    FILE *reader;
+
+    for (uint32_t run = 0; run < 2; run++) {
+        open_spool(f);
+        open_feed(f, 0, &f->match_all, 8);
+        for (uint32_t i = 0; i < 10; i++) {
+            char text[TEXT_MAX];
+            int size = snprintf(text + 1, sizeof text - 1, "event-%u", run * 10 + i);
+
+            text[0] = (char)(0xa0 | size); /* a msgpack str */
+            append_bytes(f, "a", text + 1, text, (size_t)size + 1);
+        }
+        tf_spool_sync(f->spool);
+        run_until(f, &f->dones, (run + 1) * 10);
+        close_spool(f);
+    }
+    (void)snprintf(command, sizeof command, "/usr/bin/python3 '%s' '%s' 2>/dev/null",
+                   TF_SOURCE_DIR "/tests/integration/read_segment.py", f->path);
+    reader = popen(command, "r"); /* NOLINT: fixed words and the test's own folder */
+    assert_non_null(reader);
+    while (fgets(line, sizeof line, reader) != NULL) {
+        char wanted[64];
+
+        (void)snprintf(wanted, sizeof wanted, "\"event\": \"event-%u\"}", next);
+        assert_non_null(strstr(line, wanted));
+        next++;
+    }
+    assert_int_equal(pclose(reader), 0); /* and found no damage */
+    assert_int_equal(next, 20);
+}
+
 static void nothing_leaves_before_it_is_synced(void **state)
 {
     struct fixture *f = *state;
@@ -1038,6 +1076,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(frames_come_out_in_order_with_their_bytes, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_page_alone_reads_a_spool, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_leaves_before_it_is_synced, setup, teardown),
         cmocka_unit_test_setup_teardown(reopened_spool_feeds_unacked_frames, setup, teardown),
         cmocka_unit_test_setup_teardown(acks_out_of_order_move_the_cursor_without_holes, setup,
