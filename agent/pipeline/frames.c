@@ -89,6 +89,16 @@ static void close_frame(struct tf_pipeline *pipeline, uint32_t index)
     }
 }
 
+static void close_open(struct tf_pipeline *pipeline, const struct open_frame *frame)
+{
+    for (uint32_t i = 0; i < pipeline->open_count; i++) {
+        if (pipeline->open[i] == frame) {
+            close_frame(pipeline, i);
+            return;
+        }
+    }
+}
+
 void tf_frames_close_all(struct tf_pipeline *pipeline)
 {
     while (pipeline->open_count > 0) {
@@ -127,8 +137,8 @@ static struct open_frame *frame_new(struct tf_pipeline *pipeline, enum tf_frame_
     frame->draft.done = on_draft_done;
     frame->draft.ctx = frame;
     (void)snprintf(frame->draft.tag, sizeof frame->draft.tag, "%s", tag);
-    tf_buf_init(&frame->draft.payload, TF_FRAME_PAYLOAD_MAX * 2);
-    tf_buf_init(&frame->draft.deltas, TF_FRAME_PAYLOAD_MAX);
+    tf_buf_init(&frame->draft.payload, TF_DRAFT_PAYLOAD_MAX);
+    tf_buf_init(&frame->draft.deltas, TF_DRAFT_DELTAS_MAX);
     if (!uv_is_active((const uv_handle_t *)&pipeline->sync_timer)) {
         (void)uv_timer_start(&pipeline->sync_timer, on_sync_timer,
                              pipeline->config->spool.sync.interval_ms, 0);
@@ -163,6 +173,13 @@ static struct open_frame *find_open(struct tf_pipeline *pipeline, const char *ta
         }
     }
     return NULL;
+}
+
+static bool has_room_for(const struct open_frame *frame, const struct tf_buf *events,
+                         const struct tf_buf *deltas)
+{
+    return events->size <= TF_DRAFT_PAYLOAD_MAX - frame->draft.payload.size &&
+           deltas->size <= TF_DRAFT_DELTAS_MAX - frame->draft.deltas.size;
 }
 
 static int add_part(struct open_frame *frame, const struct part *part)
@@ -225,9 +242,13 @@ int tf_frames_add(struct tf_pipeline *pipeline, enum tf_frame_type type, const c
                   struct tf_buf *deltas, const struct part *part)
 {
     struct open_frame *frame = type == TF_FRAME_DATA ? find_open(pipeline, tag) : NULL;
-    bool is_new = frame == NULL;
+    bool is_new = frame == NULL || !has_room_for(frame, events, deltas);
     int rc;
 
+    if (frame != NULL && is_new) {
+        close_open(pipeline, frame);
+        frame = NULL;
+    }
     close_older(pipeline, part->source, frame);
     if (is_new) {
         if (pipeline->open_count == TF_OPEN_FRAMES_MAX) {
@@ -254,11 +275,8 @@ int tf_frames_add(struct tf_pipeline *pipeline, enum tf_frame_type type, const c
     }
     tf_buf_clear(events);
     tf_buf_clear(deltas);
-    for (uint32_t i = 0; must_close(pipeline, frame) && i < pipeline->open_count; i++) {
-        if (pipeline->open[i] == frame) {
-            close_frame(pipeline, i);
-            break;
-        }
+    if (must_close(pipeline, frame)) {
+        close_open(pipeline, frame);
     }
     return 0;
 }

@@ -55,6 +55,7 @@ struct books {
 struct filter {
     const struct tf_filter_kind *kind;
     void *self;
+    void *own_scratch; /* for the loop: gaps, audit records, constants */
     const struct tf_texts *match;
 };
 

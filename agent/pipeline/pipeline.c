@@ -26,8 +26,13 @@ static int open_filters(struct tf_pipeline *pipeline, struct tf_error *err)
 
         filter->kind = item->kind;
         filter->match = &item->match;
-        if (filter->kind->open(&args, &filter->self, err) == 0) {
-            pipeline->filter_count++;
+        if (filter->kind->open(&args, &filter->self, err) != 0) {
+            continue;
+        }
+        pipeline->filter_count++;
+        filter->own_scratch = filter->kind->scratch_new(filter->self);
+        if (filter->own_scratch == NULL) {
+            return -ENOMEM;
         }
     }
     return err->errors > 0 ? -EINVAL : 0;
@@ -96,8 +101,8 @@ static int make_job(struct tf_pipeline *pipeline, struct job *job)
         return rc;
     }
     job->pipeline = pipeline;
-    tf_buf_init(&job->events, (size_t)TF_FRAME_PAYLOAD_MAX * 2);
-    tf_buf_init(&job->deltas, TF_FRAME_PAYLOAD_MAX);
+    tf_buf_init(&job->events, TF_DRAFT_PAYLOAD_MAX);
+    tf_buf_init(&job->deltas, TF_DRAFT_DELTAS_MAX);
     job->scratch = calloc(pipeline->filter_count + 1, sizeof *job->scratch);
     if (job->scratch == NULL) {
         return -ENOMEM;
@@ -129,9 +134,11 @@ int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_p
     if (pipeline->filters == NULL || pipeline->inputs == NULL || pipeline->outputs == NULL) {
         goto done;
     }
-    (void)open_filters(pipeline, err);
-    (void)open_inputs(pipeline, err);
-    rc = open_outputs(pipeline, err);
+    rc = open_filters(pipeline, err);
+    if (rc != -ENOMEM) { /* all findings in one run */
+        (void)open_inputs(pipeline, err);
+        rc = open_outputs(pipeline, err);
+    }
     *out = pipeline; /* also half-built: what was opened is closed by tf_pipeline_stop */
     pipeline = NULL;
 done:
@@ -374,6 +381,9 @@ void tf_pipeline_free(struct tf_pipeline *pipeline)
         job_fini(pipeline, &pipeline->jobs[i]);
     }
     for (size_t i = 0; i < pipeline->filter_count; i++) {
+        if (pipeline->filters[i].own_scratch != NULL) {
+            pipeline->filters[i].kind->scratch_free(pipeline->filters[i].own_scratch);
+        }
         pipeline->filters[i].kind->close(pipeline->filters[i].self);
     }
     free(pipeline->filters);

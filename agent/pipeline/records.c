@@ -15,20 +15,25 @@
  */
 static int filter_own(struct tf_pipeline *pipeline, struct tf_batch *batch)
 {
-    for (size_t i = 0; i < pipeline->filter_count; i++) {
-        struct filter *filter = &pipeline->filters[i];
-        void *scratch = filter->kind->scratch_new(filter->self);
-        int rc =
-            scratch == NULL ? -ENOMEM : filter->kind->apply(filter->self, scratch, NULL, batch);
+    int rc = 0;
 
-        if (scratch != NULL) {
-            filter->kind->scratch_free(scratch);
-        }
-        if (rc < 0) {
-            return rc;
-        }
+    for (size_t i = 0; i < pipeline->filter_count && rc == 0; i++) {
+        const struct filter *filter = &pipeline->filters[i];
+
+        rc = filter->kind->apply(filter->self, filter->own_scratch, NULL, batch);
     }
-    return 0;
+    return rc;
+}
+
+/* An empty batch with one record, for the fields that follow. tf_batch_fini is the caller's. */
+static int begin_own(struct tf_batch *batch, int64_t time_ns)
+{
+    int rc = tf_batch_init(batch);
+
+    if (rc == 0 && tf_batch_add_record(batch, time_ns, TF_STREAM_OTHER) == NULL) {
+        rc = -ENOMEM;
+    }
+    return rc;
 }
 
 static int add_details(struct tf_batch *batch, const struct tf_detail *details, size_t count)
@@ -72,7 +77,7 @@ static int emit(struct tf_pipeline *pipeline, struct tf_source *source, struct t
     struct part part = {.source = source};
     int rc = filter_own(pipeline, batch);
 
-    tf_buf_init(&events, TF_FRAME_PAYLOAD_MAX);
+    tf_buf_init(&events, TF_DRAFT_PAYLOAD_MAX);
     tf_buf_init(&none, TF_STATE_VALUE_MAX);
     if (rc == 0) {
         rc = tf_events_encode(batch, source != NULL ? &source->constants : NULL, &events, &summary);
@@ -94,14 +99,8 @@ int tf_source_gap(struct tf_source *source, const char *reason, const char *text
                   uint64_t bytes_max, struct tf_buf *deltas)
 {
     struct tf_batch batch;
-    int rc = tf_batch_init(&batch);
+    int rc = begin_own(&batch, tf_now_ns());
 
-    if (rc == 0) {
-        rc = tf_batch_reset(&batch);
-    }
-    if (rc == 0 && tf_batch_add_record(&batch, tf_now_ns(), TF_STREAM_OTHER) == NULL) {
-        rc = -ENOMEM;
-    }
     if (rc == 0) {
         rc = tf_batch_add_text_field(&batch, "event", tf_slice_text("gap"));
     }
@@ -144,14 +143,8 @@ int tf_pipeline_audit(struct tf_pipeline *pipeline, const char *event, const cha
                       const struct tf_detail *details, size_t count)
 {
     struct tf_batch batch;
-    int rc = tf_batch_init(&batch);
+    int rc = begin_own(&batch, tf_now_ns());
 
-    if (rc == 0) {
-        rc = tf_batch_reset(&batch);
-    }
-    if (rc == 0 && tf_batch_add_record(&batch, tf_now_ns(), TF_STREAM_OTHER) == NULL) {
-        rc = -ENOMEM;
-    }
     if (rc == 0) {
         rc = add_labels(&batch, &pipeline->config->agent);
     }
@@ -202,13 +195,7 @@ static int make_constants(struct tf_pipeline *pipeline, struct tf_source *source
     int rc = 0;
 
     if (metadata == NULL) {
-        rc = tf_batch_init(&own);
-        if (rc == 0) {
-            rc = tf_batch_reset(&own);
-        }
-        if (rc == 0 && tf_batch_add_record(&own, 0, TF_STREAM_OTHER) == NULL) {
-            rc = -ENOMEM;
-        }
+        rc = begin_own(&own, 0);
         metadata = &own;
     }
     if (rc == 0 && !source->kind->is_receiver) {

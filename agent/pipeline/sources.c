@@ -212,6 +212,11 @@ static void after_job(uv_work_t *work, int status)
     struct tf_source *source = job->source;
     int rc = status < 0 ? status : job->status;
 
+    if (rc == -EMSGSIZE) { /* the same read would only fail again: the input must take less */
+        job->result.status = rc;
+        job->result.again = false;
+        rc = 0;
+    }
     if (rc == 0 && job->result.status == 0 && !pipeline->rewinding) {
         rc = hand_on(job);
     }

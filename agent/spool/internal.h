@@ -18,6 +18,8 @@
 #ifndef TAFFRAIL_SPOOL_INTERNAL_H
 #define TAFFRAIL_SPOOL_INTERNAL_H
 
+#include <assert.h>
+
 #include <uv.h>
 
 #include "taffrail/spool.h"
@@ -42,8 +44,10 @@
 #define TF_CURSORS_MAX          32u /* outputs */
 #define TF_CURSOR_NAME_BYTES    64u
 #define TF_CURSOR_SLOT_BYTES    4096u
-#define TF_SEGMENT_NAME_BYTES   25u                          /* "%020u.seg" and NUL */
-#define TF_DRAFT_MAX_BYTES      (TF_BODY_MAX - (128u << 10)) /* payload and deltas of one draft */
+#define TF_SEGMENT_NAME_BYTES   25u /* "%020u.seg" and NUL */
+
+static_assert(TF_DRAFT_PAYLOAD_MAX + TF_DRAFT_DELTAS_MAX + (128u << 10) <= TF_BODY_MAX,
+              "a draft that does not compress fits a frame");
 
 /* ---- format.c: pure; all return 0 or -EPROTO unless said ------------------------------------ */
 

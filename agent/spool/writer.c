@@ -327,7 +327,7 @@ int tf_spool_append(struct tf_spool *spool, struct tf_frame_draft *draft)
     if (draft->payload.error != 0 || draft->deltas.error != 0) {
         return draft->payload.error != 0 ? draft->payload.error : draft->deltas.error;
     }
-    if (bytes > TF_DRAFT_MAX_BYTES || draft->deltas.size > TF_META_MAX - WORST_OVERHEAD) {
+    if (draft->payload.size > TF_DRAFT_PAYLOAD_MAX || draft->deltas.size > TF_DRAFT_DELTAS_MAX) {
         return -EMSGSIZE;
     }
     write = calloc(1, sizeof *write);

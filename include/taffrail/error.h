@@ -2,7 +2,7 @@
  * error.h - a list of findings, each with its place, and how a function adds one.
  *
  * A check goes on after an error, so that all of them are reported in one run. A finding is one
- * complete line: "file:line:column: error: what and why; mend". See docs/architecture.md.
+ * complete line: "file:line:column: error: what and why; mend".
  */
 #ifndef TAFFRAIL_ERROR_H
 #define TAFFRAIL_ERROR_H

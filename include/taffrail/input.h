@@ -26,9 +26,13 @@ struct tf_source;
 
 /* What one pump job did. Zeroed before pump. */
 struct tf_pump_result {
-    int status; /* 0, or a negative errno: nothing was consumed; told in `pumped`, the input decides
-                 */
-    bool again; /* there is more to read now: back to the end of the queue */
+    /*
+     * 0, or a negative errno: nothing counts as consumed, and the input decides in `pumped`.
+     * The pipeline sets -EMSGSIZE when the batch, encoded, passes TF_DRAFT_PAYLOAD_MAX: the input
+     * goes back to before this pump and reads a smaller block, or refuses the message.
+     */
+    int status;
+    bool again;        /* there is more to read now: back to the end of the queue */
     bool has_position; /* position() is to be called, even when the batch is empty (bytes consumed
                           without a record) */
     uint64_t cookie;   /* handed to committed once durable, when not 0 */

@@ -21,8 +21,9 @@
 #define TF_TAG_MAX           255u
 #define TF_STATE_KEY_MAX     1024u
 #define TF_STATE_VALUE_MAX   65536u
-#define TF_STATE_LIST_MAX    64u         /* values kept of a list: K of docs/guarantees.md D4 */
-#define TF_FRAME_PAYLOAD_MAX (16u << 20) /* events before compression */
+#define TF_STATE_LIST_MAX    64u          /* values kept of a list: K of docs/guarantees.md D4 */
+#define TF_DRAFT_PAYLOAD_MAX (15u << 20)  /* events before compression */
+#define TF_DRAFT_DELTAS_MAX  (512u << 10) /* together, encoded, one frame always holds both */
 
 /* Frame numbers, shown as run/n. */
 #define TF_SEQ_RUN(seq) ((uint64_t)(seq) >> 40)
@@ -128,8 +129,10 @@ int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err)
 void tf_spool_close(struct tf_spool *spool, void (*on_closed)(void *ctx), void *ctx);
 
 /*
- * Takes a draft; gives it the next number. Returns 0, or -ENOMEM (then the draft is not taken).
- * There is no other refusal: whoever fills drafts asks tf_spool_has_room before reading more.
+ * Takes a draft; gives it the next number. Whoever fills drafts asks tf_spool_has_room before
+ * reading more. Returns 0; else the draft is not taken, and done will not come: -ENOMEM;
+ * -EMSGSIZE when payload passes TF_DRAFT_PAYLOAD_MAX or deltas TF_DRAFT_DELTAS_MAX; -EPROTO when
+ * the deltas are malformed; -ECANCELED when the spool closes.
  */
 int tf_spool_append(struct tf_spool *spool, struct tf_frame_draft *draft);
 

@@ -251,8 +251,8 @@ static void append_bytes(struct fixture *f, const char *tag, const char *text, c
                                    .ctx = f};
 
     (void)snprintf(draft.tag, sizeof draft.tag, "%s", tag);
-    tf_buf_init(&draft.payload, TF_FRAME_PAYLOAD_MAX);
-    tf_buf_init(&draft.deltas, TF_FRAME_PAYLOAD_MAX);
+    tf_buf_init(&draft.payload, TF_DRAFT_PAYLOAD_MAX);
+    tf_buf_init(&draft.deltas, TF_DRAFT_PAYLOAD_MAX);
     assert_int_equal(tf_buf_append(&draft.payload, payload, size), 0);
     tf_delta_append(&draft.deltas, TF_DELTA_SET, tf_slice_text("pos"), tf_slice_text(text));
     tf_delta_append(&draft.deltas, TF_DELTA_PUSH, tf_slice_text("list"), tf_slice_text(text));
