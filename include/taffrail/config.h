@@ -2,10 +2,9 @@
  * config.h - from one YAML file to typed options, with a place in every error.
  *
  * Every plugin and section has one option table; it drives parsing, `taffrail check` and the
- * reference in docs/configuration.md, so that they cannot drift apart. Parsing is strict: an
+ * reference of keys, so that they cannot drift apart. Parsing is strict: an
  * unknown key is an error that names the nearest known one, sizes and times carry units, `${NAME}`
- * and
- * `${NAME:-default}` expand inside values, all errors are found in one run.
+ * and `${NAME:-default}` expand inside values, all errors are found in one run.
  * Relative paths are resolved against the folder of the file (TF_OPTION_PATH).
  */
 #ifndef TAFFRAIL_CONFIG_H

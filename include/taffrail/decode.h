@@ -1,7 +1,7 @@
 /*
  * decode.h - bytes to batch: lines of container logs, and messages of the Fluent Forward Protocol.
  *
- * Pure: bytes in, records out, no I/O. Line formats are in docs/container.md; the forward protocol
+ * Pure: bytes in, records out, no I/O. The forward protocol
  * is v1 (all four modes), docs/protocol.md.
  */
 #ifndef TAFFRAIL_DECODE_H

@@ -1,8 +1,8 @@
 /*
  * tls.h - mutual TLS links on the loop, and the identities that they prove.
  *
- * TLS 1.3 (1.2 by name), both ends verified, no tickets, no session cache, no early data; see
- * docs/security.md. A link owns its socket and an SSL over two memory BIOs. Loop only.
+ * TLS 1.3 (1.2 by name), both ends verified, no tickets, no session cache, no early
+ * data. A link owns its socket and an SSL over two memory BIOs. Loop only.
  */
 #ifndef TAFFRAIL_TLS_H
 #define TAFFRAIL_TLS_H
@@ -22,8 +22,8 @@ extern const struct tf_option tf_tls_option_table[];
 /* Immutable settings of one endpoint, shared by its links (reference counted). */
 struct tf_tls;
 
-/* Loads and checks files; errors name file, owner, mode, subject and dates as docs/configuration.md
- * shows. Returns new.
+/* Loads and checks files; errors name file, owner, mode, subject and dates. Returns
+ * new.
  */
 int tf_tls_client_new(const struct tf_tls_options *options, struct tf_tls **out,
                       struct tf_error *err);
