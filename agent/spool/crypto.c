@@ -323,7 +323,7 @@ int tf_frame_seal(const struct tf_frame_keys *keys, struct tf_frame_header *head
                   struct tf_slice meta, struct tf_slice payload, struct tf_buf *frame,
                   uint8_t leaf[TF_DIGEST_BYTES], uint32_t *body_crc)
 {
-    uint8_t length[4];
+    uint8_t length[4] = {0};
     struct tf_slice plain[3] = {tf_slice(length, 4), meta, payload};
     size_t body_bytes = 4 + meta.size + payload.size + TF_GCM_TAG_BYTES;
     uint8_t *raw;

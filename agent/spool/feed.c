@@ -17,31 +17,19 @@
  * A segment whose key is missing stops the feed there, loudly, until the key is back: nothing is
  * skipped, since a cursor cannot come back.
  */
-#include "internal.h"
+#include "feed.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "taffrail/event.h"
 #include "taffrail/log.h"
 
 #define ITEMS_MAX       128u
-#define AHEAD_MAX       4u
-#define AHEAD_ROOM      (2 * AHEAD_MAX + 2) /* each frame may bring a hole with it */
-#define AHEAD_BYTES     (1u << 20)
-#define LOOKED_MAX      4096u /* frames read by one job, positions too */
-#define PASSED_MAX      64u   /* frames passed over in one call; then the loop has its turn */
+#define PASSED_MAX      64u /* frames passed over in one call; then the loop has its turn */
 #define SAVE_AFTER_ACKS 32u
 #define WINDOW_MAX      32u
-#define GAP_TAG         "taffrail.audit"
-
-/* A frame as handed out: the header's struct before what it borrows from. */
-struct handed {
-    struct tf_frame frame;
-    struct tf_body *body;
-};
 
 enum item_step { ITEM_READY, ITEM_HANDED, ITEM_ACKED };
 struct item {
@@ -54,27 +42,6 @@ struct item {
     struct tf_spot after; /* behind it and all that was passed over after it */
 };
 
-/* A frame (body), or a hole (body NULL), that waits to be taken. */
-struct ahead {
-    struct tf_body *body;
-    uint64_t hole_from, hole_to, hole_events;
-    int64_t time_ns;
-    struct tf_spot after;
-};
-
-struct read_job {
-    uv_work_t work;
-    struct tf_spool *spool;
-    struct tf_feed *feed; /* NULL: closed meanwhile */
-    struct tf_scan scan;  /* stays open between jobs */
-    struct tf_segment segment;
-    struct tf_spot from; /* offset 0: the segment's beginning, then over frames up to seq */
-    struct ahead out[AHEAD_ROOM];
-    uint32_t count;
-    struct tf_spot at;
-    int status;
-};
-
 struct tf_feed {
     struct tf_feed *next;
     struct tf_spool *spool;
@@ -82,13 +49,13 @@ struct tf_feed {
     uint32_t index; /* of its cursor */
     struct item items[ITEMS_MAX];
     uint32_t item_first, item_count, in_flight;
-    struct ahead ahead[AHEAD_ROOM];
+    struct tf_ahead ahead[TF_AHEAD_ROOM];
     uint32_t ahead_first, ahead_count;
     struct tf_spot at;     /* behind the last frame taken or passed over */
     struct tf_spot read;   /* how far the reader came, once ahead is empty */
     struct tf_spot cursor; /* where the cursor is */
     uint64_t last_sent, ordinal, cursor_ordinal;
-    struct read_job *job;
+    struct tf_read_job *job;
     bool reading, stalled, starving, wake;
     uint32_t acks_since_save;
     uint64_t pending_at_start, acked, skipped, expired, rejected;
@@ -100,371 +67,10 @@ struct tf_feed {
     void *saved_ctx;
 };
 
-/* ---- bodies and frames ---------------------------------------------------------------------- */
+/* ---- reading back -----------------------------------------------------------------------------
+ */
 
-struct tf_body *tf_body_new(const struct tf_frame_header *header, struct tf_slice tag)
-{
-    struct tf_body *body = calloc(1, sizeof *body);
-
-    if (body == NULL || tag.size > TF_TAG_MAX) {
-        free(body);
-        return NULL;
-    }
-    body->refs = 1;
-    body->header = *header;
-    if (tag.size > 0) {
-        memcpy(body->tag, tag.data, tag.size);
-    }
-    tf_buf_init(&body->payload, TF_BODY_MAX);
-    return body;
-}
-
-void tf_body_unref(struct tf_body *body)
-{
-    if (body != NULL && --body->refs == 0) {
-        tf_buf_fini(&body->payload);
-        free(body);
-    }
-}
-
-void tf_frame_ref(struct tf_frame *frame)
-{
-    frame->refs++;
-}
-
-void tf_frame_unref(struct tf_frame *frame)
-{
-    if (frame != NULL && --frame->refs == 0) {
-        struct handed *handed = TF_CONTAINER_OF(frame, struct handed, frame);
-
-        tf_body_unref(handed->body);
-        free(handed);
-    }
-}
-
-/* Takes the reference to body, on failure too. */
-static struct tf_frame *frame_new(struct tf_body *body, uint64_t prev)
-{
-    struct handed *handed = calloc(1, sizeof *handed);
-
-    if (handed == NULL) {
-        tf_body_unref(body);
-        return NULL;
-    }
-    handed->body = body;
-    handed->frame = (struct tf_frame){.seq = body->header.seq,
-                                      .prev = prev,
-                                      .type = body->header.type,
-                                      .events = body->header.events,
-                                      .refs = 1,
-                                      .time_min_ns = body->header.time_min_ns,
-                                      .time_max_ns = body->header.time_max_ns,
-                                      .tag = body->tag,
-                                      .payload = tf_buf_slice(&body->payload)};
-    memcpy(handed->frame.chain, body->chain, TF_CHAIN_BYTES);
-    return &handed->frame;
-}
-
-/* ---- gaps ----------------------------------------------------------------------------------- */
-
-static void put_text(struct tf_buf *out, const char *key, const char *value)
-{
-    tf_msgpack_text(out, tf_slice_text(key));
-    tf_msgpack_text(out, tf_slice_text(value));
-}
-
-static void put_count(struct tf_buf *out, const char *key, uint64_t value)
-{
-    tf_msgpack_text(out, tf_slice_text(key));
-    tf_msgpack_uint(out, value);
-}
-
-/* [EventTime, {event: gap, …}], as event.h has it. */
-static void gap_event(const struct ahead *hole, struct tf_buf *out)
-{
-    uint64_t time = hole->time_ns < 0 ? 0 : (uint64_t)hole->time_ns;
-    uint64_t parts[2] = {time / 1000000000u, time % 1000000000u};
-    char text[160];
-
-    tf_msgpack_array(out, 2);
-    (void)tf_buf_append_byte(out, 0xd7); /* fixext 8 */
-    (void)tf_buf_append_byte(out, 0);
-    for (int i = 0; i < 8; i++) {
-        (void)tf_buf_append_byte(out, (uint8_t)(parts[i / 4] >> (24 - 8 * (i % 4))));
-    }
-    (void)snprintf(text, sizeof text, "frames %llu/%llu to %llu/%llu are damaged or gone",
-                   (unsigned long long)TF_SEQ_RUN(hole->hole_from),
-                   (unsigned long long)TF_SEQ_N(hole->hole_from),
-                   (unsigned long long)TF_SEQ_RUN(hole->hole_to),
-                   (unsigned long long)TF_SEQ_N(hole->hole_to));
-    tf_msgpack_map(out, 6);
-    put_text(out, "event", "gap");
-    put_text(out, "reason", "damaged");
-    put_text(out, "log", text);
-    put_count(out, "frame_from", hole->hole_from);
-    put_count(out, "frame_to", hole->hole_to);
-    put_count(out, "records", hole->hole_events); /* as far as headers could be read */
-}
-
-static int gap_name(const struct tf_spool *spool, const struct ahead *hole, uint8_t *chain)
-{
-    static const char label[] = "taffrail/1 gap";
-    uint8_t numbers[16];
-    struct tf_slice parts[] = {tf_slice(label, sizeof label), tf_slice(spool->id, 16),
-                               tf_slice(numbers, sizeof numbers)};
-
-    tf_store64(numbers, hole->hole_from);
-    tf_store64(numbers + 8, hole->hole_to);
-    return tf_sha256(parts, TF_COUNT(parts), chain);
-}
-
-static struct tf_frame *gap_frame_new(const struct tf_feed *feed, const struct ahead *hole)
-{
-    struct tf_frame_header header = {.type = TF_FRAME_GAP,
-                                     .seq = hole->hole_to,
-                                     .time_min_ns = hole->time_ns,
-                                     .time_max_ns = hole->time_ns,
-                                     .events = 1};
-    struct tf_body *body = tf_body_new(&header, tf_slice_text(GAP_TAG));
-    struct tf_gzip *gzip = tf_gzip_new(TF_COMPRESS_ZLIB); /* 150 bytes: fit for the loop */
-    struct tf_frame *frame;
-    struct tf_buf event;
-    bool ok;
-
-    tf_buf_init(&event, 4096);
-    gap_event(hole, &event);
-    ok = body != NULL && gzip != NULL && event.error == 0 &&
-         gap_name(feed->spool, hole, body->chain) == 0 &&
-         tf_gzip_run(gzip, tf_buf_slice(&event), &body->payload) == 0;
-    tf_buf_fini(&event);
-    tf_gzip_free(gzip);
-    if (!ok) {
-        tf_body_unref(body);
-        return NULL;
-    }
-    frame = frame_new(body, feed->last_sent);
-    if (frame != NULL) {
-        frame->is_gap_span = true;
-        frame->gap_from = hole->hole_from;
-        frame->gap_to = hole->hole_to;
-    }
-    return frame;
-}
-
-/* ---- the cache ------------------------------------------------------------------------------ */
-
-static struct tf_cached *cache_at(const struct tf_spool *spool, uint32_t i)
-{
-    return &spool->cache[(spool->cache_first + i) % TF_CACHE_MAX_FRAMES];
-}
-
-static size_t cached_bytes(const struct tf_body *body)
-{
-    return sizeof *body + body->payload.capacity;
-}
-
-static void cache_drop_oldest(struct tf_spool *spool)
-{
-    struct tf_cached *oldest = cache_at(spool, 0);
-
-    spool->cache_floor = oldest->after.seq;
-    spool->cache_bytes -= cached_bytes(oldest->body);
-    tf_body_unref(oldest->body);
-    spool->cache_first = (spool->cache_first + 1) % TF_CACHE_MAX_FRAMES;
-    spool->cache_count--;
-}
-
-static void cache_add(struct tf_spool *spool, struct tf_body *body, const struct tf_spot *after)
-{
-    if (spool->cache_count == TF_CACHE_MAX_FRAMES) {
-        cache_drop_oldest(spool);
-    }
-    *cache_at(spool, spool->cache_count) = (struct tf_cached){.body = body, .after = *after};
-    spool->cache_count++;
-    spool->cache_bytes += cached_bytes(body);
-    while (spool->cache_bytes > TF_CACHE_MAX_BYTES && spool->cache_count > 1) {
-        cache_drop_oldest(spool);
-    }
-}
-
-static void cache_clear(struct tf_spool *spool, uint64_t floor)
-{
-    while (spool->cache_count > 0) {
-        cache_drop_oldest(spool);
-    }
-    spool->cache_floor = floor;
-}
-
-void tf_feeds_released(struct tf_spool *spool, struct tf_write *write)
-{
-    struct tf_body *body =
-        spool->feeds == NULL ? NULL : tf_body_new(&write->header, tf_slice_text(write->tag));
-
-    if (body == NULL) {
-        cache_clear(spool, write->header.seq); /* then it is read from disk */
-        return;
-    }
-    tf_buf_fini(&body->payload);
-    body->payload = write->packed;
-    tf_buf_init(&write->packed, TF_BODY_MAX);
-    memcpy(body->chain, write->after.chain, TF_CHAIN_BYTES);
-    cache_add(spool, body, &write->after);
-}
-
-/* The first cached frame above seq, or NULL. */
-static const struct tf_cached *cache_find(const struct tf_spool *spool, uint64_t seq)
-{
-    uint32_t low = 0, high = spool->cache_count;
-
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-
-        if (cache_at(spool, middle)->after.seq <= seq) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low < spool->cache_count ? cache_at(spool, low) : NULL;
-}
-
-/* ---- reading, on a worker ------------------------------------------------------------------- */
-
-static int position_scan(struct read_job *job)
-{
-    struct tf_scan *scan = &job->scan;
-    int rc = 0;
-
-    if (scan->fd < 0 || memcmp(scan->sector.segment_id, job->segment.id, 16) != 0) {
-        tf_scan_close(scan);
-        rc = tf_scan_open(scan, job->spool->dir_fd, job->segment.no, job->spool->ring);
-        if (rc == 0 && memcmp(scan->sector.segment_id, job->segment.id, 16) != 0) {
-            rc = -EPROTO;
-        }
-    } else if (job->from.segment_no == 0) {
-        tf_scan_close(scan); /* from its beginning: simply anew */
-        rc = tf_scan_open(scan, job->spool->dir_fd, job->segment.no, job->spool->ring);
-    }
-    if (rc < 0) {
-        return rc;
-    }
-    scan->end = job->segment.end;
-    if (job->from.segment_no != 0) {
-        scan->at = job->from;
-        return 0;
-    }
-    rc = tf_scan_skip(scan, job->from.seq);
-    if (rc == 0 && scan->at.seq == job->from.seq) {
-        scan->at.events = job->from.events;
-    }
-    return rc;
-}
-
-static void add_hole(struct read_job *job, uint64_t from, uint64_t to, uint64_t events,
-                     const struct tf_spot *after)
-{
-    struct ahead *hole = &job->out[job->count++];
-
-    from = from > job->from.seq ? from : job->from.seq + 1;
-    *hole = (struct ahead){.hole_from = from,
-                           .hole_to = to,
-                           .hole_events = events,
-                           .time_ns = job->segment.created_ns,
-                           .after = *after};
-    hole->after.seq = to;
-}
-
-/* The segment cannot be read at all: all of it is a hole. */
-static void whole_hole(struct read_job *job)
-{
-    job->at = (struct tf_spot){.seq = job->segment.last_seq, .events = job->from.events};
-    add_hole(job, job->from.seq + 1, job->segment.last_seq, 0, &job->at);
-}
-
-static int add_frame(struct read_job *job, const struct tf_scanned *frame)
-{
-    const struct tf_spot *at = &job->scan.at;
-    struct tf_body *body;
-
-    if (frame->hole_to > job->from.seq) {
-        struct tf_spot before = *at;
-
-        before.offset = frame->begin;
-        before.events -= frame->header.type == TF_FRAME_DATA || frame->header.type == TF_FRAME_GAP
-                             ? frame->header.events
-                             : 0;
-        add_hole(job, frame->hole_from, frame->hole_to, frame->hole_events, &before);
-    }
-    if ((frame->header.type != TF_FRAME_DATA && frame->header.type != TF_FRAME_GAP) ||
-        frame->header.seq <= job->from.seq) {
-        return 0;
-    }
-    body = tf_body_new(&frame->header, frame->meta.tag);
-    if (body == NULL ||
-        tf_buf_append(&body->payload, frame->payload.data, frame->payload.size) < 0) {
-        tf_body_unref(body);
-        return -ENOMEM;
-    }
-    memcpy(body->chain, at->chain, TF_CHAIN_BYTES);
-    job->out[job->count++] = (struct ahead){.body = body, .after = *at};
-    return 0;
-}
-
-static int read_frames(struct read_job *job)
-{
-    struct tf_scanned frame;
-    size_t bytes = 0;
-    int rc = 1;
-
-    for (uint32_t frames = 0, looked = 0;
-         rc == 1 && frames < AHEAD_MAX && bytes < AHEAD_BYTES && looked < LOOKED_MAX &&
-         job->scan.at.offset < job->scan.end;
-         looked++) {
-        uint32_t before = job->count;
-        struct tf_spot here = job->scan.at;
-
-        rc = tf_scan_next(&job->scan, &frame);
-        if (rc == 1 && add_frame(job, &frame) < 0) {
-            job->scan.at = here; /* read again, when there is memory */
-            job->count = before;
-            rc = -ENOMEM;
-        }
-        frames += job->count > before;
-        bytes += rc == 1 ? frame.payload.size : 0;
-    }
-    job->at = job->scan.at;
-    if (rc < 0) {
-        return job->count > 0 ? 0 : rc;
-    }
-    if (rc == 0 || job->at.offset >= job->scan.end) {
-        if (job->at.seq < job->segment.last_seq) {
-            uint64_t from = job->at.seq + 1, events = rc == 0 ? frame.hole_events : 0;
-
-            /* without offset, since the chain is not known here */
-            job->at =
-                (struct tf_spot){.seq = job->segment.last_seq, .events = job->at.events + events};
-            add_hole(job, from, job->at.seq, events, &job->at);
-        }
-    }
-    return 0;
-}
-
-static void read_work(uv_work_t *work)
-{
-    struct read_job *job = TF_CONTAINER_OF(work, struct read_job, work);
-    int rc = position_scan(job);
-
-    job->count = 0;
-    if (rc == -ENOENT || rc == -EPROTO) {
-        whole_hole(job);
-        rc = 0;
-    } else if (rc == 0) {
-        rc = read_frames(job);
-    }
-    job->status = rc;
-}
-
-static void job_free(struct read_job *job)
+static void job_free(struct tf_read_job *job)
 {
     if (job != NULL) {
         tf_scan_close(&job->scan);
@@ -474,7 +80,12 @@ static void job_free(struct read_job *job)
 
 static void mark_wake(struct tf_feed *feed);
 
-static void drop_results(struct read_job *job)
+static void read_work(uv_work_t *work)
+{
+    tf_feed_read(TF_CONTAINER_OF(work, struct tf_read_job, work));
+}
+
+static void drop_results(struct tf_read_job *job)
 {
     for (uint32_t i = 0; i < job->count; i++) {
         tf_body_unref(job->out[i].body);
@@ -484,7 +95,7 @@ static void drop_results(struct read_job *job)
 
 static void on_read(uv_work_t *work, int status)
 {
-    struct read_job *job = TF_CONTAINER_OF(work, struct read_job, work);
+    struct tf_read_job *job = TF_CONTAINER_OF(work, struct tf_read_job, work);
     struct tf_spool *spool = job->spool;
     struct tf_feed *feed = job->feed;
     int rc = status < 0 ? status : job->status;
@@ -681,7 +292,7 @@ static bool tag_matches(const struct tf_feed *feed, const char *tag)
 }
 
 /* Takes the reference to entry->body. 1: an item was pushed; 0: passed over; -ENOMEM: not taken. */
-static int take(struct tf_feed *feed, const struct ahead *entry, struct item **out)
+static int take(struct tf_feed *feed, const struct tf_ahead *entry, struct item **out)
 {
     struct tf_frame *frame;
     uint64_t events = entry->body == NULL ? entry->hole_events : entry->body->header.events;
@@ -693,10 +304,10 @@ static int take(struct tf_feed *feed, const struct ahead *entry, struct item **o
         return 0;
     }
     if (entry->body == NULL) {
-        frame = gap_frame_new(feed, entry);
+        frame = tf_gap_frame_new(feed->spool, entry, feed->last_sent);
     } else {
         entry->body->refs++; /* so that it is still there when this fails */
-        frame = frame_new(entry->body, feed->last_sent);
+        frame = tf_frame_new(entry->body, feed->last_sent);
     }
     if (frame == NULL) {
         return -ENOMEM;
@@ -730,8 +341,8 @@ static int take_ahead(struct tf_feed *feed, struct item **out)
 static int take_cached(struct tf_feed *feed, struct item **out)
 {
     struct tf_spool *spool = feed->spool;
-    const struct tf_cached *cached = cache_find(spool, feed->at.seq);
-    struct ahead entry;
+    const struct tf_cached *cached = tf_cache_find(spool, feed->at.seq);
+    struct tf_ahead entry;
     int rc;
 
     if (cached == NULL) {
@@ -740,7 +351,7 @@ static int take_cached(struct tf_feed *feed, struct item **out)
         }
         return -EAGAIN;
     }
-    entry = (struct ahead){.body = cached->body, .after = cached->after};
+    entry = (struct tf_ahead){.body = cached->body, .after = cached->after};
     entry.body->refs++;
     rc = take(feed, &entry, out);
     if (rc < 0) {
@@ -766,7 +377,7 @@ static int begin_read(struct tf_feed *feed)
 {
     struct tf_spool *spool = feed->spool;
     const struct tf_segment *segment = segment_above(spool, feed->at.seq);
-    struct read_job *job = feed->job;
+    struct tf_read_job *job = feed->job;
     bool inside;
 
     if (segment == NULL) {
@@ -778,11 +389,11 @@ static int begin_read(struct tf_feed *feed)
 
         feed->ahead_first = 0;
         feed->ahead_count = 1;
-        feed->ahead[0] = (struct ahead){.hole_from = feed->at.seq + 1,
-                                        .hole_to = after.seq,
-                                        .hole_events = lost,
-                                        .time_ns = segment->created_ns,
-                                        .after = after};
+        feed->ahead[0] = (struct tf_ahead){.hole_from = feed->at.seq + 1,
+                                           .hole_to = after.seq,
+                                           .hole_events = lost,
+                                           .time_ns = segment->created_ns,
+                                           .after = after};
         feed->read = after;
         return 0;
     }
@@ -1067,7 +678,7 @@ int tf_feed_open(struct tf_spool *spool, const struct tf_feed_options *options,
     assert(known); /* tf_spool_open was given the names of all outputs */
     feed->ordinal = feed->cursor_ordinal = spool->saved_ordinals[feed->index];
     if (spool->feeds == NULL) {
-        cache_clear(spool, spool->mark.seq);
+        tf_cache_clear(spool, spool->mark.seq);
     }
     begin_at(feed);
     feed->next = spool->feeds;
@@ -1109,7 +720,7 @@ void tf_feed_close(struct tf_feed *feed)
         job_free(feed->job);
     }
     if (feed->spool->feeds == NULL) {
-        cache_clear(feed->spool, feed->spool->mark.seq);
+        tf_cache_clear(feed->spool, feed->spool->mark.seq);
     }
     free(feed);
 }
@@ -1118,7 +729,7 @@ void tf_feeds_fini(struct tf_spool *spool)
 {
     assert(spool->feeds == NULL);
     if (spool->cache != NULL) {
-        cache_clear(spool, 0);
+        tf_cache_clear(spool, 0);
     }
     free(spool->cache);
 }
@@ -1158,7 +769,7 @@ static int64_t oldest_pending(struct tf_feed *feed)
         }
     }
     for (uint32_t i = 0; i < feed->ahead_count; i++) {
-        const struct ahead *entry = &feed->ahead[feed->ahead_first + i];
+        const struct tf_ahead *entry = &feed->ahead[feed->ahead_first + i];
 
         return entry->body != NULL ? entry->body->header.time_min_ns : entry->time_ns;
     }
@@ -1167,7 +778,7 @@ static int64_t oldest_pending(struct tf_feed *feed)
 
         return segment != NULL ? segment->created_ns : 0;
     }
-    cached = cache_find(feed->spool, feed->at.seq);
+    cached = tf_cache_find(feed->spool, feed->at.seq);
     return cached != NULL ? cached->body->header.time_min_ns : 0;
 }
 
