@@ -74,9 +74,11 @@ struct tf_sync_option {
 struct tf_option {
     const char *name;
     enum tf_option_type type;
-    size_t offset;   /* of the member in the options struct */
-    const char *def; /* default, as one would write it in YAML; NULL: none */
-    bool required;
+    size_t offset; /* of the member in the options struct */
+    /* default: a scalar as it is, a list or map as one would write it in YAML; NULL: none */
+    const char *def;
+    bool required;                 /* also: a list is not empty */
+    bool is_exclusive;             /* TEXTS: none of them stands in two plugins of a list */
     uint64_t min, max;             /* for numbers; max 0: no bound. Bytes for sizes, ms for times */
     const char *choices;           /* for TF_OPTION_CHOICE, "auto|docker|cri|plain" */
     const struct tf_option *table; /* for TABLE and TABLES */
@@ -95,7 +97,7 @@ struct tf_plugin_config {
     const void *kind; /* struct tf_input_kind, tf_filter_kind or tf_output_kind */
     const char *kind_name;
     const char *name;      /* [a-z0-9_-]{1,63}, unique in its list, by default the kind */
-    const char *tag;       /* inputs: by default the name */
+    const char *tag;       /* inputs: by default the name; a receiver's is not used */
     struct tf_texts match; /* filters and outputs: globs, by default ["**"] */
     void *options;         /* the kind's options struct, filled */
     struct tf_place at;    /* of the kind's key */

@@ -49,30 +49,62 @@ int tf_time_parse(struct tf_slice text, int64_t *time_ns);
  * before it was emitted.
  */
 struct tf_lines;
+/* max_line_bytes is 256 to 8 MiB. Returns 0, -EINVAL or -ENOMEM. */
 int tf_lines_new(enum tf_format format, uint64_t max_line_bytes, struct tf_lines **out);
 void tf_lines_free(struct tf_lines *lines);
 
 /* Starts over at file offset `offset`, with nothing held; lines of a stream that start below its
- * done are skipped. */
+ * done are skipped. The format found so far is kept, but for offset 0, where it is looked for
+ * again. */
 void tf_lines_restart(struct tf_lines *lines, uint64_t offset, const uint64_t done[TF_STREAMS]);
 
 /*
  * Decodes the whole lines of block, which begins at the offset reached so far. final: the file ends
  * here for good, so a last line without newline counts. Returns bytes consumed (up to the last
  * whole line, all of a line that is over the limit); fewer when the batch is full: call again with
- * the rest and an empty batch. now_ns is the time of plain lines. Negative: -ENOMEM.
+ * the rest and an empty batch. now_ns is the time of plain lines. A line
+ * of 64 KiB or more without its newline is consumed and held, so blocks should be larger where the
+ * file is. Adds to batch->read_bytes. Negative: -ENOMEM, then only restart or free.
  */
 int64_t tf_lines_decode(struct tf_lines *lines, struct tf_slice block, bool final, int64_t now_ns,
                         struct tf_batch *batch);
 
 /* Emits held pieces as records marked unfinished (end of file, or older than now by the input's
- * bound). 0 or -ENOMEM, -EMSGSIZE. */
+ * bound). A held line without newline too; what follows of it is a line of its own. 0, -ENOMEM, or
+ * -EMSGSIZE: call again with an empty batch. */
 int tf_lines_flush(struct tf_lines *lines, struct tf_batch *batch);
 
 void tf_lines_done(const struct tf_lines *lines, uint64_t done[TF_STREAMS]);
-bool tf_lines_holds(const struct tf_lines *lines);            /* a partial is held */
+bool tf_lines_holds(const struct tf_lines *lines); /* a partial, or a line without newline */
 enum tf_format tf_lines_format(const struct tf_lines *lines); /* AUTO until known */
-uint64_t tf_lines_count(const struct tf_lines *lines); /* lines seen so far, pieces counted each */
+uint64_t
+tf_lines_count(const struct tf_lines *lines); /* lines seen so far, pieces counted each; without
+                                                 those passed over after a restart */
+
+/* ---- what a log file's path tells
+ * ------------------------------------------------------------- */
+
+/*
+ * The names in a path: Kubernetes' ".../pods/NAMESPACE_POD_UID/CONTAINER/N.log", the runtime's flat
+ * links ".../containers/POD_NAMESPACE_CONTAINER-ID.log", docker's ".../containers/ID/ID-json.log".
+ * Slices borrow from the path; size 0 is "not told".
+ */
+struct tf_log_path {
+    struct tf_slice namespace_name, pod_name, pod_uid, container_name, container_id;
+    bool has_restart_count;
+    uint32_t restart_count;
+};
+
+/* Reads the names out of path. False (and all empty) when it has none of the shapes. */
+bool tf_log_path_parse(struct tf_slice path, struct tf_log_path *out);
+
+/*
+ * Adds what is known to the newest record, in the names of docs/records.md: a map `kubernetes`
+ * (namespace_name, pod_name, pod_id, container_name, docker_id, restart_count, host), or for docker
+ * alone `container_id`. Adds nothing when nothing is known. host may be NULL.
+ * Returns 0, -ENOMEM or -EMSGSIZE.
+ */
+int tf_log_path_describe(const struct tf_log_path *path, const char *host, struct tf_batch *batch);
 
 /* ---- forward messages --------------------------------------------------------------------------
  */
@@ -99,7 +131,7 @@ struct tf_message_head {
     struct tf_slice chunk; /* the ack id, or size 0: no ack wanted */
     bool has_taffrail;     /* the taffrail option was there and sound */
     uint8_t spool_id[16];
-    uint64_t seq, prev; /* 0 with a derived gap */
+    uint64_t seq, prev; /* of a derived gap: its last number, and the frame before it */
     uint8_t chain[32];
     uint64_t gap_from, gap_to; /* both 0 unless it is a derived gap */
     struct tf_slice replayed;  /* job, or size 0 */

@@ -28,14 +28,17 @@ struct tf_events_summary {
 };
 
 /*
- * Appends the batch's records as events to out. constants may be NULL. Runs on a worker.
+ * Appends the batch's records as events to out. constants may be NULL. Runs on a worker. Times are
+ * clamped to EventTime (1970 to 2106). No key stands twice in an event's map: constants, then the
+ * first field, are stronger; what is left out marks the record malformed.
  * Returns 0, -ENOMEM or -EMSGSIZE (out's limit); out is then as before the call.
  */
 int tf_events_encode(const struct tf_batch *batch, const struct tf_constants *constants,
                      struct tf_buf *out, struct tf_events_summary *summary);
 
 /*
- * Encodes the fields of a batch's first record as constants, after the filters have seen them.
+ * Encodes the fields of a batch's first record as constants, after the filters have seen them: at
+ * most 64 pairs, 64 KiB.
  * Returns 0, -ENOMEM or -EMSGSIZE.
  */
 int tf_constants_encode(const struct tf_batch *batch, struct tf_constants *out);

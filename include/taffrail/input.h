@@ -115,7 +115,7 @@ struct tf_source {
 /*
  * Makes a source known. metadata (borrowed, may be NULL) holds one record whose fields are the same
  * for each record of the source; agent.host and labels are added unless the kind is a receiver; all
- * of it passes redaction now. Returns 0 or -ENOMEM.
+ * of it passes redaction now. Returns 0 or -ENOMEM: then nothing is kept, the source may be freed.
  */
 int tf_source_add(struct tf_pipeline *pipeline, void *input_self, struct tf_source *source,
                   struct tf_batch *metadata);

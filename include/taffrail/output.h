@@ -20,7 +20,8 @@ struct tf_output_args {
     uv_loop_t *loop;
 };
 
-/* What an output asks of its feed; filled by feed_options. */
+/* How an output stands. peer and identity are "" unless up. connects: connections whose peer was
+ * verified; retries: frames sent again. */
 struct tf_output_status {
     bool up;
     char peer[128];     /* "127.0.0.1:24224", or "" */
@@ -37,9 +38,12 @@ struct tf_output_kind {
     int (*open)(const struct tf_output_args *args, void **self, struct tf_error *err);
     int (*start)(void *self, struct tf_feed *feed, const uint8_t spool_id[TF_SPOOL_ID_BYTES],
                  struct tf_error *err);
-    void (*wake)(void *self); /* tf_feed_next may have a frame again; never re-entrant */
+    /* tf_feed_next may have a frame again; never re-entrant; may still come between close and
+     * on_closed. */
+    void (*wake)(void *self);
     void (*close)(void *self, void (*on_closed)(void *ctx),
-                  void *ctx); /* frees self, then calls; also when never started */
+                  void *ctx); /* frees self, then calls on_closed; also when never started. The
+                             caller closes the feed inside on_closed */
     void (*status)(const void *self, struct tf_output_status *status);
 };
 

@@ -18,8 +18,11 @@
 #define TF_UNSYNCED_MAX_BYTES (4u << 20) /* fires the sync early */
 #define TF_PRESSURE_BYTES     (8u << 20) /* taken and not durable: pumps wait */
 
-/* Builds everything a configuration names without starting it: what `check` and `run` share.
- * Returns new. */
+/*
+ * Builds everything a configuration names without starting it: what `check` and `run` share.
+ * Returns new in *out, also half-built with a negative result (NULL only without memory): it is
+ * always ended by tf_pipeline_stop, then tf_pipeline_free.
+ */
 int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_pipeline **out,
                     struct tf_error *err);
 /* Opens the spool, starts outputs, then inputs. */
@@ -27,6 +30,10 @@ int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err);
 /* Stops inputs, flushes, waits for acks up to agent.stop_timeout, closes all; then on_stopped. */
 void tf_pipeline_stop(struct tf_pipeline *pipeline, void (*on_stopped)(void *ctx), void *ctx);
 void tf_pipeline_free(struct tf_pipeline *pipeline);
+
+/* Pump jobs at once: agent.workers, by default the cores, at most 4. */
+uint32_t tf_pipeline_workers(const struct tf_agent_options *options);
+
 /* The books as one log line (event "books") and, at stop, as audit record. */
 void tf_pipeline_log_books(struct tf_pipeline *pipeline);
 

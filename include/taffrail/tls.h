@@ -13,9 +13,9 @@
 
 struct tf_tls_options {
     struct tf_text ca, cert, key;
-    struct tf_texts identity; /* who the other end must prove to be; default: the host called
-                                 (clients); unused by listeners */
-    int min_version;          /* choices "1.2|1.3" */
+    struct tf_texts identity; /* who the other end must prove to be, instead of the host called
+                                 (clients); one must hold; unused by listeners */
+    int min_version;          /* choices "1.3|1.2" */
 };
 extern const struct tf_option tf_tls_option_table[];
 
@@ -48,8 +48,8 @@ struct tf_link_events {
     int (*on_data)(void *ctx, const char *data, size_t size);
     /* Queued bytes fell below TF_LINK_LOW_BYTES after having been above. */
     void (*on_drained)(void *ctx);
-    /* Always last, exactly once, also after tf_link_close. status 0: close_notify or our own close.
-     * The link is freed after it. */
+    /* Always last, exactly once, also after tf_link_close. status 0: close_notify, or our own close
+     * with everything sent. The link is freed after it. */
     void (*on_closed)(void *ctx, int status, const char *reason);
 };
 
