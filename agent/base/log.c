@@ -187,23 +187,20 @@ static void write_line(const struct line *line)
     }
 }
 
-void tf_log(enum tf_log_level level, const char *event, const struct tf_detail *details,
-            size_t count, const char *format, ...)
+/* One line; is_answer: told whatever was told before. */
+static void log_line(enum tf_log_level level, bool is_answer, const char *event,
+                     const struct tf_detail *details, size_t count, const char *message)
 {
     static const char *const words[] = {"debug", "info", "warn", "error"};
-    char message[MESSAGE_MAX_BYTES], time[TF_TIME_TEXT_BYTES];
+    char time[TF_TIME_TEXT_BYTES];
     struct line line = {.size = 0};
     uint64_t repeated = 0;
     int64_t now_ns = tf_now_ns();
-    va_list args;
 
-    va_start(args, format);
-    (void)vsnprintf(message, sizeof message, format, args);
-    va_end(args);
     tf_time_format(now_ns, time);
     memcpy(time + 23, "Z", 2); /* milliseconds are enough here */
     (void)pthread_mutex_lock(&logger.lock);
-    if (level >= logger.level && is_told(event, details, count, now_ns, &repeated)) {
+    if (level >= logger.level && (is_answer || is_told(event, details, count, now_ns, &repeated))) {
         put_text(&line, logger.format == TF_LOG_JSON ? "{" : "");
         put_pair(&line, logger.format, "time", time);
         put_pair(&line, logger.format, "level", words[level]);
@@ -220,4 +217,22 @@ void tf_log(enum tf_log_level level, const char *event, const struct tf_detail *
         write_line(&line);
     }
     (void)pthread_mutex_unlock(&logger.lock);
+}
+
+void tf_log(enum tf_log_level level, const char *event, const struct tf_detail *details,
+            size_t count, const char *format, ...)
+{
+    char message[MESSAGE_MAX_BYTES];
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    log_line(level, false, event, details, count, message);
+}
+
+void tf_log_answer(const char *event, const struct tf_detail *details, size_t count,
+                   const char *text)
+{
+    log_line(TF_LOG_INFO, true, event, details, count, text);
 }

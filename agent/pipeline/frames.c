@@ -3,9 +3,10 @@
  *
  * A batch goes whole, with its position, into one frame (docs/guarantees.md B2); the limit is soft.
  * A frame is closed when it reaches TF_FRAME_SOFT_BYTES, when the timer of spool.sync fires
- * (started by the first record), in mode `always` at once, or when a batch of its newest source
- * goes to another frame: batches of one source never overtake each other. Frames of type gap and
- * positions hold one batch and are closed at once.
+ * (started by the first record), in mode `always` and while stopping at once, or when a batch of
+ * its newest source goes to another frame: batches of one source never overtake each other. A frame
+ * of type gap holds one batch and is closed at once. Positions without events join the open frame
+ * of their source's tag; where there is none, one frame of type positions gathers them.
  *
  * A draft that ends with -ECANCELED left nothing in the spool: its parts are let go, and on_new_run
  * sends every source back to the folded state.
@@ -24,23 +25,14 @@ static void frame_free(struct open_frame *frame)
     tf_buf_fini(&frame->draft.payload);
     tf_buf_fini(&frame->draft.deltas);
     free(frame->parts);
+    free(frame->tallies);
     free(frame);
-}
-
-static void book(struct books *books, const struct part *part)
-{
-    books->decoded += (uint64_t)part->records + part->joined + part->filtered;
-    books->spooled += part->records;
-    books->joined += part->joined;
-    books->filtered += part->filtered;
-    books->redacted += part->redacted;
-    books->withheld += part->withheld;
 }
 
 static void release_part(struct tf_pipeline *pipeline, const struct part *part, int status)
 {
     if (status == 0) {
-        book(&pipeline->books, part);
+        tf_books_take(pipeline, part);
     }
     if (part->source == NULL) {
         return;
@@ -60,9 +52,14 @@ static void on_draft_done(void *ctx, int status, uint64_t seq)
     for (uint32_t i = 0; i < frame->part_count; i++) {
         release_part(pipeline, &frame->parts[i], status);
     }
+    if (status == 0) {
+        tf_books_take_tallies(pipeline, frame->tallies, frame->tally_count);
+    }
     frame_free(frame);
     tf_sources_run(pipeline);
 }
+
+static void on_sync_timer(uv_timer_t *timer);
 
 static void forget_open(struct tf_pipeline *pipeline, uint32_t index)
 {
@@ -79,8 +76,10 @@ static void close_frame(struct tf_pipeline *pipeline, uint32_t index)
     forget_open(pipeline, index);
     pipeline->appended_bytes += frame->draft.payload.size + frame->draft.deltas.size;
     if (tf_spool_append(pipeline->spool, &frame->draft) < 0) {
-        on_draft_done(frame, -ECANCELED, 0); /* no memory: the sources go back */
-        pipeline->rewinding = true;
+        pipeline->rewinding =
+            true; /* no memory: the sources go back, from the loop's next turn on */
+        on_draft_done(frame, -ECANCELED, 0);
+        (void)uv_timer_start(&pipeline->sync_timer, on_sync_timer, 0, 0);
         return;
     }
     if (pipeline->appended_bytes >= TF_UNSYNCED_MAX_BYTES) {
@@ -120,7 +119,13 @@ void tf_frames_drop_all(struct tf_pipeline *pipeline)
 
 static void on_sync_timer(uv_timer_t *timer)
 {
-    tf_frames_close_all(timer->data);
+    struct tf_pipeline *pipeline = timer->data;
+
+    if (pipeline->rewinding) {
+        tf_sources_rewind(pipeline);
+        return;
+    }
+    tf_frames_close_all(pipeline);
 }
 
 static struct open_frame *frame_new(struct tf_pipeline *pipeline, enum tf_frame_type type,
@@ -163,16 +168,33 @@ static void close_older(struct tf_pipeline *pipeline, const struct tf_source *so
     }
 }
 
-static struct open_frame *find_open(struct tf_pipeline *pipeline, const char *tag)
+static struct open_frame *find_open(struct tf_pipeline *pipeline, enum tf_frame_type type,
+                                    const char *tag)
 {
     for (uint32_t i = 0; i < pipeline->open_count; i++) {
         struct open_frame *frame = pipeline->open[i];
 
-        if (frame->draft.type == TF_FRAME_DATA && strcmp(frame->draft.tag, tag) == 0) {
+        if (frame->draft.type == type && strcmp(frame->draft.tag, tag) == 0) {
             return frame;
         }
     }
     return NULL;
+}
+
+/* The open frame that a batch of this type and tag joins, or NULL. */
+static struct open_frame *find_joinable(struct tf_pipeline *pipeline, enum tf_frame_type type,
+                                        const char *tag)
+{
+    struct open_frame *frame = NULL;
+
+    if (type == TF_FRAME_GAP) {
+        return NULL;
+    }
+    frame = find_open(pipeline, TF_FRAME_DATA, tag);
+    if (frame == NULL && type == TF_FRAME_POSITIONS) {
+        frame = find_open(pipeline, TF_FRAME_POSITIONS, "");
+    }
+    return frame;
 }
 
 static bool has_room_for(const struct open_frame *frame, const struct tf_buf *events,
@@ -195,6 +217,43 @@ static int add_part(struct open_frame *frame, const struct part *part)
         frame->part_capacity = capacity;
     }
     frame->parts[frame->part_count++] = *part;
+    frame->parts[frame->part_count - 1].batch = NULL; /* only now it is filled */
+    return 0;
+}
+
+static struct tf_tally *find_tally(struct open_frame *frame, const struct tf_tally *wanted)
+{
+    for (uint32_t i = 0; i < frame->tally_count; i++) {
+        if (frame->tallies[i].filter == wanted->filter && frame->tallies[i].rule == wanted->rule) {
+            return &frame->tallies[i];
+        }
+    }
+    return NULL;
+}
+
+/* Adds the batch's hits to the frame's. Room for all of them is made first. */
+static int add_tallies(struct open_frame *frame, const struct tf_batch *batch)
+{
+    uint32_t wanted = frame->tally_count + batch->tally_count;
+
+    if (wanted > frame->tally_capacity) {
+        struct tf_tally *tallies = realloc(frame->tallies, wanted * sizeof *tallies);
+
+        if (tallies == NULL) {
+            return -ENOMEM;
+        }
+        frame->tallies = tallies;
+        frame->tally_capacity = wanted;
+    }
+    for (uint32_t i = 0; i < batch->tally_count; i++) {
+        struct tf_tally *known = find_tally(frame, &batch->tallies[i]);
+
+        if (known != NULL) {
+            known->hits += batch->tallies[i].hits;
+        } else {
+            frame->tallies[frame->tally_count++] = batch->tallies[i];
+        }
+    }
     return 0;
 }
 
@@ -214,8 +273,8 @@ static void widen_time(struct tf_frame_draft *draft, const struct tf_events_summ
 
 static bool must_close(const struct tf_pipeline *pipeline, const struct open_frame *frame)
 {
-    return frame->draft.type != TF_FRAME_DATA || frame->draft.payload.size >= TF_FRAME_SOFT_BYTES ||
-           pipeline->config->spool.sync.mode == TF_SYNC_ALWAYS;
+    return frame->draft.type == TF_FRAME_GAP || frame->draft.payload.size >= TF_FRAME_SOFT_BYTES ||
+           pipeline->stopping || pipeline->config->spool.sync.mode == TF_SYNC_ALWAYS;
 }
 
 static int fill(struct open_frame *frame, const struct tf_buf *events, const struct tf_buf *deltas,
@@ -229,6 +288,10 @@ static int fill(struct open_frame *frame, const struct tf_buf *events, const str
     if (rc == 0) {
         rc = add_part(frame, part);
     }
+    if (rc == 0 && part->batch != NULL) {
+        rc = add_tallies(frame, part->batch);
+        frame->part_count -= rc < 0 ? 1 : 0;
+    }
     if (rc < 0) {
         return rc;
     }
@@ -241,7 +304,7 @@ int tf_frames_add(struct tf_pipeline *pipeline, enum tf_frame_type type, const c
                   struct tf_buf *events, const struct tf_events_summary *summary,
                   struct tf_buf *deltas, const struct part *part)
 {
-    struct open_frame *frame = type == TF_FRAME_DATA ? find_open(pipeline, tag) : NULL;
+    struct open_frame *frame = find_joinable(pipeline, type, tag);
     bool is_new = frame == NULL || !has_room_for(frame, events, deltas);
     int rc;
 
@@ -254,7 +317,7 @@ int tf_frames_add(struct tf_pipeline *pipeline, enum tf_frame_type type, const c
         if (pipeline->open_count == TF_OPEN_FRAMES_MAX) {
             close_frame(pipeline, 0);
         }
-        frame = frame_new(pipeline, type, tag);
+        frame = frame_new(pipeline, type, type == TF_FRAME_POSITIONS ? "" : tag);
         if (frame == NULL) {
             return -ENOMEM;
         }

@@ -3,7 +3,8 @@
  *
  *     sources.c   the queue of awake sources, pump jobs on workers
  *     frames.c    open frames, one a tag, and when they are closed
- *     books.c     the ledger and audit records
+ *     books.c     the ledger: what is counted when a frame is durable, and how it is told
+ *     records.c   gaps, audit records, the constants of a source
  *     pipeline.c  build, start, stop
  */
 #ifndef TAFFRAIL_PIPELINE_INTERNAL_H
@@ -35,6 +36,7 @@ struct part {
     struct tf_source *source; /* NULL: the agent's own */
     uint64_t cookie;
     uint32_t records, joined, filtered, redacted, withheld;
+    const struct tf_batch *batch; /* for its tallies, while it is added; NULL: none */
 };
 
 /* A frame that takes batches. `number` counts frames opened, so that a source knows where its
@@ -45,11 +47,19 @@ struct open_frame {
     struct tf_frame_draft draft;
     struct part *parts;
     uint32_t part_count, part_capacity;
+    struct tf_tally *tallies; /* of all its batches */
+    uint32_t tally_count, tally_capacity;
 };
 
 /* The ledger (docs/architecture.md): decoded = spooled + joined + filtered + held. In records. */
 struct books {
     uint64_t decoded, spooled, joined, filtered, redacted, withheld, lost_batches;
+};
+
+/* Hits of one filter's rule since start. */
+struct rule_book {
+    uint16_t filter, rule;
+    uint64_t hits;
 };
 
 struct filter {
@@ -96,7 +106,9 @@ struct tf_pipeline {
     size_t appended_bytes; /* since the last sync was asked for */
 
     struct books books;
-    bool stopping, rewinding;
+    struct rule_book *rule_books;
+    uint32_t rule_book_count, rule_book_capacity;
+    bool stopping, inputs_closed, rewinding;
     uv_timer_t stop_timer;
     uint64_t stop_deadline_ms;
     struct tf_feed *closing_feed; /* of the output that is closing now */
@@ -114,11 +126,18 @@ void tf_frames_close_all(
     struct tf_pipeline *pipeline); /* appends every open frame, asks for a sync */
 void tf_frames_drop_all(struct tf_pipeline *pipeline); /* C8: what was not appended is read again */
 
+/* books.c */
+void tf_books_take(struct tf_pipeline *pipeline, const struct part *part); /* of a durable frame */
+void tf_books_take_tallies(struct tf_pipeline *pipeline, const struct tf_tally *tallies,
+                           uint32_t count);
+int tf_books_audit(struct tf_pipeline *pipeline); /* the record of event stop */
+
 /* sources.c */
 void tf_sources_run(
     struct tf_pipeline *pipeline); /* starts jobs while there is work, room and no pressure */
 void tf_sources_rewind(struct tf_pipeline *pipeline); /* when rewinding is set: at once, or behind
                                                          the last running job */
+void tf_sources_fini(struct tf_source *source);       /* frees what tf_source_add made */
 void tf_sources_unref(struct tf_source *source);      /* one of its batches is durable or gone */
 
 #endif

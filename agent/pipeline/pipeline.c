@@ -14,33 +14,38 @@
 
 #define STOP_POLL_MS 50u
 
+/* All plugins of a list are opened, so that all findings come in one run; the first failure counts,
+ * also one that is no finding (no memory): nothing ever runs without a plugin that was asked for.
+ */
 static int open_filters(struct tf_pipeline *pipeline, struct tf_error *err)
 {
     const struct tf_plugin_list *list = &pipeline->config->filters;
+    int first = 0;
 
     for (size_t i = 0; i < list->count; i++) {
         const struct tf_plugin_config *item = &list->items[i];
         struct filter *filter = &pipeline->filters[pipeline->filter_count];
         struct tf_filter_args args = {
             .name = item->name, .options = item->options, .at = item->at, .index = (uint16_t)i};
+        int rc;
 
         filter->kind = item->kind;
         filter->match = &item->match;
-        if (filter->kind->open(&args, &filter->self, err) != 0) {
-            continue;
+        rc = filter->kind->open(&args, &filter->self, err);
+        if (rc == 0) {
+            pipeline->filter_count++;
+            filter->own_scratch = filter->kind->scratch_new(filter->self);
+            rc = filter->own_scratch == NULL ? -ENOMEM : 0;
         }
-        pipeline->filter_count++;
-        filter->own_scratch = filter->kind->scratch_new(filter->self);
-        if (filter->own_scratch == NULL) {
-            return -ENOMEM;
-        }
+        first = first == 0 ? rc : first;
     }
-    return err->errors > 0 ? -EINVAL : 0;
+    return first;
 }
 
 static int open_inputs(struct tf_pipeline *pipeline, struct tf_error *err)
 {
     const struct tf_plugin_list *list = &pipeline->config->inputs;
+    int first = 0;
 
     for (size_t i = 0; i < list->count; i++) {
         const struct tf_plugin_config *item = &list->items[i];
@@ -51,40 +56,47 @@ static int open_inputs(struct tf_pipeline *pipeline, struct tf_error *err)
                                      .options = item->options,
                                      .at = item->at,
                                      .loop = pipeline->loop};
+        int rc;
 
         input->kind = item->kind;
-        if (input->kind->open(&args, &input->self, err) == 0) {
+        rc = input->kind->open(&args, &input->self, err);
+        if (rc == 0) {
             input->open = true;
             pipeline->input_count++;
         }
+        first = first == 0 ? rc : first;
     }
-    return err->errors > 0 ? -EINVAL : 0;
+    return first;
 }
 
 static int open_outputs(struct tf_pipeline *pipeline, struct tf_error *err)
 {
     const struct tf_plugin_list *list = &pipeline->config->outputs;
+    int first = 0;
 
     for (size_t i = 0; i < list->count; i++) {
         const struct tf_plugin_config *item = &list->items[i];
         struct output *output = &pipeline->outputs[pipeline->output_count];
         struct tf_output_args args = {
             .name = item->name, .options = item->options, .at = item->at, .loop = pipeline->loop};
+        int rc;
 
         output->pipeline = pipeline;
         output->kind = item->kind;
         output->name = item->name;
         output->match = &item->match;
-        if (output->kind->open(&args, &output->self, err) == 0) {
+        rc = output->kind->open(&args, &output->self, err);
+        if (rc == 0) {
             pipeline->output_count++;
         }
+        first = first == 0 ? rc : first;
     }
-    return err->errors > 0 ? -EINVAL : 0;
+    return first;
 }
 
-static uint32_t choose_workers(uint64_t asked)
+uint32_t tf_pipeline_workers(const struct tf_agent_options *options)
 {
-    uint64_t workers = asked;
+    uint64_t workers = options->workers;
 
     if (workers == 0) {
         workers = uv_available_parallelism();
@@ -120,14 +132,14 @@ int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_p
                     struct tf_error *err)
 {
     struct tf_pipeline *pipeline = calloc(1, sizeof *pipeline);
-    int rc = -ENOMEM;
+    int rcs[2], rc = -ENOMEM;
 
     if (pipeline == NULL) {
         return -ENOMEM;
     }
     pipeline->loop = loop;
     pipeline->config = config;
-    pipeline->workers = choose_workers(config->agent.workers);
+    pipeline->workers = tf_pipeline_workers(&config->agent);
     pipeline->filters = calloc(config->filters.count + 1, sizeof *pipeline->filters);
     pipeline->inputs = calloc(config->inputs.count + 1, sizeof *pipeline->inputs);
     pipeline->outputs = calloc(config->outputs.count + 1, sizeof *pipeline->outputs);
@@ -135,9 +147,10 @@ int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_p
         goto done;
     }
     rc = open_filters(pipeline, err);
-    if (rc != -ENOMEM) { /* all findings in one run */
-        (void)open_inputs(pipeline, err);
-        rc = open_outputs(pipeline, err);
+    rcs[0] = open_inputs(pipeline, err);
+    rcs[1] = open_outputs(pipeline, err);
+    for (size_t i = 0; i < TF_COUNT(rcs) && rc == 0; i++) {
+        rc = rcs[i];
     }
     *out = pipeline; /* also half-built: what was opened is closed by tf_pipeline_stop */
     pipeline = NULL;
@@ -209,6 +222,17 @@ static int open_spool(struct tf_pipeline *pipeline, struct tf_error *err)
     return rc;
 }
 
+static int audit_start(struct tf_pipeline *pipeline)
+{
+    int rc = tf_pipeline_audit(pipeline, "start", "the agent starts", NULL, 0);
+
+    if (rc == 0 && pipeline->config->redact_off) {
+        rc = tf_pipeline_audit(pipeline, "redaction-off", "redaction is off by configuration", NULL,
+                               0);
+    }
+    return rc;
+}
+
 int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err)
 {
     int rc = 0;
@@ -229,12 +253,11 @@ int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err)
     pipeline->stop_timer.data = pipeline;
     pipeline->open_handles = 2;
     rc = start_outputs(pipeline, err);
+    if (rc == 0) {
+        rc = audit_start(pipeline);
+    }
     for (size_t i = 0; i < pipeline->input_count && rc == 0; i++) {
         rc = pipeline->inputs[i].kind->start(pipeline->inputs[i].self, pipeline, err);
-    }
-    if (rc == 0 && pipeline->config->redact_off) {
-        rc = tf_pipeline_audit(pipeline, "redaction-off", "redaction is off by configuration", NULL,
-                               0);
     }
     return rc;
 }
@@ -316,11 +339,14 @@ static bool all_delivered(const struct tf_pipeline *pipeline)
     return true;
 }
 
+/* Until the inputs are closed it only hurries their frames; then it waits for acks. */
 static void on_stop_poll(uv_timer_t *timer)
 {
     struct tf_pipeline *pipeline = timer->data;
 
-    if (!all_delivered(pipeline) && uv_now(pipeline->loop) < pipeline->stop_deadline_ms) {
+    tf_frames_close_all(pipeline);
+    if (!pipeline->inputs_closed ||
+        (!all_delivered(pipeline) && uv_now(pipeline->loop) < pipeline->stop_deadline_ms)) {
         return;
     }
     (void)uv_timer_stop(timer);
@@ -339,13 +365,12 @@ static void close_next_input(void *ctx)
             return;
         }
     }
+    pipeline->inputs_closed = true;
     if (pipeline->open_handles == 0) {
         close_next_output(pipeline); /* never started */
         return;
     }
-    tf_frames_close_all(pipeline);
-    pipeline->stop_deadline_ms = uv_now(pipeline->loop) + pipeline->config->agent.stop_timeout_ms;
-    (void)uv_timer_start(&pipeline->stop_timer, on_stop_poll, 0, STOP_POLL_MS);
+    (void)tf_books_audit(pipeline); /* without memory for it, the log has the books */
 }
 
 void tf_pipeline_stop(struct tf_pipeline *pipeline, void (*on_stopped)(void *ctx), void *ctx)
@@ -356,6 +381,11 @@ void tf_pipeline_stop(struct tf_pipeline *pipeline, void (*on_stopped)(void *ctx
     pipeline->stopping = true;
     pipeline->on_stopped = on_stopped;
     pipeline->stopped_ctx = ctx;
+    if (pipeline->open_handles > 0) {
+        pipeline->stop_deadline_ms =
+            uv_now(pipeline->loop) + pipeline->config->agent.stop_timeout_ms;
+        (void)uv_timer_start(&pipeline->stop_timer, on_stop_poll, 0, STOP_POLL_MS);
+    }
     close_next_input(pipeline);
 }
 
@@ -389,26 +419,6 @@ void tf_pipeline_free(struct tf_pipeline *pipeline)
     free(pipeline->filters);
     free(pipeline->inputs);
     free(pipeline->outputs);
+    free(pipeline->rule_books);
     free(pipeline);
-}
-
-void tf_pipeline_log_books(struct tf_pipeline *pipeline)
-{
-    const struct books *books = &pipeline->books;
-
-    tf_log(TF_LOG_INFO, "books",
-           TF_DETAILS(TF_NUM("decoded", books->decoded), TF_NUM("spooled", books->spooled),
-                      TF_NUM("joined", books->joined), TF_NUM("filtered", books->filtered),
-                      TF_NUM("redacted", books->redacted), TF_NUM("withheld", books->withheld)),
-           "what was read since start");
-    for (size_t i = 0; i < pipeline->output_count; i++) {
-        struct tf_feed_status status;
-
-        tf_feed_status(pipeline->outputs[i].feed, &status);
-        tf_log(TF_LOG_INFO, "books",
-               TF_DETAILS(TF_STR("output", pipeline->outputs[i].name),
-                          TF_NUM("acked", status.acked), TF_NUM("skipped", status.skipped),
-                          TF_NUM("pending", status.pending)),
-               "what was delivered since start");
-    }
 }

@@ -74,7 +74,7 @@ static int emit(struct tf_pipeline *pipeline, struct tf_source *source, struct t
 {
     struct tf_buf events, none;
     struct tf_events_summary summary = {0};
-    struct part part = {.source = source};
+    struct part part = {.source = source, .batch = batch};
     int rc = filter_own(pipeline, batch);
 
     tf_buf_init(&events, TF_DRAFT_PAYLOAD_MAX);
@@ -131,7 +131,8 @@ int tf_pipeline_deltas(struct tf_pipeline *pipeline, struct tf_source *source,
     int rc;
 
     tf_buf_init(&none, 1);
-    rc = tf_frames_add(pipeline, TF_FRAME_POSITIONS, "", &none, &summary, deltas, &part);
+    rc = tf_frames_add(pipeline, TF_FRAME_POSITIONS, source != NULL ? source->tag : "", &none,
+                       &summary, deltas, &part);
     if (rc == 0 && source != NULL) {
         source->jobs++;
     }
@@ -228,6 +229,9 @@ int tf_source_add(struct tf_pipeline *pipeline, void *input_self, struct tf_sour
     rc = make_constants(pipeline, source, metadata);
     if (rc == 0) {
         rc = make_states(pipeline, source);
+    }
+    if (rc < 0) {
+        tf_sources_fini(source);
     }
     return rc;
 }

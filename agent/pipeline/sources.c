@@ -136,19 +136,25 @@ static void run_job(uv_work_t *work)
     }
 }
 
+void tf_sources_fini(struct tf_source *source)
+{
+    for (size_t i = 0; source->filter_states != NULL && i < source->pipeline->filter_count; i++) {
+        if (source->filter_states[i] != NULL) {
+            source->pipeline->filters[i].kind->state_free(source->filter_states[i]);
+        }
+    }
+    free(source->filter_states);
+    source->filter_states = NULL;
+    tf_constants_fini(&source->constants);
+}
+
 void tf_sources_unref(struct tf_source *source)
 {
     assert(source->jobs > 0);
     if (--source->jobs > 0 || source->state != TF_SOURCE_REMOVED) {
         return;
     }
-    for (size_t i = 0; i < source->pipeline->filter_count; i++) {
-        if (source->filter_states[i] != NULL) {
-            source->pipeline->filters[i].kind->state_free(source->filter_states[i]);
-        }
-    }
-    free(source->filter_states);
-    tf_constants_fini(&source->constants);
+    tf_sources_fini(source);
     source->kind->on_removed(source);
 }
 
@@ -163,19 +169,19 @@ static int hand_on(struct job *job)
         .filtered = job->summary.dropped,
         .redacted = job->summary.redacted,
         .withheld = job->summary.withheld,
+        .batch = &job->batch,
     };
     enum tf_frame_type type = job->summary.events > 0 ? TF_FRAME_DATA : TF_FRAME_POSITIONS;
     int rc;
 
     if (job->summary.events == 0 && job->deltas.size == 0 && part.cookie == 0) {
-        job->pipeline->books.decoded += (uint64_t)part.joined + part.filtered;
-        job->pipeline->books.joined += part.joined;
-        job->pipeline->books.filtered += part.filtered;
+        tf_books_take(job->pipeline, &part);
+        tf_books_take_tallies(job->pipeline, job->batch.tallies, job->batch.tally_count);
         return 0;
     }
     source->jobs++;
-    rc = tf_frames_add(job->pipeline, type, type == TF_FRAME_DATA ? job->tag : "", &job->events,
-                       &job->summary, &job->deltas, &part);
+    rc = tf_frames_add(job->pipeline, type, job->tag, &job->events, &job->summary, &job->deltas,
+                       &part);
     if (rc < 0) {
         source->jobs--; /* the running job still holds one */
     }

@@ -1,0 +1,119 @@
+/*
+ * books.c - the ledger: every record is accounted for.
+ *
+ *     decoded                    = spooled + joined + filtered + held
+ *     pending at start + spooled = acked + skipped + expired + rejected + pending    (each output)
+ *
+ * A batch is booked when its frame is durable, so that a restart counts nothing twice; hits of the
+ * filters' rules with it. The outputs' side is kept by their feeds. The agent's own records are in
+ * `spooled` too.
+ */
+#include "internal.h"
+
+#include <stdlib.h>
+
+void tf_books_take(struct tf_pipeline *pipeline, const struct part *part)
+{
+    struct books *books = &pipeline->books;
+
+    books->decoded += (uint64_t)part->records + part->joined + part->filtered;
+    books->spooled += part->records;
+    books->joined += part->joined;
+    books->filtered += part->filtered;
+    books->redacted += part->redacted;
+    books->withheld += part->withheld;
+}
+
+/* The book of a rule, made at its first hit; NULL without memory: the hit is then not told. */
+static struct rule_book *find_rule(struct tf_pipeline *pipeline, const struct tf_tally *tally)
+{
+    struct rule_book *book;
+
+    for (uint32_t i = 0; i < pipeline->rule_book_count; i++) {
+        book = &pipeline->rule_books[i];
+        if (book->filter == tally->filter && book->rule == tally->rule) {
+            return book;
+        }
+    }
+    if (pipeline->rule_book_count == pipeline->rule_book_capacity) {
+        uint32_t capacity = pipeline->rule_book_capacity + TF_BATCH_TALLIES_MAX;
+
+        book = realloc(pipeline->rule_books, capacity * sizeof *book);
+        if (book == NULL) {
+            return NULL;
+        }
+        pipeline->rule_books = book;
+        pipeline->rule_book_capacity = capacity;
+    }
+    book = &pipeline->rule_books[pipeline->rule_book_count++];
+    *book = (struct rule_book){.filter = tally->filter, .rule = tally->rule};
+    return book;
+}
+
+void tf_books_take_tallies(struct tf_pipeline *pipeline, const struct tf_tally *tallies,
+                           uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct rule_book *book = find_rule(pipeline, &tallies[i]);
+
+        if (book != NULL) {
+            book->hits += tallies[i].hits;
+        }
+    }
+}
+
+static const char *rule_name(const struct tf_pipeline *pipeline, const struct rule_book *book)
+{
+    const struct filter *filter = &pipeline->filters[book->filter];
+    const char *name = filter->kind->rule_name(filter->self, book->rule);
+
+    return name != NULL ? name : "others";
+}
+
+static void log_output(const struct output *output)
+{
+    struct tf_feed_status status;
+
+    tf_feed_status(output->feed, &status);
+    tf_log_answer("books",
+                  TF_DETAILS(TF_STR("output", output->name),
+                             TF_NUM("pending_at_start", status.pending_at_start),
+                             TF_NUM("acked", status.acked), TF_NUM("skipped", status.skipped),
+                             TF_NUM("expired", status.expired), TF_NUM("rejected", status.rejected),
+                             TF_NUM("pending", status.pending)),
+                  "what was delivered since start");
+}
+
+void tf_pipeline_log_books(struct tf_pipeline *pipeline)
+{
+    const struct books *books = &pipeline->books;
+
+    tf_log_answer("books",
+                  TF_DETAILS(TF_NUM("decoded", books->decoded), TF_NUM("spooled", books->spooled),
+                             TF_NUM("joined", books->joined), TF_NUM("filtered", books->filtered),
+                             TF_NUM("redacted", books->redacted),
+                             TF_NUM("withheld", books->withheld)),
+                  "what was read since start");
+    for (uint32_t i = 0; i < pipeline->rule_book_count; i++) {
+        const struct rule_book *book = &pipeline->rule_books[i];
+
+        tf_log_answer(
+            "books",
+            TF_DETAILS(TF_STR("rule", rule_name(pipeline, book)), TF_NUM("hits", book->hits)),
+            "what a rule took out since start");
+    }
+    for (size_t i = 0; i < pipeline->output_count; i++) {
+        log_output(&pipeline->outputs[i]);
+    }
+}
+
+int tf_books_audit(struct tf_pipeline *pipeline)
+{
+    const struct books *books = &pipeline->books;
+
+    return tf_pipeline_audit(
+        pipeline, "stop", "the agent stops",
+        TF_DETAILS(TF_NUM("decoded", books->decoded), TF_NUM("spooled", books->spooled),
+                   TF_NUM("joined", books->joined), TF_NUM("filtered", books->filtered),
+                   TF_NUM("redacted", books->redacted), TF_NUM("withheld", books->withheld)));
+}

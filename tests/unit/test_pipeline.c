@@ -1,0 +1,531 @@
+/*
+ * test_pipeline.c - the pipeline with a scripted input and an output that keeps what it gets.
+ *
+ * What is shown: events and positions share a frame (docs/guarantees.md B2), batches of one source
+ * keep their order over frames of other tags and gaps, commits come after durability, the books
+ * add up, a batch that is too large is told to its input, stop delivers what was read.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <zlib.h>
+
+#include "taffrail/pipeline.h"
+
+#define RECORDS_MAX 4096
+
+/* What one pump does, told by the test. */
+struct script {
+    const char *tag;
+    unsigned records;
+    size_t text_bytes;
+    bool wants_gap;
+    bool only_position;
+    const char *text;
+};
+
+struct fake_source {
+    struct tf_source source;
+    const struct script *steps;
+    unsigned step_count, step;
+    unsigned position;  /* of what was pumped */
+    unsigned committed; /* the newest cookie */
+    unsigned too_large;
+    unsigned number; /* of the next record */
+};
+
+struct world {
+    uv_loop_t loop;
+    char folder[64];
+    struct tf_config config;
+    struct tf_plugin_config input, filter, output;
+    struct tf_pipeline *pipeline;
+    struct fake_source sources[2];
+    unsigned source_count;
+    unsigned removed;
+    void (*input_closed)(void *ctx);
+    void *input_closed_ctx;
+    struct tf_feed *feed;
+    char *texts[RECORDS_MAX]; /* JSON of what was delivered, in order */
+    unsigned text_count;
+    unsigned frames;
+    bool stopped;
+};
+
+static struct world *world;
+static uv_timer_t stop_when_done;
+
+/* ---- the scripted input --------------------------------------------------------------------- */
+
+static int input_open(const struct tf_input_args *args, void **self, struct tf_error *err)
+{
+    (void)args;
+    (void)err;
+    *self = world;
+    return 0;
+}
+
+static void pump(struct tf_source *base, struct tf_batch *batch, struct tf_pump_result *result)
+{
+    struct fake_source *source = (struct fake_source *)base;
+    const struct script *step;
+    char *text;
+
+    if (source->step == source->step_count) {
+        return;
+    }
+    step = &source->steps[source->step++];
+    source->source.tag = step->tag;
+    text = malloc(step->text_bytes + 64);
+    assert_non_null(text);
+    memset(text, 'x', step->text_bytes + 64);
+    for (unsigned i = 0; i < step->records; i++) {
+        int used = snprintf(text, 64, "%s record %u ", step->text != NULL ? step->text : "",
+                            source->number++);
+
+        text[used] = 'x';
+        assert_non_null(tf_batch_add_record(batch, 1000 + i, TF_STREAM_STDOUT));
+        assert_int_equal(
+            tf_batch_add_text_field(batch, "log", tf_slice(text, (size_t)used + step->text_bytes)),
+            0);
+    }
+    free(text);
+    source->position = source->step;
+    result->has_position = true;
+    result->cookie = source->step;
+    result->again = source->step < source->step_count;
+}
+
+static void position(struct tf_source *base, const struct tf_stream_state states[TF_STREAMS],
+                     struct tf_buf *deltas)
+{
+    struct fake_source *source = (struct fake_source *)base;
+    uint8_t value[4];
+
+    (void)states;
+    tf_store32(value, source->position);
+    tf_delta_append(deltas, TF_DELTA_SET, tf_slice_text("fake"), tf_slice(value, sizeof value));
+}
+
+static void pumped(struct tf_source *base, const struct tf_pump_result *result)
+{
+    struct fake_source *source = (struct fake_source *)base;
+
+    if (result->status == -EMSGSIZE) {
+        source->too_large++;
+        tf_source_wake(base); /* this input goes on behind it */
+    }
+    if (result->status == 0 && source->step > 0 && source->steps[source->step - 1].wants_gap) {
+        assert_int_equal(tf_source_gap(base, "copytruncate", "bytes were lost", source->step, NULL),
+                         0);
+    }
+}
+
+static void committed(struct tf_source *base, uint64_t cookie)
+{
+    struct fake_source *source = (struct fake_source *)base;
+
+    assert_true(cookie == source->committed + 1 || source->too_large > 0);
+    source->committed = (unsigned)cookie;
+}
+
+static void on_removed(struct tf_source *base)
+{
+    (void)base;
+    if (++world->removed == world->source_count) {
+        world->input_closed(world->input_closed_ctx);
+    }
+}
+
+static int input_start(void *self, struct tf_pipeline *pipeline, struct tf_error *err)
+{
+    (void)err;
+    for (unsigned i = 0; i < world->source_count; i++) {
+        struct tf_source *source = &world->sources[i].source;
+
+        assert_int_equal(tf_source_add(pipeline, self, source, NULL), 0);
+        tf_source_wake(source);
+    }
+    return 0;
+}
+
+static void input_rewind(void *self)
+{
+    (void)self;
+}
+
+static void input_close(void *self, void (*on_closed)(void *ctx), void *ctx)
+{
+    (void)self;
+    world->input_closed = on_closed;
+    world->input_closed_ctx = ctx;
+    for (unsigned i = 0; i < world->source_count; i++) {
+        tf_source_remove(&world->sources[i].source);
+    }
+}
+
+static const struct tf_option no_options[] = {{0}};
+static const struct tf_input_kind fake_input = {
+    .name = "fake",
+    .options = no_options,
+    .open = input_open,
+    .start = input_start,
+    .pump = pump,
+    .position = position,
+    .pumped = pumped,
+    .committed = committed,
+    .on_removed = on_removed,
+    .rewind = input_rewind,
+    .close = input_close,
+};
+
+/* ---- the output that keeps everything ------------------------------------------------------- */
+
+static int output_open(const struct tf_output_args *args, void **self, struct tf_error *err)
+{
+    (void)args;
+    (void)err;
+    *self = world;
+    return 0;
+}
+
+static void keep_events(const struct tf_frame *frame)
+{
+    static unsigned char plain[TF_DRAFT_PAYLOAD_MAX];
+    z_stream gunzip = {.next_in = (Bytef *)(uintptr_t)frame->payload.data,
+                       .avail_in = (uInt)frame->payload.size,
+                       .next_out = plain,
+                       .avail_out = sizeof plain};
+    size_t at = 0;
+
+    assert_int_equal(inflateInit2(&gunzip, 15 + 16), Z_OK);
+    assert_int_equal(inflate(&gunzip, Z_FINISH), Z_STREAM_END);
+    (void)inflateEnd(&gunzip);
+    while (at < gunzip.total_out) {
+        struct tf_buf line;
+        size_t used;
+
+        tf_buf_init(&line, 1 << 24);
+        assert_int_equal(tf_event_print_json(tf_slice(plain + at, gunzip.total_out - at),
+                                             tf_slice_text(frame->tag), &line, &used),
+                         0);
+        (void)tf_buf_append_byte(&line, 0);
+        assert_true(world->text_count < RECORDS_MAX);
+        world->texts[world->text_count++] = line.data;
+        at += used;
+    }
+}
+
+static void output_wake(void *self)
+{
+    struct tf_frame *frame;
+
+    (void)self;
+    while (tf_feed_next(world->feed, &frame) == 0) {
+        world->frames++;
+        keep_events(frame);
+        (void)tf_feed_ack(world->feed, frame->seq);
+        tf_frame_unref(frame);
+    }
+}
+
+static int output_start(void *self, struct tf_feed *feed, const uint8_t *spool_id,
+                        struct tf_error *err)
+{
+    (void)self;
+    (void)spool_id;
+    (void)err;
+    world->feed = feed;
+    output_wake(self);
+    return 0;
+}
+
+static void output_close(void *self, void (*on_closed)(void *ctx), void *ctx)
+{
+    (void)self;
+    on_closed(ctx);
+}
+
+static void output_status(const void *self, struct tf_output_status *status)
+{
+    (void)self;
+    status->up = true;
+}
+
+static const struct tf_output_kind fake_output = {
+    .name = "fake",
+    .options = no_options,
+    .window = 8,
+    .open = output_open,
+    .start = output_start,
+    .wake = output_wake,
+    .close = output_close,
+    .status = output_status,
+};
+
+/* ---- the world ------------------------------------------------------------------------------ */
+
+static int set_up(void **state)
+{
+    static struct tf_text all = {.text = "**"};
+
+    (void)state;
+    world = calloc(1, sizeof *world);
+    assert_non_null(world);
+    (void)snprintf(world->folder, sizeof world->folder, "/tmp/taffrail-pipeline-XXXXXX");
+    assert_non_null(mkdtemp(world->folder));
+    world->input = (struct tf_plugin_config){.kind = &fake_input, .name = "fake", .tag = "a"};
+    world->output = (struct tf_plugin_config){
+        .kind = &fake_output, .name = "out", .match = {.items = &all, .count = 1}};
+    world->config.inputs = (struct tf_plugin_list){.items = &world->input, .count = 1};
+    world->config.outputs = (struct tf_plugin_list){.items = &world->output, .count = 1};
+    world->config.agent.host.text = "node-1";
+    world->config.agent.stop_timeout_ms = 5000;
+    world->config.spool.path.text = world->folder;
+    world->config.spool.max_size_bytes = 1 << 30;
+    world->config.spool.sync = (struct tf_sync_option){.mode = TF_SYNC_INTERVAL, .interval_ms = 5};
+    world->config.spool.segment_size_bytes = 64 << 20;
+    world->source_count = 1;
+    assert_int_equal(uv_loop_init(&world->loop), 0);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    char command[160];
+
+    (void)state;
+    assert_int_equal(uv_loop_close(&world->loop), 0);
+    for (unsigned i = 0; i < world->text_count; i++) {
+        free(world->texts[i]);
+    }
+    (void)snprintf(command, sizeof command, "rm -rf %s %s.key", world->folder, world->folder);
+    assert_int_equal(system(command), 0); /* NOLINT: a fixed command on our own folder */
+    free(world);
+    return 0;
+}
+
+static void on_stopped(void *ctx)
+{
+    (void)ctx;
+    world->stopped = true;
+}
+
+static bool is_pumped_out(void)
+{
+    for (unsigned i = 0; i < world->source_count; i++) {
+        const struct fake_source *source = &world->sources[i];
+
+        if (source->step < source->step_count || source->source.state == TF_SOURCE_RUNNING) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void on_poll(uv_timer_t *timer)
+{
+    if (is_pumped_out()) {
+        uv_close((uv_handle_t *)timer, NULL);
+        tf_pipeline_stop(world->pipeline, on_stopped, NULL);
+    }
+}
+
+/* Runs the sources' scripts to their end, then stops. */
+static void run(void)
+{
+    struct tf_error err;
+
+    tf_error_init(&err);
+    for (unsigned i = 0; i < world->source_count; i++) {
+        world->sources[i].source.kind = &fake_input;
+        world->sources[i].source.tag = "a";
+    }
+    assert_int_equal(tf_pipeline_new(&world->loop, &world->config, &world->pipeline, &err), 0);
+    assert_int_equal(tf_pipeline_start(world->pipeline, &err), 0);
+    assert_int_equal(uv_timer_init(&world->loop, &stop_when_done), 0);
+    assert_int_equal(uv_timer_start(&stop_when_done, on_poll, 1, 1), 0);
+    assert_int_equal(uv_run(&world->loop, UV_RUN_DEFAULT), 0);
+    assert_true(world->stopped);
+    tf_pipeline_free(world->pipeline);
+    tf_error_fini(&err);
+}
+
+static void give(unsigned index, const struct script *steps, unsigned count)
+{
+    world->sources[index].steps = steps;
+    world->sources[index].step_count = count;
+}
+
+/* The delivered line of record `number`, or fails. */
+static unsigned find(const char *text)
+{
+    for (unsigned i = 0; i < world->text_count; i++) {
+        if (strstr(world->texts[i], text) != NULL) {
+            return i;
+        }
+    }
+    fail_msg("not delivered: %s", text);
+    return 0;
+}
+
+/* ---- tests ---------------------------------------------------------------------------------- */
+
+static void records_arrive_once_and_in_order(void **state)
+{
+    static const struct script steps[] = {
+        {.tag = "a", .records = 300}, {.tag = "a", .records = 2}, {.tag = "a", .records = 500}};
+    unsigned number = 0;
+    char text[32];
+
+    (void)state;
+    give(0, steps, TF_COUNT(steps));
+    run();
+    for (unsigned i = 0; i < world->text_count; i++) {
+        if (strstr(world->texts[i], "\"tag\":\"a\"") == NULL) {
+            continue;
+        }
+        (void)snprintf(text, sizeof text, " record %u ", number++);
+        assert_non_null(strstr(world->texts[i], text));
+        assert_non_null(strstr(world->texts[i], "\"host\":\"node-1\""));
+    }
+    assert_int_equal(number, 802);
+    assert_int_equal(world->sources[0].committed, 3);
+}
+
+static void tags_and_gaps_keep_the_order_of_their_source(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 1},
+                                          {.tag = "b", .records = 1},
+                                          {.tag = "a", .records = 1, .wants_gap = true},
+                                          {.tag = "a", .records = 1},
+                                          {.tag = "b", .records = 1}};
+    unsigned last = 0;
+    char text[32];
+
+    (void)state;
+    give(0, steps, TF_COUNT(steps));
+    run();
+    for (unsigned i = 0; i < 5; i++) {
+        unsigned at;
+
+        (void)snprintf(text, sizeof text, " record %u ", i);
+        at = find(text);
+        assert_true(i == 0 || at > last);
+        last = at;
+    }
+    assert_true(find("\"reason\":\"copytruncate\"") > find(" record 2 "));
+    assert_true(find("\"reason\":\"copytruncate\"") < find(" record 3 "));
+    assert_non_null(strstr(world->texts[find("copytruncate")], "\"tag\":\"taffrail.audit\""));
+}
+
+static void start_and_stop_are_told_with_the_books(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 7}};
+    const char *stop;
+
+    (void)state;
+    give(0, steps, 1);
+    run();
+    (void)find("\"event\":\"start\"");
+    stop = world->texts[find("\"event\":\"stop\"")];
+    assert_non_null(strstr(stop, "\"decoded\":8")); /* seven and the start */
+    assert_non_null(strstr(stop, "\"spooled\":8"));
+}
+
+static void positions_without_events_make_no_frame_for_outputs(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 0}, {.tag = "a", .records = 0}};
+
+    (void)state;
+    give(0, steps, TF_COUNT(steps));
+    run();
+    assert_int_equal(world->sources[0].committed, 2);
+    assert_int_equal(world->text_count, 2); /* start and stop */
+}
+
+static void a_batch_that_is_too_large_is_told_to_its_input(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 1},
+                                          {.tag = "a", .records = 3, .text_bytes = 6u << 20},
+                                          {.tag = "a", .records = 1}};
+
+    (void)state;
+    give(0, steps, TF_COUNT(steps));
+    run();
+    assert_int_equal(world->sources[0].too_large, 1);
+    (void)find(" record 0 ");
+    (void)find(" record 4 ");
+}
+
+static void two_sources_share_frames(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 10}, {.tag = "a", .records = 10}};
+
+    (void)state;
+    world->source_count = 2;
+    give(0, steps, TF_COUNT(steps));
+    give(1, steps, TF_COUNT(steps));
+    run();
+    assert_int_equal(world->text_count, 42);
+    assert_true(world->frames <= 6); /* start, stop, and few for four batches */
+}
+
+static void filters_run_and_are_counted(void **state)
+{
+    static const struct script steps[] = {{.tag = "a",
+                                           .records = 3,
+                                           .text = "key AKIA"
+                                                   "Z7QX4M2NPR5T6WUV"}};
+    void *arena = tf_arena_new();
+    void *options = tf_arena_alloc(arena, tf_filter_redact.options_bytes);
+
+    (void)state;
+    assert_int_equal(tf_options_default(tf_filter_redact.options, options, arena), 0);
+    world->filter =
+        (struct tf_plugin_config){.kind = &tf_filter_redact, .name = "redact", .options = options};
+    world->config.filters = (struct tf_plugin_list){.items = &world->filter, .count = 1};
+    give(0, steps, 1);
+    run();
+    (void)find("[REDACTED:aws-access-key]");
+    for (unsigned i = 0; i < world->text_count; i++) {
+        assert_null(strstr(world->texts[i], "Z7QX4M2NPR5T6WUV"));
+    }
+    assert_non_null(strstr(world->texts[find("\"event\":\"stop\"")], "\"redacted\":3"));
+    tf_arena_free(arena);
+}
+
+static void a_batch_in_mode_always_is_a_frame(void **state)
+{
+    static const struct script steps[] = {
+        {.tag = "a", .records = 1}, {.tag = "a", .records = 1}, {.tag = "a", .records = 1}};
+
+    (void)state;
+    world->config.spool.sync.mode = TF_SYNC_ALWAYS;
+    give(0, steps, TF_COUNT(steps));
+    run();
+    assert_int_equal(world->frames, 5);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(records_arrive_once_and_in_order, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(tags_and_gaps_keep_the_order_of_their_source, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(start_and_stop_are_told_with_the_books, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(positions_without_events_make_no_frame_for_outputs, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_batch_that_is_too_large_is_told_to_its_input, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(two_sources_share_frames, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(filters_run_and_are_counted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_batch_in_mode_always_is_a_frame, set_up, tear_down),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
