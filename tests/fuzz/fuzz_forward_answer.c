@@ -1,0 +1,50 @@
+/*
+ * fuzz_forward_answer.c - the parser of what a receiver says back, on any bytes.
+ *
+ * A whole answer is read alike whatever follows it, no shorter part of it is whole, and what is
+ * refused stays refused when more comes. The parser is compiled in, as it belongs to one output
+ * alone.
+ */
+#include <assert.h>
+#include <errno.h>
+
+#include "../../outputs/forward/answer.c" /* NOLINT: see above */
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_prefixes(const uint8_t *data, size_t size)
+{
+    struct tf_answer answer = {0};
+
+    for (size_t cut = 0; cut < size && cut < 64; cut++) {
+        int64_t rc = tf_answer_parse(tf_slice(data, cut), &answer);
+
+        if (answer.kind == TF_ANSWER_HELLO && rc > 0) {
+            return; /* an answer that ends with its first word: the connection does too */
+        }
+        assert(rc == 0);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct tf_answer answer = {0}, again = {0};
+    int64_t rc = tf_answer_parse(tf_slice(data, size), &answer);
+
+    assert(rc >= 0 || rc == -EMSGSIZE || rc == -EPROTO);
+    if (rc > 0) {
+        size_t used = (size_t)rc;
+
+        assert(used <= size && used <= TF_ANSWER_BYTES_MAX);
+        assert(tf_answer_parse(tf_slice(data, used), &again) == rc);
+        assert(again.kind == answer.kind && tf_slice_equal(again.chunk, answer.chunk));
+        if (answer.kind == TF_ANSWER_ACK) {
+            assert(answer.chunk.data >= (const char *)data);
+            assert(answer.chunk.data + answer.chunk.size <= (const char *)data + used);
+        }
+        check_prefixes(data, used);
+    } else if (rc == 0) {
+        assert(size < TF_ANSWER_BYTES_MAX);
+    }
+    return 0;
+}
