@@ -1,0 +1,717 @@
+/*
+ * discovery.c - the walk over the globs: which files there are, now.
+ *
+ * Runs on a worker, from the fixed folder of each glob down, directory by directory through the
+ * opener, and only into those that a glob can name. It sees primaries (a glob names them) and
+ * siblings (what rotation made of one: the primary's name, then '.' or '-' and anything). A file
+ * that is already followed is known by its identity and not opened again. Compressed files are
+ * passed over. A link's path tells the names, the file it leads to is the identity, and siblings
+ * are looked for where it leads: rotation happens there.
+ *
+ * An unknown sibling may be a copy that `copytruncate` made, or makes right now, of a file that is
+ * known. It is one when it was born after a known file of its base and holds the bytes at each
+ * print of that file's position, or when the primary still begins with it; then it is passed over,
+ * and read only when that file is found cut (file.c).
+ *
+ * Bounds: TF_FILES_MAX files, ENTRIES_MAX names, DEPTH_MAX folders deep, open_max descriptors; past
+ * one of them the scan is not complete, and nothing is concluded from what it did not find.
+ */
+#include "internal.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define ENTRIES_MAX (1u << 20)
+#define DEPTH_MAX   32u
+#define LOOK_BACK_BYTES                                                                            \
+    65536u /* with start_at newest: the last newline is looked for so far back */
+
+struct walk {
+    struct tf_scan *scan;
+    const struct tf_path_glob *glob;
+    char path[TF_FILE_PATH_MAX]; /* of the directory */
+    size_t size;
+    unsigned depth;
+    uint32_t entries;
+};
+
+/* A file to look at: base_size characters of name are the primary's name in this directory; base is
+ * the path that tells the names, which is a link's where one leads here. */
+struct place {
+    int dir_fd;
+    const char *dir_path, *name, *base;
+    size_t base_size;
+};
+
+/* ---- globs --------------------------------------------------------------------------------------
+ */
+
+static bool has_wildcard(const char *text, size_t size)
+{
+    return memchr(text, '*', size) != NULL || memchr(text, '?', size) != NULL;
+}
+
+static int add_part(struct tf_path_glob *glob, const char *text, size_t size)
+{
+    char **parts = realloc(glob->parts, (glob->part_count + 1) * sizeof *parts);
+
+    if (parts == NULL) {
+        return -ENOMEM;
+    }
+    glob->parts = parts;
+    parts[glob->part_count] = strndup(text, size);
+    if (parts[glob->part_count] == NULL) {
+        return -ENOMEM;
+    }
+    glob->part_count++;
+    return 0;
+}
+
+/* `a / ** / b` names `a/b` too. */
+static int keep_deep_text(struct tf_path_glob *glob, const char *normal)
+{
+    const char *deep = strstr(normal, "/**/");
+
+    glob->text = strdup(normal);
+    if (glob->text == NULL) {
+        return -ENOMEM;
+    }
+    if (deep == NULL) {
+        return 0;
+    }
+    glob->text_short = strdup(normal);
+    if (glob->text_short == NULL) {
+        return -ENOMEM;
+    }
+    (void)memmove(glob->text_short + (deep - normal), deep + 3, strlen(deep + 3) + 1);
+    return 0;
+}
+
+int tf_path_glob_init(struct tf_path_glob *glob, const char *pattern)
+{
+    char normal[TF_FILE_PATH_MAX];
+    const char *at = normal;
+    int rc = tf_path_normalize(pattern, normal);
+
+    *glob = (struct tf_path_glob){0};
+    if (rc < 0) {
+        return rc;
+    }
+    if (normal[1] == '\0') {
+        return -EINVAL;
+    }
+    for (;;) { /* at stands on a slash */
+        size_t part = strcspn(at + 1, "/");
+
+        if (at[1 + part] == '\0' || has_wildcard(at + 1, part)) {
+            break;
+        }
+        at += 1 + part;
+    }
+    glob->folder = strndup(normal, at == normal ? 1 : (size_t)(at - normal));
+    if (glob->folder == NULL) {
+        return -ENOMEM;
+    }
+    if (strstr(at, "**") != NULL) {
+        return keep_deep_text(glob, normal);
+    }
+    while (*at == '/' && rc == 0) {
+        size_t part = strcspn(at + 1, "/");
+
+        rc = add_part(glob, at + 1, part);
+        at += 1 + part;
+    }
+    return rc;
+}
+
+void tf_path_glob_fini(struct tf_path_glob *glob)
+{
+    for (size_t i = 0; i < glob->part_count; i++) {
+        free(glob->parts[i]);
+    }
+    free(glob->parts);
+    free(glob->folder);
+    free(glob->text);
+    free(glob->text_short);
+    *glob = (struct tf_path_glob){0};
+}
+
+/* True when the glob names the file of these first characters of name in the walk's directory. */
+static bool names(const struct walk *walk, const char *name, size_t size)
+{
+    const struct tf_path_glob *glob = walk->glob;
+    char path[TF_FILE_PATH_MAX];
+    int length;
+
+    if (name[0] == '.') {
+        return false; /* hidden, as for a shell */
+    }
+    if (glob->text == NULL) {
+        return tf_glob_match(glob->parts[glob->part_count - 1], tf_slice(name, size), '/');
+    }
+    length = snprintf(path, sizeof path, "%s/%.*s", walk->path, (int)size, name);
+    if (length < 0 || (size_t)length >= sizeof path) {
+        return false;
+    }
+    return tf_glob_match(glob->text, tf_slice(path, (size_t)length), '/') ||
+           (glob->text_short != NULL &&
+            tf_glob_match(glob->text_short, tf_slice(path, (size_t)length), '/'));
+}
+
+bool tf_is_compressed_name(const char *name)
+{
+    static const char *const endings[] = {".gz", ".tmp", ".bz2", ".xz", ".zst", ".zip"};
+    size_t size = strlen(name);
+
+    for (size_t i = 0; i < TF_COUNT(endings); i++) {
+        size_t ending = strlen(endings[i]);
+
+        if (size > ending && strcmp(name + size - ending, endings[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What is left of a name when rotation's ending is taken off: the size of the base's name, 0 when
+ * none. */
+static size_t sibling_base(const struct walk *walk, int dir_fd, const char *name)
+{
+    size_t size = strlen(name);
+    bool is_primary = names(walk, name, size);
+
+    for (size_t i = size; i-- > 1;) {
+        char base[NAME_MAX + 1];
+
+        if ((name[i] != '.' && name[i] != '-') || !names(walk, name, i)) {
+            continue;
+        }
+        if (!is_primary) {
+            return i;
+        }
+        if (strspn(name + i, "0123456789.-:+_TZ") < size - i) {
+            continue; /* a glob like `*` names both; only numbers and times make a sibling then */
+        }
+        memcpy(base, name, i);
+        base[i] = '\0';
+        if (faccessat(dir_fd, base, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+            return i;
+        }
+    }
+    return 0;
+}
+
+/* ---- what is found
+ * -------------------------------------------------------------------------------- */
+
+static int compare_known(const void *a, const void *b)
+{
+    return tf_file_id_compare(a, b);
+}
+
+static const struct tf_known *find_known(const struct tf_scan *scan, const struct tf_file_id *id)
+{
+    static_assert(offsetof(struct tf_known, id) == 0, "the key is compared as an id");
+    return scan->known_count == 0
+               ? NULL
+               : bsearch(id, scan->known, scan->known_count, sizeof *scan->known, compare_known);
+}
+
+/* Takes found->base and found->fd. */
+static void add_found(struct tf_scan *scan, struct tf_found *found)
+{
+    if (scan->found_count == scan->found_capacity && scan->found_capacity < TF_FILES_MAX) {
+        size_t capacity = scan->found_capacity == 0 ? 64 : scan->found_capacity * 2;
+        struct tf_found *grown = realloc(scan->found, capacity * sizeof *grown);
+
+        if (grown != NULL) {
+            scan->found = grown;
+            scan->found_capacity = capacity;
+        }
+    }
+    if (found->base == NULL || scan->found_count == scan->found_capacity) {
+        scan->is_complete = false;
+        free(found->base);
+        if (found->fd >= 0) {
+            (void)close(found->fd);
+        }
+        return;
+    }
+    scan->found[scan->found_count++] = *found;
+}
+
+void tf_scan_fini(struct tf_scan *scan)
+{
+    for (size_t i = 0; i < scan->found_count; i++) {
+        free(scan->found[i].base);
+        if (scan->found[i].fd >= 0) {
+            (void)close(scan->found[i].fd);
+        }
+    }
+    free(scan->found);
+    free(scan->known);
+    *scan = (struct tf_scan){0};
+}
+
+static bool any_matches(const struct tf_texts *globs, struct tf_slice name)
+{
+    for (size_t i = 0; i < globs->count; i++) {
+        if (name.size > 0 && tf_glob_match(globs->items[i].text, name, '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* All lists of `include` that are written must name it, no list of `exclude` may. */
+static bool is_selected(const struct tf_scan *scan, const char *base)
+{
+    struct tf_log_path path;
+
+    (void)tf_log_path_parse(tf_slice_text(base), &path); /* empty when it tells nothing */
+    if (any_matches(&scan->exclude->namespaces, path.namespace_name) ||
+        any_matches(&scan->exclude->pods, path.pod_name) ||
+        any_matches(&scan->exclude->containers, path.container_name)) {
+        return false;
+    }
+    return (scan->include->namespaces.count == 0 ||
+            any_matches(&scan->include->namespaces, path.namespace_name)) &&
+           (scan->include->pods.count == 0 || any_matches(&scan->include->pods, path.pod_name)) &&
+           (scan->include->containers.count == 0 ||
+            any_matches(&scan->include->containers, path.container_name));
+}
+
+static void tell_unreadable(const char *dir, const char *name, const char *why)
+{
+    char path[TF_FILE_PATH_MAX + NAME_MAX + 2];
+
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", path)), "not read: %s", why);
+}
+
+/* ---- copies
+ * --------------------------------------------------------------------------------------- */
+
+/* The bytes [offset - size, offset) of both files are the same. */
+static bool same_bytes(int a_fd, int b_fd, uint64_t offset, size_t size)
+{
+    char a[TF_PRINT_BYTES], b[TF_PRINT_BYTES];
+
+    return pread(a_fd, a, size, (off_t)(offset - size)) == (ssize_t)size &&
+           pread(b_fd, b, size, (off_t)(offset - size)) == (ssize_t)size && memcmp(a, b, size) == 0;
+}
+
+uint64_t tf_base_hash(struct tf_slice base)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+
+    for (size_t i = 0; i < base.size; i++) {
+        hash = (hash ^ (uint8_t)base.data[i]) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
+/* It was born after the file that is known, and holds all that is known of it. */
+static bool holds_all_of(const struct tf_opened *copy, const struct tf_known *known)
+{
+    if (known->prints[0].offset == 0 || copy->size < known->prints[0].offset ||
+        copy->id.born_ns < known->id.born_ns) {
+        return false;
+    }
+    for (unsigned i = 0; i < TF_PRINTS; i++) {
+        if (known->prints[i].offset != 0 && !tf_file_matches(copy->fd, &known->prints[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A copy that is being made, or was made of a part: the primary, which is followed, begins with it.
+ */
+static bool is_beginning(const struct tf_scan *scan, const struct place *place,
+                         const struct tf_opened *copy)
+{
+    size_t size = tf_print_size(copy->size);
+    char base_name[NAME_MAX + 1];
+    struct tf_opened base;
+    bool is;
+
+    memcpy(base_name, place->name, place->base_size);
+    base_name[place->base_size] = '\0';
+    if (tf_opener_file(scan->opener, place->dir_fd, place->dir_path, base_name, &base) < 0) {
+        return false;
+    }
+    is = tf_file_id_compare(&base.id, &copy->id) != 0 && find_known(scan, &base.id) != NULL &&
+         copy->id.born_ns >= base.id.born_ns && copy->size <= base.size &&
+         same_bytes(copy->fd, base.fd, size, size) &&
+         same_bytes(copy->fd, base.fd, copy->size, size);
+    (void)close(base.fd);
+    return is;
+}
+
+/* True when the unknown sibling holds what a file of its base, which is known, holds too. */
+static bool is_copy(const struct tf_scan *scan, const struct place *place,
+                    const struct tf_opened *copy)
+{
+    uint64_t hash = tf_base_hash(tf_slice_text(place->base));
+
+    if (copy->size == 0) {
+        return true; /* nothing to read yet */
+    }
+    for (size_t i = 0; i < scan->known_count; i++) {
+        if (scan->known[i].base_hash == hash && holds_all_of(copy, &scan->known[i])) {
+            return true;
+        }
+    }
+    return is_beginning(scan, place, copy);
+}
+
+/* ---- candidates
+ * ------------------------------------------------------------------------------------ */
+
+static bool identify(int dir_fd, const char *name, struct tf_found *found, bool *is_link,
+                     int *error)
+{
+    struct statx status;
+
+    if (statx(dir_fd, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &status) < 0) {
+        *error = errno;
+        return false;
+    }
+    *error = 0;
+    *is_link = S_ISLNK(status.stx_mode);
+    found->id.device = makedev(status.stx_dev_major, status.stx_dev_minor);
+    found->id.inode = status.stx_ino;
+    found->id.born_ns = (status.stx_mask & STATX_BTIME) != 0
+                            ? status.stx_btime.tv_sec * TF_S_IN_NS + status.stx_btime.tv_nsec
+                            : 0;
+    found->size = status.stx_size;
+    found->changed_ns = status.stx_mtime.tv_sec * TF_S_IN_NS + status.stx_mtime.tv_nsec;
+    return !S_ISDIR(status.stx_mode);
+}
+
+/* Where the last whole line ends. */
+static uint64_t newest_start(int fd, uint64_t size)
+{
+    char block[4096];
+    uint64_t end = size, limit = size > LOOK_BACK_BYTES ? size - LOOK_BACK_BYTES : 0;
+
+    while (end > limit) {
+        size_t want = end - limit < sizeof block ? (size_t)(end - limit) : sizeof block;
+        ssize_t got = pread(fd, block, want, (off_t)(end - want));
+        const char *newline = got > 0 ? memrchr(block, '\n', (size_t)got) : NULL;
+
+        if (newline != NULL) {
+            return end - want + (size_t)(newline - block) + 1;
+        }
+        end -= want;
+    }
+    return limit == 0 ? 0 : size;
+}
+
+static void set_start(struct tf_found *found)
+{
+    uint64_t at = newest_start(found->fd, found->size);
+
+    if (tf_file_print(found->fd, at, &found->start.prints[0]) == 0) {
+        for (unsigned i = 0; i < TF_STREAMS; i++) {
+            found->start.done[i] = at;
+        }
+    }
+}
+
+static bool needs_no_opening(const struct tf_known *known, uint64_t size)
+{
+    return known != NULL && (known->is_followed || (known->is_finished && known->size == size));
+}
+
+/* Opens what is not known yet. False: it is not to be read (now). */
+static bool open_found(struct tf_scan *scan, const struct place *place, struct tf_found *found)
+{
+    const struct tf_known *known;
+    struct tf_opened opened;
+    int rc = tf_opener_file(scan->opener, place->dir_fd, place->dir_path, place->name, &opened);
+
+    if (rc < 0) {
+        scan->is_complete = scan->is_complete && (rc == -EPERM || rc == -ENOENT || rc == -ELOOP);
+        if (rc != -ENOENT) {
+            tell_unreadable(place->dir_path, place->name, opened.why);
+        }
+        found->is_left_out = true;
+        return rc != -ENOENT;
+    }
+    found->id = opened.id;
+    found->size = opened.size;
+    found->changed_ns = opened.changed_ns;
+    known = find_known(scan, &opened.id);
+    if (found->is_sibling && known == NULL && is_copy(scan, place, &opened)) {
+        tf_log(TF_LOG_DEBUG, "copy",
+               TF_DETAILS(TF_STR("path", found->base), TF_STR("name", place->name)),
+               "a copy of what is read already; read only when the file is cut");
+        found->is_left_out = true;
+    }
+    if (found->is_left_out || needs_no_opening(known, opened.size)) {
+        (void)close(opened.fd);
+        return true;
+    }
+    if (scan->opened >= scan->open_max) {
+        (void)close(opened.fd);
+        scan->is_complete = false;
+        return false;
+    }
+    scan->opened++;
+    found->fd = opened.fd;
+    if (scan->start_newest && known == NULL) {
+        set_start(found);
+    }
+    return true;
+}
+
+/* Some file stands under the base's name again. */
+static bool has_successor(int dir_fd, const char *name, size_t base_size)
+{
+    char base[NAME_MAX + 1];
+
+    memcpy(base, name, base_size);
+    base[base_size] = '\0';
+    return faccessat(dir_fd, base, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* True when it is a link. */
+static bool look_at(struct tf_scan *scan, const struct place *place)
+{
+    struct tf_found found = {.fd = -1, .is_sibling = place->name[place->base_size] != '\0'};
+    bool is_link = false;
+    int error;
+
+    if (!identify(place->dir_fd, place->name, &found, &is_link, &error)) {
+        scan->is_complete = scan->is_complete && error == 0; /* renamed right now: look again */
+        return false;
+    }
+    found.base = strdup(place->base);
+    if (found.base == NULL) {
+        scan->is_complete = false;
+        return is_link;
+    }
+    found.is_left_out = !is_selected(scan, place->base);
+    found.has_successor =
+        found.is_sibling && has_successor(place->dir_fd, place->name, place->base_size);
+    if (is_link ||
+        (!found.is_left_out && !needs_no_opening(find_known(scan, &found.id), found.size))) {
+        if (!open_found(scan, place, &found)) {
+            free(found.base);
+            return is_link;
+        }
+    }
+    add_found(scan, &found);
+    return is_link;
+}
+
+/* Counts a name of a directory; past the bound the scan is not complete. */
+static bool may_look_on(struct walk *walk, const struct dirent *entry)
+{
+    struct tf_scan *scan = walk->scan;
+
+    if (entry == NULL || ++walk->entries > ENTRIES_MAX) {
+        scan->is_complete = scan->is_complete && entry == NULL && (errno == 0 || errno == ENOENT);
+        return false;
+    }
+    return true;
+}
+
+static void watch_dir(struct tf_scan *scan, int fd)
+{
+    if (scan->inotify_fd >= 0) {
+        int rc = tf_watch_add(scan->inotify_fd, fd, TF_WATCH_DIR_MASK);
+
+        scan->watch_error = rc < 0 ? rc : scan->watch_error;
+    }
+}
+
+/* The siblings of what the link means: base is the link's path. */
+static void look_behind_link(struct walk *walk, int link_dir_fd, const char *name, const char *base)
+{
+    char path[TF_FILE_PATH_MAX];
+    struct place place = {.dir_path = path, .base = base};
+    const char *target;
+    int fd = tf_opener_link_dir(walk->scan->opener, link_dir_fd, walk->path, name, path, &target);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+    if (dir == NULL) {
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        return; /* what is wrong with the link was told when it was looked at */
+    }
+    watch_dir(walk->scan, fd); /* before it is listed, so that nothing falls between */
+    place.dir_fd = fd;
+    place.base_size = strlen(target);
+    for (;;) {
+        const struct dirent *entry;
+
+        errno = 0;
+        entry = readdir(dir);
+        if (!may_look_on(walk, entry)) {
+            break;
+        }
+        place.name = entry->d_name;
+        if (strncmp(place.name, target, place.base_size) == 0 &&
+            (place.name[place.base_size] == '.' || place.name[place.base_size] == '-') &&
+            entry->d_type != DT_DIR && !tf_is_compressed_name(place.name)) {
+            (void)look_at(walk->scan, &place);
+        }
+    }
+    (void)closedir(dir);
+}
+
+static void candidate(struct walk *walk, int dir_fd, const char *name)
+{
+    char base[TF_FILE_PATH_MAX];
+    struct place place = {.dir_fd = dir_fd, .dir_path = walk->path, .name = name, .base = base};
+
+    if (name[0] == '.' || tf_is_compressed_name(name)) {
+        return;
+    }
+    place.base_size = sibling_base(walk, dir_fd, name);
+    if (place.base_size == 0 && names(walk, name, strlen(name))) {
+        place.base_size = strlen(name);
+    }
+    if (place.base_size == 0 || walk->size + place.base_size + 2 > sizeof base) {
+        return;
+    }
+    memcpy(base, walk->path, walk->size);
+    base[walk->size] = '/';
+    memcpy(base + walk->size + 1, name, place.base_size);
+    base[walk->size + 1 + place.base_size] = '\0';
+    if (look_at(walk->scan, &place) && name[place.base_size] == '\0') {
+        look_behind_link(walk, dir_fd, name, base);
+    }
+}
+
+/* ---- the walk
+ * --------------------------------------------------------------------------------------- */
+
+static void walk_dir(struct walk *walk, int fd, size_t part);
+
+static void descend(struct walk *walk, int dir_fd, const char *name, size_t part)
+{
+    size_t size = walk->size, name_size = strlen(name);
+    const char *why;
+    int fd;
+
+    if (size + 1 + name_size >= sizeof walk->path || walk->depth == DEPTH_MAX) {
+        walk->scan->is_complete = false;
+        return;
+    }
+    fd = tf_opener_subdir(walk->scan->opener, dir_fd, name, &why);
+    if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP) {
+        return; /* gone meanwhile, a file, or a link: folders are not reached through links */
+    }
+    if (fd < 0) {
+        walk->scan->is_complete = walk->scan->is_complete && fd == -EPERM;
+        tell_unreadable(walk->path, name, why);
+        return;
+    }
+    walk->path[size] = '/';
+    memcpy(walk->path + size + 1, name, name_size + 1);
+    walk->size = size + 1 + name_size;
+    walk->depth++;
+    walk_dir(walk, fd, part);
+    walk->depth--;
+    walk->size = size;
+    walk->path[size] = '\0';
+}
+
+static void visit(struct walk *walk, int dir_fd, const struct dirent *entry, size_t part)
+{
+    const struct tf_path_glob *glob = walk->glob;
+    bool may_be_dir = entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN;
+
+    if (glob->text != NULL) {
+        if (may_be_dir && entry->d_name[0] != '.') {
+            descend(walk, dir_fd, entry->d_name, 0);
+        }
+        if (entry->d_type != DT_DIR) {
+            candidate(walk, dir_fd, entry->d_name);
+        }
+    } else if (part + 1 == glob->part_count) {
+        if (entry->d_type != DT_DIR) {
+            candidate(walk, dir_fd, entry->d_name);
+        }
+    } else if (may_be_dir && (entry->d_name[0] != '.' || glob->parts[part][0] == '.') &&
+               tf_glob_match(glob->parts[part], tf_slice_text(entry->d_name), '/')) {
+        descend(walk, dir_fd, entry->d_name, part + 1);
+    }
+}
+
+/* Takes fd. */
+static void list_dir(struct walk *walk, int fd, size_t part)
+{
+    DIR *dir = fdopendir(fd);
+
+    if (dir == NULL) {
+        (void)close(fd);
+        walk->scan->is_complete = false;
+        return;
+    }
+    for (;;) {
+        const struct dirent *entry;
+
+        errno = 0;
+        entry = readdir(dir);
+        if (!may_look_on(walk, entry)) {
+            break;
+        }
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            visit(walk, fd, entry, part);
+        }
+    }
+    (void)closedir(dir);
+}
+
+/* Takes fd. */
+static void walk_dir(struct walk *walk, int fd, size_t part)
+{
+    const struct tf_path_glob *glob = walk->glob;
+
+    watch_dir(walk->scan, fd); /* before it is listed, so that nothing falls between */
+    if (glob->text == NULL && part + 1 < glob->part_count &&
+        !has_wildcard(glob->parts[part], strlen(glob->parts[part]))) {
+        descend(walk, fd, glob->parts[part], part + 1);
+        (void)close(fd);
+        return;
+    }
+    list_dir(walk, fd, part);
+}
+
+void tf_scan_run(struct tf_scan *scan)
+{
+    scan->is_complete = true;
+    for (size_t i = 0; i < scan->glob_count; i++) {
+        struct walk walk = {.scan = scan, .glob = &scan->globs[i]};
+        const char *why = NULL;
+        int fd;
+
+        walk.size = strlen(walk.glob->folder);
+        memcpy(walk.path, walk.glob->folder, walk.size + 1);
+        if (strcmp(walk.path, "/") == 0) {
+            walk.path[0] = '\0';
+            walk.size = 0;
+        }
+        fd = tf_opener_dir(scan->opener, walk.glob->folder, &why);
+        if (fd >= 0) {
+            walk_dir(&walk, fd, 0);
+        } else if (fd != -ENOENT) {
+            scan->is_complete = false;
+            tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", walk.glob->folder)),
+                   "not read: %s", why);
+        }
+    }
+}

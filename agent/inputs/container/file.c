@@ -1,0 +1,492 @@
+/*
+ * file.c - one file, on a worker: read a block, compare what stood before it, decode; mend.
+ *
+ * Each read begins up to 64 bytes before the offset, in the same pread, and those bytes are
+ * compared with the print kept of them (docs/guarantees.md B4). When they differ, or the file is
+ * shorter, nothing is decoded: io->mend says how to go on, and the loop writes it down and starts
+ * the file anew from there. In order:
+ *
+ *     TF_MEND_SIBLING  a copy in the same directory holds the bytes before the position: it is read
+ * on from there, then this file from its start (`copytruncate`, nothing lost) TF_MEND_OLDER    an
+ * older print still matches: from there (the file lost its own tail) TF_MEND_START    nothing
+ * matches: from the start
+ *
+ * Older prints stand about 4 KiB, 64 KiB, 1 MiB and 16 MiB back, each taken anew when it is twice
+ * as far.
+ *
+ * The blocks' buffers belong to a pool of as many as jobs run at once: an idle file has none.
+ */
+#include "internal.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define POOL_MAX           16u
+#define GOOD_PUMPS_TO_GROW 64u
+#define SIBLINGS_MAX       4096u /* names looked at for a copy */
+
+static const uint64_t print_distance[TF_PRINTS] = {0, 4u << 10, 64u << 10, 1u << 20, 16u << 20};
+
+/* ---- blocks
+ * -------------------------------------------------------------------------------------- */
+
+struct tf_block_pool {
+    uv_mutex_t mutex;
+    struct tf_buf *free[POOL_MAX];
+    unsigned count;
+};
+
+struct tf_block_pool *tf_block_pool_new(void)
+{
+    struct tf_block_pool *pool = calloc(1, sizeof *pool);
+
+    if (pool != NULL && uv_mutex_init(&pool->mutex) < 0) {
+        free(pool);
+        pool = NULL;
+    }
+    return pool;
+}
+
+static void block_free(struct tf_buf *block)
+{
+    if (block != NULL) {
+        tf_buf_fini(block);
+        free(block);
+    }
+}
+
+void tf_block_pool_free(struct tf_block_pool *pool)
+{
+    if (pool == NULL) {
+        return;
+    }
+    while (pool->count > 0) {
+        block_free(pool->free[--pool->count]);
+    }
+    uv_mutex_destroy(&pool->mutex);
+    free(pool);
+}
+
+struct tf_buf *tf_block_get(struct tf_block_pool *pool)
+{
+    struct tf_buf *block = NULL;
+
+    uv_mutex_lock(&pool->mutex);
+    if (pool->count > 0) {
+        block = pool->free[--pool->count];
+    }
+    uv_mutex_unlock(&pool->mutex);
+    if (block != NULL) {
+        return block;
+    }
+    block = calloc(1, sizeof *block);
+    if (block == NULL) {
+        return NULL;
+    }
+    tf_buf_init(block, TF_BLOCK_BYTES + TF_PRINT_BYTES);
+    if (tf_buf_reserve(block, TF_BLOCK_BYTES + TF_PRINT_BYTES) < 0) {
+        block_free(block);
+        return NULL;
+    }
+    return block;
+}
+
+void tf_block_put(struct tf_block_pool *pool, struct tf_buf *block)
+{
+    explicit_bzero(block->data, block->size); /* it may hold what redaction takes out */
+    tf_buf_clear(block);
+    uv_mutex_lock(&pool->mutex);
+    if (pool->count < POOL_MAX) {
+        pool->free[pool->count++] = block;
+        block = NULL;
+    }
+    uv_mutex_unlock(&pool->mutex);
+    block_free(block);
+}
+
+/* ---- prints
+ * -------------------------------------------------------------------------------------- */
+
+/* Reads until size bytes are there or the file ends. Returns the count or a negative errno. */
+static ssize_t read_at(int fd, char *to, size_t size, uint64_t offset)
+{
+    size_t got = 0;
+
+    while (got < size) {
+        ssize_t n = pread(fd, to + got, size - got, (off_t)(offset + got));
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return -errno;
+        }
+        if (n == 0) {
+            break;
+        }
+        got += (size_t)n;
+    }
+    return (ssize_t)got;
+}
+
+int tf_file_print(int fd, uint64_t offset, struct tf_print *out)
+{
+    char bytes[TF_PRINT_BYTES];
+    size_t size = tf_print_size(offset);
+    ssize_t got = read_at(fd, bytes, size, offset - size);
+
+    if (got < 0) {
+        return (int)got;
+    }
+    if ((size_t)got < size) {
+        return -ENODATA;
+    }
+    tf_print_take(bytes, offset, out);
+    return 0;
+}
+
+/* 1 when the file holds those bytes, 0 when not, or -errno: a failed read says nothing of them. */
+static int compare(int fd, const struct tf_print *print)
+{
+    struct tf_print now;
+    int rc = tf_file_print(fd, print->offset, &now);
+
+    if (rc < 0) {
+        return rc == -ENODATA ? 0 : rc;
+    }
+    return memcmp(now.hash, print->hash, sizeof now.hash) == 0 ? 1 : 0;
+}
+
+bool tf_file_matches(int fd, const struct tf_print *print)
+{
+    return compare(fd, print) == 1;
+}
+
+/* A print at offset, from the block when it holds those bytes, else from the file. */
+static int print_from(const struct tf_file_io *io, const struct tf_buf *block, uint64_t block_at,
+                      uint64_t offset, struct tf_print *out)
+{
+    size_t size = tf_print_size(offset);
+
+    if (offset - size >= block_at && offset <= block_at + block->size) {
+        tf_print_take(block->data + (offset - size - block_at), offset, out);
+        return 0;
+    }
+    return tf_file_print(io->fd, offset, out);
+}
+
+/* Brings the prints behind the largest done. One that cannot be taken is left out: it only helps.
+ */
+static int take_prints(struct tf_file_io *io, const struct tf_buf *block, uint64_t block_at)
+{
+    struct tf_position *position = &io->position;
+    uint64_t last = tf_position_last(position);
+    uint64_t below;
+    int rc = print_from(io, block, block_at, last, &position->prints[0]);
+
+    if (rc < 0) {
+        return rc;
+    }
+    below = last;
+    for (unsigned i = 1; i < TF_PRINTS; i++) {
+        struct tf_print *print = &position->prints[i];
+        uint64_t distance = print_distance[i];
+
+        if (last > distance && (print->offset == 0 || last - print->offset >= 2 * distance) &&
+            print_from(io, block, block_at, last - distance, print) < 0) {
+            *print = (struct tf_print){0};
+        }
+        if (print->offset >= below) { /* the order of the position */
+            *print = (struct tf_print){0};
+        }
+        below = print->offset != 0 ? print->offset : below;
+    }
+    return 0;
+}
+
+/* ---- mending
+ * --------------------------------------------------------------------------------------- */
+
+/* What the file's position becomes when it goes on at an older print, or (0) at its start. */
+static void go_back_to(const struct tf_position *from, unsigned print, struct tf_position *out)
+{
+    *out = (struct tf_position){.path = from->path};
+    if (print == 0) {
+        return;
+    }
+    for (unsigned i = 0; i < TF_STREAMS; i++) {
+        out->done[i] = from->prints[print].offset;
+        out->states[i] = from->states[i];
+    }
+    out->format = from->format;
+    out->prints[0] = from->prints[print];
+    for (unsigned i = print + 1; i < TF_PRINTS; i++) {
+        out->prints[i] = from->prints[i];
+    }
+}
+
+static bool is_sibling_name(const char *name, const char *base)
+{
+    size_t size = strlen(base);
+
+    return strncmp(name, base, size) == 0 && (name[size] == '.' || name[size] == '-') &&
+           !tf_is_compressed_name(name);
+}
+
+/* Opens the sibling `name` when it holds the bytes before the position; keeps the newest. */
+static void try_sibling(struct tf_file_io *io, const struct tf_file_read *read, int dir_fd,
+                        const char *dir, const char *name)
+{
+    struct tf_mend *mend = &io->mend;
+    struct tf_opened opened;
+    bool is_better;
+
+    if (tf_opener_file(read->opener, dir_fd, dir, name, &opened) < 0) {
+        return;
+    }
+    is_better = opened.size >= io->position.prints[0].offset &&
+                tf_file_matches(opened.fd, &io->position.prints[0]) &&
+                (mend->kind == TF_MEND_NONE || opened.changed_ns > mend->sibling.changed_ns);
+    if (!is_better) {
+        (void)close(opened.fd);
+        return;
+    }
+    if (mend->kind != TF_MEND_NONE) {
+        (void)close(mend->sibling.fd);
+    }
+    mend->kind = TF_MEND_SIBLING;
+    mend->sibling = opened;
+}
+
+static void look_for_copy(struct tf_file_io *io, const struct tf_file_read *read)
+{
+    char dir_path[TF_FILE_PATH_MAX];
+    const char *slash = strrchr(read->base, '/');
+    const char *why;
+    int fd;
+    DIR *dir;
+
+    (void)snprintf(dir_path, sizeof dir_path, "%.*s", (int)(slash - read->base), read->base);
+    fd = tf_opener_dir(read->opener, dir_path[0] == '\0' ? "/" : dir_path, &why);
+    dir = fd < 0 ? NULL : fdopendir(fd);
+    if (dir == NULL) {
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        return;
+    }
+    for (unsigned i = 0; i < SIBLINGS_MAX; i++) {
+        const struct dirent *entry = readdir(dir);
+
+        if (entry == NULL) {
+            break;
+        }
+        if (is_sibling_name(entry->d_name, slash + 1)) {
+            try_sibling(io, read, fd, dir_path, entry->d_name);
+        }
+    }
+    (void)closedir(dir);
+}
+
+/* 0 with io->mend set, or -errno. */
+static int mend(struct tf_file_io *io, const struct tf_file_read *read)
+{
+    assert(io->mend.kind == TF_MEND_NONE);
+    if (!io->is_deleted && io->position.prints[0].offset > 0) {
+        look_for_copy(io, read);
+    }
+    if (io->mend.kind == TF_MEND_SIBLING) {
+        go_back_to(&io->position, 0, &io->mend.position);
+        return 0;
+    }
+    for (unsigned i = 1; i < TF_PRINTS; i++) {
+        int same =
+            io->position.prints[i].offset == 0 ? 0 : compare(io->fd, &io->position.prints[i]);
+
+        if (same < 0) {
+            return same;
+        }
+        if (same == 1) {
+            io->mend.kind = TF_MEND_OLDER;
+            go_back_to(&io->position, i, &io->mend.position);
+            return 0;
+        }
+    }
+    io->mend.kind = TF_MEND_START;
+    go_back_to(&io->position, 0, &io->mend.position);
+    return 0;
+}
+
+/* ---- reading
+ * ----------------------------------------------------------------------------------------- */
+
+static int look(struct tf_file_io *io, const struct tf_file_read *read,
+                struct tf_pump_result *result)
+{
+    struct stat status;
+
+    if (io->wants_watch && io->watch < 0 && read->inotify_fd >= 0) { /* before the size is taken */
+        int rc = tf_watch_add(read->inotify_fd, io->fd, TF_WATCH_FILE_MASK);
+
+        io->watch = rc < 0 ? -1 : rc;
+        io->watch_error = rc < 0 ? rc : 0;
+        io->wants_watch = false;
+        result->again = rc >= 0; /* a hint may come before the loop knows whose it is */
+    }
+    if (fstat(io->fd, &status) < 0) {
+        return -errno;
+    }
+    io->size = (uint64_t)status.st_size;
+    io->is_deleted = status.st_nlink == 0;
+    return 0;
+}
+
+/* As compare, for the largest done. */
+static int compare_position(const struct tf_file_io *io)
+{
+    uint64_t last = tf_position_last(&io->position);
+
+    if (last == 0) {
+        return 1;
+    }
+    return io->size < last ? 0 : compare(io->fd, &io->position.prints[0]);
+}
+
+/* Before the first read: is this still the file that the position speaks of? 0, 1 to mend, or
+ * -errno. */
+static int verify(struct tf_file_io *io)
+{
+    int rc = compare_position(io);
+
+    if (rc <= 0) {
+        return rc == 0 ? 1 : rc;
+    }
+    io->offset = tf_position_first(&io->position);
+    rc = tf_file_print(io->fd, io->offset, &io->tail);
+    if (rc < 0) {
+        return rc == -ENODATA ? 1 : rc;
+    }
+    tf_lines_restart(io->lines, io->offset, io->position.done);
+    io->is_verified = true;
+    return 0;
+}
+
+/* Fills block from before the offset. 0, 1 to mend, or -errno. */
+static int read_block(struct tf_file_io *io, struct tf_buf *block)
+{
+    size_t before = tf_print_size(io->offset);
+    ssize_t got = read_at(io->fd, block->data, before + io->block_bytes, io->offset - before);
+
+    if (got < 0) {
+        return (int)got;
+    }
+    block->size = (size_t)got;
+    if (block->size < before || io->size < io->offset) {
+        return 1;
+    }
+    return tf_print_matches(&io->tail, block->data) ? 0 : 1;
+}
+
+/* The file ends here for good: what is held goes out too. */
+static void finish(struct tf_file_io *io, struct tf_batch *batch, struct tf_pump_result *result)
+{
+    int rc = tf_lines_flush(io->lines, batch);
+
+    if (rc == -EMSGSIZE && batch->record_count > 0) {
+        result->again = true; /* the batch is full: the rest in the next one */
+        return;
+    }
+    if (rc < 0) {
+        result->status = -ENOMEM;
+        return;
+    }
+    io->position.finished = true;
+    result->has_position = true;
+}
+
+static void decode(struct tf_file_io *io, struct tf_buf *block, struct tf_batch *batch,
+                   struct tf_pump_result *result)
+{
+    size_t before = tf_print_size(io->offset);
+    uint64_t block_at = io->offset - before;
+    struct tf_slice fresh = tf_slice(block->data + before, block->size - before);
+    bool is_full = fresh.size == io->block_bytes;
+    bool is_end = io->is_final && !is_full;
+    int64_t used = 0;
+
+    if (fresh.size > 0) {
+        used = tf_lines_decode(io->lines, fresh, is_end, tf_now_ns(), batch);
+    }
+    if (used < 0) {
+        result->status = (int)used;
+        return;
+    }
+    io->offset += (uint64_t)used;
+    if (is_end && (size_t)used == fresh.size) {
+        finish(io, batch, result);
+    }
+    if (is_full && used == 0) { /* one line is longer than what was read */
+        io->block_bytes =
+            io->block_bytes < TF_BLOCK_BYTES / 2 ? io->block_bytes * 2 : TF_BLOCK_BYTES;
+    }
+    result->again = result->again || is_full || (is_end && (size_t)used < fresh.size) ||
+                    memchr(fresh.data + used, '\n', fresh.size - (size_t)used) != NULL;
+    if (result->status < 0 || (used == 0 && !result->has_position)) {
+        return;
+    }
+    result->has_position = true;
+    tf_lines_done(io->lines, io->position.done);
+    io->position.format = tf_lines_format(io->lines);
+    result->status = print_from(io, block, block_at, io->offset, &io->tail);
+    if (result->status == 0) {
+        result->status = take_prints(io, block, block_at);
+    }
+}
+
+static void grow_block(struct tf_file_io *io)
+{
+    if (io->block_bytes < TF_BLOCK_BYTES && ++io->good_pumps == GOOD_PUMPS_TO_GROW) {
+        io->good_pumps = 0;
+        io->block_bytes *= 2;
+    }
+}
+
+void tf_file_pump(struct tf_file_io *io, const struct tf_file_read *read, struct tf_batch *batch,
+                  struct tf_pump_result *result)
+{
+    struct tf_buf *block;
+    int rc;
+
+    if (io->mend.kind != TF_MEND_NONE || io->position.finished) {
+        return; /* the loop has not come to it yet */
+    }
+    rc = look(io, read, result);
+    if (rc == 0 && !io->is_verified) {
+        rc = verify(io);
+    }
+    block = rc == 0 ? tf_block_get(read->pool) : NULL;
+    if (block != NULL) {
+        rc = read_block(io, block);
+        if (rc == 0) {
+            decode(io, block, batch, result);
+        }
+        tf_block_put(read->pool, block);
+    } else if (rc == 0) {
+        rc = -ENOMEM;
+    }
+    if (rc > 0) {
+        rc = mend(io, read);
+    }
+    if (rc < 0) {
+        result->status = rc;
+    }
+    if (result->status == 0 && result->has_position) {
+        grow_block(io);
+        result->cookie = ++io->cookie;
+    }
+}

@@ -1,0 +1,711 @@
+/*
+ * follow.c - the files that are followed: their sources, their positions, and how they end. Loop.
+ *
+ *     WAITING --activate--> ACTIVE --leave--> LEAVING --durable, finish--> FINISHED (closed,
+ * remembered) ^                  |  \--durable, forget--> freed
+ *                             \----- revive -----/
+ *
+ * A file leaves when it is at its end for good, when it must begin anew elsewhere
+ * (docs/guarantees.md B4), when a batch did not fit, and when a run ended (C8). Its source is
+ * removed, and on_removed comes when nothing of it is under way any more: only then is it known
+ * what became durable. What must not be lost is therefore decided there, by the folded state alone:
+ * a file whose last batches or whose end are not in it is revived, and reads on from where the
+ * folded state says. So each way back is the same way.
+ *
+ * A file whose older sibling still has something to read waits for it.
+ */
+#include "internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define LINE_LIMIT_MIN      256u
+#define REFUSALS_BEFORE_CUT 8u
+
+/* ---- the table
+ * ------------------------------------------------------------------------------------ */
+
+static struct tf_file **bucket_of(const struct tf_container *input, const struct tf_file_id *id)
+{
+    uint64_t hash = (id->inode ^ id->device * UINT64_C(0x9e3779b97f4a7c15)) ^ (uint64_t)id->born_ns;
+
+    hash *= UINT64_C(0x9e3779b97f4a7c15);
+    return (struct tf_file **)&input->buckets[(hash >> 32) % TF_FILE_BUCKETS];
+}
+
+struct tf_file *tf_follow_find(const struct tf_container *input, const struct tf_file_id *id)
+{
+    struct tf_file *file = *bucket_of(input, id);
+
+    while (file != NULL && tf_file_id_compare(&file->id, id) != 0) {
+        file = file->next_in_bucket;
+    }
+    return file;
+}
+
+static void link_file(struct tf_container *input, struct tf_file *file)
+{
+    struct tf_file **bucket = bucket_of(input, &file->id);
+
+    file->next_in_bucket = *bucket;
+    *bucket = file;
+    file->next = input->files;
+    if (input->files != NULL) {
+        input->files->previous = file;
+    }
+    input->files = file;
+    input->file_count++;
+}
+
+static void unlink_file(struct tf_container *input, struct tf_file *file)
+{
+    struct tf_file **slot = bucket_of(input, &file->id);
+
+    while (*slot != file) {
+        slot = &(*slot)->next_in_bucket;
+    }
+    *slot = file->next_in_bucket;
+    if (file->previous != NULL) {
+        file->previous->next = file->next;
+    } else {
+        input->files = file->next;
+    }
+    if (file->next != NULL) {
+        file->next->previous = file->previous;
+    }
+    input->file_count--;
+}
+
+/* ---- names
+ * ------------------------------------------------------------------------------------------ */
+
+static void append_name(struct tf_buf *out, struct tf_slice name)
+{
+    if (name.size == 0) {
+        name = tf_slice_text("none");
+    }
+    for (size_t i = 0; i < name.size; i++) {
+        uint8_t byte = (uint8_t)name.data[i];
+
+        (void)tf_buf_append_byte(out, byte > ' ' && byte < 0x7f ? byte : '_');
+    }
+}
+
+/* The input's tag with the file's names in it; NULL: no memory. What is too long is cut. */
+static char *make_tag(const char *template, const struct tf_log_path *path)
+{
+    const struct {
+        const char *word;
+        struct tf_slice name;
+    } words[] = {{"{namespace}", path->namespace_name},
+                 {"{pod}", path->pod_name},
+                 {"{container}", path->container_name}};
+    struct tf_buf out;
+    char *tag;
+
+    tf_buf_init(&out, 64u << 10);
+    while (*template != '\0') {
+        size_t used = 0;
+
+        for (size_t i = 0; i < TF_COUNT(words) && used == 0; i++) {
+            if (strncmp(template, words[i].word, strlen(words[i].word)) == 0) {
+                append_name(&out, words[i].name);
+                used = strlen(words[i].word);
+            }
+        }
+        if (used == 0) {
+            (void)tf_buf_append_byte(&out, (uint8_t) * template);
+            used = 1;
+        }
+        template += used;
+    }
+    tag = out.error == -ENOMEM ? NULL
+                               : strndup(out.data != NULL ? out.data : "",
+                                         out.size > TF_TAG_MAX ? TF_TAG_MAX : out.size);
+    tf_buf_fini(&out);
+    return tag;
+}
+
+static int describe(const struct tf_file *file, struct tf_batch *batch)
+{
+    struct tf_log_path path;
+    int rc = tf_batch_init(batch);
+
+    if (rc == 0 && tf_batch_add_record(batch, 0, TF_STREAM_OTHER) == NULL) {
+        rc = -ENOMEM;
+    }
+    if (rc == 0 && tf_log_path_parse(tf_slice_text(file->base), &path)) {
+        rc = tf_log_path_describe(&path, file->input->host, batch);
+    }
+    return rc;
+}
+
+/* ---- positions
+ * --------------------------------------------------------------------------------------- */
+
+static void append_delta(const struct tf_file *file, const struct tf_file_id *id,
+                         const struct tf_position *position, struct tf_buf *deltas)
+{
+    struct tf_buf key, value;
+
+    tf_buf_init(&key, TF_STATE_KEY_MAX);
+    tf_buf_init(&value, TF_STATE_VALUE_MAX);
+    tf_position_key(file->input->name, id, &key);
+    if (position != NULL) {
+        tf_position_encode(position, &value);
+    }
+    if (key.error == 0 && value.error == 0) {
+        tf_delta_append(deltas, position != NULL ? TF_DELTA_SET : TF_DELTA_DELETE,
+                        tf_buf_slice(&key), tf_buf_slice(&value));
+    } else {
+        deltas->error = -ENOMEM;
+    }
+    tf_buf_fini(&key);
+    tf_buf_fini(&value);
+}
+
+/* The value in the folded state; borrows. */
+static bool stored_value(const struct tf_file *file, struct tf_slice *value)
+{
+    struct tf_buf key;
+    bool is_there;
+
+    tf_buf_init(&key, TF_STATE_KEY_MAX);
+    tf_position_key(file->input->name, &file->id, &key);
+    is_there = key.error == 0 &&
+               tf_state_get(tf_pipeline_spool(file->input->pipeline), tf_buf_slice(&key), value);
+    tf_buf_fini(&key);
+    return is_there;
+}
+
+static bool is_stored(const struct tf_file *file)
+{
+    struct tf_slice value;
+
+    return stored_value(file, &value);
+}
+
+/* 0; 1 when there is none, so that it begins at its start; -EPROTO when what is stored is none. */
+static int load_position(struct tf_file *file)
+{
+    struct tf_position *position = &file->io.position;
+    struct tf_slice value;
+    int rc = stored_value(file, &value) ? tf_position_decode(value, position) : 1;
+
+    if (rc != 0) {
+        *position = file->start;
+    }
+    position->path = tf_slice_text(file->base);
+    position->finished = false;
+    memcpy(file->source.states, position->states, sizeof file->source.states);
+    return rc;
+}
+
+/* ---- life
+ * ---------------------------------------------------------------------------------------------- */
+
+struct tf_file *tf_follow_new(struct tf_container *input, const struct tf_file_id *id,
+                              struct tf_slice base, int fd)
+{
+    struct tf_file *file = calloc(1, sizeof *file);
+    struct tf_log_path path;
+
+    if (file == NULL) {
+        goto failed;
+    }
+    file->base = strndup(base.data, base.size);
+    (void)tf_log_path_parse(base, &path);
+    file->tag = make_tag(input->tag, &path);
+    if (file->base == NULL || file->tag == NULL) {
+        goto failed;
+    }
+    file->input = input;
+    file->id = *id;
+    file->watch = -1;
+    file->block_bytes = TF_BLOCK_BYTES;
+    file->line_limit_bytes = input->options->max_line_bytes;
+    file->io.fd = fd;
+    file->io.watch = -1;
+    file->io.wants_watch = true;
+    input->descriptor_count += fd >= 0;
+    link_file(input, file);
+    return file;
+failed:
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    if (file != NULL) {
+        free(file->base);
+        free(file->tag);
+        free(file);
+    }
+    return NULL;
+}
+
+static void close_file(struct tf_file *file)
+{
+    tf_watch_forget(file->input, file);
+    file->io.watch = -1;
+    file->io.wants_watch = true;
+    if (file->io.fd >= 0) {
+        (void)close(file->io.fd);
+        file->io.fd = -1;
+        file->input->descriptor_count--;
+    }
+}
+
+static void forget_mend(struct tf_file *file)
+{
+    if (file->io.mend.kind == TF_MEND_SIBLING && file->io.mend.sibling.fd >= 0) {
+        (void)close(file->io.mend.sibling.fd);
+    }
+    file->io.mend = (struct tf_mend){0};
+}
+
+/* It was released and is dropped before its wake-up came, or released twice. */
+static void forget_wake(struct tf_file *file)
+{
+    struct tf_file **slot = &file->input->to_wake;
+
+    while (*slot != NULL) {
+        if (*slot == file) {
+            *slot = file->next_to_wake;
+        } else {
+            slot = &(*slot)->next_to_wake;
+        }
+    }
+    file->next_to_wake = NULL;
+}
+
+/* Whoever waited for this file goes on, from the loop's next turn on: `pumped` may not wake a
+ * source. */
+static void release_follower(struct tf_file *file)
+{
+    struct tf_container *input = file->input;
+    struct tf_file *follower = file->follower;
+
+    file->follower = NULL;
+    if (follower == NULL) {
+        return;
+    }
+    follower->waits_for = NULL;
+    forget_wake(follower);
+    if (!input->is_closing) {
+        follower->next_to_wake = input->to_wake;
+        input->to_wake = follower;
+        (void)uv_timer_start(&input->wake_timer, tf_follow_on_wake_timer, 0, 0);
+    }
+}
+
+void tf_follow_on_wake_timer(uv_timer_t *timer)
+{
+    struct tf_container *input = timer->data;
+
+    while (input->to_wake != NULL) {
+        struct tf_file *file = input->to_wake;
+
+        input->to_wake = file->next_to_wake;
+        file->next_to_wake = NULL;
+        tf_follow_wake(file);
+    }
+}
+
+void tf_follow_drop(struct tf_file *file)
+{
+    if (file == NULL) {
+        return;
+    }
+    if (file->waits_for != NULL) {
+        file->waits_for->follower = NULL;
+    }
+    release_follower(file);
+    forget_wake(file);
+    forget_mend(file);
+    close_file(file);
+    unlink_file(file->input, file);
+    tf_lines_free(file->io.lines);
+    tf_follow_drop(file->adopted);
+    free(file->base);
+    free(file->tag);
+    free(file);
+}
+
+void tf_follow_wake(struct tf_file *file)
+{
+    if (file->state == TF_FILE_ACTIVE && file->waits_for == NULL && file->io.fd >= 0 &&
+        !file->input->is_closing) {
+        tf_source_wake(&file->source);
+    }
+}
+
+static int add_source(struct tf_file *file)
+{
+    struct tf_batch metadata;
+    int rc;
+
+    file->source.kind = &tf_input_container;
+    file->source.tag = file->tag;
+    rc = describe(file, &metadata);
+    if (rc == 0) {
+        rc = tf_source_add(file->input->pipeline, file->input, &file->source, &metadata);
+    }
+    tf_batch_fini(&metadata);
+    return rc;
+}
+
+/* A position that cannot be read says nothing: all of the file goes out, and why. */
+static void tell_unsound(struct tf_file *file)
+{
+    struct tf_buf deltas;
+
+    tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
+    append_delta(file, &file->id, &file->io.position, &deltas);
+    (void)tf_source_gap(&file->source, "position",
+                        "the stored position of this file is damaged; it is read from its start",
+                        UINT64_MAX, &deltas);
+    tf_buf_fini(&deltas);
+}
+
+/* Where a file begins that was there before the agent: kept, so that a restart does not move it. */
+static void store_start(struct tf_file *file)
+{
+    struct tf_buf deltas;
+
+    tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
+    append_delta(file, &file->id, &file->io.position, &deltas);
+    (void)tf_pipeline_deltas(file->input->pipeline, &file->source, &deltas);
+    tf_buf_fini(&deltas);
+}
+
+static int prepare_io(struct tf_file *file)
+{
+    struct tf_file_io *io = &file->io;
+    bool begins = tf_position_first(&io->position) == 0;
+    enum tf_format format = (enum tf_format)file->input->options->format;
+
+    if (format == TF_FORMAT_AUTO && !begins) {
+        format = io->position.format;
+    }
+    io->offset = 0;
+    io->tail = (struct tf_print){0};
+    io->is_verified = false;
+    io->is_final = false;
+    io->block_bytes = file->block_bytes;
+    io->cookie = 0;
+    file->cookie_durable = 0;
+    file->is_at_end = false;
+    file->is_quiet = false;
+    memcpy(file->prints, io->position.prints, sizeof file->prints);
+    tf_lines_free(io->lines);
+    io->lines = NULL;
+    return tf_lines_new(format, file->line_limit_bytes, &io->lines);
+}
+
+void tf_follow_activate(struct tf_file *file)
+{
+    int loaded, rc;
+
+    assert(file->state != TF_FILE_ACTIVE);
+    file->source = (struct tf_source){0};
+    forget_mend(file);
+    loaded = load_position(file);
+    rc = prepare_io(file);
+    if (rc == 0) {
+        rc = add_source(file);
+    }
+    if (rc < 0) {
+        tf_log(TF_LOG_ERROR, "unreadable", TF_DETAILS(TF_STR("path", file->base)),
+               "not read now: %s; found again at the next rescan", uv_strerror(rc));
+        tf_follow_drop(file);
+        return;
+    }
+    file->state = TF_FILE_ACTIVE;
+    if (file->io.fd < 0) {
+        tf_follow_give_up(file,
+                          "the file vanished while no agent read it; what it held unread is lost",
+                          UINT64_MAX);
+        return;
+    }
+    if (loaded == -EPROTO) {
+        tell_unsound(file);
+    } else if (loaded == 1 && tf_position_last(&file->start) > 0) {
+        store_start(file);
+    }
+    if (!file->has_error) {
+        tf_follow_wake(file);
+    }
+}
+
+void tf_follow_leave(struct tf_file *file, enum tf_file_after after)
+{
+    assert(file->state == TF_FILE_ACTIVE);
+    file->state = TF_FILE_LEAVING;
+    file->after = after;
+    tf_source_remove(&file->source);
+}
+
+void tf_follow_give_up(struct tf_file *file, const char *text, uint64_t bytes_max)
+{
+    struct tf_buf deltas;
+    int rc;
+
+    tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
+    append_delta(file, &file->id, NULL, &deltas);
+    rc = tf_source_gap(&file->source, "deleted", text, bytes_max, &deltas);
+    tf_buf_fini(&deltas);
+    if (rc < 0 && file->io.fd < 0) {
+        tf_follow_leave(file, TF_AFTER_DROP); /* its position stays: told at the next start */
+        return;
+    }
+    file->has_error = rc < 0;
+    tf_follow_leave(file, TF_AFTER_FORGET); /* not durable: revived, and told again */
+}
+
+/* The copy goes on where this file was; this file begins anew behind it. */
+static void adopt(struct tf_file *file)
+{
+    struct tf_file *copy = file->adopted;
+
+    file->adopted = NULL;
+    if (copy == NULL) {
+        return;
+    }
+    if (!is_stored(copy)) {
+        tf_follow_drop(copy); /* its position did not become durable: it is found again */
+        return;
+    }
+    if (file->waits_for == NULL && copy->follower == NULL) {
+        file->waits_for = copy;
+        copy->follower = file;
+    }
+    tf_follow_activate(copy);
+}
+
+void tf_follow_on_removed(struct tf_source *source)
+{
+    struct tf_file *file = (struct tf_file *)source;
+    struct tf_container *input = file->input;
+    bool is_durable = file->cookie_durable == file->io.cookie;
+
+    assert(file->state == TF_FILE_LEAVING);
+    if (input->is_closing) {
+        tf_follow_drop(file);
+        tf_container_maybe_closed(input);
+        return;
+    }
+    if (file->after == TF_AFTER_DROP ||
+        (file->after == TF_AFTER_FORGET && is_durable && !is_stored(file))) {
+        tf_follow_drop(file);
+        return;
+    }
+    if (file->after == TF_AFTER_FINISH && is_durable) {
+        file->state = TF_FILE_FINISHED;
+        tf_lines_free(file->io.lines);
+        file->io.lines = NULL;
+        close_file(file);
+        release_follower(file);
+        return;
+    }
+    adopt(file);
+    tf_follow_activate(file);
+}
+
+/* ---- pumps
+ * -----------------------------------------------------------------------------------------------
+ */
+
+void tf_follow_pump(struct tf_source *source, struct tf_batch *batch, struct tf_pump_result *result)
+{
+    struct tf_file *file = (struct tf_file *)source;
+    struct tf_container *input = file->input;
+    struct tf_file_read read = {
+        .pool = input->pool,
+        .opener = &input->opener,
+        .base = file->base,
+        .inotify_fd = input->inotify_fd,
+    };
+
+    tf_file_pump(&file->io, &read, batch, result);
+}
+
+void tf_follow_position(struct tf_source *source, const struct tf_stream_state states[TF_STREAMS],
+                        struct tf_buf *deltas)
+{
+    struct tf_file *file = (struct tf_file *)source;
+
+    memcpy(file->io.position.states, states, sizeof file->io.position.states);
+    append_delta(file, &file->id, &file->io.position, deltas);
+}
+
+void tf_follow_committed(struct tf_source *source, uint64_t cookie)
+{
+    struct tf_file *file = (struct tf_file *)source;
+
+    file->cookie_durable = cookie;
+}
+
+/* The encoded batch was too large: less at once, and in the end a shorter line. */
+static void take_less(struct tf_file *file)
+{
+    if (file->io.block_bytes > TF_FILE_BLOCK_MIN) {
+        file->block_bytes = file->io.block_bytes / 2;
+    }
+    if (++file->refusals > REFUSALS_BEFORE_CUT && file->line_limit_bytes > LINE_LIMIT_MIN) {
+        file->line_limit_bytes /= 2;
+        file->line_limit_bytes =
+            file->line_limit_bytes < LINE_LIMIT_MIN ? LINE_LIMIT_MIN : file->line_limit_bytes;
+    }
+    tf_follow_leave(file, TF_AFTER_REVIVE);
+}
+
+static const char *gap_text(enum tf_mend_kind kind)
+{
+    return kind == TF_MEND_OLDER
+               ? "the file was cut or changed; it is read on from the newest place that is "
+                 "unchanged"
+               : "the file was cut and no copy of it was found; it is read from its start";
+}
+
+/* Writes down how the file goes on, and starts it anew from there. */
+static void apply_mend(struct tf_file *file)
+{
+    struct tf_mend *mend = &file->io.mend;
+    struct tf_position copied = file->io.position;
+    struct tf_buf deltas;
+    int rc = 0;
+
+    tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
+    append_delta(file, &file->id, &mend->position, &deltas);
+    if (mend->kind == TF_MEND_SIBLING) {
+        if (tf_follow_find(file->input, &mend->sibling.id) == NULL) { /* else it is read already */
+            file->adopted =
+                tf_follow_new(file->input, &mend->sibling.id, copied.path, mend->sibling.fd);
+            mend->sibling.fd = -1;
+            rc = file->adopted == NULL ? -ENOMEM : 0;
+        }
+        if (rc == 0 && file->adopted != NULL) {
+            file->adopted->is_sibling = true;
+            append_delta(file, &mend->sibling.id, &copied, &deltas);
+        }
+        if (rc == 0) {
+            rc = tf_pipeline_deltas(file->input->pipeline, &file->source, &deltas);
+            tf_log(TF_LOG_DEBUG, "rotated", TF_DETAILS(TF_STR("path", file->base)),
+                   "copied and cut: the copy is read to its end, then the file from its start");
+        }
+    } else {
+        rc =
+            tf_source_gap(&file->source, "copytruncate", gap_text(mend->kind), UINT64_MAX, &deltas);
+    }
+    tf_buf_fini(&deltas);
+    file->has_error = rc < 0; /* it is found changed again, at the next rescan */
+    file->start = (struct tf_position){0};
+    tf_follow_leave(file, TF_AFTER_REVIVE);
+}
+
+/* Read to its end for good. One that has a name is remembered, so that it is not read twice. */
+static void apply_finish(struct tf_file *file)
+{
+    struct tf_buf deltas;
+
+    if (file->is_seen) {
+        tf_follow_leave(file, TF_AFTER_FINISH);
+        return;
+    }
+    tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
+    append_delta(file, &file->id, NULL, &deltas);
+    (void)tf_pipeline_deltas(file->input->pipeline, &file->source, &deltas);
+    tf_buf_fini(&deltas);
+    tf_follow_leave(file, TF_AFTER_FORGET);
+}
+
+static void note_watch(struct tf_file *file)
+{
+    struct tf_container *input = file->input;
+
+    if (file->io.watch_error < 0) {
+        tf_watch_tell(input, file->io.watch_error);
+    }
+    if (file->io.watch >= 0 && file->watch < 0) {
+        tf_watch_register(input, file, file->io.watch);
+    }
+}
+
+/* Read, or failed to be, without a batch. */
+static void note_error(struct tf_file *file, int status)
+{
+    tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", file->base)),
+           "reading failed: %s; tried again at the next rescan", uv_strerror(status));
+    file->has_error = true;
+    release_follower(file);
+    tf_follow_leave(file, TF_AFTER_REVIVE);
+}
+
+void tf_follow_pumped(struct tf_source *source, const struct tf_pump_result *result)
+{
+    struct tf_file *file = (struct tf_file *)source;
+    struct tf_file_io *io = &file->io;
+
+    file->size = io->size;
+    file->offset = io->offset;
+    file->is_deleted = io->is_deleted;
+    memcpy(file->prints, io->position.prints, sizeof file->prints);
+    file->block_bytes = io->block_bytes;
+    file->is_at_end = false;
+    if (result->status == -EMSGSIZE) {
+        take_less(file);
+        return;
+    }
+    if (result->status < 0) {
+        note_error(file, result->status);
+        return;
+    }
+    if (io->mend.kind != TF_MEND_NONE) {
+        apply_mend(file);
+        return;
+    }
+    if (result->has_position) {
+        file->refusals = 0;
+        file->is_quiet = false;
+    }
+    if (io->position.finished) {
+        apply_finish(file);
+        return;
+    }
+    note_watch(file);
+    file->is_at_end = !result->again && io->is_verified;
+    if (file->is_at_end) {
+        release_follower(file);
+    }
+}
+
+void tf_follow_rewind(struct tf_container *input)
+{
+    struct tf_file *next;
+
+    for (struct tf_file *file = input->files; file != NULL; file = next) {
+        next = file->next;
+        if (file->state == TF_FILE_ACTIVE) {
+            tf_follow_leave(file, TF_AFTER_REVIVE);
+        }
+    }
+}
+
+void tf_follow_close(struct tf_container *input)
+{
+    struct tf_file *file = input->files;
+
+    assert(input->is_closing);
+    while (file != NULL) {
+        struct tf_file *next = file->next;
+
+        if (file->state == TF_FILE_ACTIVE) {
+            tf_follow_leave(file, TF_AFTER_REVIVE);
+        } else if (file->state == TF_FILE_FINISHED) {
+            tf_follow_drop(file);
+        }
+        file = next;
+    }
+}

@@ -1,0 +1,316 @@
+/*
+ * input.c - the container input: its options, its descriptor, how it starts and closes.
+ *
+ * Tails the log files that containers leave on a node: docker's json-file, Kubernetes' CRI format,
+ * plain lines. How files are found, followed and identified is docs/container-input.md; who does
+ * what is in internal.h.
+ */
+#include "internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static const struct tf_option selection_options[] = {
+    {.name = "namespace",
+     .type = TF_OPTION_TEXTS,
+     .offset = offsetof(struct tf_selection, namespaces),
+     .about = "globs of Kubernetes namespaces"},
+    {.name = "pod",
+     .type = TF_OPTION_TEXTS,
+     .offset = offsetof(struct tf_selection, pods),
+     .about = "globs of pod names"},
+    {.name = "container",
+     .type = TF_OPTION_TEXTS,
+     .offset = offsetof(struct tf_selection, containers),
+     .about = "globs of container names"},
+    {0}};
+
+#define DELETED(member)                                                                            \
+    (offsetof(struct tf_container_options, deleted.member) -                                       \
+     offsetof(struct tf_container_options, deleted))
+
+static const struct tf_option deleted_options[] = {
+    {.name = "size",
+     .type = TF_OPTION_SIZE,
+     .offset = DELETED(size_bytes),
+     .def = "1GiB",
+     .about = "bytes of deleted files held open at most"},
+    {.name = "age",
+     .type = TF_OPTION_TIME,
+     .offset = DELETED(age_ms),
+     .def = "1h",
+     .about = "how long a deleted file is held open at most"},
+    {0}};
+
+static const struct tf_option container_options[] = {
+    {.name = "paths",
+     .type = TF_OPTION_PATHS,
+     .offset = offsetof(struct tf_container_options, paths),
+     .def = "[/var/log/pods/*/*/*.log, /var/lib/docker/containers/*/*-json.log]",
+     .about = "globs of log files; a file that is seen twice is read once"},
+    {.name = "link_roots",
+     .type = TF_OPTION_PATHS,
+     .offset = offsetof(struct tf_container_options, link_roots),
+     .def = "[/var/log/pods, /var/lib/docker/containers, /var/log/containers]",
+     .about = "links lead into these folders and those of paths, and nowhere else"},
+    {.name = "include",
+     .type = TF_OPTION_TABLE,
+     .offset = offsetof(struct tf_container_options, include),
+     .table = selection_options,
+     .about = "only these; all when nothing is written"},
+    {.name = "exclude",
+     .type = TF_OPTION_TABLE,
+     .offset = offsetof(struct tf_container_options, exclude),
+     .table = selection_options,
+     .about = "not these; wins over include"},
+    {.name = "format",
+     .type = TF_OPTION_CHOICE,
+     .offset = offsetof(struct tf_container_options, format),
+     .def = "auto",
+     .choices = "auto|docker|cri|plain",
+     .about = "of the lines; auto finds it by content, for each file"},
+    {.name = "start_at",
+     .type = TF_OPTION_CHOICE,
+     .offset = offsetof(struct tf_container_options, start_at),
+     .def = "oldest",
+     .choices = "oldest|newest",
+     .about = "where files begin that are there at the first start"},
+    {.name = "max_line",
+     .type = TF_OPTION_SIZE,
+     .offset = offsetof(struct tf_container_options, max_line_bytes),
+     .def = "1MiB",
+     .min = 256,
+     .max = 8u << 20,
+     .about = "of a longer line head and tail are kept, and its length is marked"},
+    {.name = "rescan",
+     .type = TF_OPTION_TIME,
+     .offset = offsetof(struct tf_container_options, rescan_ms),
+     .def = "10s",
+     .min = 20,
+     .max = 3600000,
+     .about = "how often all folders are looked through"},
+    {.name = "deleted",
+     .type = TF_OPTION_TABLE,
+     .offset = offsetof(struct tf_container_options, deleted),
+     .table = deleted_options,
+     .about = "deleted files with bytes that could not be read yet; past it a gap tells"},
+    {0}};
+
+/* ---- making
+ * ---------------------------------------------------------------------------------------- */
+
+static void container_free(struct tf_container *input)
+{
+    if (input == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < input->glob_count; i++) {
+        tf_path_glob_fini(&input->globs[i]);
+    }
+    free(input->globs);
+    tf_opener_fini(&input->opener);
+    tf_block_pool_free(input->pool);
+    free(input->name);
+    free(input);
+}
+
+/* The names that a tag may hold are the three of UX; a brace that is anything else is a typing
+ * error. */
+static int check_tag(const struct tf_input_args *args, struct tf_error *err)
+{
+    static const char *const words[] = {"{namespace}", "{pod}", "{container}"};
+
+    for (const char *at = strchr(args->tag, '{'); at != NULL; at = strchr(at + 1, '{')) {
+        bool is_known = false;
+
+        for (size_t i = 0; i < TF_COUNT(words); i++) {
+            is_known = is_known || strncmp(at, words[i], strlen(words[i])) == 0;
+        }
+        if (!is_known) {
+            return tf_error_add(
+                err, &args->at,
+                "tag \"%s\" has an unknown name in braces; known are {namespace}, {pod} "
+                "and {container}",
+                args->tag);
+        }
+    }
+    return 0;
+}
+
+static int add_path(struct tf_container *input, const struct tf_text *path, struct tf_error *err)
+{
+    struct tf_path_glob *glob = &input->globs[input->glob_count];
+    int rc = tf_path_glob_init(glob, path->text);
+
+    input->glob_count++; /* also half-built: it is ended with the others */
+    if (rc == 0) {
+        rc = tf_opener_add_root(&input->opener, glob->folder);
+    }
+    if (rc < 0 && rc != -ENOMEM) {
+        return tf_error_add(err, &path->at, "path \"%s\" is not an absolute path below a folder",
+                            path->text);
+    }
+    return rc;
+}
+
+static int add_paths(struct tf_container *input, const struct tf_input_args *args,
+                     struct tf_error *err)
+{
+    const struct tf_container_options *options = input->options;
+    int first = 0;
+
+    if (options->paths.count == 0) {
+        return tf_error_add(err, &args->at, "paths is empty; leave it out for the usual folders");
+    }
+    input->globs = calloc(options->paths.count, sizeof *input->globs);
+    if (input->globs == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < options->paths.count; i++) {
+        int rc = add_path(input, &options->paths.items[i], err);
+
+        first = first == 0 ? rc : first;
+    }
+    for (size_t i = 0; i < options->link_roots.count; i++) {
+        int rc = tf_opener_add_root(&input->opener, options->link_roots.items[i].text);
+
+        if (rc < 0 && rc != -ENOMEM) {
+            rc = tf_error_add(err, &options->link_roots.items[i].at,
+                              "link root \"%s\" is not an absolute path",
+                              options->link_roots.items[i].text);
+        }
+        first = first == 0 ? rc : first;
+    }
+    return first;
+}
+
+static int container_open(const struct tf_input_args *args, void **self, struct tf_error *err)
+{
+    struct tf_container *input = calloc(1, sizeof *input);
+    int rc = -ENOMEM, tag_rc;
+
+    if (input == NULL) {
+        return -ENOMEM;
+    }
+    input->options = args->options;
+    input->tag = args->tag;
+    input->host = args->host;
+    input->loop = args->loop;
+    input->inotify_fd = -1;
+    tf_opener_init(&input->opener);
+    input->name = strdup(args->name);
+    input->pool = tf_block_pool_new();
+    if (input->name == NULL || input->pool == NULL) {
+        goto done;
+    }
+    tag_rc = check_tag(args, err);
+    rc = add_paths(input, args, err);
+    rc = rc == 0 ? tag_rc : rc;
+    if (rc == 0) {
+        *self = input;
+        input = NULL;
+    }
+done:
+    container_free(input);
+    return rc;
+}
+
+/* ---- start and close
+ * ------------------------------------------------------------------------------- */
+
+static int container_start(void *self, struct tf_pipeline *pipeline, struct tf_error *err)
+{
+    struct tf_container *input = self;
+
+    (void)err;
+    input->pipeline = pipeline;
+    (void)uv_timer_init(input->loop,
+                        &input->scan_timer); /* cannot fail: it only fills the struct */
+    (void)uv_timer_init(input->loop, &input->hint_timer);
+    (void)uv_timer_init(input->loop, &input->wake_timer);
+    input->scan_timer.data = input;
+    input->hint_timer.data = input;
+    input->wake_timer.data = input;
+    input->open_handles = 3;
+    tf_watch_start(input);
+    tf_sweep_start(input);
+    return 0;
+}
+
+void tf_container_maybe_closed(struct tf_container *input)
+{
+    void (*on_closed)(void *ctx) = input->on_closed;
+    void *ctx = input->closed_ctx;
+
+    if (input->open_handles > 0 || input->is_scanning || input->files != NULL) {
+        return;
+    }
+    if (input->inotify_fd >= 0) {
+        (void)close(input->inotify_fd);
+    }
+    container_free(input);
+    on_closed(ctx);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct tf_container *input = handle->data;
+
+    assert(input->open_handles > 0);
+    input->open_handles--;
+    tf_container_maybe_closed(input);
+}
+
+static void container_close(void *self, void (*on_closed)(void *ctx), void *ctx)
+{
+    struct tf_container *input = self;
+
+    input->is_closing = true;
+    input->on_closed = on_closed;
+    input->closed_ctx = ctx;
+    if (input->pipeline == NULL) {
+        tf_container_maybe_closed(input);
+        return;
+    }
+    tf_sweep_stop(input);
+    tf_follow_close(input); /* the handles below are still open, so it cannot end in here */
+    uv_close((uv_handle_t *)&input->scan_timer, on_handle_closed);
+    uv_close((uv_handle_t *)&input->hint_timer, on_handle_closed);
+    uv_close((uv_handle_t *)&input->wake_timer, on_handle_closed);
+    if (input->has_poll) {
+        uv_close((uv_handle_t *)&input->watch_poll, on_handle_closed);
+    }
+}
+
+static void container_rewind(void *self)
+{
+    tf_follow_rewind(self);
+}
+
+static void container_status(const void *self, struct tf_input_status *status)
+{
+    const struct tf_container *input = self;
+
+    *status = (struct tf_input_status){0};
+    for (const struct tf_file *file = input->files; file != NULL; file = file->next) {
+        status->sources += file->state != TF_FILE_FINISHED;
+    }
+}
+
+const struct tf_input_kind tf_input_container = {
+    .name = "container",
+    .options = container_options,
+    .options_bytes = sizeof(struct tf_container_options),
+    .open = container_open,
+    .start = container_start,
+    .pump = tf_follow_pump,
+    .position = tf_follow_position,
+    .pumped = tf_follow_pumped,
+    .committed = tf_follow_committed,
+    .on_removed = tf_follow_on_removed,
+    .rewind = container_rewind,
+    .close = container_close,
+    .status = container_status,
+};

@@ -1,0 +1,402 @@
+/*
+ * internal.h - what the files of the container input share.
+ *
+ *     input.c      options, descriptor, start and close
+ *     follow.c     the files that are followed, on the loop: their sources and positions
+ *     sweep.c      scans: when they run, what they change
+ *     discovery.c  the walk over the globs, on a worker
+ *     file.c       one file: read, compare, mend, on a worker
+ *     opener.c     how a path becomes a descriptor
+ *     position.c   the position of a file as bytes
+ *     watch.c      inotify: hints, never the truth
+ *
+ * Words: a *primary* is a file that a glob names; a *sibling* is what rotation made of one, in the
+ * same directory, with the primary's name in front; the *base* of both is the primary's path.
+ * docs/container-input.md tells the whole.
+ */
+#ifndef TAFFRAIL_INPUTS_CONTAINER_INTERNAL_H
+#define TAFFRAIL_INPUTS_CONTAINER_INTERNAL_H
+
+#include "taffrail/decode.h"
+#include "taffrail/input.h"
+
+#define TF_FILE_PATH_MAX 4096u
+#define TF_FILES_MAX     65536u /* followed at once; past it the rest waits, with a warning */
+
+/* ---- position.c -------------------------------------------------------------------------------
+ */
+
+#define TF_PRINT_BYTES      64u
+#define TF_PRINT_HASH_BYTES 16u
+#define TF_PRINTS           5u
+
+/* What identifies a file: its name may change. born_ns is 0 where the file system does not know it.
+ */
+struct tf_file_id {
+    uint64_t device, inode;
+    int64_t born_ns;
+};
+
+/* The hash of the last TF_PRINT_BYTES (or fewer, at the start of a file) before offset. Offset 0:
+ * no print. */
+struct tf_print {
+    uint64_t offset;
+    uint8_t hash[TF_PRINT_HASH_BYTES];
+};
+
+struct tf_position {
+    uint64_t done[TF_STREAMS];
+    struct tf_print prints[TF_PRINTS]; /* first the one before the largest done, then older ones */
+    struct tf_stream_state states[TF_STREAMS];
+    enum tf_format format;
+    bool finished;        /* read to its end for good */
+    struct tf_slice path; /* the base; borrows */
+};
+
+/* Appends the value. The sticky error of out tells. */
+void tf_position_encode(const struct tf_position *position, struct tf_buf *out);
+
+/* Reads a value. out->path borrows from it. Returns 0 or -EPROTO; out is then as before. */
+int tf_position_decode(struct tf_slice value, struct tf_position *out);
+
+/* Appends "file/INPUT/DEVICE:INODE:BORN". */
+void tf_position_key(const char *input, const struct tf_file_id *id, struct tf_buf *out);
+
+/* Reads the identity behind "file/INPUT/". Returns 0 or -EPROTO. */
+int tf_position_key_parse(struct tf_slice key, const char *input, struct tf_file_id *id);
+
+uint64_t tf_position_first(const struct tf_position *position); /* the smallest done */
+uint64_t tf_position_last(const struct tf_position *position);  /* the largest */
+
+/* How many bytes before offset a print covers. */
+static inline size_t tf_print_size(uint64_t offset)
+{
+    return offset < TF_PRINT_BYTES ? (size_t)offset : TF_PRINT_BYTES;
+}
+
+/* bytes borrows tf_print_size(offset) bytes. */
+void tf_print_take(const void *bytes, uint64_t offset, struct tf_print *out);
+bool tf_print_matches(const struct tf_print *print, const void *bytes);
+
+/* -1, 0 or 1, for sorting. */
+int tf_file_id_compare(const struct tf_file_id *a, const struct tf_file_id *b);
+
+/* ---- opener.c ---------------------------------------------------------------------------------
+ */
+
+/* Nothing outside the roots is ever opened. Immutable after its making; used on workers. */
+struct tf_opener {
+    char **roots; /* absolute, normal, without a slash at the end */
+    size_t root_count;
+    uint32_t user, group; /* besides root, who may own files and directories */
+};
+
+struct tf_opened {
+    int fd;
+    struct tf_file_id id;
+    uint64_t size;
+    int64_t changed_ns;
+    const char *why; /* on failure: what was wrong, a static text */
+};
+
+void tf_opener_init(struct tf_opener *opener);
+void tf_opener_fini(struct tf_opener *opener);
+
+/* Adds a root (copied, made normal). 0, -ENOMEM, or -EINVAL when it is not absolute. */
+int tf_opener_add_root(struct tf_opener *opener, const char *path);
+
+/* Makes an absolute path normal: no "//", "." or "..". 0, -EINVAL or -EMSGSIZE. */
+int tf_path_normalize(const char *path, char out[TF_FILE_PATH_MAX]);
+
+/* Opens a directory that lies in a root, each step checked. Returns a descriptor or a negative
+ * errno. */
+int tf_opener_dir(const struct tf_opener *opener, const char *path, const char **why);
+
+/* Opens the directory `name` in a directory that was opened so. */
+int tf_opener_subdir(const struct tf_opener *opener, int dir_fd, const char *name,
+                     const char **why);
+
+/*
+ * Opens the file `name` of the directory dir_fd, whose path is dir_path; a link is followed at most
+ * 3 times, to targets that lie in a root. Returns 0, or a negative errno with out->why: -EPERM when
+ * it is not to be opened (no regular file, several names, a foreign owner, a link that leads out).
+ */
+int tf_opener_file(const struct tf_opener *opener, int dir_fd, const char *dir_path,
+                   const char *name, struct tf_opened *out);
+
+/*
+ * Opens the directory that the link `name` leads into; its path goes to path, the name of what the
+ * link means there, which may be gone, to *target (borrows from path). Returns a descriptor or a
+ * negative errno.
+ */
+int tf_opener_link_dir(const struct tf_opener *opener, int dir_fd, const char *dir_path,
+                       const char *name, char path[TF_FILE_PATH_MAX], const char **target);
+
+/* ---- discovery.c ------------------------------------------------------------------------------
+ */
+
+/* A glob taken apart: a folder without wildcards, then the components below it. */
+struct tf_path_glob {
+    char *folder;
+    char *text; /* the whole, for globs with `**` */
+    char
+        *text_short; /* the same without its first "** /", which also stands for nothing; or NULL */
+    char **parts;
+    size_t part_count;
+};
+
+int tf_path_glob_init(struct tf_path_glob *glob,
+                      const char *pattern); /* 0, -ENOMEM, -EINVAL, -EMSGSIZE */
+void tf_path_glob_fini(struct tf_path_glob *glob);
+
+struct tf_selection {
+    struct tf_texts namespaces, pods, containers;
+};
+
+/* What the loop knows when a scan begins. Sorted by id. */
+struct tf_known {
+    struct tf_file_id id;
+    uint64_t base_hash;
+    struct tf_print prints[TF_PRINTS];
+    uint64_t size;    /* of a finished file: as it was then */
+    bool is_followed; /* its descriptor is open: no need to open it again */
+    bool is_finished;
+};
+
+struct tf_found {
+    struct tf_file_id id;
+    uint64_t size;
+    int64_t changed_ns;
+    char *base; /* owned */
+    int fd;     /* owned; -1: not opened, because it is known */
+    bool is_sibling, has_successor;
+    bool is_left_out; /* by include and exclude, or because it cannot be opened: only known to exist
+                       */
+    struct tf_position start; /* with start_newest: where the reading begins */
+};
+
+struct tf_scan {
+    /* Set by the loop. */
+    const struct tf_opener *opener;
+    const struct tf_path_glob *globs;
+    size_t glob_count;
+    const struct tf_selection *include, *exclude;
+    struct tf_known *known;
+    size_t known_count;
+    int inotify_fd; /* -1: none */
+    uint32_t open_max;
+    bool start_newest;
+    /* Set by the worker. */
+    struct tf_found *found;
+    size_t found_count, found_capacity;
+    uint32_t opened;
+    bool is_complete; /* every directory could be read: what was not found is not there */
+    int watch_error;
+    uint64_t took_ms;
+};
+
+void tf_scan_run(struct tf_scan *scan); /* worker */
+void tf_scan_fini(struct tf_scan *scan);
+
+uint64_t tf_base_hash(struct tf_slice base);
+bool tf_is_compressed_name(const char *name);
+
+/* ---- file.c -----------------------------------------------------------------------------------
+ */
+
+enum tf_mend_kind { TF_MEND_NONE, TF_MEND_SIBLING, TF_MEND_OLDER, TF_MEND_START };
+
+/* How to go on after the bytes before the offset changed (docs/guarantees.md B4). */
+struct tf_mend {
+    enum tf_mend_kind kind;
+    struct tf_opened sibling; /* fd owned */
+    struct tf_position position;
+};
+
+/* What a worker touches of a file while its pump runs; the loop only when none does. */
+struct tf_file_io {
+    int fd;
+    struct tf_lines *lines;
+    struct tf_position position; /* path borrows from the file */
+    uint64_t offset;             /* where the next read begins */
+    struct tf_print tail;        /* before offset */
+    bool is_verified;            /* position was compared with the file */
+    bool is_final;               /* set by the loop: nobody writes any more */
+    uint32_t block_bytes;        /* TF_BLOCK_BYTES, less after -EMSGSIZE */
+    uint32_t good_pumps;
+    uint64_t cookie;
+    uint64_t size; /* at the last look */
+    bool is_deleted;
+    bool wants_watch;
+    int watch;
+    int watch_error;
+    struct tf_mend mend;
+};
+
+struct tf_container;
+struct tf_block_pool;
+
+/* Buffers for blocks, shared by all jobs, so that an idle file has none. */
+struct tf_buf *tf_block_get(struct tf_block_pool *pool); /* NULL: no memory */
+void tf_block_put(struct tf_block_pool *pool, struct tf_buf *block);
+struct tf_block_pool *tf_block_pool_new(void);
+void tf_block_pool_free(struct tf_block_pool *pool);
+
+struct tf_file_read {
+    struct tf_block_pool *pool;
+    const struct tf_opener *opener;
+    const char *base;
+    int inotify_fd;
+};
+
+/* The pump of one file. Worker. */
+void tf_file_pump(struct tf_file_io *io, const struct tf_file_read *read, struct tf_batch *batch,
+                  struct tf_pump_result *result);
+
+/* Reads exactly the bytes that a print covers and compares. Worker. */
+bool tf_file_matches(int fd, const struct tf_print *print);
+int tf_file_print(int fd, uint64_t offset, struct tf_print *out); /* 0, -errno, -ENODATA */
+
+/* ---- follow.c ---------------------------------------------------------------------------------
+ */
+
+enum tf_file_state {
+    TF_FILE_WAITING,  /* has a descriptor, no source yet: its position is not durable */
+    TF_FILE_ACTIVE,   /* has a source */
+    TF_FILE_LEAVING,  /* its source is removed and has batches that are not durable */
+    TF_FILE_FINISHED, /* read to its end, closed; remembered while it exists */
+};
+
+enum tf_file_after { TF_AFTER_REVIVE, TF_AFTER_FINISH, TF_AFTER_FORGET, TF_AFTER_DROP };
+
+struct tf_file {
+    struct tf_source source; /* first */
+    struct tf_container *input;
+    struct tf_file_id id;
+    char *base;
+    char *tag;
+    struct tf_file *next_in_bucket, *next_by_watch, *next_to_wake;
+    struct tf_file *previous, *next; /* all files */
+    enum tf_file_state state;
+    enum tf_file_after after;
+    bool is_seen; /* by the last scan */
+    bool is_sibling, has_successor;
+    bool is_at_end;  /* the last pump read all there was */
+    bool is_quiet;   /* at its end, with quiet_size bytes, one scan ago */
+    bool is_deleted; /* has no name any more */
+    uint64_t quiet_size, size, offset;
+    uint64_t deleted_since_ms;
+    uint64_t cookie_durable;
+    uint64_t line_limit_bytes;
+    uint32_t block_bytes;
+    uint32_t refusals;                 /* -EMSGSIZE since the last batch that was taken */
+    bool has_error;                    /* the next scan wakes it */
+    struct tf_print prints[TF_PRINTS]; /* of its position, for the scan */
+    int watch;                         /* -1: none */
+    struct tf_file *waits_for;         /* its sibling is read first */
+    struct tf_file *follower;
+    struct tf_file *adopted;  /* the copy that is read before this file begins anew */
+    struct tf_position start; /* where to begin without a position */
+    struct tf_file_io io;
+};
+
+#define TF_FILE_BUCKETS   1024u
+#define TF_FILE_BLOCK_MIN 4096u
+
+struct tf_container_options {
+    struct tf_texts paths, link_roots;
+    struct tf_selection include, exclude;
+    int format;   /* enum tf_format */
+    int start_at; /* 0 oldest, 1 newest */
+    uint64_t max_line_bytes;
+    uint64_t rescan_ms;
+    struct {
+        uint64_t size_bytes, age_ms;
+    } deleted;
+};
+
+struct tf_container {
+    const struct tf_container_options *options;
+    char *name;
+    const char *tag;
+    const char *host;
+    uv_loop_t *loop;
+    struct tf_pipeline *pipeline; /* NULL until started */
+    struct tf_opener opener;
+    struct tf_path_glob *globs;
+    size_t glob_count;
+    struct tf_block_pool *pool;
+
+    struct tf_file *buckets[TF_FILE_BUCKETS], *by_watch[TF_FILE_BUCKETS];
+    struct tf_file *files;
+    size_t file_count, descriptor_count, descriptor_max;
+
+    struct tf_scan scan;
+    uv_work_t scan_work;
+    uv_timer_t scan_timer, hint_timer, wake_timer;
+    struct tf_file *to_wake;
+    uv_poll_t watch_poll;
+    int inotify_fd;
+    bool has_poll, is_scanning, wants_scan;
+    bool is_first_start; /* no scan of any run was complete */
+    uint64_t scan_took_ms;
+    uint32_t stored_checks; /* complete scans that the stored positions were compared with */
+    uint32_t open_handles;
+    bool is_closing, told_watches, told_descriptors;
+    void (*on_closed)(void *ctx);
+    void *closed_ctx;
+};
+
+/* The hooks of the contract. */
+void tf_follow_pump(struct tf_source *source, struct tf_batch *batch,
+                    struct tf_pump_result *result);
+void tf_follow_position(struct tf_source *source, const struct tf_stream_state states[TF_STREAMS],
+                        struct tf_buf *deltas);
+void tf_follow_pumped(struct tf_source *source, const struct tf_pump_result *result);
+void tf_follow_committed(struct tf_source *source, uint64_t cookie);
+void tf_follow_on_removed(struct tf_source *source);
+void tf_follow_rewind(struct tf_container *input);
+void tf_follow_close(struct tf_container *input); /* removes every source */
+
+struct tf_file *tf_follow_find(const struct tf_container *input, const struct tf_file_id *id);
+
+/* A new file without a source. Takes fd (-1: none), on failure too. NULL: no memory. */
+struct tf_file *tf_follow_new(struct tf_container *input, const struct tf_file_id *id,
+                              struct tf_slice base, int fd);
+void tf_follow_drop(struct tf_file *file); /* a file without a source: closes and frees it */
+
+/* Gives it a source, at its stored position or at file->start, and wakes it. */
+void tf_follow_activate(struct tf_file *file);
+void tf_follow_wake(struct tf_file *file); /* unless a sibling is read first; never in `pumped` */
+void tf_follow_on_wake_timer(uv_timer_t *timer);
+
+/* Takes its source away; then what `after` says. The file may be gone when this returns. */
+void tf_follow_leave(struct tf_file *file, enum tf_file_after after);
+
+/* A gap of this file, and its position forgotten. Leaves it. */
+void tf_follow_give_up(struct tf_file *file, const char *text, uint64_t bytes_max);
+
+/* ---- sweep.c ----------------------------------------------------------------------------------
+ */
+
+void tf_sweep_start(struct tf_container *input);
+void tf_sweep_soon(struct tf_container *input);
+void tf_sweep_stop(struct tf_container *input);
+
+/* input.c: once files, work and handles are gone, frees the input and tells. */
+void tf_container_maybe_closed(struct tf_container *input);
+
+/* ---- watch.c ----------------------------------------------------------------------------------
+ */
+
+void tf_watch_start(struct tf_container *input); /* without inotify the input lives by its scans */
+void tf_watch_register(struct tf_container *input, struct tf_file *file, int watch);
+void tf_watch_tell(struct tf_container *input, int error); /* once: no hints, for this reason */
+void tf_watch_forget(struct tf_container *input, struct tf_file *file);
+
+/* Adds a watch for an open descriptor. Any thread. Returns the watch or a negative errno. */
+int tf_watch_add(int inotify_fd, int fd, uint32_t mask);
+#define TF_WATCH_DIR_MASK  0x000003c0u /* IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE */
+#define TF_WATCH_FILE_MASK 0x00000002u /* IN_MODIFY */
+
+#endif
