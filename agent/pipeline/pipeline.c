@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define STOP_POLL_MS 50u
+#define STOP_POLL_MS 10u
 
 /* All plugins of a list are opened, so that all findings come in one run; the first failure counts,
  * also one that is no finding (no memory): nothing ever runs without a plugin that was asked for.

@@ -118,7 +118,8 @@ int tf_source_gap(struct tf_source *source, const char *reason, const char *text
     }
     tf_batch_fini(&batch);
     tf_log(TF_LOG_ERROR, "gap",
-           TF_DETAILS(TF_STR("reason", reason), TF_NUM("bytes_max", bytes_max)), "%s", text);
+           (const struct tf_detail[]){TF_STR("reason", reason), TF_NUM("bytes_max", bytes_max)},
+           bytes_max != UINT64_MAX ? 2 : 1, "%s", text);
     return rc;
 }
 

@@ -216,6 +216,7 @@ static void after_job(uv_work_t *work, int status)
     struct job *job = TF_CONTAINER_OF(work, struct job, work);
     struct tf_pipeline *pipeline = job->pipeline;
     struct tf_source *source = job->source;
+    struct tf_pump_result result;
     int rc = status < 0 ? status : job->status;
 
     if (rc == -EMSGSIZE) { /* the same read would only fail again: the input must take less */
@@ -229,13 +230,14 @@ static void after_job(uv_work_t *work, int status)
     if (rc < 0) {
         lose_batch(pipeline, source, rc);
     }
+    result = job->result;
     pipeline->jobs_running--;
-    job->source = NULL;
+    job->source = NULL; /* from here on the job may run for another source, already in `pumped` */
     if (source->state == TF_SOURCE_RUNNING) {
         source->state = TF_SOURCE_ASLEEP;
-        source->kind->pumped(source, &job->result);
+        source->kind->pumped(source, &result);
     }
-    if (source->state == TF_SOURCE_ASLEEP && (job->result.again || source->wake_again)) {
+    if (source->state == TF_SOURCE_ASLEEP && (result.again || source->wake_again)) {
         source->wake_again = false;
         enqueue(pipeline, source);
     }

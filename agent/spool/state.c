@@ -173,7 +173,7 @@ int tf_state_prepare(struct tf_state *state, struct tf_slice deltas, struct tf_c
             break;
         }
     }
-    if (rc < 0) {
+    if (rc != 0) {
         tf_state_abandon(state, changes);
     }
     return rc;

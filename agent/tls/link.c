@@ -772,7 +772,7 @@ int tf_link_connect(uv_loop_t *loop, struct tf_tls *tls, const struct sockaddr *
                     const char *host, uint64_t connect_timeout_ms,
                     const struct tf_link_events *events, struct tf_link **out)
 {
-    struct tf_link *link;
+    struct tf_link *link = NULL;
     struct tf_want want;
     int rc;
 
@@ -781,7 +781,7 @@ int tf_link_connect(uv_loop_t *loop, struct tf_tls *tls, const struct sockaddr *
     if (rc == 0) {
         rc = make_link(loop, tls, &want, connect_timeout_ms, events, &link);
     }
-    if (rc < 0) {
+    if (rc != 0) {
         return rc;
     }
     set_peer_text(link, address);

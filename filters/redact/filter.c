@@ -15,6 +15,7 @@
  */
 #include "redact.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -142,6 +143,7 @@ static int fill_replacements(struct redact *redact, const struct tf_text *replac
                                 "replacement holds a control character; leave it out");
         }
     }
+    assert(tf_redact_rules_count > 0);
     redact->replacements = calloc(tf_redact_rules_count, sizeof *redact->replacements);
     if (redact->replacements == NULL) {
         return -ENOMEM;

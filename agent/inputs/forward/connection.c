@@ -68,6 +68,7 @@ static void leave(struct connection *conn)
         tf_forward_proved(forward);
     } else if (conn->counted) {
         conn->counted = false;
+        assert(conn->sender != NULL);
         conn->sender->connections--;
         forward->proved--;
     }
@@ -247,7 +248,7 @@ static void on_closed(void *ctx, int status, const char *reason)
         tf_reading_unpause(conn);
         tf_connection_take(conn);
     }
-    tf_connection_unref(conn);
+    tf_connection_unref(conn); /* NOLINT(clang-analyzer-unix.Malloc): the link's own reference */
 }
 
 /* ---- begin and time limits ------------------------------------------------------------------ */

@@ -1,0 +1,250 @@
+/*
+ * check.c - `taffrail check`: all that is wrong with a configuration, before it runs.
+ *
+ *     load     keys, values, names, tags: all of them in one run
+ *     build    every plugin is opened as `run` would: rules compile, certificates and keys load
+ *     spool    its folder, mode and keys, without changing anything
+ *
+ * The last two need a configuration, so they come when the first finds no error. The network is
+ * not tried, nothing is read, sent or written.
+ *
+ * Findings go to stderr, or with --json to stdout, an object a line. Exits 0 when the configuration
+ * is sound; 1 when something is wrong; 2 on wrong usage, or a file that cannot be read; 3 without
+ * memory.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <uv.h>
+
+#include "taffrail/commands.h"
+#include "taffrail/log.h"
+#include "taffrail/pipeline.h"
+
+static const char usage[] =
+    "usage: taffrail check [-c FILE] [--json] [--strict]\n"
+    "Tells all that is wrong with a configuration. Opens every plugin as run would, so rules,\n"
+    "certificates and keys are looked at too; tries no network, changes nothing.\n"
+    "  -c FILE   configuration (" TF_CONFIG_FILE_DEFAULT ")\n"
+    "  --json    findings on stdout, one JSON object a line\n"
+    "  --strict  warnings count as errors\n"
+    "exit: 0 sound, 1 something is wrong, 2 usage or the file cannot be read\n"
+    "example: taffrail check -c conf/taffrail.yaml && taffrail run -c conf/taffrail.yaml\n"
+    "         taffrail check -c conf/taffrail.yaml --json --strict >findings.ndjson\n";
+
+struct check {
+    const char *file;
+    bool as_json, is_strict;
+    struct tf_config *config;
+    struct tf_error err;
+};
+
+static void on_stopped(void *ctx)
+{
+    *(bool *)ctx = true;
+}
+
+/* Opens every plugin, and closes it again. */
+static int build(struct check *check)
+{
+    struct tf_pipeline *pipeline = NULL;
+    bool is_stopped = false;
+    uv_loop_t loop;
+    int rc = uv_loop_init(&loop);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = tf_pipeline_new(&loop, check->config, &pipeline, &check->err);
+    if (pipeline != NULL) {
+        tf_pipeline_stop(pipeline, on_stopped, &is_stopped);
+        (void)uv_run(&loop, UV_RUN_DEFAULT);
+        tf_pipeline_free(pipeline);
+        rc = rc == 0 && !is_stopped ? -EBUSY : rc;
+    }
+    (void)uv_loop_close(&loop);
+    return rc;
+}
+
+/* Returns 0 when all was looked at, whatever was found; else a negative errno. */
+static int look(struct check *check)
+{
+    size_t errors;
+    int rc = tf_config_load(check->file, &tf_plugins, &check->config, &check->err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = build(check);
+    errors = check->err.errors;
+    if (rc == 0 || (rc != -ENOMEM && errors > 0)) {
+        rc = tf_spool_check(&check->config->spool, &check->err);
+    }
+    return check->err.errors > 0 && rc != -ENOMEM ? 0 : rc;
+}
+
+/* ---- what is told --------------------------------------------------------------------------- */
+
+static void print_size(FILE *to, uint64_t bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    size_t i = 0;
+    uint64_t whole = bytes;
+
+    while (i + 1 < TF_COUNT(units) && whole >= 1024 && whole % 1024 == 0) {
+        whole /= 1024;
+        i++;
+    }
+    (void)fprintf(to, "%llu%s", (unsigned long long)whole, units[i]);
+}
+
+static void print_names(FILE *to, const char *title, const struct tf_plugin_list *list)
+{
+    (void)fprintf(to, "  %-8s", title);
+    for (size_t i = 0; i < list->count; i++) {
+        (void)fprintf(to, "%s%s", i > 0 ? ", " : "", list->items[i].name);
+    }
+    (void)fputs("\n", to);
+}
+
+/* How many rules of a filter are on; opened once more for that. */
+static uint32_t count_rules(const struct tf_plugin_config *item)
+{
+    const struct tf_filter_kind *kind = item->kind;
+    const struct tf_filter_args args = {
+        .name = item->name, .options = item->options, .at = item->at};
+    uint32_t count = 0;
+    struct tf_error err;
+    void *self;
+
+    tf_error_init(&err);
+    if (kind->rule_count != NULL && kind->open(&args, &self, &err) == 0) {
+        count = kind->rule_count(self);
+        kind->close(self);
+    }
+    tf_error_fini(&err);
+    return count;
+}
+
+static void print_filters(FILE *to, const struct tf_config *config)
+{
+    (void)fputs("  filters ", to);
+    for (size_t i = 0; i < config->filters.count; i++) {
+        const struct tf_plugin_config *item = &config->filters.items[i];
+        uint32_t rules = count_rules(item);
+
+        (void)fprintf(to, "%s%s", i > 0 ? ", " : "", item->name);
+        if (rules > 0) {
+            (void)fprintf(to, ": %u rules", rules);
+        }
+    }
+    if (config->redact_off) {
+        (void)fprintf(to, "%sredact is off", config->filters.count > 0 ? ", " : "");
+    }
+    (void)fputs("\n", to);
+}
+
+static void print_sound(FILE *to, const struct check *check)
+{
+    const struct tf_config *config = check->config;
+
+    (void)fprintf(to, "%s: sound", check->file);
+    if (check->err.warnings > 0) {
+        (void)fprintf(to, ", %zu warning%s", check->err.warnings,
+                      check->err.warnings == 1 ? "" : "s");
+    }
+    (void)fputs("\n", to);
+    print_names(to, "reads", &config->inputs);
+    print_filters(to, config);
+    (void)fprintf(to, "  spool   %s: ", config->spool.path.text);
+    print_size(to, config->spool.max_size_bytes);
+    (void)fputs(", encrypted\n", to);
+    print_names(to, "ships", &config->outputs);
+    (void)fputs("not tried: the network\n", to);
+}
+
+static void print_unsound(const struct check *check)
+{
+    const struct tf_error *err = &check->err;
+
+    if (check->config == NULL) {
+        (void)fputs("not looked at yet: rules, certificates and the spool\n", stderr);
+    }
+    (void)fprintf(stderr, "%zu error%s, %zu warning%s; %s\n", err->errors,
+                  err->errors == 1 ? "" : "s", err->warnings, err->warnings == 1 ? "" : "s",
+                  err->errors > 0 ? "this configuration would not start"
+                                  : "--strict takes warnings for errors");
+}
+
+/* Prints all; returns the exit code. */
+static int report(const struct check *check, int rc)
+{
+    bool is_sound = check->err.errors == 0 && !(check->is_strict && check->err.warnings > 0);
+    char reason[128];
+
+    if (check->as_json) {
+        tf_error_print_json(&check->err, stdout);
+    } else {
+        (void)tf_error_print(&check->err, stderr);
+    }
+    if (rc < 0 && (rc == -ENOMEM || check->err.errors == 0)) {
+        (void)fprintf(stderr, "check: cannot go on: %s\n",
+                      uv_strerror_r(rc, reason, sizeof reason));
+        return TF_EXIT_CANNOT_RUN;
+    }
+    if (rc < 0 && rc != -EINVAL) {
+        return TF_EXIT_USAGE; /* the file cannot be read, and that is said */
+    }
+    if (!is_sound) {
+        print_unsound(check);
+        return TF_EXIT_FOUND;
+    }
+    print_sound(check->as_json ? stderr : stdout, check);
+    return TF_EXIT_FINE;
+}
+
+/* Returns TF_EXIT_FINE to go on; else, or with *is_help, what to exit with. */
+static int read_arguments(int argc, char **argv, struct check *check, bool *is_help)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0) {
+            *is_help = true;
+            (void)fputs(usage, stdout);
+            return TF_EXIT_FINE;
+        }
+        if (strcmp(argv[i], "-c") == 0 && i + 1 < argc) {
+            check->file = argv[++i];
+        } else if (strcmp(argv[i], "--json") == 0) {
+            check->as_json = true;
+        } else if (strcmp(argv[i], "--strict") == 0) {
+            check->is_strict = true;
+        } else if (strcmp(argv[i], "--connect") == 0) {
+            (void)fputs("check: --connect is not in this release; taffrail run logs how each "
+                        "output fares\n",
+                        stderr);
+            return TF_EXIT_USAGE;
+        } else {
+            (void)fprintf(stderr, "check: \"%s\" is no option of it\n%s", argv[i], usage);
+            return TF_EXIT_USAGE;
+        }
+    }
+    return TF_EXIT_FINE;
+}
+
+int tf_command_check(int argc, char **argv)
+{
+    struct check check = {.file = TF_CONFIG_FILE_DEFAULT};
+    bool is_help = false;
+    int code = read_arguments(argc, argv, &check, &is_help);
+
+    if (is_help || code != TF_EXIT_FINE) {
+        return code;
+    }
+    tf_log_configure(TF_LOG_ERROR, TF_LOG_LOGFMT); /* what is built only to be looked at is quiet */
+    tf_error_init(&check.err);
+    code = report(&check, look(&check));
+    tf_error_fini(&check.err);
+    tf_config_free(check.config);
+    return code;
+}

@@ -1,0 +1,70 @@
+#!/bin/sh
+# taffrail check as a user runs it: what it tells, where it tells it, how it exits.
+# usage: test_check_command.sh TAFFRAIL
+set -u
+taffrail=$1
+failed=0
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+
+expect() { # NAME WANTED GOT
+    if [ "$2" != "$3" ]; then
+        echo "FAIL $1: wanted '$2', got '$3'"
+        failed=1
+    fi
+}
+
+mkdir "$folder/logs"
+"$taffrail" pki spool "$folder/spool.key" >/dev/null || exit 1
+sound="spool: {path: spool, max_size: 3MiB, keys: spool.key}
+inputs: [container: {paths: \"logs/*.log\"}]
+outputs: [stdout: {}, stdout: {name: second}]"
+printf '%s\n' "$sound" >"$folder/sound.yaml"
+"$taffrail" check -c "$folder/sound.yaml" >"$folder/out" 2>"$folder/err"
+expect 'sound exits' 0 $?
+expect 'sound is quiet' '' "$(cat "$folder/err")"
+expect 'sound tells' "$folder/sound.yaml: sound
+  reads   container
+  filters redact: N rules
+  spool   $folder/spool: 3MiB, encrypted
+  ships   stdout, second
+not tried: the network" "$(sed 's/: [0-9]* rules/: N rules/' "$folder/out")"
+expect 'nothing is made' "logs sound.yaml spool.key" "$(cd "$folder" && rm -f out err && echo *)"
+
+printf 'filters: [redact: off]\n%s\n' "$sound" >"$folder/warned.yaml"
+"$taffrail" check -c "$folder/warned.yaml" >"$folder/out" 2>"$folder/err"
+expect 'warned exits' 0 $?
+expect 'warned says so' "$folder/warned.yaml: sound, 1 warning" "$(head -1 "$folder/out")"
+expect 'no redact' '  filters redact is off' "$(sed -n 3p "$folder/out")"
+"$taffrail" check --strict -c "$folder/warned.yaml" >"$folder/out" 2>"$folder/err"
+expect 'strict exits' 1 $?
+expect 'strict says so' '0 errors, 1 warning; --strict takes warnings for errors' "$(tail -1 "$folder/err")"
+
+printf 'imputs: []\n%s\nagent: {workers: x}\n' "$sound" >"$folder/wrong.yaml"
+"$taffrail" check -c "$folder/wrong.yaml" >"$folder/out" 2>"$folder/err"
+expect 'wrong exits' 1 $?
+expect 'wrong has no data' '' "$(cat "$folder/out")"
+expect 'wrong tells all' "$folder/wrong.yaml:1:1: error: unknown section \"imputs\"; nearest: \"inputs\"
+$folder/wrong.yaml:5:18: error: agent.workers: \"x\" is not a count; write a whole number
+not looked at yet: rules, certificates and the spool
+2 errors, 0 warnings; this configuration would not start" "$(cat "$folder/err")"
+"$taffrail" check --json -c "$folder/wrong.yaml" >"$folder/out" 2>/dev/null
+expect 'json exits' 1 $?
+expect 'json lines' 2 "$(grep -c '^{"file":".*"severity":"error".*}$' "$folder/out")"
+
+printf '%s\nfilters: [redact: {enable: [no-such-rule]}]\n' "$sound" >"$folder/built.yaml"
+: >"$folder/spool.key"
+"$taffrail" check -c "$folder/built.yaml" >/dev/null 2>"$folder/err"
+expect 'plugins and spool are tried' 1 $?
+expect 'both in one run' 2 "$(grep -c "^$folder/built.yaml:.* error: " "$folder/err")"
+
+"$taffrail" check -c "$folder/nowhere.yaml" >/dev/null 2>"$folder/err"
+expect 'unreadable' 2 $?
+expect 'unreadable says so' "$folder/nowhere.yaml: error: cannot be read: no such file or directory; name a configuration with -c FILE" "$(cat "$folder/err")"
+"$taffrail" check --connect >/dev/null 2>"$folder/err"
+expect 'connect' 2 $?
+grep -q 'not in this release' "$folder/err" || { echo "FAIL connect says so"; failed=1; }
+"$taffrail" check -c >/dev/null 2>&1
+expect 'usage' 2 $?
+"$taffrail" check --help | grep -q '^example:' || { echo "FAIL help"; failed=1; }
+exit $failed

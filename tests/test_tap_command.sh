@@ -1,0 +1,147 @@
+#!/bin/sh
+# taffrail tap as a user runs it: what comes out of log files, what is told about them, how it exits.
+# usage: test_tap_command.sh TAFFRAIL
+set -u
+case "$1" in /*) taffrail=$1 ;; *) taffrail=$PWD/$1 ;; esac
+fixtures=$(dirname "$0")/fixtures
+host=$(uname -n)
+failed=0
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+
+expect() { # NAME WANTED GOT
+    if [ "$2" != "$3" ]; then
+        echo "FAIL $1: wanted '$2', got '$3'"
+        failed=1
+    fi
+}
+
+tap() { # OPTIONS...: to $folder/out and $folder/err
+    "$taffrail" tap "$@" >"$folder/out" 2>"$folder/err"
+}
+
+expect_json() { # NAME: each line of out is one JSON object without doubled names
+    python3 -c '
+import json, sys
+
+def object(pairs):
+    assert len(dict(pairs)) == len(pairs), pairs
+    return dict(pairs)
+
+def refuse(word):
+    raise ValueError(word)
+
+for line in sys.stdin.buffer:
+    record = json.loads(line.decode("utf-8"), object_pairs_hook=object, parse_constant=refuse)
+    assert list(record)[:2] == ["time", "tag"], line
+' <"$folder/out" || { echo "FAIL $1: not NDJSON"; failed=1; }
+}
+
+# The fixtures: what a file of each format becomes, written by hand. The host stands on each record.
+for format in docker cri; do
+    sed "s/\"tag\":\"container\"/&,\"host\":\"$host\"/" "$fixtures/$format.ndjson" >"$folder/wanted"
+    tap "$fixtures/$format.log"
+    expect "$format exits" 0 $?
+    diff "$folder/wanted" "$folder/out" || { echo "FAIL $format"; failed=1; }
+    expect_json "$format"
+    tap --format $format "$fixtures/$format.log"
+    diff "$folder/wanted" "$folder/out" || { echo "FAIL $format, told"; failed=1; }
+done
+sed "s/\"tag\":\"container\"/&,\"host\":\"$host\"/" "$fixtures/plain.ndjson" >"$folder/wanted"
+tap --format plain "$fixtures/plain.log"
+sed 's/"time":"[^"]*",//' "$folder/out" | diff "$folder/wanted" - || { echo "FAIL plain"; failed=1; }
+tap "$fixtures/docker.log"
+expect 'summary' 'tap: 1 file (docker), 14 lines, 11 records, 0 redactions; nothing was sent or stored' \
+    "$(cat "$folder/err")"
+tap "$fixtures/docker.log" "$fixtures/cri.log" "$fixtures/cri.log" /dev/null
+expect 'summary of many' 'tap: 4 files (2 cri, 1 docker, 1 without lines), 44 lines, 33 records, 0 redactions; nothing was sent or stored' \
+    "$(cat "$folder/err")"
+
+# Secrets are taken out, also one that lies across two pieces.
+secret=AKIA"Z7QX4M2NPR5T6WUV"
+cat >"$folder/secret.log" <<TEXT
+2026-11-23T10:15:04Z stdout F key $secret end
+2026-11-23T10:15:05Z stdout P key AKIAZ7QX4M
+2026-11-23T10:15:05Z stdout F 2NPR5T6WUV end
+TEXT
+tap "$folder/secret.log"
+expect 'masks' 2 "$(grep -c '"log":"key \[REDACTED:aws-access-key\] end"}$' "$folder/out")"
+expect 'keeps the secret' 0 "$(grep -c "Z7QX4M" "$folder/out")"
+expect 'counts' 1 "$(grep -c '(cri), 3 lines, 2 records, 2 redactions;' "$folder/err")"
+
+# The path tells where a line is from, links and folders that one stands in too.
+uid=6c1e0e0e-8a5c-4e4e-9c37-0d3a9d1f2b3c
+mkdir -p "$folder/pods/shop_pay-0_$uid/app"
+echo '2026-11-23T10:15:04.12Z stderr F charge failed' >"$folder/pods/shop_pay-0_$uid/app/2.log"
+kubernetes="\"kubernetes\":{\"namespace_name\":\"shop\",\"pod_name\":\"pay-0\",\"pod_id\":\"$uid\",\"container_name\":\"app\",\"host\":\"$host\",\"restart_count\":2}"
+wanted="{\"time\":\"2026-11-23T10:15:04.120000000Z\",\"tag\":\"container\",\"host\":\"$host\",$kubernetes,\"stream\":\"stderr\",\"log\":\"charge failed\"}"
+tap "$folder/pods/shop_pay-0_$uid/app/2.log"
+expect 'names of the path' "$wanted" "$(cat "$folder/out")"
+name=$(cd "$folder/pods/shop_pay-0_$uid/app" && "$taffrail" tap 2.log 2>/dev/null)
+expect 'names of the folder' "$wanted" "$name"
+tap --text "$folder/pods/shop_pay-0_$uid/app/2.log"
+expect 'for eyes' '10:15:04.120 shop/pay-0/app      err  charge failed' "$(cat "$folder/out")"
+
+# Hostile files.
+head -c 4194304 /dev/zero | tr '\0' x >"$folder/long.log"
+tap --format plain "$folder/long.log"
+expect 'long line exits' 0 $?
+expect 'long line is one record' 1 "$(wc -l <"$folder/out")"
+expect 'long line is marked' 1 "$(grep -c '"taffrail":{"truncated":4194304}.*bytes left out\]' "$folder/out")"
+expect_json 'long line'
+cat >"$folder/malformed.log" <<'TEXT'
+{"log":"good\n","stream":"stdout","time":"2026-11-23T10:15:04Z"}
+{"log":"never ends
+{"log":1}
+
+[]
+TEXT
+tap "$folder/malformed.log"
+expect 'malformed lines are carried' 4 "$(grep -c '"taffrail":{"malformed":true}' "$folder/out")"
+expect 'malformed lines are told' 1 "$(grep -c ', 4 malformed; nothing was sent' "$folder/err")"
+expect 'malformed as it is' 1 "$(grep -c '"log":"{\\"log\\":\\"never ends"}$' "$folder/out")"
+expect_json 'malformed lines'
+printf '2026-11-23T10:15:04Z stdout F a\0b\n2026-11-23T10:15:04Z stdout F \377\376\n2026-11-23T10:15:04Z stdout F \033[2J\302\233\n' >"$folder/bytes.log"
+tap "$folder/bytes.log"
+expect_json 'bytes'
+expect 'NUL' 1 "$(grep -c '"log":"a\\u0000b"}$' "$folder/out")"
+expect 'not UTF-8' 1 "$(grep -c '"log_b64":"//4="}$' "$folder/out")"
+expect 'controls' 1 "$(grep -c '"log":"\\u001b\[2J\\u009b"}$' "$folder/out")"
+tap --text "$folder/bytes.log"
+expect 'controls for eyes' 1 "$(grep -c ' out  \\x1b\[2J\\u009b$' "$folder/out")"
+head -c 300000 /dev/zero | tr '\0' '\n' >"$folder/empty-lines.log" # more than a batch holds
+tap --format plain "$folder/empty-lines.log"
+expect 'many records' 300000 "$(wc -l <"$folder/out")"
+expect 'thousands' 1 "$(grep -c '(plain), 300,000 lines, 300,000 records,' "$folder/err")"
+
+# Usage, and what cannot be read or written.
+tap "$folder/no-such-file" "$fixtures/cri.log" "$folder"
+expect 'unreadable exits' 3 $?
+expect 'others are read' 11 "$(wc -l <"$folder/out")"
+expect 'unreadable are told' 2 "$(grep -c '; other files are read all the same$' "$folder/err")"
+tap
+expect 'no file' 2 $?
+tap --no-such-option "$fixtures/cri.log"
+expect 'unknown option' 2 $?
+tap --format xml "$fixtures/cri.log"
+expect 'unknown format' 2 $?
+tap --format
+expect 'no format' 2 $?
+for option in -c -f; do
+    tap $option "$fixtures/cri.log"
+    expect "$option exits" 2 $?
+    expect "$option is explained" 1 "$(grep -c -e "^tap: $option is not in this release; " "$folder/err")"
+done
+cp "$fixtures/cri.log" "$folder/-odd"
+(cd "$folder" && "$taffrail" tap -- -odd >out 2>/dev/null)
+expect 'name with a dash' 11 "$(wc -l <"$folder/out")"
+tap --help
+expect 'help exits' 0 $?
+expect 'help has examples' 1 "$(grep -c '^examples: taffrail tap ' "$folder/out")"
+"$taffrail" tap "$fixtures/cri.log" >/dev/full 2>"$folder/err"
+expect 'full disk' 3 $?
+expect 'full disk is told' 1 "$(grep -c '^tap: standard output: ' "$folder/err")"
+{ "$taffrail" tap --format plain "$folder/empty-lines.log" 2>"$folder/err"; echo $? >"$folder/exit"; } | head -n 1 >/dev/null
+expect 'the reader may go away' 0 "$(cat "$folder/exit")"
+expect 'and nothing is said' '' "$(cat "$folder/err")"
+exit $failed
