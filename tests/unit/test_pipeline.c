@@ -117,9 +117,8 @@ static void pumped(struct tf_source *base, const struct tf_pump_result *result)
 
     if (result->status == -EMSGSIZE) {
         source->too_large++;
-        tf_source_wake(base); /* this input goes on behind it */
-    }
-    if (result->status == 0 && source->step > 0 && source->steps[source->step - 1].wants_gap) {
+        tf_source_wake(base); /* this input goes on behind it; a job may run from here on */
+    } else if (source->step > 0 && source->steps[source->step - 1].wants_gap) {
         assert_int_equal(tf_source_gap(base, "copytruncate", "bytes were lost", source->step, NULL),
                          0);
     }
@@ -320,7 +319,7 @@ static bool is_pumped_out(void)
     for (unsigned i = 0; i < world->source_count; i++) {
         const struct fake_source *source = &world->sources[i];
 
-        if (source->step < source->step_count || source->source.state == TF_SOURCE_RUNNING) {
+        if (source->source.state == TF_SOURCE_RUNNING || source->step < source->step_count) {
             return false;
         }
     }

@@ -1,0 +1,178 @@
+#!/usr/bin/python3
+"""bench.py TAFFRAIL SINK [MEBIBYTES] - what the agent costs, on this machine, now.
+
+Speed: a docker log of MEBIBYTES (200) from a fixed seed goes tail -> redact -> spool -> mutual TLS -> a
+receiver that only counts and acks. Memory: 1,000 idle files, and a backlog of 1 GiB with the collector
+down. Idle: CPU used in 10 s. Every limit that the project promises is checked; exit 1 when one is
+passed. Speed is printed, with where the CPU went (by thread), and as a ratio to gzip -1 of the same
+log on the same machine.
+"""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "integration"))
+from harness import CriFile, DockerFile, House, need, wait_until  # noqa: E402
+
+RSS_MAX_KIB = 32 * 1024
+IDLE_CPU_MAX_S = 0.010
+TICKS = os.sysconf("SC_CLK_TCK")
+MIB = 1 << 20
+
+SAMPLES = [
+    'GET /api/v1/orders/%d HTTP/1.1" 200 %d "-" "Mozilla/5.0 (X11; Linux x86_64)" %dms',
+    "level=info ts=2026-11-24T10:00:00Z caller=checkout.go:%d msg=\"order placed\" order=%d took=%dms",
+    "WARN  [pool-%d-thread-%d] c.e.shop.Inventory - stock is low for item %d, reorder was asked",
+    '{"level":"debug","order":%d,"customer":%d,"items":%d,"msg":"cart was priced"}',
+    "connection %d from 10.0.%d.%d accepted, keepalive on",
+]
+SECRETS = ["Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI%dIn0.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"]
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def cpu_s(pid, thread=None):
+    path = f"/proc/{pid}/stat" if thread is None else f"/proc/{pid}/task/{thread}/stat"
+    fields = read(path).rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def cpu_exact_s(pid):
+    """From the scheduler, in nanoseconds, over all threads."""
+    return sum(int(read(f"/proc/{pid}/task/{thread}/schedstat").split()[0])
+               for thread in os.listdir(f"/proc/{pid}/task")) / 1e9
+
+
+def status_kib(pid, key):
+    return next(int(line.split()[1]) for line in read(f"/proc/{pid}/status").splitlines()
+                if line.startswith(key + ":"))
+
+
+def make_lines(size_bytes, seed=7):
+    """Lines of a docker log; about one in two hundred holds a secret."""
+    chance = random.Random(seed)
+    while size_bytes > 0:
+        text = chance.choice(SAMPLES) % tuple(chance.randint(1, 9999) for _ in range(3))
+        if chance.random() < 0.005:
+            text = SECRETS[0] % chance.randint(10000, 99999)
+        line = json.dumps({"log": text + "\n", "stream": "stdout", "time": "2026-11-24T10:00:00.123456789Z"},
+                          separators=(",", ":")).encode() + b"\n"
+        size_bytes -= len(line)
+        yield line
+
+
+def fill(file, size_bytes):
+    """Writes a docker log; a block of 8 MiB is made once and repeated. Returns bytes and lines."""
+    lines = list(make_lines(min(size_bytes, 8 * MIB)))
+    block = b"".join(lines)
+    times = max(1, round(size_bytes / len(block)))
+    for _ in range(times):
+        file.put(block)
+    return len(block) * times, len(lines) * times
+
+
+def acked(agent):
+    """The agent's own books, asked by SIGUSR1."""
+    agent.process.send_signal(signal.SIGUSR1)
+    time.sleep(0.02)
+    books = [line for line in agent.text().splitlines() if "event=books" in line and "acked=" in line]
+    return int(books[-1].split("acked=")[1].split()[0]) if books else 0
+
+
+def start_sink(house, sink):
+    process = subprocess.Popen([sink, house.path("pki/ca.pem"), house.path("pki/127.0.0.1.pem"),
+                                house.path("pki/127.0.0.1.key")], stdout=subprocess.PIPE)
+    return process, int(process.stdout.readline())
+
+
+def bench_speed(binary, sink, mebibytes):
+    with House(binary) as house:
+        house.make_pki()
+        receiver, port = start_sink(house, sink)
+        try:
+            house.configure_agent(port=port, spool=", max_size: 4GiB")
+            size, lines = fill(DockerFile(house, "shop", "cart-0", "1111"), mebibytes * MIB)
+            path = next(os.path.join(top, name) for top, _, names in os.walk(house.path("logs/docker"))
+                        for name in names)
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(["gzip", "-1", "-c", path], stdout=subprocess.DEVNULL, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            gzip_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            began = time.monotonic()
+            agent = house.start("agent")
+            wait_until(lambda: acked(agent) >= lines, 120, "the agent did not finish: " + agent.tail())
+            took = time.monotonic() - began
+            agent_cpu, sink_cpu = cpu_exact_s(agent.pid), cpu_exact_s(receiver.pid)
+            threads = {read(f"/proc/{agent.pid}/task/{t}/comm").strip() + "/" + t: cpu_s(agent.pid, t)
+                       for t in os.listdir(f"/proc/{agent.pid}/task")}
+            print(f"speed      {size / MIB / took:.0f} MiB/s, {lines / took:,.0f} lines/s "
+                  f"({size / MIB:.0f} MiB, {lines:,} lines in {took:.2f} s)")
+            print(f"cpu        agent {agent_cpu:.2f} s = {size / MIB / agent_cpu:.0f} MiB/s per core, receiver {sink_cpu:.2f} s; "
+                  f"gzip -1 of the same log {gzip_s:.2f} s: the agent does its whole way in {agent_cpu / gzip_s:.2f} of it")
+            print("threads    " + ", ".join(f"{name} {s:.2f} s" for name, s in sorted(threads.items(), key=lambda x: -x[1])))
+            print(f"peak       {status_kib(agent.pid, 'VmHWM') / 1024:.1f} MiB resident")
+            need(agent.stop() == 0, agent.tail())
+        finally:
+            receiver.kill()
+            receiver.wait()
+
+
+def bench_idle(binary):
+    with House(binary) as house:
+        house.make_pki()
+        house.configure_agent(port=house.port)
+        house.configure_collector()
+        files = [CriFile(house, "shop", f"pod-{number}", f"{number:08x}") for number in range(1000)]
+        for file in files:
+            file.write(["started", "ready"])
+        collector, agent = house.start("collector"), house.start("agent")
+        wait_until(lambda: house.stored_lines() >= 2000, 60, "2,000 lines did not arrive: " + agent.tail())
+        time.sleep(11)  # past the first rescan and the cursors
+        before = cpu_exact_s(agent.pid)
+        time.sleep(10)
+        used = cpu_exact_s(agent.pid) - before
+        rss = status_kib(agent.pid, "VmRSS")
+        print(f"idle       1,000 files: {rss / 1024:.1f} MiB resident, {used * 1000:.1f} ms of CPU in 10 s")
+        need(rss <= RSS_MAX_KIB, f"{rss} KiB resident with 1,000 idle files, {RSS_MAX_KIB} promised")
+        need(used <= IDLE_CPU_MAX_S, f"{used * 1000:.1f} ms of CPU in 10 idle seconds, {IDLE_CPU_MAX_S * 1000:.0f} promised")
+        need(agent.stop() == 0 and collector.stop() == 0, "stop")
+
+
+def bench_backlog(binary, mebibytes):
+    with House(binary) as house:
+        house.make_pki()
+        house.configure_agent(port=house.port, spool=", max_size: 4GiB", agent="host: node-1, stop_timeout: 100ms")
+        file = DockerFile(house, "shop", "cart-0", "1111")
+        size, lines = fill(file, mebibytes * MIB)
+        agent = house.start("agent")
+
+        def spooled():
+            agent.process.send_signal(signal.SIGUSR1)
+            time.sleep(0.1)
+            books = [line for line in agent.text().splitlines() if " spooled=" in line]
+            return int(books[-1].split(" spooled=")[1].split()[0]) if books else 0
+
+        wait_until(lambda: spooled() >= lines, 300, "the backlog was not taken: " + agent.tail())
+        peak, now = status_kib(agent.pid, "VmHWM"), status_kib(agent.pid, "VmRSS")
+        print(f"backlog    {size / MIB:.0f} MiB spooled, collector down: {peak / 1024:.1f} MiB resident at most, {now / 1024:.1f} now")
+        need(peak <= RSS_MAX_KIB, f"{peak} KiB resident during a backlog, {RSS_MAX_KIB} promised")
+        need(agent.stop() == 0, agent.tail())
+
+
+def main(binary, sink, mebibytes="200", backlog="1024"):
+    bench_speed(binary, sink, int(mebibytes))
+    bench_idle(binary)
+    bench_backlog(binary, int(backlog))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

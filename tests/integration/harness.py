@@ -1,0 +1,271 @@
+"""harness.py - what the integration tests share: a house of one collector and one agent on loopback.
+
+A House is a folder with certificates made by `taffrail pki`, a collector and an agent, each the real
+binary with a configuration of its own. Programs are started with their log in a file, waited for by
+the events that they log, and ended by their pid. Writers imitate the runtimes: docker's json-file
+(rotated X.log -> X.log.1) and the kubelet's CRI files (rotated 0.log -> 0.log.TIME).
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+
+class Failed(Exception):
+    """What was promised did not come."""
+
+
+def need(condition, text):
+    if not condition:
+        raise Failed(text)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, timeout_s, what):
+    """Polls until condition() is true; fails with the text `what`, or what() if it is a function."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end:
+            raise Failed(what() if callable(what) else what)
+        time.sleep(0.02)
+
+
+class Program:
+    """One run of the binary: its pid, and its log from this start on."""
+
+    def __init__(self, words, log, env=None):
+        self.log = log
+        self.begin = os.path.getsize(log) if os.path.exists(log) else 0
+        with open(log, "ab") as to:
+            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=to, stderr=to,
+                                            env={**os.environ, **(env or {})})
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def text(self):
+        with open(self.log, "rb") as file:
+            file.seek(self.begin)
+            return file.read().decode("utf-8", "replace")
+
+    def tail(self):
+        return "\n".join(self.text().splitlines()[-20:])
+
+    def has_event(self, event):
+        return f"event={event} " in self.text()
+
+    def wait_event(self, event, timeout_s=15):
+        def seen():
+            need(self.process.poll() is None or self.has_event(event),
+                 f"{self.log}: ended with {self.process.returncode} before {event}:\n{self.tail()}")
+            return self.has_event(event)
+
+        wait_until(seen, timeout_s, lambda: f"{self.log}: no event {event} in {timeout_s} s:\n{self.tail()}")
+
+    def stop(self, timeout_s=30):
+        """SIGTERM; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise Failed(f"{self.log}: did not stop in {timeout_s} s:\n{self.tail()}") from None
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+class House:
+    def __init__(self, binary, folder=None):
+        self.binary = os.path.abspath(binary)
+        self.folder = folder or tempfile.mkdtemp(prefix="taffrail-test-")
+        self.is_own_folder = folder is None
+        self.port = free_port()
+        self.programs = []
+        for name in ("pki", "collector", "agent", "logs/pods", "logs/docker/containers"):
+            os.makedirs(self.path(name), exist_ok=True)
+
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        for program in self.programs:
+            program.kill()
+        if self.is_own_folder and kind is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        elif kind is not None:
+            print(f"kept: {self.folder}")
+
+    def run(self, *words, check=True, **options):
+        done = subprocess.run([self.binary, *words], capture_output=True, timeout=60, check=False, **options)
+        if check and done.returncode != 0:
+            raise Failed(f"taffrail {' '.join(words)}: exit {done.returncode}\n{done.stderr.decode()}")
+        return done
+
+    def make_pki(self):
+        self.run("pki", "init", "--name", "Demo", self.path("pki"))
+        self.run("pki", "collector", self.path("pki"), "127.0.0.1", "localhost")
+        self.run("pki", "agent", self.path("pki"), "node-1")
+
+    def write(self, name, text):
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+        return self.path(name)
+
+    def tls(self, name):
+        return f"{{ca: ../pki/ca.pem, cert: ../pki/{name}.pem, key: ../pki/{name}.key}}"
+
+    def configure_collector(self, spool="", outputs="  - file: {path: records.ndjson}\n"):
+        return self.write("collector/collector.yaml", f"""
+agent: {{host: collector}}
+inputs:
+  - forward:
+      listen: 127.0.0.1:{self.port}
+      allow: [{{identity: "spiffe://demo/node/*"}}]
+      tls: {self.tls("127.0.0.1")}
+spool: {{path: spool, keep_free: 0{spool}}}
+outputs:
+{outputs}""")
+
+    def configure_agent(self, port=None, spool="", inputs=None, outputs=None, agent="host: node-1"):
+        inputs = inputs or """  - container:
+      paths: [../logs/pods/*/*/*.log]
+      link_roots: [../logs/pods, ../logs/docker/containers]
+"""
+        outputs = outputs or f"""  - forward:
+      hosts: ["127.0.0.1:{port or self.port}"]
+      tls: {self.tls("node-1")}
+"""
+        return self.write("agent/agent.yaml", f"""
+agent: {{{agent}}}
+inputs:
+{inputs}
+spool: {{path: spool, keep_free: 0{spool}}}
+outputs:
+{outputs}""")
+
+    def start(self, role, env=None, wait="ready"):
+        program = Program([self.binary, "run", "-c", self.path(role, f"{role}.yaml")],
+                          self.path(role, f"{role}.log"), env)
+        self.programs.append(program)
+        if wait:
+            program.wait_event(wait)
+        return program
+
+    @property
+    def records_path(self):
+        return self.path("collector/records.ndjson")
+
+    def records(self):
+        """What the collector stored, without the agents' own audit records."""
+        found = []
+        if os.path.exists(self.records_path):
+            with open(self.records_path, "rb") as file:
+                for line in file:
+                    record = json.loads(line)
+                    if record["tag"] != "taffrail.audit":
+                        found.append(record)
+        return found
+
+    def stored_lines(self):
+        """A cheap count of the collector's lines while it runs."""
+        if not os.path.exists(self.records_path):
+            return 0
+        with open(self.records_path, "rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def rfc3339(time_ns):
+    seconds, fraction = divmod(time_ns, 10**9)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{fraction:09d}Z"
+
+
+class CriFile:
+    """A pod's container log as the kubelet writes it."""
+
+    PIECE = 8192
+
+    def __init__(self, house, namespace, pod, uid, container="app"):
+        self.folder = house.path("logs/pods", f"{namespace}_{pod}_{uid}", container)
+        os.makedirs(self.folder, exist_ok=True)
+        self.path = os.path.join(self.folder, "0.log")
+        self.file = open(self.path, "ab", buffering=0)
+        self.rotations = 0
+        self.lines = 0
+
+    def line(self, text, stream="stdout"):
+        data = text if isinstance(text, bytes) else text.encode()
+        out = b""
+        while len(data) > self.PIECE:
+            out += b"%s %s P %s\n" % (rfc3339(time.time_ns()).encode(), stream.encode(), data[:self.PIECE])
+            data = data[self.PIECE:]
+        return out + b"%s %s F %s\n" % (rfc3339(time.time_ns()).encode(), stream.encode(), data)
+
+    def write(self, texts, stream="stdout"):
+        self.lines += len(texts)
+        self.put(b"".join(self.line(text, stream) for text in texts))
+
+    def put(self, data):
+        view = memoryview(data)
+        while view:
+            view = view[self.file.write(view):]
+
+    def rotate(self):
+        self.file.close()
+        self.rotations += 1
+        os.rename(self.path, f"{self.path}.20261124-{self.rotations:06d}")
+        self.file = open(self.path, "ab", buffering=0)
+
+    def close(self):
+        self.file.close()
+
+
+class DockerFile(CriFile):
+    """A container's json-file log, and the kubelet's link to it."""
+
+    PIECE = 16384
+
+    def __init__(self, house, namespace, pod, uid, container="app"):
+        self.id = (uid.replace("-", "") * 8)[:64]
+        self.folder = house.path("logs/docker/containers", self.id)
+        os.makedirs(self.folder, exist_ok=True)
+        self.path = os.path.join(self.folder, f"{self.id}-json.log")
+        self.file = open(self.path, "ab", buffering=0)
+        self.rotations = 0
+        self.lines = 0
+        pod_folder = house.path("logs/pods", f"{namespace}_{pod}_{uid}", container)
+        os.makedirs(pod_folder, exist_ok=True)
+        if not os.path.lexists(os.path.join(pod_folder, "0.log")):
+            os.symlink(self.path, os.path.join(pod_folder, "0.log"))
+
+    def line(self, text, stream="stdout"):
+        text += "\n"
+        pieces = [text[at:at + self.PIECE] for at in range(0, len(text), self.PIECE)]
+        return b"".join(json.dumps({"log": piece, "stream": stream, "time": rfc3339(time.time_ns())},
+                                   separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+                        for piece in pieces)
+
+    def rotate(self):
+        self.file.close()
+        self.rotations += 1
+        for number in range(self.rotations - 1, 0, -1):
+            os.rename(f"{self.path}.{number}", f"{self.path}.{number + 1}")
+        os.rename(self.path, f"{self.path}.1")
+        self.file = open(self.path, "ab", buffering=0)
