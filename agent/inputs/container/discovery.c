@@ -257,6 +257,7 @@ void tf_scan_fini(struct tf_scan *scan)
     }
     free(scan->found);
     free(scan->known);
+    tf_snapshot_fini(&scan->snapshot);
     *scan = (struct tf_scan){0};
 }
 
@@ -510,6 +511,9 @@ static bool look_at(struct tf_scan *scan, const struct place *place)
             return is_link;
         }
     }
+    if (!found.is_left_out) {
+        tf_snapshot_add(&scan->snapshot, place->dir_fd, place->dir_path, place->name);
+    }
     add_found(scan, &found);
     return is_link;
 }
@@ -526,8 +530,10 @@ static bool may_look_on(struct walk *walk, const struct dirent *entry)
     return true;
 }
 
-static void watch_dir(struct tf_scan *scan, int fd)
+/* Before a directory is listed, so that nothing falls between. */
+static void watch_dir(struct tf_scan *scan, int fd, const char *path)
 {
+    tf_snapshot_add(&scan->snapshot, fd, path, "");
     if (scan->inotify_fd >= 0) {
         int rc = tf_watch_add(scan->inotify_fd, fd, TF_WATCH_DIR_MASK);
 
@@ -550,7 +556,7 @@ static void look_behind_link(struct walk *walk, int link_dir_fd, const char *nam
         }
         return; /* what is wrong with the link was told when it was looked at */
     }
-    watch_dir(walk->scan, fd); /* before it is listed, so that nothing falls between */
+    watch_dir(walk->scan, fd, path);
     place.dir_fd = fd;
     place.base_size = strlen(target);
     for (;;) {
@@ -681,7 +687,7 @@ static void walk_dir(struct walk *walk, int fd, size_t part)
 {
     const struct tf_path_glob *glob = walk->glob;
 
-    watch_dir(walk->scan, fd); /* before it is listed, so that nothing falls between */
+    watch_dir(walk->scan, fd, walk->path);
     if (glob->text == NULL && part + 1 < glob->part_count &&
         !has_wildcard(glob->parts[part], strlen(glob->parts[part]))) {
         descend(walk, fd, glob->parts[part], part + 1);
@@ -694,6 +700,7 @@ static void walk_dir(struct walk *walk, int fd, size_t part)
 void tf_scan_run(struct tf_scan *scan)
 {
     scan->is_complete = true;
+    tf_snapshot_begin(&scan->snapshot);
     for (size_t i = 0; i < scan->glob_count; i++) {
         struct walk walk = {.scan = scan, .glob = &scan->globs[i]};
         const char *why = NULL;

@@ -106,6 +106,7 @@ static void container_free(struct tf_container *input)
     if (input == NULL) {
         return;
     }
+    tf_snapshot_fini(&input->snapshot);
     for (size_t i = 0; i < input->glob_count; i++) {
         tf_path_glob_fini(&input->globs[i]);
     }

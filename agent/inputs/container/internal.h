@@ -5,6 +5,7 @@
  *     follow.c     the files that are followed, on the loop: their sources and positions
  *     sweep.c      scans: when they run, what they change
  *     discovery.c  the walk over the globs, on a worker
+ *     snapshot.c   whether anything changed since the last look, on a worker
  *     file.c       one file: read, compare, mend, on a worker
  *     opener.c     how a path becomes a descriptor
  *     position.c   the position of a file as bytes
@@ -175,6 +176,24 @@ struct tf_found {
     struct tf_position start; /* with start_newest: where the reading begins */
 };
 
+struct tf_snapshot_entry;
+struct tf_snapshot {
+    struct tf_snapshot_entry *entries;
+    size_t count, capacity;
+    struct tf_buf names;
+    int64_t began_ns;
+    bool is_usable;
+};
+
+/* All on a worker but fini. */
+void tf_snapshot_begin(struct tf_snapshot *snapshot);
+void tf_snapshot_fini(struct tf_snapshot *snapshot);
+/* Notes how `name` in the directory stands; "" means the directory itself. */
+void tf_snapshot_add(struct tf_snapshot *snapshot, int dir_fd, const char *dir_path,
+                     const char *name);
+/* Nothing that was noted has changed. */
+bool tf_snapshot_holds(const struct tf_snapshot *snapshot);
+
 struct tf_scan {
     /* Set by the loop. */
     const struct tf_opener *opener;
@@ -190,6 +209,7 @@ struct tf_scan {
     struct tf_found *found;
     size_t found_count, found_capacity;
     uint32_t opened;
+    struct tf_snapshot snapshot;
     bool is_complete; /* every directory could be read: what was not found is not there */
     int watch_error;
     uint64_t took_ms;
@@ -340,6 +360,9 @@ struct tf_container {
     bool has_poll, is_scanning, wants_scan;
     bool is_first_start; /* no scan of any run was complete */
     uint64_t scan_took_ms;
+    struct tf_snapshot snapshot; /* of the last scan, when that left nothing to do */
+    bool snapshot_held;          /* the outcome of comparing it */
+    uint32_t snapshot_uses;
     uint32_t stored_checks; /* complete scans that the stored positions were compared with */
     uint32_t open_handles;
     bool is_closing, told_watches, told_descriptors;

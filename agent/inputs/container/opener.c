@@ -316,7 +316,7 @@ static int read_link(int dir_fd, const char *dir_path, const char *name, char ou
 static int follow_link(const struct tf_opener *opener, int *dir_fd, char path[TF_FILE_PATH_MAX],
                        const char **name, const char **why)
 {
-    char target[TF_FILE_PATH_MAX];
+    char target[TF_FILE_PATH_MAX] = "";
     int rc = read_link(*dir_fd, path, *name, target);
     char *slash;
 

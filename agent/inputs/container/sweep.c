@@ -5,6 +5,9 @@
  * is the truth about names: new files are followed, siblings before the primary they come from; a
  * file that was renamed is the same file; one that a complete scan did not find has lost its name.
  *
+ * A scan that left nothing to do leaves a snapshot; while that holds, the next ones are passed over
+ * (but SNAPSHOT_USES_MAX times at most), so that an idle node costs next to nothing.
+ *
  * The end of a file is for good when it is read to its end, nothing was added from one scan to the
  * next, and either it was rotated and a successor stands under its name, or it has no name any
  * more. Then what is held goes out as unfinished, and the descriptor is closed.
@@ -21,11 +24,12 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#define SOON_MS         50u
-#define SOON_FACTOR     10u
-#define STORED_CHECKS   2u
-#define DESCRIPTORS_MIN 64u
-#define MARKER_VERSION  1u
+#define SOON_MS           50u
+#define SOON_FACTOR       10u
+#define STORED_CHECKS     2u
+#define DESCRIPTORS_MIN   64u
+#define MARKER_VERSION    1u
+#define SNAPSHOT_USES_MAX 30u
 
 static void on_timer(uv_timer_t *timer);
 
@@ -590,6 +594,39 @@ static void apply_scan(struct tf_container *input)
     }
 }
 
+/* Every file was seen, was read, and is not at its end for good. */
+static bool all_rest(const struct tf_container *input)
+{
+    for (const struct tf_file *file = input->files; file != NULL; file = file->next) {
+        bool is_resting =
+            file->state == TF_FILE_FINISHED ||
+            (file->state == TF_FILE_ACTIVE && file->is_at_end &&
+             file->source.state == TF_SOURCE_ASLEEP && !(file->is_sibling && file->has_successor));
+
+        if (!file->is_seen || !is_resting) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Another scan of the same would change nothing. */
+static bool is_settled(const struct tf_container *input)
+{
+    return input->scan.is_complete && input->scan.watch_error >= 0 && !input->wants_scan &&
+           !input->is_first_start && input->stored_checks == STORED_CHECKS && all_rest(input);
+}
+
+static void keep_snapshot(struct tf_container *input)
+{
+    tf_snapshot_fini(&input->snapshot);
+    input->snapshot_uses = 0;
+    if (is_settled(input)) {
+        input->snapshot = input->scan.snapshot;
+        input->scan.snapshot = (struct tf_snapshot){0};
+    }
+}
+
 static void run_scan(uv_work_t *work)
 {
     struct tf_container *input = work->data;
@@ -614,6 +651,7 @@ static void after_scan(uv_work_t *work, int status)
     input->is_scanning = false;
     if (!input->is_closing && status == 0) {
         apply_scan(input);
+        keep_snapshot(input);
     }
     input->scan_took_ms = input->scan.took_ms;
     tf_scan_fini(&input->scan);
@@ -625,12 +663,10 @@ static void after_scan(uv_work_t *work, int status)
                          input->wants_scan ? soon_ms(input) : input->options->rescan_ms, 0);
 }
 
-static void on_timer(uv_timer_t *timer)
+static void begin_scan(struct tf_container *input)
 {
-    struct tf_container *input = timer->data;
     struct tf_scan *scan = &input->scan;
 
-    assert(!input->is_scanning);
     *scan = (struct tf_scan){
         .opener = &input->opener,
         .globs = input->globs,
@@ -647,10 +683,48 @@ static void on_timer(uv_timer_t *timer)
     if (list_known(input, scan) < 0 ||
         uv_queue_work(input->loop, &input->scan_work, run_scan, after_scan) < 0) {
         tf_scan_fini(scan);
-        (void)uv_timer_start(timer, on_timer, input->options->rescan_ms, 0);
+        (void)uv_timer_start(&input->scan_timer, on_timer, input->options->rescan_ms, 0);
         return;
     }
     input->is_scanning = true;
+}
+
+static void compare_snapshot(uv_work_t *work)
+{
+    struct tf_container *input = work->data;
+
+    input->snapshot_held = tf_snapshot_holds(&input->snapshot);
+}
+
+static void after_comparing(uv_work_t *work, int status)
+{
+    struct tf_container *input = work->data;
+
+    input->is_scanning = false;
+    if (input->is_closing) {
+        tf_container_maybe_closed(input);
+    } else if (status == 0 && input->snapshot_held && !input->wants_scan) {
+        input->snapshot_uses++;
+        (void)uv_timer_start(&input->scan_timer, on_timer, input->options->rescan_ms, 0);
+    } else {
+        begin_scan(input);
+    }
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct tf_container *input = timer->data;
+
+    assert(!input->is_scanning);
+    if (input->wants_scan || !input->snapshot.is_usable ||
+        input->snapshot_uses == SNAPSHOT_USES_MAX || !all_rest(input)) {
+        begin_scan(input);
+    } else if (uv_queue_work(input->loop, &input->scan_work, compare_snapshot, after_comparing) <
+               0) {
+        begin_scan(input);
+    } else {
+        input->is_scanning = true;
+    }
 }
 
 void tf_sweep_soon(struct tf_container *input)

@@ -1,0 +1,117 @@
+/*
+ * snapshot.c - how directories and files stood when they were last looked at, so that a look at a
+ * node where nothing happens costs one statx for each of them, and no walk.
+ *
+ * Taken by a scan, of every directory before it is listed and of every file that is read. When all
+ * of them still have the same inode, size and times, a walk would find what the last one found. A
+ * directory that was changed less than a second before the scan began could change again without
+ * its time showing it: such a snapshot is not usable. Links are followed here, since only numbers
+ * are compared.
+ */
+#include "internal.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#define SETTLED_NS      (1 * TF_S_IN_NS)
+#define NAMES_MAX_BYTES (64u << 20)
+
+struct tf_snapshot_entry {
+    uint64_t inode, size;
+    int64_t changed_ns, altered_ns; /* its content; its inode */
+    uint32_t path_at;               /* in names, ends with NUL */
+};
+
+static int64_t to_ns(const struct statx_timestamp *time)
+{
+    return time->tv_sec * TF_S_IN_NS + time->tv_nsec;
+}
+
+static struct tf_snapshot_entry make_entry(const struct statx *status)
+{
+    return (struct tf_snapshot_entry){
+        .inode = status->stx_ino,
+        .size = S_ISDIR(status->stx_mode) ? 0 : status->stx_size,
+        .changed_ns = to_ns(&status->stx_mtime),
+        .altered_ns = S_ISDIR(status->stx_mode) ? to_ns(&status->stx_ctime) : 0,
+    };
+}
+
+void tf_snapshot_begin(struct tf_snapshot *snapshot)
+{
+    *snapshot = (struct tf_snapshot){.began_ns = tf_now_ns(), .is_usable = true};
+    tf_buf_init(&snapshot->names, NAMES_MAX_BYTES);
+}
+
+void tf_snapshot_fini(struct tf_snapshot *snapshot)
+{
+    free(snapshot->entries);
+    tf_buf_fini(&snapshot->names);
+    *snapshot = (struct tf_snapshot){0};
+}
+
+static struct tf_snapshot_entry *make_room(struct tf_snapshot *snapshot)
+{
+    size_t capacity = snapshot->capacity == 0 ? 64 : snapshot->capacity * 2;
+    struct tf_snapshot_entry *grown;
+
+    if (snapshot->count < snapshot->capacity) {
+        return &snapshot->entries[snapshot->count];
+    }
+    grown = realloc(snapshot->entries, capacity * sizeof *grown);
+    if (grown == NULL) {
+        return NULL;
+    }
+    snapshot->entries = grown;
+    snapshot->capacity = capacity;
+    return &snapshot->entries[snapshot->count];
+}
+
+void tf_snapshot_add(struct tf_snapshot *snapshot, int dir_fd, const char *dir_path,
+                     const char *name)
+{
+    struct tf_snapshot_entry *entry = snapshot->is_usable ? make_room(snapshot) : NULL;
+    size_t path_at = snapshot->names.size;
+    struct statx status;
+
+    if (entry == NULL ||
+        statx(dir_fd, name, name[0] == '\0' ? AT_EMPTY_PATH : 0, STATX_BASIC_STATS, &status) < 0) {
+        snapshot->is_usable = false;
+        return;
+    }
+    *entry = make_entry(&status);
+    entry->path_at = (uint32_t)path_at;
+    (void)tf_buf_append_text(&snapshot->names, dir_path);
+    (void)tf_buf_append_text(&snapshot->names, name[0] == '\0' ? "" : "/");
+    (void)tf_buf_append_text(&snapshot->names, name);
+    (void)tf_buf_append_byte(&snapshot->names, 0);
+    if (snapshot->names.error != 0 ||
+        (S_ISDIR(status.stx_mode) && (entry->changed_ns > snapshot->began_ns - SETTLED_NS ||
+                                      entry->altered_ns > snapshot->began_ns - SETTLED_NS))) {
+        snapshot->is_usable = false;
+        return;
+    }
+    snapshot->count++;
+}
+
+bool tf_snapshot_holds(const struct tf_snapshot *snapshot)
+{
+    for (size_t i = 0; i < snapshot->count; i++) {
+        const struct tf_snapshot_entry *then = &snapshot->entries[i];
+        struct tf_snapshot_entry now;
+        struct statx status;
+
+        if (statx(AT_FDCWD, snapshot->names.data + then->path_at, 0, STATX_BASIC_STATS, &status) <
+            0) {
+            return false;
+        }
+        now = make_entry(&status);
+        if (now.inode != then->inode || now.size != then->size ||
+            now.changed_ns != then->changed_ns || now.altered_ns != then->altered_ns) {
+            return false;
+        }
+    }
+    return snapshot->is_usable;
+}
