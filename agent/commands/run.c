@@ -28,8 +28,8 @@
 
 #define SECURE_HEAP_BYTES     (256u << 10)
 #define SECURE_HEAP_MIN_BYTES 32
-#define TRIM_BYTES            (1 << 20) /* freed memory above it goes back to the kernel */
-#define MAP_BYTES             (256 << 10)
+#define TRIM_BYTES            (2 << 20) /* freed memory above it goes back to the kernel */
+#define MAP_BYTES             (2 << 20)
 #define SPARE_WORKERS         2u /* for syncs, opens and names, beside the pump jobs */
 
 static const char usage[] =

@@ -473,6 +473,8 @@ struct tf_spool {
     struct tf_cached *cache; /* ring of TF_CACHE_MAX_FRAMES */
     uint32_t cache_first, cache_count;
     size_t cache_bytes;
+    uint64_t retained_seq; /* next_seq when retention looked last */
+    uint32_t rested_ticks;
     uint64_t cache_floor; /* all data frames above this number are in the cache */
     uv_timer_t wake_timer, tick_timer;
     uint32_t open_handles;

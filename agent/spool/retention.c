@@ -16,6 +16,8 @@
 
 #include "taffrail/log.h"
 
+#define RESTED_TICKS_MAX 30u /* a look at the disk so often when idle */
+
 uint64_t tf_free_bytes(int dir_fd)
 {
     struct statvfs st;
@@ -140,6 +142,17 @@ static void on_retained(uv_work_t *work, int status)
     tf_spool_advance_close(spool);
 }
 
+/* Nothing was written since the last look, nothing is to go, and there is room: then the disk is
+ * asked only now and then. */
+static bool may_rest(struct tf_spool *spool, size_t expired)
+{
+    bool is_idle = expired == 0 && spool->had_room && spool->next_seq == spool->retained_seq;
+
+    spool->retained_seq = spool->next_seq;
+    spool->rested_ticks = is_idle ? spool->rested_ticks + 1 : 0;
+    return spool->rested_ticks % RESTED_TICKS_MAX != 0;
+}
+
 void tf_retention_run(struct tf_spool *spool)
 {
     struct tf_retention_job *job = &spool->retention;
@@ -149,6 +162,9 @@ void tf_retention_run(struct tf_spool *spool)
         return;
     }
     expired = count_expired(spool);
+    if (may_rest(spool, expired)) {
+        return;
+    }
     job->dir_fd = spool->dir_fd;
     job->from = job->to = spool->lowest_no;
     if (expired > 0) {
