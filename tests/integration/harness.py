@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -190,6 +191,37 @@ outputs:
             return 0
         with open(self.records_path, "rb") as file:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def read_spool(spool):
+    """All events of a spool, as (frame number, type, event), by docs/spool-format.md alone: CRC, chain, nonces,
+    digests and snapshots are checked on the way (docs/guarantees.md C1, C4)."""
+    reader = os.path.join(os.path.dirname(os.path.abspath(__file__)), "read_segment.py")
+    done = subprocess.run([sys.executable, reader, spool], capture_output=True, check=False)
+    need(done.returncode == 0, f"{spool}: {done.stderr.decode()[-2000:]}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check_numbers(events):
+    """Frame numbers only rise: none stands for two frames."""
+    numbers = [tuple(map(int, event["frame"].split("/"))) for event in events]
+    need(numbers == sorted(numbers), "frame numbers do not rise")
+
+
+def check_books(program):
+    """The last books of a program that stopped add up, for each output."""
+    books = {}
+    for line in program.text().splitlines():
+        words = dict(word.split("=", 1) for word in line.split(" ") if "=" in word)
+        if words.get("event") == "books":
+            books[words.get("output", words.get("rule", ""))] = {
+                name: int(value) for name, value in words.items() if value.isdigit()}
+    need("" in books, f"no books\n{program.tail()}")
+    read = books[""]
+    need(read["decoded"] == read["spooled"] + read["joined"] + read["filtered"], f"{program.log}: {read}")
+    for output in (book for book in books.values() if "acked" in book):
+        gone = sum(output[name] for name in ("acked", "skipped", "expired", "rejected", "pending"))
+        need(output["pending_at_start"] + read["spooled"] == gone, f"{program.log}: {output} of {read}")
 
 
 def rfc3339(time_ns):

@@ -173,8 +173,8 @@ def accepted(spool, spool_id, say):
             try:
                 found.append(Segment(os.path.join(spool, name), int(name[:20])))
                 need(found[-1].spool_id == spool_id, "of another spool")
-            except Bad as bad:
-                say(f"{name}: {bad}")
+            except Bad as bad:  # void, unless a successor misses it
+                say(f"{name}: {bad}", True)
     chosen = []
     for segment in reversed(found):
         after = chosen[-1] if chosen else None
@@ -183,6 +183,8 @@ def accepted(spool, spool_id, say):
             continue
         if after and after.prev_id == segment.id:
             segment.end = after.prev_end
+        elif after:
+            say(f"{os.path.basename(after.path)}: the segment before it is missing")
         segment.newest = after is None
         chosen.append(segment)
     return chosen[::-1]

@@ -12,14 +12,14 @@ import random
 import sys
 import time
 
-from harness import CriFile, DockerFile, Failed, House, need, wait_until
+from harness import CriFile, DockerFile, Failed, House, check_books, check_numbers, need, read_spool, wait_until
 
 BOTH = ["frame.half", "frame.written", "sync.begun", "sync.done", "roll.old_synced", "roll.created", "roll.header",
         "roll.synced", "start.folded", "start.synced", "cursor.written", "cursor.synced"]
 AGENT = ["ship.sent", "ack.received"]
 COLLECTOR = ["recv.decoded", "recv.appended", "ack.sent", "file.half", "file.written", "file.synced"]
 PASSES = {"start": 1, "roll": 2}  # one start passes them so often; else three
-SEGMENT = ", segment_size: 1MiB"
+SEGMENT = ", segment_size: 1MiB, retain: {age: 1h, size: 10GiB}"
 
 
 class Run:
@@ -61,6 +61,8 @@ class Run:
                    "\n".join(program.tail() for program in self.programs.values()))
         for role in ("agent", "collector"):
             need(self.programs[role].stop() == 0, self.programs[role].tail())
+            check_books(self.programs[role])
+            check_numbers(read_spool(self.house.path(role, "spool")))
         numbers = sorted(int(record["log"].split()[1]) for record in self.house.records())
         need(numbers == list(range(self.lines)), f"{len(numbers)} of {self.lines} lines, "
              f"{len(numbers) - len(set(numbers))} doubled")

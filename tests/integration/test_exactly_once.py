@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 
-from harness import CriFile, DockerFile, Failed, House, need, wait_until
+from harness import CriFile, DockerFile, Failed, House, check_books, need, wait_until
 
 FILES = 20
 ROTATIONS = 4
@@ -117,6 +117,7 @@ def settle(house, programs, lines, timeout_s):
     for program in programs:
         code = program.stop()
         need(code == 0, f"{program.log}: exit {code}\n{program.tail()}")
+        check_books(program)
 
 
 def kill_both(house, lines, kills, chance):

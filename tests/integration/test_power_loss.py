@@ -15,7 +15,7 @@ import struct
 import sys
 import time
 
-from harness import Failed, House, wait_until
+from harness import Failed, House, check_numbers, need, read_spool, wait_until
 from test_exactly_once import Writer, check, settle
 
 HEAD = struct.Struct("<cQQI")
@@ -138,7 +138,8 @@ def rounds(house, shim, count, lines, chance):
     house.configure_agent()
     for role in ("collector", "agent"):
         name = house.path(role, f"{role}.yaml")
-        text = open(name, encoding="utf-8").read().replace("path: spool,", "path: data/spool,")
+        text = open(name, encoding="utf-8").read().replace(
+            "path: spool,", "path: data/spool, retain: {age: 1h, size: 10GiB},")
         house.write(f"{role}/{role}.yaml", text)
     ends = [End(house, "collector", shim), End(house, "agent", shim)]
     writer = Writer(house, lines, count * 0.7, chance.random())
@@ -155,11 +156,16 @@ def rounds(house, shim, count, lines, chance):
         if chance.random() < 0.75:
             end.disk.lose_power(chance)
             losses += 1
+        before = read_spool(os.path.join(end.folder, "spool"))
         end.start()
+        accepted = read_spool(os.path.join(end.folder, "spool"))
+        need(accepted[:len(before)] == before, f"{end.role}: a start takes other frames than the page says")
     writer.join()
     wait_until(lambda: house.stored_lines() >= lines, 60,
                lambda: f"{house.stored_lines()} lines\n" + "\n".join(end.program.tail() for end in ends))
     settle(house, [ends[1].program, ends[0].program], lines, 60)
+    for end in ends:
+        check_numbers(read_spool(os.path.join(end.folder, "spool")))
     print(f"{losses} power losses")
 
 
