@@ -222,6 +222,9 @@ static int open_other(struct job *job)
     if (rc == 0 && fstat(job->fd, &st) < 0) {
         rc = fail_errno(job, "examine");
     }
+    if (rc == 0) {
+        rc = sync_folder(job); /* its name may be as new as the file: no cursor before it is safe */
+    }
     if (rc < 0) {
         return rc;
     }

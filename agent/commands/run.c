@@ -97,7 +97,7 @@ static void on_stopped(void *ctx)
 {
     struct run *run = ctx;
 
-    tf_log(TF_LOG_INFO, "stopped", NULL, 0, "all that was read is committed");
+    tf_log(TF_LOG_INFO, "stopped", NULL, 0, "what was not read yet is read at the next start");
     close_signals(run);
 }
 

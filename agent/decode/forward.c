@@ -39,7 +39,6 @@
 #define TAG_MAX           255u
 #define CHUNK_MAX         128u
 #define JOB_MAX           255u
-#define RECORDS_MAX       65536u
 #define RECORD_FIELDS_MAX 1024u
 #define KEY_MAX           1024u
 #define INFLATE_STEP      (64u << 10)
@@ -1027,7 +1026,7 @@ static int add_event(struct decoding *d, struct reader *in)
     if (rc < 0) {
         return rc;
     }
-    if (++d->records > RECORDS_MAX ||
+    if (++d->records > TF_BATCH_RECORDS_MAX ||
         tf_batch_add_record(d->batch, time_ns, TF_STREAM_OTHER) == NULL) {
         return -EMSGSIZE;
     }

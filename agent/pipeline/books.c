@@ -103,7 +103,9 @@ void tf_pipeline_log_books(struct tf_pipeline *pipeline)
             "what a rule took out since start");
     }
     for (size_t i = 0; i < pipeline->output_count; i++) {
-        log_output(&pipeline->outputs[i]);
+        if (pipeline->outputs[i].feed != NULL) {
+            log_output(&pipeline->outputs[i]);
+        }
     }
 }
 

@@ -17,6 +17,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define JOINED_MAX_BYTES (6u << 20) /* a message is at most 8 MiB */
+
 static void frame_free(struct open_frame *frame)
 {
     if (frame == NULL) {
@@ -197,10 +199,13 @@ static struct open_frame *find_joinable(struct tf_pipeline *pipeline, enum tf_fr
     return frame;
 }
 
+/* A frame that joins batches stays within what a receiver takes in one message, however badly it
+ * compresses. */
 static bool has_room_for(const struct open_frame *frame, const struct tf_buf *events,
-                         const struct tf_buf *deltas)
+                         const struct tf_events_summary *summary, const struct tf_buf *deltas)
 {
-    return events->size <= TF_DRAFT_PAYLOAD_MAX - frame->draft.payload.size &&
+    return summary->events <= TF_BATCH_RECORDS_MAX - frame->draft.events &&
+           frame->draft.payload.size + events->size <= JOINED_MAX_BYTES &&
            deltas->size <= TF_DRAFT_DELTAS_MAX - frame->draft.deltas.size;
 }
 
@@ -305,14 +310,21 @@ int tf_frames_add(struct tf_pipeline *pipeline, enum tf_frame_type type, const c
                   struct tf_buf *deltas, const struct part *part)
 {
     struct open_frame *frame = find_joinable(pipeline, type, tag);
-    bool is_new = frame == NULL || !has_room_for(frame, events, deltas);
+    bool is_new = frame == NULL || !has_room_for(frame, events, summary, deltas);
     int rc;
+
+    if (pipeline->rewinding && part->source != NULL) {
+        return -ECANCELED; /* it builds on a batch that was lost */
+    }
 
     if (frame != NULL && is_new) {
         close_open(pipeline, frame);
         frame = NULL;
     }
     close_older(pipeline, part->source, frame);
+    if (pipeline->rewinding && part->source != NULL) {
+        return -ECANCELED; /* the one before it could not be appended */
+    }
     if (is_new) {
         if (pipeline->open_count == TF_OPEN_FRAMES_MAX) {
             close_frame(pipeline, 0);

@@ -195,6 +195,7 @@ static void on_new_run(void *ctx)
     pipeline->rewinding = true;
     tf_log(TF_LOG_WARN, "disk-error", NULL, 0,
            "a write or sync failed; a new run began, sources go back to what is safe");
+    tf_frames_drop_all(pipeline); /* they build on what was lost */
     tf_sources_rewind(pipeline);
 }
 
@@ -331,6 +332,9 @@ static bool all_delivered(const struct tf_pipeline *pipeline)
     for (size_t i = 0; i < pipeline->output_count; i++) {
         struct tf_feed_status status;
 
+        if (pipeline->outputs[i].feed == NULL) {
+            continue; /* an output before it did not start */
+        }
         tf_feed_status(pipeline->outputs[i].feed, &status);
         if (status.pending > 0) {
             return false;

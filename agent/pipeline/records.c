@@ -84,11 +84,14 @@ static int emit(struct tf_pipeline *pipeline, struct tf_source *source, struct t
     }
     if (rc == 0) {
         part.records = summary.events;
+        if (source != NULL) {
+            source->jobs++; /* before: a frame that cannot be appended lets it go at once */
+        }
         rc = tf_frames_add(pipeline, source != NULL ? TF_FRAME_GAP : TF_FRAME_DATA, TF_AUDIT_TAG,
                            &events, &summary, deltas != NULL ? deltas : &none, &part);
-    }
-    if (rc == 0 && source != NULL) {
-        source->jobs++;
+        if (rc < 0 && source != NULL) {
+            source->jobs--;
+        }
     }
     tf_buf_fini(&events);
     tf_buf_fini(&none);
@@ -132,10 +135,13 @@ int tf_pipeline_deltas(struct tf_pipeline *pipeline, struct tf_source *source,
     int rc;
 
     tf_buf_init(&none, 1);
+    if (source != NULL) {
+        source->jobs++;
+    }
     rc = tf_frames_add(pipeline, TF_FRAME_POSITIONS, source != NULL ? source->tag : "", &none,
                        &summary, deltas, &part);
-    if (rc == 0 && source != NULL) {
-        source->jobs++;
+    if (rc < 0 && source != NULL) {
+        source->jobs--;
     }
     tf_buf_fini(&none);
     return rc;

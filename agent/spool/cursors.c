@@ -28,12 +28,18 @@
 
 #include "taffrail/log.h"
 
-static int make_file(struct tf_spool *spool)
+/* Allocates what is missing; a slot that is whole stays as it is. */
+static int make_file(struct tf_spool *spool, off_t size)
 {
     uint8_t zeros[TF_CURSOR_SLOT_BYTES] = {0};
 
     for (int i = 0; i < 2; i++) {
-        ssize_t n = pwrite(spool->cursors_fd, zeros, sizeof zeros, (off_t)i * TF_CURSOR_SLOT_BYTES);
+        ssize_t n;
+
+        if (size >= (off_t)(i + 1) * (off_t)TF_CURSOR_SLOT_BYTES) {
+            continue;
+        }
+        n = pwrite(spool->cursors_fd, zeros, sizeof zeros, (off_t)i * TF_CURSOR_SLOT_BYTES);
 
         if (n != (ssize_t)sizeof zeros) {
             return n < 0 ? -errno : -ENOSPC;
@@ -81,7 +87,7 @@ static const struct tf_cursor *find_cursor(const struct tf_cursor_table *table, 
 }
 
 int tf_cursors_open(struct tf_spool *spool, const char *const *outputs, size_t output_count,
-                    uint64_t *highest_run)
+                    bool is_new, uint64_t *highest_run)
 {
     struct tf_cursor_table old = {0};
     bool found = false, written = false;
@@ -94,16 +100,16 @@ int tf_cursors_open(struct tf_spool *spool, const char *const *outputs, size_t o
     if (size < 0) {
         return -errno;
     }
-    rc = size < 2 * (off_t)TF_CURSOR_SLOT_BYTES ? make_file(spool) : 0;
+    rc = size < 2 * (off_t)TF_CURSOR_SLOT_BYTES ? make_file(spool, size) : 0;
     if (rc == 0) {
         rc = read_slots(spool, &old, &found, &written);
     }
     if (rc < 0) {
         return rc;
     }
-    if (written && !found) {
+    if (!found && (written || !is_new)) {
         tf_log(TF_LOG_WARN, "cursors-lost", NULL, 0,
-               "the file of cursors is damaged; outputs begin at the oldest frame kept");
+               "the file of cursors is damaged or gone; outputs begin at the oldest frame kept");
     }
     *highest_run = 0;
     for (uint32_t i = 0; i < old.count; i++) {

@@ -345,6 +345,10 @@ static int take_cached(struct tf_feed *feed, struct item **out)
     struct tf_ahead entry;
     int rc;
 
+    if (feed->job != NULL && feed->job->scan.fd >= 0) {
+        tf_scan_close(
+            &feed->job->scan); /* caught up: the segment may be deleted and its space freed */
+    }
     if (cached == NULL) {
         if (spool->mark.seq > feed->at.seq) {
             pass(feed, &spool->mark); /* positions only */

@@ -32,6 +32,7 @@ static int position_scan(struct tf_read_job *job)
     scan->end = job->segment.end;
     if (job->from.segment_no != 0) {
         scan->at = job->from;
+        scan->is_unanchored = false;
         return 0;
     }
     rc = tf_scan_skip(scan, job->from.seq);

@@ -307,7 +307,8 @@ struct tf_scan {
     struct tf_sector0 sector;
     struct tf_frame_keys *keys;
     struct tf_spot at;
-    uint64_t end; /* bytes to look at */
+    uint64_t end;       /* bytes to look at */
+    bool is_unanchored; /* at.chain was read, not computed */
     struct tf_buf raw, plain;
 };
 
@@ -509,7 +510,7 @@ void tf_writer_cancel(struct tf_spool *spool); /* at close: what cannot be writt
 
 /* cursors.c */
 int tf_cursors_open(struct tf_spool *spool, const char *const *outputs, size_t output_count,
-                    uint64_t *highest_run);
+                    bool is_new, uint64_t *highest_run);
 void tf_cursors_save(struct tf_spool *spool); /* begins, or is remembered */
 bool tf_cursors_dirty(const struct tf_spool *spool);
 uint64_t tf_cursors_saved_min(const struct tf_spool *spool); /* UINT64_MAX: no output */

@@ -197,7 +197,11 @@ static int fold_base(struct fold *fold)
             int rc = fold_segment(&base);
 
             tf_scan_close(&base.scan);
-            return rc == -ENOMEM ? rc : 0;
+            if (rc == 0 || rc == -ENOMEM || rc == -ENOKEY) {
+                return rc;
+            }
+            tf_state_fini(state);
+            break;
         }
     }
     tf_log(TF_LOG_ERROR, "spool-recovered", TF_DETAILS(TF_NUM("segment", file->no)),
@@ -427,9 +431,10 @@ static int accept_newest(struct recovery *recovery, const struct tf_place *at, s
             return rc;
         }
         tf_state_fini(&spool->state);
-        tf_log(
-            TF_LOG_WARN, "spool-recovered", TF_DETAILS(TF_NUM("segment", recovery->files[i].no)),
-            "segment has no sound header and snapshot: it does not count, and stays as evidence");
+        tf_log(TF_LOG_ERROR, "spool-recovered",
+               TF_DETAILS(TF_NUM("segment", recovery->files[i].no)),
+               "segment has no sound header and snapshot: it does not count, frames in it are lost "
+               "if it was ever used; it stays as evidence");
     }
     return 0;
 }

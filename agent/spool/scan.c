@@ -197,7 +197,7 @@ static int check_frame(struct tf_scan *scan, const uint8_t *raw, bool chained,
     out->meta = (struct tf_meta){0};
     out->payload = tf_slice(NULL, 0);
     if ((out->header.flags & TF_FRAME_ENCRYPTED) == 0) {
-        return 1; /* seals, footers, notices: content in clear, judged by verify */
+        return 0; /* none are written yet; what nobody proved must not take a frame's place */
     }
     rc = tf_frame_open(scan->keys, raw, body, &scan->plain, &out->meta, &out->payload);
     return rc == 0 ? 1 : rc == -EBADMSG || rc == -EPROTO ? 0 : rc;
@@ -224,9 +224,10 @@ static int try_frame(struct tf_scan *scan, uint64_t offset, struct tf_scanned *o
         rc = tf_read_at(scan->fd, scan->raw.data, rest, offset + TF_FRAME_HEADER_BYTES);
     }
     if (rc == 0) {
-        rc = check_frame(scan, raw, follows, out, chain);
+        rc = check_frame(scan, raw, follows && !scan->is_unanchored, out, chain);
     }
     if (rc == 1) {
+        scan->is_unanchored = false;
         out->begin = offset;
         scan->at.offset = offset + frame_bytes(&out->header);
         scan->at.seq = out->header.seq;
@@ -316,6 +317,8 @@ int tf_scan_skip(struct tf_scan *scan, uint64_t seq)
         if (rc < 0) {
             return rc;
         }
+        scan->is_unanchored =
+            true; /* that chain value was not proved: the next frame stands alone */
         scan->at.offset += frame_bytes(&header);
         scan->at.seq = header.seq;
         scan->at.events += counts_events(header.type) ? header.events : 0;

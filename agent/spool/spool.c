@@ -315,7 +315,7 @@ static int open_files(struct tf_spool *spool, const struct tf_spool_options *opt
     }
     rc = find_id(spool, is_empty);
     if (rc == 0) {
-        rc = tf_cursors_open(spool, outputs, output_count, &spool->run);
+        rc = tf_cursors_open(spool, outputs, output_count, is_empty, &spool->run);
     }
     if (rc < 0) {
         return disk_error(err, options, rc, "its files cannot be made or read");

@@ -40,6 +40,7 @@
 #define DISCARD_MAX_BYTES   (16u << 20) /* while ENDING and LINGERING; past it: gone */
 #define STRANGER_MAX_BYTES  (1u << 20)  /* the same, of one who was not let in */
 #define EMPTY_RECORDS_MAX   1000u
+#define KEY_UPDATES_MAX     1000u
 #define REST_READS_MAX      4 /* after a failed write, to find the alert that explains it */
 #define FLUSH_TIMEOUT_MS    4000u
 #define LINGER_TIMEOUT_MS   1000u
@@ -72,6 +73,7 @@ struct tf_link {
     size_t queued_bytes;
     size_t handshake_bytes, discarded_bytes, discard_max_bytes;
     unsigned empty_records; /* in a row */
+    unsigned key_updates;   /* asked for by the other end */
     int peer_alert;         /* RFC 8446, section 6; NO_ALERT */
     bool paused;            /* by the owner */
     bool pumping;           /* inside on_data or on_open */
@@ -411,6 +413,8 @@ static void on_message(int writing, int version, int type, const void *data, siz
     } else if (type == SSL3_RT_ALERT && size == 2 && bytes[1] != SSL_AD_CLOSE_NOTIFY &&
                bytes[1] != SSL_AD_USER_CANCELLED && bytes[1] != SSL_AD_NO_RENEGOTIATION) {
         link->peer_alert = bytes[1];
+    } else if (type == SSL3_RT_HANDSHAKE && size > 0 && bytes[0] == SSL3_MT_KEY_UPDATE) {
+        link->key_updates++;
     }
 }
 
@@ -455,6 +459,10 @@ static bool take_record(struct tf_link *link)
     ERR_clear_error();
     n = SSL_read(link->ssl, plain, sizeof plain);
     reason = SSL_get_error(link->ssl, n);
+    if (link->key_updates > KEY_UPDATES_MAX) { /* each may ask for an answer that nobody reads */
+        end(link, -EPROTO, "more than 1000 key updates");
+        return false;
+    }
     if (n > 0) {
         link->empty_records = 0;
         rc = link->events.on_data(link->events.ctx, plain, (size_t)n);

@@ -24,7 +24,7 @@
 #include "taffrail/base.h"
 
 #define TF_BATCH_TEXT_MAX    (32u << 20)
-#define TF_BATCH_RECORDS_MAX 131072u
+#define TF_BATCH_RECORDS_MAX 65536u /* of a frame too: a receiver takes no more in one message */
 #define TF_BATCH_FIELDS_MAX  (1u << 20)
 #define TF_BATCH_DEPTH_MAX   16u
 

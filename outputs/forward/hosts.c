@@ -64,7 +64,7 @@ static int check_name(const struct tf_text *text, struct tf_slice name, bool in_
     }
     memcpy(copy, name.data, name.size);
     if (in_brackets) {
-        return uv_inet_pton(AF_INET6, copy, address) == 0
+        return strchr(copy, '%') == NULL && uv_inet_pton(AF_INET6, copy, address) == 0
                    ? 0
                    : tf_error_add(err, &text->at,
                                   "hosts: \"%s\" is not an IPv6 address; write [2001:db8::10]:%u",

@@ -1,9 +1,8 @@
 #!/usr/bin/python3
-"""test_damage.py TAFFRAIL - a spool that was cut or has rotted, at every byte.
+"""test_damage.py TAFFRAIL [STEP] - a spool that was cut or has rotted, at every STEP-th byte (1).
 
 An agent takes lines and is killed before any output had them. Then, on a copy each time: the newest
-segment is cut at every byte of its last frame; every byte of its last frame is flipped; and every
-byte of a frame before it. The agent must start, say what it found, and deliver: all lines once in the
+segment is cut at each of these bytes of its last frame; each is flipped; and bytes of a frame before it. The agent must start, say what it found, and deliver: all lines once in the
 first two cases (the file still has them), all but those of the rotten frame, with a gap that tells
 their number, in the third.
 """
@@ -115,13 +114,14 @@ def flip_at(offset):
     return damage
 
 
-def main(binary):
+def main(binary, step="1"):
+    step = int(step)
     with House(binary) as house:
         house.make_pki()
         before, last = prepare(house)
-        cases = [(f"cut-{at}", cut_at(last[0] + at), 0) for at in range(1, last[1])]
-        cases += [(f"flip-{at}", flip_at(last[0] + at), 0) for at in range(last[1])]
-        cases += [(f"rot-{at}", flip_at(before[0] + at), 1) for at in range(0, before[1], 7)]
+        cases = [(f"cut-{at}", cut_at(last[0] + at), 0) for at in range(1, last[1], step)]
+        cases += [(f"flip-{at}", flip_at(last[0] + at), 0) for at in range(0, last[1], step)]
+        cases += [(f"rot-{at}", flip_at(before[0] + at), 1) for at in range(0, before[1], 7 * step)]
         with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             list(pool.map(lambda case: try_one(house, *case), cases))
         print(f"{len(cases)} damaged spools: all started, said what they found, delivered what there was")

@@ -16,7 +16,7 @@
 
 #include "taffrail/pipeline.h"
 
-#define RECORDS_MAX 4096
+#define RECORDS_MAX 100000
 
 /* What one pump does, told by the test. */
 struct script {
@@ -226,6 +226,7 @@ static void output_wake(void *self)
     (void)self;
     while (tf_feed_next(world->feed, &frame) == 0) {
         world->frames++;
+        assert_true(frame->events <= TF_BATCH_RECORDS_MAX); /* what a receiver takes in a message */
         keep_events(frame);
         (void)tf_feed_ack(world->feed, frame->seq);
         tf_frame_unref(frame);
@@ -510,6 +511,19 @@ static void a_batch_in_mode_always_is_a_frame(void **state)
     assert_int_equal(world->frames, 5);
 }
 
+static void many_short_records_fit_messages(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 30000},
+                                          {.tag = "a", .records = 30000},
+                                          {.tag = "a", .records = 30000}};
+
+    (void)state;
+    world->config.spool.sync.interval_ms = 2000; /* so that they would join */
+    give(0, steps, TF_COUNT(steps));
+    run();
+    assert_int_equal(world->text_count, 90002);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -523,6 +537,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(two_sources_share_frames, set_up, tear_down),
         cmocka_unit_test_setup_teardown(filters_run_and_are_counted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(many_short_records_fit_messages, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_batch_in_mode_always_is_a_frame, set_up, tear_down),
     };
 

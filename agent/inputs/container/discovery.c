@@ -511,7 +511,7 @@ static bool look_at(struct tf_scan *scan, const struct place *place)
             return is_link;
         }
     }
-    if (!found.is_left_out) {
+    if (is_selected(scan, place->base)) { /* what was refused too: it may become fine */
         tf_snapshot_add(&scan->snapshot, place->dir_fd, place->dir_path, place->name);
     }
     add_found(scan, &found);
@@ -622,6 +622,7 @@ static void descend(struct walk *walk, int dir_fd, const char *name, size_t part
     }
     if (fd < 0) {
         walk->scan->is_complete = walk->scan->is_complete && fd == -EPERM;
+        tf_snapshot_add(&walk->scan->snapshot, dir_fd, walk->path, name);
         tell_unreadable(walk->path, name, why);
         return;
     }

@@ -267,12 +267,18 @@ static void look_for_copy(struct tf_file_io *io, const struct tf_file_read *read
 {
     char dir_path[TF_FILE_PATH_MAX];
     const char *slash = strrchr(read->base, '/');
-    const char *why;
-    int fd;
+    char path[TF_FILE_PATH_MAX];
+    const char *why, *name;
+    int fd, base_fd;
     DIR *dir;
 
     (void)snprintf(dir_path, sizeof dir_path, "%.*s", (int)(slash - read->base), read->base);
-    fd = tf_opener_dir(read->opener, dir_path[0] == '\0' ? "/" : dir_path, &why);
+    base_fd = tf_opener_dir(read->opener, dir_path[0] == '\0' ? "/" : dir_path, &why);
+    if (base_fd < 0) {
+        return;
+    }
+    fd = tf_opener_link_dir(read->opener, base_fd, dir_path, slash + 1, path, &name);
+    (void)close(base_fd);
     dir = fd < 0 ? NULL : fdopendir(fd);
     if (dir == NULL) {
         if (fd >= 0) {
@@ -286,11 +292,45 @@ static void look_for_copy(struct tf_file_io *io, const struct tf_file_read *read
         if (entry == NULL) {
             break;
         }
-        if (is_sibling_name(entry->d_name, slash + 1)) {
-            try_sibling(io, read, fd, dir_path, entry->d_name);
+        if (is_sibling_name(entry->d_name, name)) {
+            try_sibling(io, read, fd, path, entry->d_name);
         }
     }
     (void)closedir(dir);
+}
+
+/* Moves the place back behind the newest newline before it, so that no half line goes out; false
+ * when there is none within a block. */
+static bool go_to_line_start(struct tf_file_io *io, const struct tf_file_read *read,
+                             struct tf_position *position)
+{
+    uint64_t at = position->prints[0].offset;
+    size_t size = at < TF_BLOCK_BYTES ? (size_t)at : TF_BLOCK_BYTES;
+    struct tf_buf *block = tf_block_get(read->pool);
+    const char *newline;
+    bool found = false;
+
+    if (block == NULL) {
+        return false;
+    }
+    if (read_at(io->fd, block->data, size, at - size) == (ssize_t)size) {
+        block->size = size;
+        newline = memrchr(block->data, '\n', size);
+        if (newline != NULL) {
+            at = at - size + (size_t)(newline - block->data) + 1;
+            found = tf_file_print(io->fd, at, &position->prints[0]) == 0;
+        }
+    }
+    tf_block_put(read->pool, block);
+    for (unsigned i = 1; i < TF_PRINTS; i++) {
+        if (position->prints[i].offset >= at) {
+            position->prints[i] = (struct tf_print){0};
+        }
+    }
+    for (unsigned i = 0; i < TF_STREAMS; i++) {
+        position->done[i] = at;
+    }
+    return found;
 }
 
 /* 0 with io->mend set, or -errno. */
@@ -312,8 +352,11 @@ static int mend(struct tf_file_io *io, const struct tf_file_read *read)
             return same;
         }
         if (same == 1) {
-            io->mend.kind = TF_MEND_OLDER;
             go_back_to(&io->position, i, &io->mend.position);
+            if (!go_to_line_start(io, read, &io->mend.position)) {
+                continue; /* further back, in the end the start */
+            }
+            io->mend.kind = TF_MEND_OLDER;
             return 0;
         }
     }

@@ -390,6 +390,7 @@ static int prepare_io(struct tf_file *file)
         format = io->position.format;
     }
     io->offset = 0;
+    file->offset = tf_position_first(&io->position);
     io->tail = (struct tf_print){0};
     io->is_verified = false;
     io->is_final = false;

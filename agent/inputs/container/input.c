@@ -288,6 +288,7 @@ static void container_close(void *self, void (*on_closed)(void *ctx), void *ctx)
 static void container_rewind(void *self)
 {
     tf_follow_rewind(self);
+    tf_sweep_rewind(self);
 }
 
 static void container_status(const void *self, struct tf_input_status *status)

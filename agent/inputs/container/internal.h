@@ -404,6 +404,7 @@ void tf_follow_give_up(struct tf_file *file, const char *text, uint64_t bytes_ma
 
 void tf_sweep_start(struct tf_container *input);
 void tf_sweep_soon(struct tf_container *input);
+void tf_sweep_rewind(struct tf_container *input); /* says again what a lost frame said */
 void tf_sweep_stop(struct tf_container *input);
 
 /* input.c: once files, work and handles are gone, frees the input and tells. */

@@ -35,7 +35,7 @@ static struct tf_snapshot_entry make_entry(const struct statx *status)
         .inode = status->stx_ino,
         .size = S_ISDIR(status->stx_mode) ? 0 : status->stx_size,
         .changed_ns = to_ns(&status->stx_mtime),
-        .altered_ns = S_ISDIR(status->stx_mode) ? to_ns(&status->stx_ctime) : 0,
+        .altered_ns = to_ns(&status->stx_ctime),
     };
 }
 

@@ -373,7 +373,8 @@ static void look_at_waiting(struct tf_file *file)
 {
     struct stat status;
 
-    if (file->source.state == TF_SOURCE_QUEUED && fstat(file->io.fd, &status) == 0) {
+    if ((file->source.state == TF_SOURCE_QUEUED || file->waits_for != NULL) &&
+        fstat(file->io.fd, &status) == 0) {
         file->is_deleted = status.st_nlink == 0;
         file->size = (uint64_t)status.st_size;
     }
@@ -389,7 +390,7 @@ static bool is_held(const struct tf_file *file)
  */
 static void bound_deleted(struct tf_container *input)
 {
-    uint64_t now_ms = uv_now(input->loop), held_bytes = 0;
+    uint64_t now_ms = uv_now(input->loop), held_bytes = 0, done;
     struct tf_file *next;
 
     for (struct tf_file *file = input->files; file != NULL; file = next) {
@@ -409,9 +410,10 @@ static void bound_deleted(struct tf_container *input)
             continue;
         }
         held_bytes -= file->size;
+        done = tf_position_first(&file->io.position); /* what is held back is lost too */
         tf_follow_give_up(
             file, "a deleted file was held open past `deleted`; its last bytes were not read",
-            file->size - file->offset);
+            file->size > done ? file->size - done : 0);
     }
 }
 
@@ -550,6 +552,14 @@ static void set_marker(struct tf_container *input)
     }
     tf_buf_fini(&key);
     tf_buf_fini(&deltas);
+}
+
+void tf_sweep_rewind(struct tf_container *input)
+{
+    if (!input->is_closing && input->pipeline != NULL && !input->is_first_start &&
+        !has_marker(input)) {
+        set_marker(input);
+    }
 }
 
 /* ---- scans
