@@ -51,7 +51,8 @@ struct tf_yaml {
 /*
  * Parses one YAML 1.1 document: no anchors, aliases, tags, nor keys twice in a map. Returns new in
  * *out, in arena; file is borrowed for the life of the nodes. Returns 0 when there is a tree, of
- * which parts may be BAD; -EINVAL when there is none; -ENOMEM.
+ * which parts may be BAD; -EINVAL when there is none; -ENODATA when there is no document, which the
+ * caller tells; -ENOMEM.
  */
 int tf_yaml_parse(struct tf_slice yaml, const char *file, void *arena, struct tf_yaml **out,
                   struct tf_error *err);
@@ -68,6 +69,7 @@ struct tf_config_reader {
     const char *folder; /* of relative paths; NULL: they stay as they are */
     void *arena;
     struct tf_error *err;
+    bool is_literal; /* ${} has no meaning */
     bool no_memory;
 };
 

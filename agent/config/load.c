@@ -21,6 +21,7 @@
 
 #define HOST_MAX_BYTES 255u
 #define LABELS_MAX     64u
+#define READ_BYTES     65536u
 
 /* ---- option tables -------------------------------------------------------------------------- */
 
@@ -271,6 +272,10 @@ static int parse_into(struct tf_load *load, struct tf_slice yaml)
     }
     (void)SHA256((const unsigned char *)yaml.data, yaml.size, load->config->digest);
     rc = tf_yaml_parse(yaml, load->config->file, load->reader.arena, &root, load->reader.err);
+    if (rc == -ENODATA) {
+        return tf_error_add(load->reader.err, &(struct tf_place){.file = load->config->file},
+                            "the file is empty; it needs inputs and outputs");
+    }
     if (rc < 0) {
         return rc;
     }
@@ -306,8 +311,7 @@ int tf_config_parse(struct tf_slice yaml, const char *file, const char *folder,
     return rc;
 }
 
-/* Reads a whole file, TF_CONFIG_FILE_MAX bytes and one more at most. */
-static int read_file(const char *file, struct tf_buf *out)
+int tf_config_read_file(const char *file, struct tf_buf *out)
 {
     int fd = open(file, O_RDONLY | O_CLOEXEC), rc = 0;
     ssize_t got = 1;
@@ -315,9 +319,12 @@ static int read_file(const char *file, struct tf_buf *out)
     if (fd < 0) {
         return -errno;
     }
-    while (got != 0 && rc == 0 && out->size <= TF_CONFIG_FILE_MAX) {
-        rc = tf_buf_reserve(out, TF_CONFIG_FILE_MAX + 1 - out->size);
-        got = rc == 0 ? read(fd, out->data + out->size, TF_CONFIG_FILE_MAX + 1 - out->size) : 0;
+    while (got != 0 && rc == 0) {
+        size_t room = out->limit_bytes - out->size;
+
+        room = room < READ_BYTES ? room : READ_BYTES;
+        rc = room > 0 ? tf_buf_reserve(out, room) : -EMSGSIZE;
+        got = rc == 0 ? read(fd, out->data + out->size, room) : 0;
         if (got < 0 && errno != EINTR) {
             rc = -errno;
         }
@@ -351,11 +358,11 @@ int tf_config_load(const char *file, const struct tf_plugins *plugins, struct tf
     char *folder = folder_of(file);
     int rc = folder != NULL ? 0 : -errno;
 
-    tf_buf_init(&yaml, TF_CONFIG_FILE_MAX + 1);
+    tf_buf_init(&yaml, TF_CONFIG_FILE_MAX + 2);
     if (rc == 0) {
-        rc = read_file(file, &yaml);
+        rc = tf_config_read_file(file, &yaml);
     }
-    if (rc < 0) {
+    if (rc < 0 && rc != -EMSGSIZE) { /* parse tells of too many bytes */
         char reason[128];
 
         (void)tf_error_add(err, &(struct tf_place){.file = file},

@@ -349,3 +349,40 @@ int tf_options_default(const struct tf_option *table, void *options, void *arena
     tf_error_fini(&err);
     return rc;
 }
+
+int tf_options_parse(struct tf_slice yaml, const char *file, const char *what,
+                     const struct tf_option *table, void *options, void *arena,
+                     struct tf_error *err)
+{
+    struct tf_config_reader reader = {.arena = arena, .err = err, .is_literal = true};
+    const struct tf_scope scope = {.reader = &reader,
+                                   .plugin = what,
+                                   .prefix = "",
+                                   .at = {.file = file, .line = 1, .column = 1}};
+    size_t errors_before = err->errors;
+    struct tf_yaml *root = NULL;
+    int rc;
+
+    if (yaml.size > TF_CONFIG_FILE_MAX) {
+        return tf_error_add(err, &(struct tf_place){.file = file},
+                            "larger than %u bytes; part it into several files", TF_CONFIG_FILE_MAX);
+    }
+    rc = tf_yaml_parse(yaml, file, arena, &root, err);
+    if (rc == -ENODATA) {
+        return tf_error_add(err, &(struct tf_place){.file = file}, "%s is empty; write a map",
+                            what);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    if (root->type != TF_YAML_MAP) {
+        return tf_error_add(err, &root->at, "%s is not a map; it begins with \"%s:\"", what,
+                            table[0].name);
+    }
+    tf_options_fill(&scope, table, root, options);
+    tf_options_refuse_unknown(&scope, table, NULL, root);
+    if (reader.no_memory) {
+        return -ENOMEM;
+    }
+    return err->errors > errors_before ? -EINVAL : 0;
+}

@@ -176,7 +176,7 @@ static bool expand(struct value *value)
     bool ok;
 
     value->text = value->node->text;
-    if (value->node->is_default || strstr(value->text, "${") == NULL) {
+    if (value->node->is_default || reader->is_literal || strstr(value->text, "${") == NULL) {
         return true;
     }
     tf_buf_init(&out, TF_CONFIG_VALUE_MAX);

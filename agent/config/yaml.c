@@ -418,8 +418,7 @@ int tf_yaml_parse(struct tf_slice yaml, const char *file, void *arena, struct tf
     rc = parse_events(&parse);
     yaml_parser_delete(&parse.parser);
     if (rc == 0 && parse.root == NULL) {
-        rc = tf_error_add(err, &(struct tf_place){.file = file},
-                          "the file is empty; it needs inputs and outputs");
+        rc = -ENODATA;
     }
     if (rc == 0) {
         *out = parse.root;

@@ -172,6 +172,24 @@ void tf_config_free(struct tf_config *config);
  * plugin written `{}`. Memory belongs to arena, made by tf_arena_new. For commands and tests.
  */
 int tf_options_default(const struct tf_option *table, void *options, void *arena);
+
+/*
+ * Fills options (zeroed by the caller, of the table's struct) from a YAML map that is no
+ * configuration, such as a file of rules: `${NAME}` stays as it is, paths too. what names the map
+ * in messages, "the rule file"; file names it in places, and is borrowed as long as options. The
+ * rest belongs to arena, also after an error. All that is wrong goes to err. Returns 0, -EINVAL,
+ * -ENOMEM.
+ */
+int tf_options_parse(struct tf_slice yaml, const char *file, const char *what,
+                     const struct tf_option *table, void *options, void *arena,
+                     struct tf_error *err);
+
+/*
+ * Reads a whole file into out, which the caller has made with a limit; a file that is larger gives
+ * -EMSGSIZE. Returns 0 or a negative errno.
+ */
+int tf_config_read_file(const char *file, struct tf_buf *out);
+
 void *tf_arena_new(void);
 void *tf_arena_alloc(void *arena, size_t size); /* zeroed; NULL: no memory */
 void tf_arena_free(void *arena);
