@@ -1,11 +1,12 @@
 /*
- * pki.c - `taffrail pki`: a CA, certificates of collectors and agents, and a spool key, for a start
- * without a PKI.
+ * pki.c - `taffrail pki`: a CA, certificates of collectors and agents, a spool key and a hash key,
+ * for a start without a PKI.
  *
  *     init --name NAME DIR     DIR/ca.pem, ca.key        CN=NAME CA, 10 years, signs leaves only
  *     collector DIR HOST…      DIR/HOST.pem, HOST.key    DNS and IP names, serverAuth, 90 days
  *     agent DIR NODE           DIR/NODE.pem, NODE.key    URI:spiffe://NAME/node/NODE, clientAuth
  *     spool FILE               FILE                      a key for spool.keys, one line
+ *     hash FILE                FILE                      a key for redact.hash_key, one line
  *
  * All keys are EC P-256 or 32 bytes of the kernel's randomness, mode 0600. Files are made with
  * O_EXCL and O_NOFOLLOW: nothing is overwritten, no link is followed. Names become parts of paths
@@ -50,13 +51,15 @@
 #define SAN_MAX_BYTES  (HOSTS_MAX * (HOST_MAX_CHARS + 8))
 #define SERIAL_BYTES   16u
 #define SPOOL_PREFIX   "taffrail-kek-1:"
-#define SPOOL_BYTES    32u
+#define HASH_PREFIX    "taffrail-hash-1:"
+#define KEY_BYTES      32u
 
 static const char usage[] =
     "usage: taffrail pki init --name NAME DIR         a CA: DIR/ca.pem and DIR/ca.key\n"
     "       taffrail pki collector DIR HOST-OR-IP...  a collector's certificate and key\n"
     "       taffrail pki agent DIR NODE               an agent's certificate and key\n"
     "       taffrail pki spool FILE                   a key for spool.keys\n"
+    "       taffrail pki hash FILE                    a key for redact.hash_key\n"
     "Keys are made with mode 0600; no file is overwritten.\n"
     "example: taffrail pki init --name \"Example Logs\" pki &&\n"
     "         taffrail pki collector pki logs.example.com 192.0.2.10 && taffrail pki agent pki "
@@ -699,14 +702,14 @@ static int pki_agent(int argc, char **argv)
     return rc;
 }
 
-/* "taffrail-kek-1:", base64 and a newline into text; the caller wipes it. */
-static int make_spool_key(struct tf_buf *text)
+/* The prefix, base64 of a new key and a newline into text; the caller wipes it. */
+static int make_secret_key(const char *prefix, struct tf_buf *text)
 {
-    uint8_t key[SPOOL_BYTES];
+    uint8_t key[KEY_BYTES];
     int rc = RAND_priv_bytes(key, sizeof key) == 1 ? 0 : -EIO;
 
     if (rc == 0 && tf_buf_reserve(text, 128) == 0) { /* so that it never moves */
-        (void)tf_buf_append_text(text, SPOOL_PREFIX);
+        (void)tf_buf_append_text(text, prefix);
         (void)tf_base64_append(text, key, sizeof key);
         (void)tf_buf_append_byte(text, '\n');
     }
@@ -714,39 +717,65 @@ static int make_spool_key(struct tf_buf *text)
     return rc < 0 || text->error < 0 ? fail_crypto("the key cannot be made") : TF_EXIT_FINE;
 }
 
-static int pki_spool(int argc, char **argv)
+/* Makes the file with a key of that prefix; nothing is left of it when that fails. */
+static int write_secret_key(const char *path, const char *prefix)
 {
     struct tf_buf text;
     int fd = -1, rc;
 
-    if (argc != 2 || argv[1][0] == '-') {
-        return bad_usage("spool wants the name of the file to make");
-    }
-    if (strlen(argv[1]) >= PATH_MAX_BYTES) {
+    if (strlen(path) >= PATH_MAX_BYTES) {
         return refuse("the file's name is too long", "take a shorter one");
     }
     tf_buf_init(&text, 256);
-    rc = make_spool_key(&text);
+    rc = make_secret_key(prefix, &text);
     if (rc == TF_EXIT_FINE) {
-        rc = create(argv[1], 0600, &fd);
+        rc = create(path, 0600, &fd);
     }
     if (rc == TF_EXIT_FINE) {
-        rc = fill(argv[1], fd, text.data, text.size);
+        rc = fill(path, fd, text.data, text.size);
         if (rc == TF_EXIT_FINE) {
-            rc = sync_folder_of(argv[1]);
+            rc = sync_folder_of(path);
         }
         if (rc != TF_EXIT_FINE) {
-            (void)unlink(argv[1]);
+            (void)unlink(path);
         }
     }
     if (text.data != NULL) {
         OPENSSL_cleanse(text.data, text.capacity);
     }
     tf_buf_fini(&text);
+    return rc;
+}
+
+static int pki_spool(int argc, char **argv)
+{
+    int rc;
+
+    if (argc != 2 || argv[1][0] == '-') {
+        return bad_usage("spool wants the name of the file to make");
+    }
+    rc = write_secret_key(argv[1], SPOOL_PREFIX);
     if (rc == TF_EXIT_FINE) {
         (void)printf("%s (0600)   spool key; name it first in spool.keys, and keep a copy off the "
                      "machine: without it the spool cannot be read\n",
                      argv[1]);
+    }
+    return rc;
+}
+
+static int pki_hash(int argc, char **argv)
+{
+    int rc;
+
+    if (argc != 2 || argv[1][0] == '-') {
+        return bad_usage("hash wants the name of the file to make");
+    }
+    rc = write_secret_key(argv[1], HASH_PREFIX);
+    if (rc == TF_EXIT_FINE) {
+        (void)printf(
+            "%s (0600)   hash key; name it in redact.hash_key, the same on all nodes whose "
+            "marks are compared\n",
+            argv[1]);
     }
     return rc;
 }
@@ -772,7 +801,8 @@ int tf_command_pki(int argc, char **argv)
     } verbs[] = {{"init", pki_init},
                  {"collector", pki_collector},
                  {"agent", pki_agent},
-                 {"spool", pki_spool}};
+                 {"spool", pki_spool},
+                 {"hash", pki_hash}};
     int rc;
 
     for (int i = 1; i < argc; i++) {
@@ -787,8 +817,8 @@ int tf_command_pki(int argc, char **argv)
     if (!are_plain(argc, argv)) {
         return refuse("an argument holds control characters", "names and paths are plain text");
     }
-    if (strcmp(argv[1], "seal") == 0 || strcmp(argv[1], "hash") == 0) {
-        return bad_usage("seal and hash keys are not in this release");
+    if (strcmp(argv[1], "seal") == 0) {
+        return bad_usage("seal keys are not in this release");
     }
     for (size_t i = 0; i < TF_COUNT(verbs); i++) {
         if (strcmp(argv[1], verbs[i].name) == 0) {
