@@ -6,11 +6,13 @@
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <openssl/crypto.h>
+#include <openssl/evp.h>
 #include <pcre2.h>
 #include <uv.h>
 #include <yaml.h>
 #include <zlib.h>
 
+#include "../filters/redact/ruleset.h"
 #include "taffrail/base.h"
 #include "taffrail/commands.h"
 
@@ -22,6 +24,7 @@ static const struct {
     {"check", "all that is wrong with a configuration, at once", tf_command_check},
     {"tap", "what would be shipped, from files", tf_command_tap},
     {"redact", "lines from stdin, without their secrets", tf_command_redact},
+    {"rules", "list, show, test, bench", tf_command_rules},
     {"pki", "a CA, certificates and spool keys, for a start", tf_command_pki},
 };
 
@@ -38,6 +41,32 @@ static void print_help(FILE *to)
         "exit: 0 fine, 1 found something wrong, 2 usage or configuration, 3 could not run\n", to);
 }
 
+/* Which rules ship: their number, and the beginning of the SHA-256 of their files. */
+static void print_rules(void)
+{
+    struct tf_redact_ruleset *set = NULL;
+    uint8_t digest[EVP_MAX_MD_SIZE] = {0};
+    EVP_MD_CTX *hash = EVP_MD_CTX_new();
+    struct tf_error err;
+    size_t count = 0;
+
+    tf_error_init(&err);
+    if (tf_redact_ruleset_new(NULL, &set, &err) == 0) {
+        (void)tf_redact_ruleset_rules(set, &count);
+    }
+    if (hash != NULL && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) == 1) {
+        for (size_t i = 0; i < tf_redact_packs_count; i++) {
+            (void)EVP_DigestUpdate(hash, tf_redact_packs[i].bytes, tf_redact_packs[i].size);
+        }
+        (void)EVP_DigestFinal_ex(hash, digest, NULL);
+    }
+    (void)printf(", %zu rules in %zu packs (sha256 %02x%02x%02x%02x)\n", count,
+                 tf_redact_packs_count, digest[0], digest[1], digest[2], digest[3]);
+    EVP_MD_CTX_free(hash);
+    tf_redact_ruleset_free(set);
+    tf_error_fini(&err);
+}
+
 /* What this binary is made of, for bug reports. */
 static void print_version(void)
 {
@@ -49,7 +78,8 @@ static void print_version(void)
         (void)pcre2_config(PCRE2_CONFIG_VERSION, pcre2);
     }
     pcre2[strcspn(pcre2, " ")] = '\0';
-    (void)printf("taffrail %s (%s), spool format 1\n", TF_VERSION, TF_BUILD_KIND);
+    (void)printf("taffrail %s (%s), spool format 1", TF_VERSION, TF_BUILD_KIND);
+    print_rules();
     (void)printf("libuv %s, OpenSSL %s, PCRE2 %s%s, zlib %s, libyaml %s%s\n", uv_version_string(),
                  OpenSSL_version(OPENSSL_VERSION_STRING), pcre2, jit != 0 ? " JIT" : "",
                  zlibVersion(), yaml_get_version_string(),

@@ -1,38 +1,48 @@
 /*
  * redact.c - `taffrail redact`: stdin to stdout, a line a line, without its secrets.
  *
- * Runs the redact filter's default set over batches of one record a line, so that it masks what the
- * agent would, private keys over many lines too. Lines pass as soon as they are complete. A line
- * longer than LINE_MAX_BYTES is withheld whole: a secret could lie across any cut.
+ * Runs the redact filter, with its default options or those of a configuration, over batches of one
+ * record a line, so that it masks what the agent would, private keys over many lines too. Lines
+ * pass as soon as they are complete; what is there at once goes through the filter at once. A line
+ * longer than LINE_MAX_BYTES is withheld whole: a secret could lie across any cut. A line that a
+ * rule of mode drop takes out is not written.
  *
  *     --explain  where and why, on stderr; positions and rules, never the secret
+ *     --json     the same, one object a hit: line, from, to, rule, pack, mode; or line, from, to,
+ *                withheld (the reason)
  *     --check    writes no text; exits 1 when something was found
+ *     -c FILE    with the options and rules of that configuration
  *
- * Exits 0; 1 when --check found something; 2 on wrong usage; 3 when it could not run.
+ * Exits 0; 1 when --check found something; 2 on wrong usage or configuration; 3 when it could not
+ * run.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "../../filters/redact/redact.h"
-
-int tf_command_redact(int argc, char **argv);
+#include "taffrail/commands.h"
+#include "taffrail/config.h"
+#include "taffrail/filter.h"
 
 #define LINE_MAX_BYTES (16u << 20)
-#define READ_BYTES     65536u
+#define READ_BYTES     (256u << 10)
+#define FLUSH_BYTES    (1u << 20)
 #define WITHHELD_LINE  "[WITHHELD]"
 
-enum { FINE = 0, FOUND = 1, USAGE = 2, CANNOT_RUN = 3 };
-
 static const char usage[] =
-    "usage: taffrail redact [--explain] [--check] <TEXT\n"
+    "usage: taffrail redact [-c FILE] [--explain | --json] [--check] <TEXT\n"
     "Writes the lines of stdin without their secrets.\n"
+    "  -c FILE    as this configuration says; without, the default rules\n"
     "  --explain  tells on stderr where which rule masked, never what\n"
+    "  --json     the same, one JSON object a hit\n"
     "  --check    writes no text; exits 1 when something was found, to guard a CI log\n"
     "example: echo 'password=hunter22' | taffrail redact --explain\n";
 
 struct run {
-    bool explain, check;
+    const char *config_file;
+    bool explain, json, check;
+    struct tf_config *config;
+    void *arena; /* of the default options */
     void *filter, *scratch, *state;
     struct tf_batch batch;
     struct tf_buf input; /* what has no newline yet, LINE_MAX_BYTES at most */
@@ -41,44 +51,112 @@ struct run {
     uint64_t found;
 };
 
-/* Told by the filter of each mask. */
-static void on_seen(void *ctx, uint32_t record, const struct tf_redact_span *span,
-                    const struct tf_redact_rule *rule)
+/* ---- what was found ---------------------------------------------------------------------------
+ */
+
+/* Ids, packs and modes are plain; a keyword may hold quotes. */
+static void print_quoted(const char *text)
+{
+    (void)fputc('"', stderr);
+    for (; *text != 0; text++) {
+        (void)fprintf(stderr, *text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
+    }
+    (void)fputc('"', stderr);
+}
+
+static void explain(unsigned long long line, const struct tf_filter_hit *hit)
+{
+    (void)fprintf(stderr, "line %llu, bytes %u to %u: ", line, hit->from, hit->to);
+    if (hit->rule == NULL) {
+        (void)fprintf(stderr, "withheld (could not be scanned in bounds)\n");
+        return;
+    }
+    (void)fprintf(stderr, "%s (pack %s, %s", hit->rule, hit->pack, hit->mode);
+    if (hit->keyword != NULL) {
+        (void)fputs(", keyword ", stderr);
+        print_quoted(hit->keyword);
+    }
+    (void)fputs(")\n", stderr);
+}
+
+static void explain_json(unsigned long long line, const struct tf_filter_hit *hit)
+{
+    (void)fprintf(stderr, "{\"line\":%llu,\"from\":%u,\"to\":%u,", line, hit->from, hit->to);
+    if (hit->rule == NULL) {
+        (void)fprintf(stderr, "\"withheld\":\"%s\"}\n",
+                      hit->reason != NULL ? hit->reason : "unknown");
+        return;
+    }
+    (void)fprintf(stderr, "\"rule\":\"%s\",\"pack\":\"%s\",\"mode\":\"%s\"}\n", hit->rule,
+                  hit->pack, hit->mode);
+}
+
+/* Told by the filter of each change. */
+static void on_hit(void *ctx, const struct tf_filter_hit *hit)
 {
     struct run *run = ctx;
-    unsigned long long line = run->line + record;
 
     run->found++;
-    if (!run->explain) {
-        return;
+    if (run->explain) {
+        explain(run->line + hit->record, hit);
+    } else if (run->json) {
+        explain_json(run->line + hit->record, hit);
     }
-    if (rule == NULL) {
-        fprintf(stderr, "line %llu, bytes %u to %u: withheld (could not be scanned in bounds)\n",
-                line, span->start, span->end);
-        return;
+}
+
+/* ---- the filter -------------------------------------------------------------------------------
+ */
+
+/* The options of the configuration's redact filter. Returns 0, or -EINVAL with the errors in err.
+ */
+static int read_config(struct run *run, struct tf_filter_args *args, struct tf_error *err)
+{
+    int rc = tf_config_load(run->config_file, &tf_plugins, &run->config, err);
+
+    if (rc < 0) {
+        return rc == -ENOMEM ? rc : -EINVAL;
     }
-    fprintf(stderr, "line %llu, bytes %u to %u: %s (pack %s, mask", line, span->start, span->end,
-            rule->id, rule->pack);
-    if (span->keyword != NULL) { /* a quote in a keyword is shown escaped */
-        fputs(", keyword \"", stderr);
-        for (const char *byte = span->keyword; *byte != 0; byte++) {
-            fprintf(stderr, *byte == '"' || *byte == '\\' ? "\\%c" : "%c", *byte);
+    for (size_t i = 0; i < run->config->filters.count; i++) {
+        const struct tf_plugin_config *item = &run->config->filters.items[i];
+
+        if (item->kind == &tf_filter_redact) {
+            args->options = item->options;
+            args->at = item->at;
+            return 0;
         }
-        fputc('"', stderr);
     }
-    fputs(")\n", stderr);
+    return tf_error_add(err, NULL, "%s: redact is off there; leave -c out, or switch it on",
+                        run->config_file);
+}
+
+static int default_options(struct run *run, struct tf_filter_args *args)
+{
+    void *options = NULL;
+    int rc = -ENOMEM;
+
+    run->arena = tf_arena_new();
+    if (run->arena != NULL) {
+        options = tf_arena_alloc(run->arena, tf_filter_redact.options_bytes);
+    }
+    if (options != NULL) {
+        rc = tf_options_default(tf_filter_redact.options, options, run->arena);
+    }
+    args->options = options;
+    return rc;
 }
 
 static int start(struct run *run)
 {
-    static const struct tf_redact_options defaults;
-    const struct tf_filter_args args = {.name = "redact", .options = &defaults};
+    struct tf_filter_args args = {.name = "redact"};
     struct tf_error err;
     int rc;
 
     tf_error_init(&err);
-    rc = tf_filter_redact.open(&args, &run->filter, &err);
-    tf_error_print(&err, stderr);
+    rc = run->config_file != NULL ? read_config(run, &args, &err) : default_options(run, &args);
+    if (rc == 0) {
+        rc = tf_filter_redact.open(&args, &run->filter, &err);
+    }
+    (void)tf_error_print(&err, stderr);
     tf_error_fini(&err);
     if (rc == 0) {
         run->scratch = tf_filter_redact.scratch_new(run->filter);
@@ -86,7 +164,7 @@ static int start(struct run *run)
         rc = run->scratch == NULL || run->state == NULL ? -ENOMEM : tf_batch_init(&run->batch);
     }
     if (rc == 0) {
-        tf_redact_observe(run->scratch, on_seen, run);
+        tf_filter_redact.observe(run->scratch, on_hit, run);
     }
     return rc;
 }
@@ -99,15 +177,20 @@ static void finish(struct run *run)
         tf_filter_redact.scratch_free(run->scratch);
         tf_filter_redact.close(run->filter);
     }
+    tf_config_free(run->config);
+    tf_arena_free(run->arena);
     if (run->input.data != NULL) {
         explicit_bzero(run->input.data, run->input.capacity);
     }
     tf_buf_fini(&run->input);
 }
 
+/* ---- lines ------------------------------------------------------------------------------------
+ */
+
 static int write_text(const struct run *run, const char *data, size_t size)
 {
-    if (run->check || size == 0 || fwrite(data, 1, size, stdout) == size) {
+    if (run->check || size == 0 || fwrite_unlocked(data, 1, size, stdout) == size) {
         return 0;
     }
     return errno != 0 ? -errno : -EIO;
@@ -120,8 +203,12 @@ static int flush_batch(struct run *run, bool ended)
     int rc = tf_filter_redact.apply(run->filter, run->scratch, run->state, batch);
 
     for (uint32_t i = 0; rc == 0 && i < batch->record_count; i++) {
-        const struct tf_field *field = &batch->fields[batch->records[i].first_field];
+        const struct tf_record *record = &batch->records[i];
+        const struct tf_field *field = &batch->fields[record->first_field];
 
+        if ((record->flags & TF_RECORD_DROPPED) != 0) {
+            continue;
+        }
         rc = write_text(run, batch->text.data + field->value.text.at, field->value.text.size);
         if (rc == 0 && (ended || i + 1 < batch->record_count)) {
             rc = write_text(run, "\n", 1);
@@ -130,9 +217,6 @@ static int flush_batch(struct run *run, bool ended)
     run->line += batch->record_count;
     if (rc == 0) {
         rc = tf_batch_reset(batch);
-    }
-    if (rc == 0 && !run->check && fflush(stdout) != 0) {
-        rc = -errno;
     }
     return rc;
 }
@@ -158,9 +242,9 @@ static int add_line(struct run *run, const char *line, size_t size)
 /* A line that cannot be held is withheld; what came before it is written first. */
 static int withhold_line(struct run *run)
 {
-    struct tf_redact_span whole = {.start = 0, .end = LINE_MAX_BYTES, .rule = TF_REDACT_WITHHELD};
+    const struct tf_filter_hit whole = {.from = 0, .to = LINE_MAX_BYTES, .reason = "line too long"};
 
-    on_seen(run, 0, &whole, NULL);
+    on_hit(run, &whole);
     run->skipping = true;
     tf_buf_clear(&run->input);
     return write_text(run, WITHHELD_LINE, sizeof WITHHELD_LINE - 1);
@@ -173,7 +257,7 @@ static int take_lines(struct run *run, bool at_end)
     int rc = 0;
 
     while (rc == 0 && at < run->input.size) {
-        char *newline = memchr(run->input.data + at, '\n', run->input.size - at);
+        const char *newline = memchr(run->input.data + at, '\n', run->input.size - at);
         size_t end = newline != NULL ? (size_t)(newline - run->input.data) : run->input.size;
 
         if (newline == NULL && !at_end && !run->skipping) {
@@ -187,6 +271,9 @@ static int take_lines(struct run *run, bool at_end)
             rc = add_line(run, run->input.data + at, end - at);
         }
         at = newline != NULL ? end + 1 : end;
+        if (rc == 0 && run->batch.text.size > FLUSH_BYTES) {
+            rc = flush_batch(run, newline != NULL);
+        }
         if (rc == 0 && newline == NULL && run->batch.record_count > 0) {
             rc = flush_batch(run, false);
         }
@@ -195,6 +282,9 @@ static int take_lines(struct run *run, bool at_end)
         rc = flush_batch(run, true);
     }
     tf_buf_consume(&run->input, at);
+    if (rc == 0 && !run->check && fflush(stdout) != 0) {
+        rc = -errno;
+    }
     return rc;
 }
 
@@ -225,27 +315,50 @@ static int read_all(struct run *run)
     }
 }
 
+/* TF_EXIT_FINE: go on; *done: the help was asked for. */
+static int read_arguments(int argc, char **argv, struct run *run, bool *done)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0) {
+            (void)fputs(usage, stdout);
+            *done = true;
+            return TF_EXIT_FINE;
+        }
+        if (strcmp(argv[i], "--explain") == 0) {
+            run->explain = true;
+        } else if (strcmp(argv[i], "--json") == 0) {
+            run->json = true;
+        } else if (strcmp(argv[i], "--check") == 0) {
+            run->check = true;
+        } else if (strcmp(argv[i], "-c") == 0 && i + 1 < argc) {
+            run->config_file = argv[++i];
+        } else {
+            (void)fprintf(stderr, "redact: \"%s\" is no option of it\n%s", argv[i], usage);
+            return TF_EXIT_USAGE;
+        }
+    }
+    if (run->explain && run->json) {
+        (void)fprintf(stderr, "redact: --explain and --json tell the same; choose one\n");
+        return TF_EXIT_USAGE;
+    }
+    return TF_EXIT_FINE;
+}
+
 int tf_command_redact(int argc, char **argv)
 {
     struct run run = {.line = 1};
-    int rc;
+    bool done = false;
+    int rc = read_arguments(argc, argv, &run, &done);
 
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0) {
-            fputs(usage, stdout);
-            return FINE;
-        }
-        if (strcmp(argv[i], "--explain") == 0) {
-            run.explain = true;
-        } else if (strcmp(argv[i], "--check") == 0) {
-            run.check = true;
-        } else {
-            fprintf(stderr, "redact: \"%s\" is no option of it\n%s", argv[i], usage);
-            return USAGE;
-        }
+    if (rc != TF_EXIT_FINE || done) {
+        return rc;
     }
     tf_buf_init(&run.input, LINE_MAX_BYTES + READ_BYTES + 1);
     rc = start(&run);
+    if (rc == -EINVAL) { /* told already */
+        finish(&run);
+        return TF_EXIT_USAGE;
+    }
     if (rc == 0) {
         rc = read_all(&run);
     }
@@ -253,9 +366,9 @@ int tf_command_redact(int argc, char **argv)
     if (rc < 0) {
         char text[128];
 
-        fprintf(stderr, "redact: %s; what is not written was not passed on\n",
-                strerror_r(-rc, text, sizeof text));
-        return CANNOT_RUN;
+        (void)fprintf(stderr, "redact: %s; what is not written was not passed on\n",
+                      strerror_r(-rc, text, sizeof text));
+        return TF_EXIT_CANNOT_RUN;
     }
-    return run.check && run.found > 0 ? FOUND : FINE;
+    return run.check && run.found > 0 ? TF_EXIT_FOUND : TF_EXIT_FINE;
 }

@@ -65,10 +65,9 @@ static const struct {
     uint8_t flag;
     const char *name;
 } MARKS[] = {
-    {TF_RECORD_MALFORMED, "malformed"},
-    {TF_RECORD_TRUNCATED, "truncated"},
-    {TF_RECORD_UNFINISHED, "unfinished"},
-    {TF_RECORD_WITHHELD, "withheld"},
+    {TF_RECORD_MALFORMED, "malformed"},   {TF_RECORD_TRUNCATED, "truncated"},
+    {TF_RECORD_UNFINISHED, "unfinished"}, {TF_RECORD_WITHHELD, "withheld"},
+    {TF_RECORD_REDACTED, "redacted"},
 };
 
 /* ---- bytes --------------------------------------------------------------------------------------
@@ -431,6 +430,28 @@ static void keep_marks(const struct encoder *e, uint32_t at, uint32_t end, struc
     survey->mark_count += survey->kept_count;
 }
 
+/* The ids that the record names, each followed by '\n' in the arena, as an array. */
+static void write_ids(struct encoder *e, const struct tf_record *record)
+{
+    struct tf_slice ids = tf_batch_slice(e->batch, record->redacted_at, record->redacted_bytes);
+    uint32_t count = 0;
+
+    for (size_t i = 0; i < ids.size; i++) {
+        count += ids.data[i] == '\n' ? 1 : 0;
+    }
+    assert(count <= TF_RECORD_IDS_MAX);
+    e->to = put_head(e->to, ARRAY_HEAD, count);
+    for (size_t at = 0; at < ids.size;) {
+        const char *end = memchr(ids.data + at, '\n', ids.size - at);
+        size_t size;
+
+        assert(end != NULL);
+        size = (size_t)(end - (ids.data + at));
+        e->to = put_text(e->to, tf_slice(ids.data + at, size), false);
+        at += size + 1;
+    }
+}
+
 static void write_mark(struct encoder *e, const struct tf_record *record, uint8_t flag)
 {
     const char *reason = record->withheld_reason;
@@ -440,6 +461,8 @@ static void write_mark(struct encoder *e, const struct tf_record *record, uint8_
     } else if (flag == TF_RECORD_WITHHELD) {
         reason = reason != NULL ? reason : "unknown";
         e->to = put_text(e->to, tf_slice(reason, strnlen(reason, REASON_BYTES_MAX)), false);
+    } else if (flag == TF_RECORD_REDACTED) {
+        write_ids(e, record);
     } else {
         *e->to++ = 0xc3; /* true */
     }
@@ -515,6 +538,9 @@ static int survey_record(struct encoder *e, const struct tf_record *record, stru
     if (survey->left_out > 0) {
         survey->marks |= TF_RECORD_MALFORMED;
     }
+    if (record->redacted_bytes > 0) {
+        survey->marks |= TF_RECORD_REDACTED;
+    }
     survey->kept_count = 0;
     survey->mark_count = (uint32_t)__builtin_popcount(survey->marks);
     if (rc == 0 && marks_at < end) {
@@ -547,6 +573,8 @@ static int write_event(struct encoder *e, const struct tf_constants *constants,
 
     if (rc == 0) {
         survey.bytes_max += EVENT_HEAD_BYTES + MARKS_BYTES_MAX;
+        survey.bytes_max +=
+            record->redacted_bytes + TF_RECORD_IDS_MAX * HEAD_BYTES_MAX; /* their array */
         survey.bytes_max += constants != NULL ? constants->pairs.size : 0;
         rc = tf_buf_reserve(out, survey.bytes_max);
     }

@@ -3,11 +3,14 @@
  *
  * Pure functions of the bytes they are given; each is linear in them.
  */
-#include <stdlib.h>
-
-#include "rules.h"
+#include "engine.h"
 
 #define NAME_MAX_BYTES 256u /* of a name, only so many are looked at: the last ones */
+
+static char fold(char byte)
+{
+    return byte >= 'A' && byte <= 'Z' ? (char)(byte | 0x20) : byte;
+}
 
 static bool luhn(const char *text, size_t size)
 {
@@ -71,23 +74,6 @@ static size_t mod97(const char *text, size_t size)
     return length != 0 && taken == length && sum == 1 ? at : 0;
 }
 
-static int base64_value(uint8_t byte)
-{
-    if (byte >= 'A' && byte <= 'Z') {
-        return byte - 'A';
-    }
-    if (byte >= 'a' && byte <= 'z') {
-        return byte - 'a' + 26;
-    }
-    if (byte >= '0' && byte <= '9') {
-        return byte - '0' + 52;
-    }
-    if (byte == '+' || byte == '-') {
-        return 62;
-    }
-    return byte == '/' || byte == '_' ? 63 : -1;
-}
-
 static bool is_basic(const char *text, size_t size)
 {
     uint32_t bits = 0;
@@ -95,7 +81,7 @@ static bool is_basic(const char *text, size_t size)
     bool colon = false;
 
     for (size_t i = 0; i < size; i++) {
-        int value = base64_value((uint8_t)text[i]);
+        int value = tf_redact_base64_value((uint8_t)text[i]);
         uint8_t byte;
 
         if (value < 0) { /* padding */
@@ -129,6 +115,66 @@ size_t tf_redact_check_match(enum tf_redact_check check, const char *text, size_
         break;
     }
     return size;
+}
+
+/* log2 of a number from 1 on, to 16 places: the same on every machine. */
+static double log2_of(size_t number)
+{
+    double whole = 63 - __builtin_clzll(number), value = (double)number, part = 0.5, sum = 0;
+
+    value /= (double)(1ull << (unsigned)whole);
+    for (unsigned i = 0; i < 16; i++, part /= 2) {
+        value *= value;
+        if (value >= 2) {
+            value /= 2;
+            sum += part;
+        }
+    }
+    return whole + sum;
+}
+
+double tf_redact_entropy(const char *text, size_t size)
+{
+    uint32_t counts[256] = {0};
+    double sum = 0;
+
+    if (size == 0) {
+        return 0;
+    }
+    for (size_t i = 0; i < size; i++) {
+        counts[(uint8_t)text[i]]++;
+    }
+    for (size_t i = 0; i < TF_COUNT(counts); i++) {
+        sum += counts[i] > 1 ? counts[i] * log2_of(counts[i]) : 0;
+    }
+    return log2_of(size) - sum / (double)size;
+}
+
+static bool holds(const char *text, size_t size, const char *word)
+{
+    size_t word_size = strlen(word);
+
+    for (size_t at = 0; at + word_size <= size; at++) {
+        size_t i = 0;
+
+        while (i < word_size && fold(text[at + i]) == word[i]) {
+            i++;
+        }
+        if (i == word_size) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool tf_redact_has_word(const char *text, size_t size, const char *const *words)
+{
+    for (size_t i = 0; words[i] != NULL; i++) {
+        if (holds(text, size, words[i])) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Two-byte letters of other scripts that look like a Latin one. */
@@ -197,7 +243,7 @@ static size_t normalise(struct tf_slice name, char out[NAME_MAX_BYTES])
         if (twin != 0) {
             out[size++] = twin;
         } else if (byte > ' ' && byte != 0x7f && strchr("_-.", byte) == NULL) {
-            out[size++] = (char)(byte >= 'A' && byte <= 'Z' ? byte | 0x20 : byte);
+            out[size++] = fold((char)byte);
         }
     }
     return size;

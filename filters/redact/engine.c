@@ -2,16 +2,21 @@
  * engine.c - the second stage: PCRE2 says at each candidate whether, and how far, a rule matches.
  *
  * The outcome is that of searching each value for each rule from left to right, a search going on
- * behind a match, but only positions where a keyword stands are tried. A match that its check
- * refuses counts as none, and the search goes on one byte behind its start.
+ * behind a match, but only positions where a keyword stands are tried. A match that its check, its
+ * entropy, a stopword or an allowing regex refuses counts as none, and the search goes on one byte
+ * behind its start.
  *
- *   - A rule is compiled anchored and without start optimisation, so that a failing attempt does
- * not look ahead in the line; rules of the LINE kind are compiled to be searched.
- *   - The subject begins with the value, so that a look-behind sees what is there, and ends 4 KiB
- *     behind the candidate. A match that wants to see more (PCRE2_PARTIAL_HARD) is tried again with
- *     a window four times larger, until that is the whole value: no secret is cut.
- *   - 64 failed attempts of a rule in a value, a match limit, or any other error but no-match: from
- *     there to its end the value is withheld. These limits count steps, not time.
+ *   - A rule with keywords is compiled anchored and without start optimisation, so that a failing
+ *     attempt does not look ahead in the line. Rules of the LINE kind, and those without keyword or
+ *     class, are compiled to be searched: once in each value that holds their keyword, the run or
+ *     the byte that they require, or in each value when they require nothing.
+ *   - The subject begins with the value, so that a look-behind sees what is there, and ends 128
+ *     bytes behind the candidate. A match that wants to see more (PCRE2_PARTIAL_HARD) is tried
+ * again with a window four times larger, until that is the whole value: no secret is cut, and what
+ * an attempt costs is known from its window.
+ *   - 64 failed attempts of a rule in a value, a match limit, any other error but no-match, or more
+ *     work than a value is allowed (engine.h): from there to its end the value is withheld. These
+ *     limits count steps, not time.
  *
  * A value is one subject, even when it holds newlines, and nothing matches across its end.
  */
@@ -29,18 +34,26 @@
 #define JIT_STACK_MAX_BYTES (1u << 20)
 #define HEAP_LIMIT_KIB      8192u
 #define INSERTION_SORT_MAX  32u
+#define DECODE_RULE         TF_REDACT_RULES_MAX /* in place of a rule: base64 begins here */
+#define INNER_HITS          8192u
+#define INNER_SPANS         64u
 
 struct compiled {
     pcre2_code *code; /* NULL: the rule is off */
     bool jit;
+    bool searched;      /* not anchored */
+    bool refusable;     /* a match must pass more than its regex and check */
     uint32_t follow[8]; /* a bit a byte */
+    pcre2_code *allow[TF_REDACT_ALLOW_MAX];
 };
 
 struct tf_redact_engine {
     const struct tf_redact_rule *rules;
     size_t count;
-    bool jit;
+    bool jit, decode_base64, count_steps;
     struct compiled compiled[TF_REDACT_RULES_MAX];
+    uint16_t always[TF_REDACT_RULES_MAX]; /* rules that are searched in each value */
+    uint32_t always_count;
     struct tf_redact_prefilter prefilter;
 };
 
@@ -49,7 +62,7 @@ struct tf_redact_progress {
     uint32_t epoch;
     uint32_t next; /* no match begins before */
     uint32_t failed;
-    bool searched; /* a rule of the LINE kind is done */
+    bool searched; /* a rule that is searched is done */
 };
 
 /* The value that is being scanned. */
@@ -58,23 +71,58 @@ struct value {
     size_t size;
 };
 
+/* A rule that neither keyword nor class leads to. */
+static bool is_unled(const struct tf_redact_rule *rule)
+{
+    return rule->keywords[0] == NULL && rule->class_ == TF_REDACT_NO_CLASS;
+}
+
+static pcre2_code *compile(const char *regex, uint32_t options,
+                           struct tf_redact_engine_error *error)
+{
+    PCRE2_SIZE offset;
+    int reason;
+    pcre2_code *code =
+        pcre2_compile((PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED,
+                      options | PCRE2_DOLLAR_ENDONLY | PCRE2_NEVER_UTF, &reason, &offset, NULL);
+
+    if (code == NULL) {
+        (void)pcre2_get_error_message(reason, (PCRE2_UCHAR *)error->text, sizeof error->text);
+    }
+    return code;
+}
+
+static int compile_allowed(struct compiled *compiled, const struct tf_redact_rule *rule,
+                           bool no_jit, struct tf_redact_engine_error *error)
+{
+    for (size_t i = 0; i < TF_REDACT_ALLOW_MAX && rule->allow[i] != NULL; i++) {
+        compiled->allow[i] = compile(rule->allow[i], 0, error);
+        if (compiled->allow[i] == NULL) {
+            return -EINVAL;
+        }
+        if (!no_jit) { /* where it does not work, pcre2_match interprets */
+            (void)pcre2_jit_compile(compiled->allow[i], PCRE2_JIT_COMPLETE);
+        }
+    }
+    compiled->refusable =
+        rule->allow[0] != NULL || rule->stopwords[0] != NULL || rule->entropy_min > 0;
+    return 0;
+}
+
 static int compile_rule(struct tf_redact_engine *engine, size_t number, bool no_jit,
                         struct tf_redact_engine_error *error)
 {
     const struct tf_redact_rule *rule = &engine->rules[number];
     struct compiled *compiled = &engine->compiled[number];
-    uint32_t options = PCRE2_DOLLAR_ENDONLY | PCRE2_NEVER_UTF, groups = 0;
-    PCRE2_SIZE offset;
-    int reason;
+    uint32_t options = engine->count_steps ? PCRE2_AUTO_CALLOUT : 0, groups = 0;
 
-    if ((rule->flags & TF_REDACT_LINE) == 0) {
+    error->rule = number;
+    compiled->searched = (rule->flags & TF_REDACT_LINE) != 0 || is_unled(rule);
+    if (!compiled->searched) {
         options |= PCRE2_ANCHORED | PCRE2_NO_START_OPTIMIZE;
     }
-    compiled->code = pcre2_compile((PCRE2_SPTR)rule->regex, PCRE2_ZERO_TERMINATED, options, &reason,
-                                   &offset, NULL);
-    error->rule = number;
+    compiled->code = compile(rule->regex, options, error);
     if (compiled->code == NULL) {
-        (void)pcre2_get_error_message(reason, (PCRE2_UCHAR *)error->text, sizeof error->text);
         return -EINVAL;
     }
     (void)pcre2_pattern_info(compiled->code, PCRE2_INFO_CAPTURECOUNT, &groups);
@@ -88,7 +136,29 @@ static int compile_rule(struct tf_redact_engine *engine, size_t number, bool no_
     for (const char *byte = rule->follow; byte != NULL && *byte != 0; byte++) {
         compiled->follow[(uint8_t)*byte / 32] |= 1u << (uint8_t)*byte % 32;
     }
-    return 0;
+    return compile_allowed(compiled, rule, no_jit, error);
+}
+
+/* Takes a rule in, and makes it be found. */
+static int add_rule(struct tf_redact_engine *engine, size_t number, bool no_jit,
+                    struct tf_redact_engine_error *error)
+{
+    const struct tf_redact_rule *rule = &engine->rules[number];
+    int rc = compile_rule(engine, number, no_jit, error);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (is_unled(rule) && (rule->requires == TF_REDACT_REQUIRES_NOTHING ||
+                           rule->requires == TF_REDACT_REQUIRES_BYTE)) {
+        engine->always[engine->always_count++] = (uint16_t)number;
+    }
+    rc = tf_redact_prefilter_add(&engine->prefilter, rule, (uint16_t)number);
+    if (rc < 0) {
+        strncpy(error->text, "has too many keywords, or one shorter than 3 bytes",
+                sizeof error->text - 1);
+    }
+    return rc;
 }
 
 int tf_redact_engine_new(const struct tf_redact_engine_args *args, struct tf_redact_engine **out,
@@ -109,13 +179,16 @@ int tf_redact_engine_new(const struct tf_redact_engine_args *args, struct tf_red
     engine->rules = args->rules;
     engine->count = args->count;
     engine->jit = true;
+    engine->decode_base64 = args->decode_base64;
+    engine->count_steps = args->count_steps;
     for (size_t i = 0; rc == 0 && i < args->count; i++) {
         if (args->on != NULL ? args->on[i] : (args->rules[i].flags & TF_REDACT_OFF) == 0) {
-            rc = compile_rule(engine, i, args->no_jit, error);
-            if (rc == 0) {
-                rc = tf_redact_prefilter_add(&engine->prefilter, &args->rules[i], (uint16_t)i);
-            }
+            rc = add_rule(engine, i, args->no_jit, error);
         }
+    }
+    if (rc == 0 && args->decode_base64) {
+        rc = tf_redact_prefilter_add_run(&engine->prefilter, TF_REDACT_REQUIRES_TOKEN,
+                                         TF_REDACT_BASE64_MIN, DECODE_RULE);
     }
     if (rc == 0) {
         rc = tf_redact_prefilter_build(&engine->prefilter, args->kernel);
@@ -134,6 +207,9 @@ void tf_redact_engine_free(struct tf_redact_engine *engine)
     if (engine != NULL) {
         for (size_t i = 0; i < engine->count; i++) {
             pcre2_code_free(engine->compiled[i].code);
+            for (size_t j = 0; j < TF_REDACT_ALLOW_MAX; j++) {
+                pcre2_code_free(engine->compiled[i].allow[j]);
+            }
         }
         free(engine);
     }
@@ -149,7 +225,17 @@ bool tf_redact_engine_on(const struct tf_redact_engine *engine, size_t rule)
     return rule < engine->count && engine->compiled[rule].code != NULL;
 }
 
-struct tf_redact_scan *tf_redact_scan_new(const struct tf_redact_engine *engine)
+static int count_step(pcre2_callout_block *block, void *ctx)
+{
+    uint64_t *steps = ctx;
+
+    (void)block;
+    ++*steps;
+    return 0;
+}
+
+static struct tf_redact_scan *make_scan(const struct tf_redact_engine *engine, uint32_t hits,
+                                        uint32_t spans)
 {
     struct tf_redact_scan *scan = calloc(1, sizeof *scan);
 
@@ -158,16 +244,18 @@ struct tf_redact_scan *tf_redact_scan_new(const struct tf_redact_engine *engine)
     }
     scan->engine = engine;
     scan->private_key_rule = TF_REDACT_WITHHELD;
-    scan->spans = calloc(TF_REDACT_SPANS_MAX, sizeof *scan->spans);
-    scan->hits.items = calloc(TF_REDACT_HITS_MAX, sizeof *scan->hits.items);
-    scan->hits.capacity = TF_REDACT_HITS_MAX;
+    scan->spans = calloc(spans, sizeof *scan->spans);
+    scan->span_capacity = spans;
+    scan->hits.items = calloc(hits, sizeof *scan->hits.items);
+    scan->hits.capacity = hits;
     scan->progress = calloc(TF_REDACT_RULES_MAX, sizeof *scan->progress);
     scan->match_data = pcre2_match_data_create(PAIRS, NULL);
+    scan->allow_data = pcre2_match_data_create(PAIRS, NULL);
     scan->match_context = pcre2_match_context_create(NULL);
     scan->jit_stack =
         engine->jit ? pcre2_jit_stack_create(JIT_STACK_MIN_BYTES, JIT_STACK_MAX_BYTES, NULL) : NULL;
     if (scan->spans == NULL || scan->hits.items == NULL || scan->progress == NULL ||
-        scan->match_data == NULL || scan->match_context == NULL) {
+        scan->match_data == NULL || scan->allow_data == NULL || scan->match_context == NULL) {
         tf_redact_scan_free(scan);
         return NULL;
     }
@@ -175,14 +263,39 @@ struct tf_redact_scan *tf_redact_scan_new(const struct tf_redact_engine *engine)
     if (scan->jit_stack != NULL) { /* without: the machine's own, 32 KiB of it */
         pcre2_jit_stack_assign(scan->match_context, NULL, scan->jit_stack);
     }
+    if (engine->count_steps) {
+        (void)pcre2_set_callout(scan->match_context, count_step, &scan->work.steps);
+    }
+    return scan;
+}
+
+struct tf_redact_scan *tf_redact_scan_new(const struct tf_redact_engine *engine)
+{
+    struct tf_redact_scan *scan = make_scan(engine, TF_REDACT_HITS_MAX, TF_REDACT_SPANS_MAX);
+
+    if (scan != NULL && engine->decode_base64) {
+        scan->inner = make_scan(engine, INNER_HITS, INNER_SPANS);
+        scan->decoded = calloc(1, TF_REDACT_DECODED_MAX + 2 * TF_REDACT_READAHEAD_BYTES);
+        if (scan->inner == NULL || scan->decoded == NULL) {
+            tf_redact_scan_free(scan);
+            return NULL;
+        }
+        scan->inner->borrows_work = true;
+    }
     return scan;
 }
 
 void tf_redact_scan_free(struct tf_redact_scan *scan)
 {
     if (scan != NULL) {
+        tf_redact_scan_free(scan->inner);
+        if (scan->decoded != NULL) {
+            explicit_bzero(scan->decoded, TF_REDACT_DECODED_MAX);
+        }
+        free(scan->decoded);
         pcre2_jit_stack_free(scan->jit_stack);
         pcre2_match_context_free(scan->match_context);
+        pcre2_match_data_free(scan->allow_data);
         pcre2_match_data_free(scan->match_data);
         free(scan->progress);
         free(scan->hits.items);
@@ -195,6 +308,9 @@ void tf_redact_scan_text(struct tf_redact_scan *scan, const char *text, size_t s
 {
     tf_redact_prefilter_scan(&scan->engine->prefilter, text, 0, size, &scan->hits);
     scan->text_bytes = scan->hits.full ? 0 : size;
+    if (!scan->borrows_work) {
+        scan->pool = TF_REDACT_WORK_POOL + ((uint64_t)size << TF_REDACT_WORK_POOL_SHIFT);
+    }
 }
 
 static void withhold(struct tf_redact_scan *scan, size_t from, const char *reason)
@@ -212,12 +328,28 @@ void tf_redact_scan_add(struct tf_redact_scan *scan, size_t start, size_t end, u
     if (start == end) {
         return;
     }
-    if (scan->span_count == TF_REDACT_SPANS_MAX) {
+    if (scan->span_count == scan->span_capacity) {
         withhold(scan, start, "budget");
         return;
     }
     scan->spans[scan->span_count++] = (struct tf_redact_span){
         .start = (uint32_t)start, .end = (uint32_t)end, .rule = rule, .keyword = keyword};
+}
+
+/* Takes work from what the value is allowed, then from the pool. Returns false when both are used
+ * up. */
+static bool spend(struct tf_redact_scan *scan, uint64_t work)
+{
+    uint64_t own = work < scan->allowance ? work : scan->allowance;
+
+    scan->allowance -= own;
+    work -= own;
+    if (work > scan->pool) {
+        scan->pool = 0;
+        return false;
+    }
+    scan->pool -= work;
+    return true;
 }
 
 /* One match from start on, of the value's first `seen` bytes. Returns as pcre2_match. */
@@ -227,12 +359,38 @@ static int match(struct tf_redact_scan *scan, size_t number, const struct value 
     const struct compiled *compiled = &scan->engine->compiled[number];
     uint32_t options = seen < value->size ? PCRE2_PARTIAL_HARD : 0;
 
+    scan->work.attempts++;
+    scan->work.bytes += seen - start;
     if (compiled->jit) {
         return pcre2_jit_match(compiled->code, (PCRE2_SPTR)value->text, seen, start, options,
                                scan->match_data, scan->match_context);
     }
     return pcre2_match(compiled->code, (PCRE2_SPTR)value->text, seen, start, options,
                        scan->match_data, scan->match_context);
+}
+
+/* Whether an allowing regex, a stopword or too little entropy says that a secret is none. */
+static bool is_refused(struct tf_redact_scan *scan, size_t number, const char *text, size_t size)
+{
+    const struct tf_redact_rule *rule = &scan->engine->rules[number];
+    const struct compiled *compiled = &scan->engine->compiled[number];
+
+    if (rule->entropy_min > 0 && tf_redact_entropy(text, size) < rule->entropy_min) {
+        return true;
+    }
+    if (size <= TF_REDACT_STOPWORD_BYTES && tf_redact_has_word(text, size, rule->stopwords)) {
+        return true;
+    }
+    for (size_t i = 0; size <= TF_REDACT_ALLOW_BYTES && i < TF_REDACT_ALLOW_MAX; i++) {
+        if (compiled->allow[i] == NULL) {
+            break;
+        }
+        if (pcre2_match(compiled->allow[i], (PCRE2_SPTR)text, size, 0, 0, scan->allow_data,
+                        scan->match_context) >= 0) { /* an error allows nothing */
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Books a match: true when it stands. *next is where the search goes on. */
@@ -253,7 +411,8 @@ static bool accept(struct tf_redact_scan *scan, size_t number, const struct valu
         return false;
     }
     stands = tf_redact_check_match(rule->check, value->text + start, end - start);
-    if (stands == 0) {
+    if (stands == 0 || (scan->engine->compiled[number].refusable &&
+                        is_refused(scan, number, value->text + start, stands))) {
         return false;
     }
     tf_redact_scan_add(scan, start, start + stands, (uint16_t)number, keyword);
@@ -278,6 +437,10 @@ static void try_at(struct tf_redact_scan *scan, size_t number, const struct valu
     do {
         size_t seen = value->size - start > window ? start + window : value->size;
 
+        if (!spend(scan, TF_REDACT_WORK_ATTEMPT + seen - start)) {
+            withhold(scan, start, "budget");
+            return;
+        }
         rc = match(scan, number, value, start, seen);
         window = window > SIZE_MAX / 4 ? SIZE_MAX : window * 4;
     } while (rc == PCRE2_ERROR_PARTIAL);
@@ -291,7 +454,7 @@ static void try_at(struct tf_redact_scan *scan, size_t number, const struct valu
     }
 }
 
-/* Searches a value for a rule whose keyword is inside its match. */
+/* Searches a value for a rule whose match may begin anywhere. */
 static void search(struct tf_redact_scan *scan, size_t number, const struct value *value,
                    const char *keyword)
 {
@@ -311,6 +474,32 @@ static void search(struct tf_redact_scan *scan, size_t number, const struct valu
         } else if (!accept(scan, number, value, keyword, &at) &&
                    ++progress->failed > TF_REDACT_ATTEMPTS_MAX) {
             withhold(scan, at, "budget");
+        }
+    }
+}
+
+/* A rule's first candidate in a value makes a new start. */
+static struct tf_redact_progress *progress_of(struct tf_redact_scan *scan, size_t number)
+{
+    struct tf_redact_progress *progress = &scan->progress[number];
+
+    if (progress->epoch != scan->epoch) {
+        *progress = (struct tf_redact_progress){.epoch = scan->epoch};
+    }
+    return progress;
+}
+
+/* Rules that nothing in the text leads to. */
+static void search_always(struct tf_redact_scan *scan, const struct value *value)
+{
+    for (uint32_t i = 0; i < scan->engine->always_count; i++) {
+        uint16_t number = scan->engine->always[i];
+        const struct tf_redact_rule *rule = &scan->engine->rules[number];
+
+        if (rule->requires != TF_REDACT_REQUIRES_BYTE ||
+            memchr(value->text, (int)rule->requires_count, value->size) != NULL) {
+            (void)progress_of(scan, number);
+            search(scan, number, value, NULL);
         }
     }
 }
@@ -335,16 +524,21 @@ static bool may_follow(const struct tf_redact_scan *scan, const struct tf_redact
 static void examine(struct tf_redact_scan *scan, const struct tf_redact_literal *literal,
                     const struct value *value, size_t at)
 {
-    const struct tf_redact_rule *rule = &scan->engine->rules[literal->rule];
-    struct tf_redact_progress *progress = &scan->progress[literal->rule];
+    const struct tf_redact_rule *rule;
+    struct tf_redact_progress *progress;
 
-    if (progress->epoch != scan->epoch) {
-        *progress = (struct tf_redact_progress){.epoch = scan->epoch};
+    if (literal->rule == DECODE_RULE) {
+        if (scan->inner != NULL && at < scan->withheld_from) {
+            tf_redact_decode_run(scan, value->text, value->size, at);
+        }
+        return;
     }
+    rule = &scan->engine->rules[literal->rule];
+    progress = progress_of(scan, literal->rule);
     if (literal->rule == scan->private_key_rule) {
         scan->private_key_seen = true;
     }
-    if ((rule->flags & TF_REDACT_LINE) != 0) {
+    if (scan->engine->compiled[literal->rule].searched) {
         if (!progress->searched) {
             search(scan, literal->rule, value, literal->text);
         }
@@ -356,6 +550,23 @@ static void examine(struct tf_redact_scan *scan, const struct tf_redact_literal 
         return;
     }
     try_at(scan, literal->rule, value, at - rule->lead, literal->text);
+}
+
+/* All rules of the candidate at a hit. */
+static void examine_all(struct tf_redact_scan *scan, uint16_t number, const struct value *value,
+                        size_t at)
+{
+    const struct tf_redact_literal *literals = scan->engine->prefilter.literals;
+    const struct tf_redact_literal *literal = &literals[number];
+
+    if (literal->size > value->size - at) {
+        return;
+    }
+    examine(scan, literal, value, at);
+    while (literal->same != 0) {
+        literal = &literals[literal->same - 1];
+        examine(scan, literal, value, at);
+    }
 }
 
 /* The first hit at or behind a place. */
@@ -375,36 +586,53 @@ static uint32_t first_hit(const struct tf_redact_hits *hits, size_t at)
     return low;
 }
 
-void tf_redact_scan_value(struct tf_redact_scan *scan, const char *text, size_t at, size_t size)
+static void begin_value(struct tf_redact_scan *scan, size_t size)
 {
-    const struct value value = {.text = text + at, .size = size};
-    const struct tf_redact_literal *literals = scan->engine->prefilter.literals;
-
     scan->span_count = 0;
     scan->private_key_seen = false;
     scan->reason = NULL;
     scan->withheld_from = UINT32_MAX;
+    scan->decoded_left = TF_REDACT_DECODED_MAX;
+    if (!scan->borrows_work) {
+        scan->allowance = TF_REDACT_WORK_A_VALUE + (uint64_t)size * TF_REDACT_WORK_A_BYTE;
+    }
     if (++scan->epoch == 0) { /* it went round: no stale progress may look current */
         memset(scan->progress, 0, TF_REDACT_RULES_MAX * sizeof *scan->progress);
         scan->epoch = 1;
     }
+}
+
+/* Makes hits cover one value only. */
+static void scan_alone(struct tf_redact_scan *scan, const char *text, size_t at, size_t size)
+{
+    tf_redact_prefilter_scan(&scan->engine->prefilter, text, at, at + size, &scan->hits);
+    scan->text_bytes = 0;
+    if (!scan->borrows_work) {
+        scan->pool = TF_REDACT_WORK_POOL + ((uint64_t)size << TF_REDACT_WORK_POOL_SHIFT);
+    }
+}
+
+void tf_redact_scan_value(struct tf_redact_scan *scan, const char *text, size_t at, size_t size)
+{
+    const struct value value = {.text = text + at, .size = size};
+
+    begin_value(scan, size);
     if (at + size > scan->text_bytes) {
-        tf_redact_prefilter_scan(&scan->engine->prefilter, text, at, at + size, &scan->hits);
-        scan->text_bytes = 0; /* hits cover this value only */
+        scan_alone(scan, text, at, size);
     }
     for (uint32_t i = first_hit(&scan->hits, at); i < scan->hits.count; i++) {
         const struct tf_redact_hit *hit = &scan->hits.items[i];
-        const struct tf_redact_literal *literal = &literals[hit->literal];
 
         if (hit->at >= at + size) {
             break;
         }
-        if (literal->size <= at + size - hit->at) {
-            examine(scan, literal, &value, hit->at - at);
-        }
+        examine_all(scan, hit->literal, &value, hit->at - at);
     }
     if (scan->hits.full && scan->hits.count > 0) {
         withhold(scan, scan->hits.items[scan->hits.count - 1].at - at, "budget");
+    }
+    if (scan->engine->always_count > 0 && size > 0) {
+        search_always(scan, &value);
     }
 }
 
@@ -448,7 +676,7 @@ static void lay_withheld(struct tf_redact_scan *scan, size_t size)
             start = scan->spans[i].start;
         }
     }
-    if (kept == TF_REDACT_SPANS_MAX) { /* the last one goes into it too */
+    if (kept == scan->span_capacity) { /* the last one goes into it too */
         kept--;
         start = scan->spans[kept].start < start ? scan->spans[kept].start : start;
     }

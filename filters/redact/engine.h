@@ -9,14 +9,29 @@
 
 #include "prefilter.h"
 
-#define TF_REDACT_RULES_MAX      256u
+#define TF_REDACT_RULES_MAX      512u
 #define TF_REDACT_ATTEMPTS_MAX   64u     /* failed ones of a rule in a value; then it is withheld */
-#define TF_REDACT_WINDOW_BYTES   4096u   /* what a match sees first; four times more on demand */
+#define TF_REDACT_WINDOW_BYTES   128u    /* what a match sees first; four times more on demand */
 #define TF_REDACT_HITS_MAX       65536u  /* candidates at once; past it values are scanned alone */
 #define TF_REDACT_SPANS_MAX      8192u   /* in a value; past it the rest is withheld */
 #define TF_REDACT_ANCHORED_LIMIT 10000u  /* PCRE2's match limit for a rule at its keyword */
 #define TF_REDACT_LINE_LIMIT     100000u /* and for one that is searched */
 #define TF_REDACT_WITHHELD       0xffffu /* in place of a rule */
+#define TF_REDACT_DECODED_MAX    65536u  /* bytes of base64 undone in a value; past it, none is */
+#define TF_REDACT_BASE64_MIN     16u     /* a shorter run of it is not undone */
+#define TF_REDACT_ALLOW_BYTES    4096u   /* a longer secret is never allowed by a regex */
+#define TF_REDACT_STOPWORD_BYTES 256u    /* nor by a stopword, when it is longer than this */
+
+/*
+ * Work is counted in bytes that PCRE2 may have looked at, and TF_REDACT_WORK_ATTEMPT more for each
+ * try. A value has its own allowance; what it needs more it takes from the pool of the text that it
+ * was scanned with (of its own, when it was scanned alone). Where both are used up, it is withheld.
+ */
+#define TF_REDACT_WORK_ATTEMPT    40u
+#define TF_REDACT_WORK_A_BYTE     10u /* of the value */
+#define TF_REDACT_WORK_A_VALUE    256u
+#define TF_REDACT_WORK_POOL       8192u /* and */
+#define TF_REDACT_WORK_POOL_SHIFT 1u    /* two for each byte of the text */
 
 struct tf_redact_engine;
 
@@ -28,7 +43,7 @@ struct tf_redact_span {
 
 struct tf_redact_scan {
     struct tf_redact_span *spans;
-    uint32_t span_count;
+    uint32_t span_count, span_capacity;
     uint16_t private_key_rule; /* to be told of */
     bool private_key_seen;     /* that rule had a candidate in the value */
     const char *reason;     /* why something is withheld: budget, match-limit; NULL: nothing is */
@@ -40,6 +55,16 @@ struct tf_redact_scan {
     struct tf_redact_progress *progress;
     uint32_t epoch;
     void *match_data, *match_context, *jit_stack;
+    void *allow_data;
+    uint64_t allowance, pool; /* of work that is left */
+    struct tf_redact_work {   /* done since the scan was made */
+        uint64_t attempts, bytes;
+        uint64_t steps; /* of PCRE2; only where the engine counts them */
+    } work;
+    bool borrows_work;            /* this is an inner one */
+    struct tf_redact_scan *inner; /* for what base64 hides; NULL: it is not undone */
+    char *decoded;
+    uint32_t decoded_left;
 };
 
 struct tf_redact_engine_args {
@@ -48,6 +73,8 @@ struct tf_redact_engine_args {
     const bool *on; /* by rule; NULL: those of the default set */
     enum tf_redact_kernel kernel;
     bool no_jit;
+    bool decode_base64; /* a run of base64 whose text a rule matches is masked whole */
+    bool count_steps;   /* slow: for tests */
 };
 
 /* What was wrong with a rule. */
@@ -70,7 +97,8 @@ bool tf_redact_engine_on(const struct tf_redact_engine *engine, size_t rule);
 struct tf_redact_scan *tf_redact_scan_new(const struct tf_redact_engine *engine);
 void tf_redact_scan_free(struct tf_redact_scan *scan);
 
-/* Finds the candidates of a text. TF_REDACT_READAHEAD_BYTES behind it must be readable. */
+/* Finds the candidates of a text. TF_REDACT_READAHEAD_BYTES behind it must be readable. Values in
+ * it stand apart: a byte that is no letter, digit or any of +/_- is between two. */
 void tf_redact_scan_text(struct tf_redact_scan *scan, const char *text, size_t size);
 
 /*
@@ -86,5 +114,24 @@ void tf_redact_scan_add(struct tf_redact_scan *scan, size_t start, size_t end, u
 /* Sorts the spans and unites those that overlap, under the name of the first rule of the table.
  * What is withheld reaches to the end of the value of size bytes. */
 void tf_redact_scan_merge(struct tf_redact_scan *scan, size_t size);
+
+/* Shannon's entropy of a text, in bits a byte: 0 to 8. */
+double tf_redact_entropy(const char *text, size_t size);
+
+/* Whether a text holds one of the words, which are in lower case and end with NULL. */
+bool tf_redact_has_word(const char *text, size_t size, const char *const *words);
+
+/*
+ * Undoes base64, standard or URL-safe, without padding; what is left of less than 8 bits is
+ * dropped. Writes size * 3 / 4 bytes at most. Returns how many. Text holds base64 characters only.
+ */
+size_t tf_redact_base64_decode(const char *text, size_t size, char *out);
+
+/* The value of a base64 character of either alphabet, or -1. */
+int tf_redact_base64_value(uint8_t byte);
+
+/* Masks the run of base64 that begins at `run` in a value when it decodes, at one of its four
+ * phases, to a text with a match. For the engine. */
+void tf_redact_decode_run(struct tf_redact_scan *scan, const char *value, size_t size, size_t run);
 
 #endif

@@ -6,7 +6,8 @@
  *     closed  a line has "-----BEGIN … PRIVATE KEY" and no END behind it   -> open, 200 to go
  *     open    a line has "-----END … PRIVATE KEY"                          -> closed
  *     open    a line is base64-shaped: masked; it was the last to go       -> closed
- *     open    another line: passes, but for runs of base64 of 40 bytes or more (then it counts)
+ *     open    another line: passes, but for runs of base64 of 40 bytes or more, or of 4 or more
+ * that end in `=`, and for what stands right before END (then it counts)
  *
  * The line with BEGIN itself is the private-key rule's. Foreign lines between those of a key, from
  * other threads, pass and do not end it. Saved: format (1), left; nothing when closed.
@@ -15,6 +16,7 @@
 
 #define FORMAT         1u
 #define RUN_MIN_BYTES  40u
+#define TAIL_MIN_BYTES 4u /* of one with padding */
 #define LABEL_MAX_SIZE 60u
 
 static bool is_base64(char byte)
@@ -23,9 +25,9 @@ static bool is_base64(char byte)
            (byte >= '0' && byte <= '9') || byte == '+' || byte == '/' || byte == '=';
 }
 
-/* Whether a mark ("-----BEGIN ") of a private key stands in the line; *behind is the place after
- * its label. */
-static bool find_mark(struct tf_slice line, const char *mark, size_t *behind)
+/* Whether a mark ("-----BEGIN ") of a private key stands in the line, at *from; *behind is the
+ * place after its label. */
+static bool find_mark(struct tf_slice line, const char *mark, size_t *from, size_t *behind)
 {
     static const char label[] = "PRIVATE KEY";
     const char *at = line.data, *end = line.data + line.size;
@@ -36,6 +38,7 @@ static bool find_mark(struct tf_slice line, const char *mark, size_t *behind)
             memmem(at, rest < LABEL_MAX_SIZE ? rest : LABEL_MAX_SIZE, label, sizeof label - 1);
 
         if (found != NULL) {
+            *from = (size_t)(at - line.data);
             *behind = (size_t)(found - line.data) + sizeof label - 1;
             return true;
         }
@@ -77,7 +80,8 @@ static bool mask_line(struct tf_slice line, size_t at, struct tf_redact_scan *sc
         if (i < body.size && is_base64(body.data[i])) {
             continue;
         }
-        if (i - start >= RUN_MIN_BYTES) {
+        if (i - start >= RUN_MIN_BYTES ||
+            (i - start >= TAIL_MIN_BYTES && body.data[i - 1] == '=' && body.data[start] != '=')) {
             tf_redact_scan_add(scan, at + start, at + i, rule, NULL);
             found = true;
         }
@@ -86,14 +90,27 @@ static bool mask_line(struct tf_slice line, size_t at, struct tf_redact_scan *sc
     return found;
 }
 
+/* The last piece of a key may be short, "…\\nabcd\\n-----END": what stands right before END. */
+static void mask_before(struct tf_slice line, size_t end, size_t at, struct tf_redact_scan *scan,
+                        uint16_t rule)
+{
+    size_t start = end;
+
+    while (start > 0 && (is_base64(line.data[start - 1]) || line.data[start - 1] == '\\')) {
+        start--;
+    }
+    tf_redact_scan_add(scan, at + start, at + end, rule, NULL);
+}
+
 static void follow_line(uint8_t *left, struct tf_slice line, size_t at, struct tf_redact_scan *scan,
                         uint16_t rule)
 {
-    size_t behind = 0;
+    size_t behind = 0, from;
 
     if (*left > 0) {
-        if (find_mark(line, "-----END ", &behind)) {
-            (void)mask_line(line, at, scan, rule); /* its key may end on the same line */
+        if (find_mark(line, "-----END ", &from, &behind)) {
+            (void)mask_line(tf_slice(line.data, from), at, scan, rule); /* it ends on this line */
+            mask_before(line, from, at, scan, rule);
             *left = 0;
         } else if (mask_line(line, at, scan, rule)) {
             (*left)--;
@@ -102,11 +119,11 @@ static void follow_line(uint8_t *left, struct tf_slice line, size_t at, struct t
     /* A key may follow behind the END of another. */
     line.data += behind;
     line.size -= behind;
-    while (find_mark(line, "-----BEGIN ", &behind)) {
+    while (find_mark(line, "-----BEGIN ", &from, &behind)) {
         *left = TF_REDACT_PEM_LINES_MAX;
         line.data += behind;
         line.size -= behind;
-        if (!find_mark(line, "-----END ", &behind)) {
+        if (!find_mark(line, "-----END ", &from, &behind)) {
             break;
         }
         *left = 0;

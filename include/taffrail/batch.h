@@ -79,7 +79,12 @@ struct tf_record {
     uint8_t flags;
     uint8_t stream;              /* enum tf_stream */
     const char *withheld_reason; /* static word: budget, match-limit, window, memory */
+    /* Ids of the rules that changed it, when they are asked for: in the arena, each followed by
+     * '\n'. Size 0: not told. */
+    uint32_t redacted_at, redacted_bytes;
 };
+
+#define TF_RECORD_IDS_MAX 32u /* told of one record; further ones are left out */
 
 /* Hits of one rule in this batch, booked when the batch's frame is durable. */
 #define TF_BATCH_TALLIES_MAX                                                                       \

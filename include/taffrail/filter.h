@@ -28,6 +28,21 @@ struct tf_filter_args {
     uint16_t index; /* for tf_batch_tally */
 };
 
+/* One change of a text: where and why, never what stood there. */
+struct tf_filter_hit {
+    uint32_t record;     /* its number in the batch */
+    uint32_t from, to;   /* bytes of the key or value as it was; of a number, of its digits */
+    const char *rule;    /* id; NULL: withheld */
+    const char *pack;    /* of the rule; NULL: withheld */
+    const char *mode;    /* mask, hash, partial or drop; NULL: withheld */
+    const char *keyword; /* what led there; NULL: a shape, or a name */
+    const char *reason;  /* why it was withheld; NULL otherwise */
+};
+
+/* Told of each hit, in the order of values, then bytes. hit is borrowed for the call, the texts in
+ * it live as long as the filter. On the worker that applies. */
+typedef void tf_filter_hit_fn(void *ctx, const struct tf_filter_hit *hit);
+
 struct tf_filter_kind {
     const char *name;
     const struct tf_option *options;
@@ -53,6 +68,8 @@ struct tf_filter_kind {
     const char *(*rule_name)(const void *self, uint16_t rule);
     /* How many rules are on. */
     uint32_t (*rule_count)(const void *self);
+    /* Sets who is told of what is done with this scratch; NULL: nobody. May be missing. */
+    void (*observe)(void *scratch, tf_filter_hit_fn *on_hit, void *ctx);
 };
 
 extern const struct tf_filter_kind tf_filter_redact;

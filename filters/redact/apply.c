@@ -1,0 +1,564 @@
+/*
+ * apply.c - a batch through the filter: every key and text of it is scanned, at any depth.
+ *
+ * A batch's arena is looked through at once; then each record's fields are walked. Of a field:
+ *
+ *   1. its name: one that gives a value away (`db_password`) has its value replaced whole: a text,
+ * a number that could be a secret, the texts of an array, what is under `value` of a map, and of a
+ *      pair {name: db_password, value: …} the value;
+ *   2. its key's own text, and its text or bytes value: what the rules find is replaced, and in a
+ * text that holds JSON what its names give away (names.c);
+ *   3. in the record's main text (log, message, MESSAGE, msg) the lines of an open private key.
+ *
+ * true, false and null are no secrets. What is a mark as a whole, of this agent or another, stays.
+ * A changed value is appended to the arena and its field pointed there; what was appended is not
+ * scanned again. When the arena has no room, the value is overwritten in place with as much of
+ * [WITHHELD] as fits, for which no memory is needed: so apply cannot fail. The strings that every
+ * batch begins with are known, and skipped. A record of which a rule of mode drop found a part is
+ * marked as dropped, and is walked to its end all the same, so that an open private key is
+ * followed.
+ */
+#include "redact.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "pem.h"
+
+#define NUMBER_MAX_BYTES 40u
+#define MARK_MAX_BYTES   128u
+
+struct scratch {
+    struct tf_redact_scan *scan;
+    struct tf_redact_hash *hash;
+    struct tf_buf value; /* the one being rewritten */
+    struct tf_buf ids;   /* of the rules that hit in the record, each followed by '\n' */
+    bool *is_whole;      /* by span: one match of its own rule; only where modes ask for it */
+    struct tf_redact_span *found; /* the spans before they were united; the same */
+    tf_filter_hit_fn *on_hit;
+    void *ctx;
+};
+
+/* One call of apply. */
+struct work {
+    const struct tf_redact_filter *redact;
+    struct scratch *scratch;
+    struct tf_redact_scan *scan;
+    struct tf_batch *batch;
+    struct tf_redact_pem *pem;
+    uint32_t prelude_end; /* where the arena's known strings end */
+    uint32_t number;      /* of the record */
+    struct tf_record *record;
+    uint32_t id_count;          /* in scratch->ids */
+    uint32_t ids_at, ids_bytes; /* those of an earlier record, in the arena */
+};
+
+/* What names say of the fields to come, by depth; 0 is the record itself. */
+struct level {
+    uint32_t left; /* fields still to come */
+    bool is_array;
+    enum tf_redact_name items; /* of an array, or of `value` in a map: what its name gave away */
+    enum tf_redact_name pair;  /* what the `name` beside it says of `value` */
+};
+
+struct nesting {
+    struct level levels[TF_BATCH_DEPTH_MAX + 1];
+    unsigned depth;
+};
+
+/* ---- scratch ------------------------------------------------------------------------------------
+ */
+
+static void wipe(struct tf_buf *buf)
+{
+    if (buf->data != NULL) {
+        explicit_bzero(buf->data, buf->capacity);
+    }
+    tf_buf_fini(buf);
+}
+
+void tf_redact_scratch_free(void *self)
+{
+    struct scratch *scratch = self;
+
+    if (scratch != NULL) {
+        tf_redact_scan_free(scratch->scan);
+        tf_redact_hash_free(scratch->hash);
+        wipe(&scratch->value);
+        tf_buf_fini(&scratch->ids);
+        free(scratch->is_whole);
+        free(scratch->found);
+        free(scratch);
+    }
+}
+
+void *tf_redact_scratch_new(void *self)
+{
+    const struct tf_redact_filter *redact = self;
+    struct scratch *scratch = calloc(1, sizeof *scratch);
+    bool ok;
+
+    if (scratch == NULL) {
+        return NULL;
+    }
+    tf_buf_init(&scratch->value, TF_BATCH_TEXT_MAX);
+    tf_buf_init(&scratch->ids, (TF_RECORD_IDS_MAX + 1) * 64);
+    scratch->scan = tf_redact_scan_new(redact->engine);
+    scratch->hash = tf_redact_hash_new(&redact->modes);
+    ok = scratch->scan != NULL && scratch->hash != NULL;
+    if (redact->modes.has_partial) {
+        scratch->is_whole = calloc(TF_REDACT_SPANS_MAX, sizeof *scratch->is_whole);
+        scratch->found = calloc(TF_REDACT_SPANS_MAX, sizeof *scratch->found);
+        ok = ok && scratch->is_whole != NULL && scratch->found != NULL;
+    }
+    if (!ok) {
+        tf_redact_scratch_free(scratch);
+        return NULL;
+    }
+    scratch->scan->private_key_rule = redact->private_key;
+    return scratch;
+}
+
+void tf_redact_observe(void *self, tf_filter_hit_fn *on_hit, void *ctx)
+{
+    struct scratch *scratch = self;
+
+    scratch->on_hit = on_hit;
+    scratch->ctx = ctx;
+}
+
+/* ---- putting spans on a text --------------------------------------------------------------------
+ */
+
+static void mark_withheld(struct work *work, struct tf_field *field, const char *reason)
+{
+    field->withheld = true;
+    work->record->flags |= TF_RECORD_WITHHELD;
+    work->record->withheld_reason = reason;
+}
+
+/* No memory: hides a text where it stands, and needs none. */
+static void overwrite(struct work *work, struct tf_field *field, uint32_t at, uint32_t *size)
+{
+    static const char text[] = TF_REDACT_WITHHELD_TEXT;
+    uint32_t fits = *size < sizeof text - 1 ? *size : (uint32_t)sizeof text - 1;
+
+    if (at < work->prelude_end) { /* others refer to it */
+        fits = 0;
+    } else {
+        memcpy(work->batch->text.data + at, text, fits);
+    }
+    *size = fits;
+    mark_withheld(work, field, "memory");
+}
+
+/* Builds the new text of a value from what stands between its spans, and what replaces them. */
+static int build_value(struct work *work, struct tf_slice text)
+{
+    struct scratch *scratch = work->scratch;
+    struct tf_buf *value = &scratch->value;
+    uint32_t done = 0;
+
+    tf_buf_clear(value);
+    for (uint32_t i = 0; i < work->scan->span_count; i++) {
+        const struct tf_redact_span *span = &work->scan->spans[i];
+
+        (void)tf_buf_append(value, text.data + done, span->start - done);
+        tf_redact_modes_put(&work->redact->modes, scratch->hash, span->rule,
+                            tf_slice(text.data + span->start, span->end - span->start),
+                            scratch->is_whole != NULL && scratch->is_whole[i], value);
+        done = span->end;
+    }
+    return tf_buf_append(value, text.data + done, text.size - done);
+}
+
+/* Notes a rule's id for the record, once. */
+static void note_id(struct work *work, uint16_t rule)
+{
+    const char *id = work->redact->rules[rule].id;
+    struct tf_buf *ids = &work->scratch->ids;
+    size_t size = strlen(id);
+
+    for (size_t at = 0; at < ids->size;) {
+        const char *end = memchr(ids->data + at, '\n', ids->size - at);
+        size_t length = (size_t)(end - (ids->data + at));
+
+        if (length == size && memcmp(ids->data + at, id, size) == 0) {
+            return;
+        }
+        at += length + 1;
+    }
+    if (work->id_count < TF_RECORD_IDS_MAX && tf_buf_append_text(ids, id) == 0 &&
+        tf_buf_append_byte(ids, '\n') == 0) {
+        work->id_count++;
+    }
+}
+
+static void tell(struct work *work, const struct tf_redact_span *span)
+{
+    const struct tf_redact_filter *redact = work->redact;
+    bool withheld = span->rule == TF_REDACT_WITHHELD;
+    const struct tf_redact_rule *rule = withheld ? NULL : &redact->rules[span->rule];
+
+    if (!withheld) {
+        tf_batch_tally(work->batch, redact->index, span->rule, 1);
+        if (redact->mark) {
+            note_id(work, span->rule);
+        }
+    }
+    if (work->scratch->on_hit != NULL) {
+        const struct tf_filter_hit hit = {
+            .record = work->number,
+            .from = span->start,
+            .to = span->end,
+            .rule = withheld ? NULL : rule->id,
+            .pack = withheld ? NULL : rule->pack,
+            .mode = withheld ? NULL : tf_redact_mode_name(&redact->modes, span->rule),
+            .keyword = withheld ? NULL : span->keyword,
+            .reason = withheld ? work->scan->reason : NULL,
+        };
+
+        work->scratch->on_hit(work->scratch->ctx, &hit);
+    }
+}
+
+/* Puts the scan's merged spans on a text of the field, its key or its value, that reads `text`. */
+static void replace(struct work *work, struct tf_field *field, struct tf_slice text, uint32_t *at,
+                    uint32_t *size)
+{
+    int rc = build_value(work, text);
+
+    for (uint32_t i = 0; i < work->scan->span_count; i++) {
+        tell(work, &work->scan->spans[i]);
+    }
+    work->record->flags |= TF_RECORD_REDACTED;
+    if (rc == 0) {
+        uint32_t new_at;
+
+        rc = tf_batch_add_text(work->batch, work->scratch->value.data, work->scratch->value.size,
+                               &new_at);
+        if (rc == 0) {
+            *at = new_at;
+            *size = (uint32_t)work->scratch->value.size;
+        }
+    }
+    if (rc < 0) {
+        overwrite(work, field, *at, size);
+    } else if (work->scan->reason != NULL) {
+        mark_withheld(work, field, work->scan->reason);
+    }
+}
+
+/* ---- finding spans ------------------------------------------------------------------------------
+ */
+
+/* Whether a text only opens a list or a map, {"password":["…, as a rule for names may take it. */
+static bool is_opening(struct tf_slice text)
+{
+    return text.size == 1 && (text.data[0] == '[' || text.data[0] == '{');
+}
+
+/* Whether a span is a mark, or lies in one, as in [HASH:access-key:…], where a name seems to give
+ * its value away. */
+static bool is_in_mark(const struct tf_redact_span *span, struct tf_slice text)
+{
+    size_t from = span->start > MARK_MAX_BYTES ? span->start - MARK_MAX_BYTES : 0;
+    const char *open = memrchr(text.data + from, '[', span->start + 1 - from), *end;
+    size_t rest;
+
+    if (open == NULL) {
+        return false;
+    }
+    rest = (size_t)(text.data + text.size - open);
+    end = memchr(open, ']', rest < MARK_MAX_BYTES ? rest : MARK_MAX_BYTES);
+    return end != NULL && end + 1 >= text.data + span->end &&
+           tf_redact_is_mark(tf_slice(open, (size_t)(end + 1 - open)));
+}
+
+/* Takes out the spans that hide nothing: those that are marks already, so that what another agent
+ * hid stays as that one left it, and brackets. */
+static void pass_marks(struct tf_redact_scan *scan, struct tf_slice text)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < scan->span_count; i++) {
+        const struct tf_redact_span *span = &scan->spans[i];
+
+        if (!is_in_mark(span, text) &&
+            !is_opening(tf_slice(text.data + span->start, span->end - span->start))) {
+            scan->spans[kept++] = *span;
+        }
+    }
+    scan->span_count = kept;
+}
+
+/* The merged span that holds a place; spans are in order and do not overlap. */
+static uint32_t span_around(const struct tf_redact_scan *scan, uint32_t place)
+{
+    uint32_t low = 0, high = scan->span_count;
+
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (scan->spans[middle].start <= place) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+/* Unites the spans; where parts of secrets may stay, finds which spans are one match as it was. */
+static void merge(struct work *work, size_t size)
+{
+    struct tf_redact_scan *scan = work->scan;
+    struct scratch *scratch = work->scratch;
+    uint32_t count = scan->span_count;
+
+    if (scratch->found == NULL) {
+        tf_redact_scan_merge(scan, size);
+        return;
+    }
+    memcpy(scratch->found, scan->spans, count * sizeof *scan->spans);
+    tf_redact_scan_merge(scan, size);
+    memset(scratch->is_whole, 0, scan->span_count * sizeof *scratch->is_whole);
+    for (uint32_t i = 0; i < count && scan->span_count > 0; i++) {
+        uint32_t at = span_around(scan, scratch->found[i].start);
+        const struct tf_redact_span *span = &scan->spans[at], *found = &scratch->found[i];
+
+        if (span->start == found->start && span->end == found->end && span->rule == found->rule) {
+            scratch->is_whole[at] = true;
+        }
+    }
+}
+
+/* Whether one of the spans, not yet united, is of a rule that drops. */
+static void drop_by_mode(struct work *work)
+{
+    const struct tf_redact_modes *modes = &work->redact->modes;
+
+    for (uint32_t i = 0; modes->has_drop && i < work->scan->span_count; i++) {
+        uint16_t rule = work->scan->spans[i].rule;
+
+        if (rule != TF_REDACT_WITHHELD && modes->mode[rule] == TF_REDACT_DROP) {
+            work->record->flags |= TF_RECORD_DROPPED;
+        }
+    }
+}
+
+static void scan_text(struct work *work, struct tf_field *field, uint32_t *at, uint32_t *size,
+                      bool is_main)
+{
+    struct tf_redact_scan *scan = work->scan;
+    uint8_t *left = &work->pem->left[work->record->stream];
+    struct tf_slice text;
+
+    if (*size == 0 || *at < work->prelude_end) {
+        return;
+    }
+    text = tf_batch_slice(work->batch, *at, *size);
+    tf_redact_scan_value(scan, work->batch->text.data, *at, *size);
+    tf_redact_names_scan(text, work->redact->name_rules, scan);
+    if (is_main && work->redact->private_key != TF_REDACT_NO_RULE &&
+        (*left > 0 || scan->private_key_seen)) {
+        tf_redact_pem_follow(left, text, scan, work->redact->private_key);
+    }
+    if (scan->span_count > 0) {
+        pass_marks(scan, text);
+    }
+    if (scan->span_count == 0 && scan->reason == NULL) {
+        return;
+    }
+    drop_by_mode(work);
+    merge(work, *size);
+    replace(work, field, text, at, size);
+}
+
+/* ---- names --------------------------------------------------------------------------------------
+ */
+
+/* A number as a text; size 0 for what is no number. */
+static struct tf_slice write_number(const struct tf_field *field, char out[NUMBER_MAX_BYTES])
+{
+    int size = 0;
+
+    if (field->type == TF_VALUE_INT) {
+        size = snprintf(out, NUMBER_MAX_BYTES, "%lld", (long long)field->value.i);
+    } else if (field->type == TF_VALUE_UINT) {
+        size = snprintf(out, NUMBER_MAX_BYTES, "%llu", (unsigned long long)field->value.u);
+    } else if (field->type == TF_VALUE_DOUBLE) {
+        size = snprintf(out, NUMBER_MAX_BYTES, "%.17g", field->value.d);
+    }
+    return tf_slice(out, size > 0 ? (size_t)size : 0);
+}
+
+/* Replaces a value because of its name; true when it is done. */
+static bool mask_named(struct work *work, struct tf_field *field, enum tf_redact_name name,
+                       bool is_item)
+{
+    struct tf_redact_scan *scan = work->scan;
+    char digits[NUMBER_MAX_BYTES];
+    struct tf_slice text = write_number(field, digits);
+
+    if (text.size > 0) {
+        if (!tf_redact_number_is_secret(name, text, is_item)) {
+            return false;
+        }
+        field->type = TF_VALUE_TEXT;
+        field->value.text.at = 0; /* the arena's first byte; it is replaced */
+        field->value.text.size = 0;
+    } else if (field->type == TF_VALUE_TEXT || field->type == TF_VALUE_BYTES) {
+        text = tf_batch_slice(work->batch, field->value.text.at, field->value.text.size);
+        if (text.size == 0 || tf_redact_is_mark(text)) {
+            return false;
+        }
+    } else {
+        return false;
+    }
+    scan->reason = NULL;
+    scan->withheld_from = UINT32_MAX;
+    scan->span_count = 1;
+    scan->spans[0] = (struct tf_redact_span){
+        .start = 0, .end = (uint32_t)text.size, .rule = work->redact->name_rules[name]};
+    drop_by_mode(work);
+    merge(work, text.size);
+    replace(work, field, text, &field->value.text.at, &field->value.text.size);
+    explicit_bzero(digits, sizeof digits);
+    return true;
+}
+
+static bool is_main_text(struct tf_slice key)
+{
+    return tf_slice_equal(key, tf_slice_text("log")) ||
+           tf_slice_equal(key, tf_slice_text("message")) ||
+           tf_slice_equal(key, tf_slice_text("MESSAGE")) ||
+           tf_slice_equal(key, tf_slice_text("msg"));
+}
+
+/* What a field's value is by its name, or by what stands around it. */
+static enum tf_redact_name name_of(const struct work *work, const struct tf_field *field,
+                                   struct level *level)
+{
+    struct tf_slice key = tf_batch_slice(work->batch, field->key_at, field->key_size);
+    enum tf_redact_name name = TF_REDACT_NO_NAME;
+    bool is_text = field->type == TF_VALUE_TEXT || field->type == TF_VALUE_BYTES;
+
+    if (level->is_array) {
+        return level->items;
+    }
+    if (field->key_at < work->prelude_end) {
+        return TF_REDACT_NO_NAME;
+    }
+    name = field->type == TF_VALUE_ARRAY ? tf_redact_name_of_list(key) : tf_redact_name_of(key);
+    if (name == TF_REDACT_NO_NAME && tf_redact_names_a_value(key)) {
+        name = level->pair != TF_REDACT_NO_NAME ? level->pair : level->items;
+    }
+    if (is_text && tf_redact_names_a_name(key)) {
+        level->pair = tf_redact_name_of(
+            tf_batch_slice(work->batch, field->value.text.at, field->value.text.size));
+    }
+    return work->redact->name_rules[name] != TF_REDACT_NO_RULE ? name : TF_REDACT_NO_NAME;
+}
+
+/* Goes one field on: into it when it holds others, and out of all that end with it. */
+static void step(struct nesting *nesting, const struct tf_field *field, enum tf_redact_name name)
+{
+    bool is_array = field->type == TF_VALUE_ARRAY;
+    bool holds = field->type == TF_VALUE_MAP || is_array;
+
+    nesting->levels[nesting->depth].left--;
+    if (holds && field->value.count > 0 && nesting->depth < TF_BATCH_DEPTH_MAX) {
+        bool is_in_list = nesting->levels[nesting->depth].is_array;
+
+        nesting->depth++;
+        nesting->levels[nesting->depth] = (struct level){
+            .left = field->value.count,
+            .is_array = is_array,
+            .items = is_array || !is_in_list ? name : TF_REDACT_NO_NAME,
+        };
+        return;
+    }
+    while (nesting->depth > 0 && nesting->levels[nesting->depth].left == 0) {
+        nesting->depth--;
+    }
+}
+
+static void scan_record(struct work *work)
+{
+    struct nesting nesting = {.depth = 0};
+    uint32_t first = work->record->first_field;
+
+    nesting.levels[0] = (struct level){.left = UINT32_MAX};
+    for (uint32_t i = 0; i < work->record->field_count; i++) {
+        struct tf_field *field = &work->batch->fields[first + i];
+        struct level *level = &nesting.levels[nesting.depth];
+        bool is_text = field->type == TF_VALUE_TEXT || field->type == TF_VALUE_BYTES;
+        bool is_item = level->is_array;
+        bool is_main = is_main_text(tf_batch_slice(work->batch, field->key_at, field->key_size));
+        enum tf_redact_name name = name_of(work, field, level);
+
+        step(&nesting, field, name); /* before a number becomes a text */
+        if (name != TF_REDACT_NO_NAME && mask_named(work, field, name, is_item)) {
+            is_text = false;
+        }
+        scan_text(work, field, &field->key_at, &field->key_size, false);
+        if (is_text) {
+            scan_text(work, field, &field->value.text.at, &field->value.text.size, is_main);
+        }
+    }
+}
+
+/* ---- the batch ----------------------------------------------------------------------------------
+ */
+
+/* Puts the ids of the record's rules on it, at those of an earlier one where they are the same.
+ * Where there is no room, they are left out: the masks tell. */
+static void put_ids(struct work *work)
+{
+    const struct tf_buf *ids = &work->scratch->ids;
+
+    if (work->id_count == 0) {
+        return;
+    }
+    if (ids->size != work->ids_bytes ||
+        memcmp(ids->data, work->batch->text.data + work->ids_at, ids->size) != 0) {
+        if (tf_batch_add_text(work->batch, ids->data, ids->size, &work->ids_at) < 0) {
+            work->ids_bytes = 0;
+            return;
+        }
+        work->ids_bytes = (uint32_t)ids->size;
+    }
+    work->record->redacted_at = work->ids_at;
+    work->record->redacted_bytes = work->ids_bytes;
+}
+
+int tf_redact_apply(void *self, void *scratch_self, void *state, struct tf_batch *batch)
+{
+    struct scratch *scratch = scratch_self;
+    struct tf_redact_pem none = {{0}};
+    struct work work = {.redact = self,
+                        .scratch = scratch,
+                        .scan = scratch->scan,
+                        .batch = batch,
+                        .pem = state != NULL ? state : &none,
+                        .prelude_end = batch->text_stderr + 6};
+
+    tf_redact_scan_text(scratch->scan, batch->text.data, batch->text.size);
+    for (uint32_t i = 0; i < batch->record_count; i++) {
+        work.number = i;
+        work.record = &batch->records[i];
+        if ((work.record->flags & TF_RECORD_DROPPED) == 0) {
+            work.id_count = 0;
+            tf_buf_clear(&scratch->ids);
+            scan_record(&work);
+            put_ids(&work);
+        }
+    }
+    if (scratch->value.data != NULL) {
+        explicit_bzero(scratch->value.data, scratch->value.size);
+    }
+    return 0;
+}

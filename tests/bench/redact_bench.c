@@ -1,0 +1,324 @@
+/*
+ * redact_bench.c - how fast the redaction engine is: ordinary lines, and the worst there is.
+ *
+ * Prints MB/s of text and of docker input (the same lines with their JSON around them) for the
+ * first 40 rules and for all, by each kernel of this machine; then the slowest attack texts of
+ * redact_attack.h. One thread; the best of several rounds. With --attacks only those, with --lines
+ * only the others.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "../../filters/redact/ruleset.h"
+#include "../unit/redact_attack.h"
+
+#define LINES          40000u
+#define LINE_MAX_BYTES 1024u
+#define ROUNDS         9u
+#define ATTACK_LINES   4u
+#define WORST_MAX      12u
+#define DOCKER_BYTES   76u /* {"log":"...\n","stream":"stdout","time":"..."} around a line */
+
+struct text {
+    char *bytes;
+    size_t size;
+    uint32_t at[LINES], sizes[LINES];
+    uint32_t count;
+    uint64_t seed;
+};
+
+static uint32_t draw(struct text *text, uint32_t below)
+{
+    text->seed = text->seed * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(text->seed >> 33) % below;
+}
+
+static double now_s(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* An ordinary line of one of several services. */
+static int write_line(struct text *text, char *out)
+{
+    static const char *const words[] = {"checkout", "inventory", "payments", "session", "catalog",
+                                        "worker",   "scheduler", "gateway",  "profile", "search"};
+    const char *word = words[draw(text, TF_COUNT(words))];
+    unsigned a = draw(text, 100000), b = draw(text, 250), c = draw(text, 60),
+             d = draw(text, 1u << 30);
+
+    switch (draw(text, 8)) {
+    case 0:
+        return snprintf(
+            out, LINE_MAX_BYTES,
+            "10.%u.%u.%u - - [24/Nov/2026:08:%02u:%02u +0000] \"GET /api/v1/%s/%u?page=%u "
+            "HTTP/1.1\" 200 %u \"-\" \"Mozilla/5.0 (X11; Linux x86_64)\"",
+            b, c, b, c, c, word, a, c, a);
+    case 1:
+        return snprintf(out, LINE_MAX_BYTES,
+                        "{\"level\":\"info\",\"ts\":\"2026-11-24T08:%02u:%02u.%03uZ\",\"caller\":"
+                        "\"%s/handler.go:%u\",\"msg\":\"request done\",\"trace_id\":"
+                        "\"%08x%08x%08x%08x\",\"latency_ms\":%u,\"status\":200}",
+                        c, c, b, word, b, d, a, d, a, b);
+    case 2:
+        return snprintf(
+            out, LINE_MAX_BYTES,
+            "2026-11-24 08:%02u:%02u,%03u INFO  [%s-%u] c.e.%s.Service - processed order "
+            "%08x-%04x-%04x-%04x-%012x in %u ms",
+            c, c, b, word, c, word, d, a & 0xffff, b, c, d, b);
+    case 3:
+        return snprintf(out, LINE_MAX_BYTES,
+                        "level=debug ts=2026-11-24T08:%02u:%02uZ component=%s msg=\"cache miss\" "
+                        "key=user:%u:cart ttl=%us node=ip-10-%u-%u-7",
+                        c, c, word, a, c, b, c);
+    case 4:
+        return snprintf(out, LINE_MAX_BYTES,
+                        "time=\"2026-11-24T08:%02u:%02uZ\" level=warning msg=\"token expired, "
+                        "refreshing session\" user_id=%u service=%s",
+                        c, c, a, word);
+    case 5:
+        return snprintf(
+            out, LINE_MAX_BYTES,
+            "    at com.example.%s.internal.RequestProcessor.handle(RequestProcessor.java:%u)",
+            word, b);
+    case 6:
+        return snprintf(
+            out, LINE_MAX_BYTES,
+            "pulled image registry.example.com/%s@sha256:%08x%08x%08x%08x%08x%08x%08x%08x", word, d,
+            a, d, b, d, c, d, a);
+    default:
+        return snprintf(out, LINE_MAX_BYTES,
+                        "I1124 08:%02u:%02u.%06u       1 controller.go:%u] Reconciling %s/%s-%x "
+                        "generation=%u",
+                        c, c, a, b, word, word, a, c);
+    }
+}
+
+/* One line in a hundred has an example of a rule in it. */
+static struct text *text_new(const struct tf_redact_rule *rules, size_t count)
+{
+    struct text *text = calloc(1, sizeof *text);
+
+    text->bytes = calloc(1, (size_t)LINES * LINE_MAX_BYTES * 2 + TF_REDACT_READAHEAD_BYTES);
+    text->seed = 20261124;
+    while (text->count < LINES) {
+        int size = write_line(text, text->bytes + text->size);
+
+        if (draw(text, 100) == 0) {
+            const char *example = rules[draw(text, (uint32_t)count)].match[0];
+
+            if (example != NULL && strlen(example) < LINE_MAX_BYTES) {
+                size += snprintf(text->bytes + text->size + size, LINE_MAX_BYTES, " %s", example);
+            }
+        }
+        text->at[text->count] = (uint32_t)text->size;
+        text->sizes[text->count++] = (uint32_t)size;
+        text->size += (size_t)size;
+        text->bytes[text->size++] = '\n';
+    }
+    return text;
+}
+
+static struct tf_redact_scan *open_scan(const struct tf_redact_engine_args *args,
+                                        struct tf_redact_engine **engine)
+{
+    struct tf_redact_engine_error error;
+    int rc = tf_redact_engine_new(args, engine, &error);
+
+    if (rc < 0) {
+        if (rc != -ENOTSUP) {
+            fprintf(stderr, "rule %s: %s\n", args->rules[error.rule].id, error.text);
+        }
+        return NULL;
+    }
+    return tf_redact_scan_new(*engine);
+}
+
+/* Scans all lines once; blocks of about 256 KiB, as batches are. Returns how many spans. */
+static uint64_t scan_lines(struct tf_redact_scan *scan, const struct text *text)
+{
+    uint64_t spans = 0;
+    uint32_t first = 0;
+
+    while (first < text->count) {
+        const char *block = text->bytes + text->at[first];
+        uint32_t end = first;
+
+        while (end < text->count && text->at[end] - text->at[first] < (256u << 10)) {
+            end++;
+        }
+        tf_redact_scan_text(scan, block,
+                            text->at[end - 1] + text->sizes[end - 1] + 1 - text->at[first]);
+        for (uint32_t i = first; i < end; i++) {
+            tf_redact_scan_value(scan, block, text->at[i] - text->at[first], text->sizes[i]);
+            if (scan->span_count > 0 || scan->reason != NULL) {
+                tf_redact_scan_merge(scan, text->sizes[i]);
+                spans += scan->span_count;
+            }
+        }
+        first = end;
+    }
+    return spans;
+}
+
+static void measure_lines(const struct tf_redact_rule *rules, size_t count, const char *label,
+                          const bool *on, bool decode)
+{
+    static const char *const names[TF_REDACT_KERNELS] = {"auto", "scalar", "ssse3", "avx2", "neon"};
+    struct text *text = text_new(rules, count);
+
+    for (unsigned kernel = 1; kernel < TF_REDACT_KERNELS; kernel++) {
+        struct tf_redact_engine_args args = {.rules = rules,
+                                             .count = count,
+                                             .on = on,
+                                             .decode_base64 = decode,
+                                             .kernel = (enum tf_redact_kernel)kernel};
+        struct tf_redact_engine *engine = NULL;
+        struct tf_redact_scan *scan = open_scan(&args, &engine);
+        double best = 1e9;
+        uint64_t spans = 0;
+
+        for (unsigned round = 0; scan != NULL && round < ROUNDS; round++) {
+            double start = now_s();
+
+            spans = scan_lines(scan, text);
+            best = now_s() - start < best ? now_s() - start : best;
+        }
+        if (scan != NULL) {
+            printf("%-10s %-6s %6.0f MB/s of text %6.0f MB/s of docker input %5.0f ns a line, %.2f "
+                   "tries a line, %llu spans\n",
+                   label, names[kernel], (double)text->size / best / 1e6,
+                   ((double)text->size + DOCKER_BYTES * (double)text->count) / best / 1e6,
+                   best / text->count * 1e9, (double)scan->work.attempts / ROUNDS / text->count,
+                   (unsigned long long)spans);
+        }
+        tf_redact_scan_free(scan);
+        tf_redact_engine_free(engine);
+    }
+    free(text->bytes);
+    free(text);
+}
+
+struct result {
+    double mb_s;
+    char what[96];
+};
+
+static void keep_worst(struct result *worst, const struct attack *attack, size_t line, double mb_s)
+{
+    struct result *last = &worst[WORST_MAX - 1];
+
+    if (last->mb_s != 0 && mb_s >= last->mb_s) {
+        return;
+    }
+    last->mb_s = mb_s;
+    snprintf(last->what, sizeof last->what, "%s, lines of %zu: %.*s", attack->of, line,
+             attack->size < 48 ? (int)attack->size : 48, attack->unit);
+    for (size_t i = WORST_MAX - 1;
+         i > 0 && (worst[i - 1].mb_s == 0 || worst[i].mb_s < worst[i - 1].mb_s); i--) {
+        struct result other = worst[i - 1];
+
+        worst[i - 1] = worst[i];
+        worst[i] = other;
+    }
+}
+
+static void measure_attack(struct tf_redact_scan *scan, const struct attack *attack, char *text,
+                           size_t line, struct result *worst)
+{
+    size_t size = ATTACK_LINES * (16u << 10), count = size / (line + 1);
+    double best = 1e9;
+
+    for (size_t i = 0; i < count; i++) {
+        attack_write(attack, text + i * (line + 1), line);
+        text[i * (line + 1) + line] = '\n';
+    }
+    for (unsigned round = 0; round < 3 || (round < 20 && best > (double)size / 80e6); round++) {
+        double start = now_s();
+
+        tf_redact_scan_text(scan, text, count * (line + 1));
+        for (size_t i = 0; i < count; i++) {
+            tf_redact_scan_value(scan, text, i * (line + 1), line);
+            tf_redact_scan_merge(scan, line);
+        }
+        best = now_s() - start < best ? now_s() - start : best;
+    }
+    keep_worst(worst, attack, line, (double)(count * (line + 1)) / best / 1e6);
+}
+
+static void measure_attacks(const struct tf_redact_rule *rules, size_t count, const bool *on,
+                            bool decode)
+{
+    static const size_t lines[] = {16384, 120};
+    struct tf_redact_engine_args args = {
+        .rules = rules, .count = count, .on = on, .decode_base64 = decode};
+    struct result worst[WORST_MAX] = {{0}};
+    struct tf_redact_engine *engine = NULL;
+    struct tf_redact_scan *scan = open_scan(&args, &engine);
+    char *text = calloc(1, ATTACK_LINES * (17u << 10) + TF_REDACT_READAHEAD_BYTES);
+    struct attack attack;
+    unsigned texts = 0;
+
+    for (size_t l = 0; scan != NULL && l < TF_COUNT(lines); l++) {
+        for (uint32_t i = 0; attack_plain(i, &attack); i++, texts++) {
+            measure_attack(scan, &attack, text, lines[l], worst);
+        }
+        for (size_t rule = 0; rule < count; rule++) {
+            for (uint32_t i = 0; attack_of_rule(&rules[rule], i, &attack); i++, texts++) {
+                measure_attack(scan, &attack, text, lines[l], worst);
+            }
+        }
+    }
+    printf("%u attack texts%s; the slowest:\n", texts, decode ? ", base64 undone" : "");
+    for (size_t i = 0; i < WORST_MAX; i++) {
+        printf("%7.1f MB/s  ", worst[i].mb_s);
+        for (const char *c = worst[i].what; *c != 0; c++) {
+            putchar((uint8_t)*c < ' ' || (uint8_t)*c > '~' ? '?' : *c);
+        }
+        putchar('\n');
+    }
+    free(text);
+    tf_redact_scan_free(scan);
+    tf_redact_engine_free(engine);
+}
+
+int main(int argc, char **argv)
+{
+    bool lines = argc < 2 || strcmp(argv[1], "--lines") == 0;
+    bool attacks = argc < 2 || strcmp(argv[1], "--attacks") == 0;
+    bool all[TF_REDACT_RULES_MAX], none[TF_REDACT_RULES_MAX] = {0};
+    struct tf_redact_ruleset *set = NULL;
+    const struct tf_redact_rule *rules;
+    struct tf_error err;
+    size_t count;
+
+    tf_error_init(&err);
+    if (tf_redact_ruleset_new(NULL, &set, &err) < 0) {
+        fprintf(stderr, "the rules cannot be loaded\n");
+        return 1;
+    }
+    rules = tf_redact_ruleset_rules(set, &count);
+    memset(all, 1, sizeof all);
+    for (size_t i = 0; i < 40; i++) { /* of all packs, not only the first */
+        none[i * count / 40] = true;
+    }
+    printf("%zu rules\n", count);
+    if (lines) {
+        measure_lines(rules, count, "40 rules", none, false);
+        measure_lines(rules, count, "default", NULL, false);
+        measure_lines(rules, count, "default+b64", NULL, true);
+        measure_lines(rules, count, "all", all, false);
+    }
+    if (attacks) {
+        measure_attacks(rules, count, NULL, false);
+        measure_attacks(rules, count, all, false);
+        measure_attacks(rules, count, all, true);
+    }
+    tf_redact_ruleset_free(set);
+    tf_error_fini(&err);
+    return 0;
+}
