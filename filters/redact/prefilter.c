@@ -1,13 +1,14 @@
 /*
  * prefilter.c - the first stage: Teddy over fingerprints, and bit-parallel classes.
  *
- * Each literal has a fingerprint, its rarest 4 bytes (3 of a short one), and lies in one of sixteen
- * buckets, or of 32 when there are many. For each position of the text, and each of its next 4
- * bytes, two tables of 16 entries, by low and by high nibble, tell which buckets allow that byte
- * there (a shuffle looks up 16 or 32 at once); the AND of all eight is the set of buckets that may
- * begin here. Mostly it is empty. Where it is not, a hash of three bytes leads to the literals,
- * which are compared in full: so what a kernel reports does not depend on how sharp its tables are,
- * and all kernels report the same. A keyword that several rules share is compared once.
+ * Each literal has a fingerprint, four bytes of it, or its last three and what may follow, and lies
+ * in one of 16 buckets, or of 32 when there are many (prefilter_buckets.c). For each position of
+ * the text, and each of its next 4 bytes, two tables of 16 entries, by low and by high nibble, tell
+ * which buckets allow that byte there (a shuffle looks up 16 or 32 at once); the AND of all eight
+ * is the set of buckets that may begin here. Mostly it is empty. Where it is not, a sketch of the
+ * four bytes in use lets one in fifty pass; then a hash of three bytes leads to the literals, which
+ * are compared in full. All kernels have the same tables, and so the same hits. A keyword that
+ * several rules share is compared once.
  *
  * Classes work on masks of 64 bits, one bit a byte, the first 32 being examined and the rest
  * looked ahead into: a run of digits of at least n begins where the digit mask, shifted and ANDed
@@ -19,18 +20,8 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "prefilter_buckets.h"
 #include "prefilter_scan.h"
-
-#define BUCKETS_FEW  16u
-#define BUCKETS_MAX  (TF_REDACT_SETS * 8u)
-#define LITERALS_FEW 64u /* more of them get all the buckets */
-#define BYTES        256u
-
-struct bucket {
-    uint16_t low[TF_REDACT_FINGERPRINT];
-    uint16_t high[TF_REDACT_FINGERPRINT];
-    double cost; /* how much of all text it believes in */
-};
 
 static inline uint8_t fold(uint8_t byte)
 {
@@ -47,50 +38,9 @@ static inline uint32_t hash(uint32_t fingerprint)
     return fingerprint * 0x9e3779b1u >> (32 - TF_REDACT_HASH_BITS);
 }
 
-/* How common a byte is in logs, roughly, in bits of a probability. */
-static unsigned commonness(uint8_t byte, bool folded)
-{
-    if (folded && byte >= 'a' && byte <= 'z') {
-        return strchr("etaoinsr", byte) != NULL ? 9 : 7;
-    }
-    if (byte == ' ' || byte == '"' || byte == ':') {
-        return 9;
-    }
-    if (byte >= 'a' && byte <= 'z') {
-        return strchr("etaoinsr", byte) != NULL ? 8 : 6;
-    }
-    if (byte >= '0' && byte <= '9') {
-        return 7;
-    }
-    return strchr("-_./=", byte) != NULL ? 6 : 3;
-}
-
-/* Where the rarest window of a keyword begins. One byte over and over is common in a bad text. */
-static size_t rarest(const char *text, size_t size, bool folded)
-{
-    size_t width = size < TF_REDACT_FINGERPRINT ? size : TF_REDACT_FINGERPRINT;
-    unsigned least = ~0u;
-    size_t best = 0;
-
-    for (size_t at = 0; at + width <= size; at++) {
-        unsigned sum = 0, repeats = 0;
-
-        for (size_t i = 0; i < width; i++) {
-            sum += commonness((uint8_t)text[at + i], folded);
-            repeats += i > 0 && text[at + i] == text[at + i - 1];
-        }
-        sum += repeats * 4;
-        if (sum < least) {
-            least = sum;
-            best = at;
-        }
-    }
-    return best;
-}
-
-/* Adds a literal; at *slot, when it is given, in front of those that are there already. */
-static int add_literal(struct tf_redact_prefilter *filter, const char *text, bool folded,
-                       uint16_t rule, uint16_t *slot)
+/* Adds a rule's literal; at *slot, when it is given, in front of those that are there already. */
+static int add_literal(struct tf_redact_prefilter *filter, const char *text,
+                       const struct tf_redact_rule *rule, uint16_t number, uint16_t *slot)
 {
     struct tf_redact_literal *literal;
     size_t size = text != NULL ? strlen(text) : 0;
@@ -100,14 +50,10 @@ static int add_literal(struct tf_redact_prefilter *filter, const char *text, boo
         return -EINVAL;
     }
     literal = &filter->literals[filter->literal_count++];
-    *literal = (struct tf_redact_literal){
-        .text = text, .size = (uint16_t)size, .rule = rule, .fold = folded};
+    *literal = (struct tf_redact_literal){.text = text, .size = (uint16_t)size, .rule = number};
     if (text != NULL) {
-        const uint8_t *window;
-
-        literal->at = (uint8_t)rarest(text, size, folded);
-        window = (const uint8_t *)text + literal->at;
-        literal->fingerprint = fingerprint_at(window);
+        literal->fold = (rule->flags & TF_REDACT_FOLD) != 0;
+        literal->follow = rule->follow;
     }
     if (slot != NULL) {
         literal->same = *slot;
@@ -134,7 +80,7 @@ int tf_redact_prefilter_add_run(struct tf_redact_prefilter *filter, enum tf_reda
     }
     filter->classes = true;
     filter->tokens = filter->tokens || kind == TF_REDACT_REQUIRES_TOKEN;
-    return add_literal(filter, NULL, false, number, &gate->literal);
+    return add_literal(filter, NULL, NULL, number, &gate->literal);
 }
 
 int tf_redact_prefilter_add(struct tf_redact_prefilter *filter, const struct tf_redact_rule *rule,
@@ -143,101 +89,16 @@ int tf_redact_prefilter_add(struct tf_redact_prefilter *filter, const struct tf_
     int rc = 0;
 
     if (rule->class_ != TF_REDACT_NO_CLASS) {
-        rc = add_literal(filter, NULL, false, number, &filter->class_literal[rule->class_]);
+        rc = add_literal(filter, NULL, rule, number, &filter->class_literal[rule->class_]);
         filter->classes = true;
     } else if (rule->keywords[0] == NULL && (rule->requires == TF_REDACT_REQUIRES_DIGITS ||
                                              rule->requires == TF_REDACT_REQUIRES_TOKEN)) {
         rc = tf_redact_prefilter_add_run(filter, rule->requires, rule->requires_count, number);
     }
     for (size_t i = 0; rc == 0 && i < TF_REDACT_KEYWORDS_MAX && rule->keywords[i] != NULL; i++) {
-        rc = add_literal(filter, rule->keywords[i], (rule->flags & TF_REDACT_FOLD) != 0, number,
-                         NULL);
+        rc = add_literal(filter, rule->keywords[i], rule, number, NULL);
     }
     return rc;
-}
-
-/* Lets a literal's fingerprint into a bucket. */
-static void widen(struct bucket *bucket, const struct tf_redact_literal *literal)
-{
-    for (size_t i = 0; i < TF_REDACT_FINGERPRINT; i++) {
-        uint8_t byte;
-
-        if (literal->at + i >= literal->size) { /* a short one: anything goes */
-            bucket->low[i] = bucket->high[i] = 0xffff;
-            continue;
-        }
-        byte = (uint8_t)literal->text[literal->at + i];
-        bucket->low[i] |= (uint16_t)(1u << (byte & 15));
-        bucket->high[i] |= (uint16_t)(1u << (byte >> 4));
-        if (literal->fold && byte >= 'a' && byte <= 'z') {
-            bucket->high[i] |= (uint16_t)(1u << ((byte & ~0x20) >> 4));
-        }
-    }
-}
-
-/* How common the bytes are that a position of a bucket allows; the weights of all make about 1. */
-static double share(uint16_t low, uint16_t high, const double weights[BYTES])
-{
-    double sum = 0;
-
-    for (unsigned upper = high; upper != 0; upper &= upper - 1) {
-        const double *row = weights + 16u * (unsigned)__builtin_ctz(upper);
-
-        for (unsigned lower = low; lower != 0; lower &= lower - 1) {
-            sum += row[__builtin_ctz(lower)];
-        }
-    }
-    return sum;
-}
-
-static double cost(const struct bucket *bucket, const double weights[BYTES])
-{
-    double product = 1;
-
-    for (size_t i = 0; i < TF_REDACT_FINGERPRINT; i++) {
-        product *= share(bucket->low[i], bucket->high[i], weights);
-    }
-    return product;
-}
-
-static void choose_bucket(struct bucket *buckets, unsigned count, const double weights[BYTES],
-                          const struct tf_redact_literal *literal)
-{
-    double least = 1e30;
-    struct bucket best = {0};
-    size_t chosen = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        struct bucket wider = buckets[i];
-
-        widen(&wider, literal);
-        wider.cost = cost(&wider, weights);
-        if (wider.cost - buckets[i].cost < least) {
-            least = wider.cost - buckets[i].cost;
-            best = wider;
-            chosen = i;
-        }
-    }
-    buckets[chosen] = best;
-}
-
-static void fill_tables(struct tf_redact_prefilter *filter, const struct bucket *buckets)
-{
-    for (unsigned b = 0; b < BUCKETS_MAX; b++) {
-        for (size_t i = 0; i < TF_REDACT_FINGERPRINT; i++) {
-            for (unsigned nibble = 0; nibble < 16; nibble++) {
-                filter->low[b / 8][i][nibble] |=
-                    (uint8_t)((buckets[b].low[i] >> nibble & 1u) << b % 8);
-                filter->high[b / 8][i][nibble] |=
-                    (uint8_t)((buckets[b].high[i] >> nibble & 1u) << b % 8);
-            }
-            for (unsigned byte = 0; byte < BYTES; byte++) {
-                unsigned in = buckets[b].low[i] >> (byte & 15) & buckets[b].high[i] >> (byte >> 4);
-
-                filter->bytes[i][byte] |= (in & 1u) << b;
-            }
-        }
-    }
 }
 
 static bool kernel_works(enum tf_redact_kernel kernel)
@@ -278,44 +139,59 @@ static int choose_kernel(enum tf_redact_kernel wanted, enum tf_redact_kernel *ke
     return -ENOTSUP;
 }
 
-/* Puts a literal into its hash chain. Returns false when its text is there already: it then
- * stands in that one's chain. */
-static bool chain(struct tf_redact_prefilter *filter, uint32_t number)
+/* Notes in the sketch which four bytes a literal's fingerprint may begin. */
+static void sketch(struct tf_redact_prefilter *filter, const struct tf_redact_literal *literal)
+{
+    const char *from = literal->text + literal->at;
+    uint8_t bytes[TF_REDACT_FINGERPRINT] = {0};
+    bool is_short = literal->size - literal->at < (int)sizeof bytes;
+
+    memcpy(bytes, from, is_short ? sizeof bytes - 1 : sizeof bytes);
+    for (unsigned byte = 0; byte < (is_short ? 256 : 1); byte++) {
+        uint32_t place;
+
+        if (is_short && literal->follow != NULL && strchr(literal->follow, (int)byte) == NULL) {
+            continue;
+        }
+        if (is_short) {
+            bytes[sizeof bytes - 1] = (uint8_t)byte;
+        }
+        place = tf_redact_sketch_place(bytes);
+        filter->sketch[place / 8] |= (uint8_t)(1u << place % 8);
+    }
+}
+
+/* Puts a literal into its hash chain; or, when its text is there already, into that one's. */
+static void chain(struct tf_redact_prefilter *filter, uint32_t number)
 {
     struct tf_redact_literal *literal = &filter->literals[number];
-    uint16_t *head = &filter->heads[hash(literal->fingerprint)];
+    uint16_t *head;
 
+    literal->fingerprint = fingerprint_at((const uint8_t *)literal->text + literal->at);
+    head = &filter->heads[hash(literal->fingerprint)];
     for (uint16_t i = *head; i != 0; i = filter->literals[i - 1].next) {
         struct tf_redact_literal *other = &filter->literals[i - 1];
 
-        if (other->fold == literal->fold && strcmp(other->text, literal->text) == 0) {
+        if (other->fold == literal->fold && other->at == literal->at &&
+            strcmp(other->text, literal->text) == 0) {
             literal->same = other->same;
             other->same = (uint16_t)(number + 1);
-            return false;
+            return;
         }
     }
     literal->next = *head;
     *head = (uint16_t)(number + 1);
-    return true;
 }
 
 int tf_redact_prefilter_build(struct tf_redact_prefilter *filter, enum tf_redact_kernel kernel)
 {
-    struct bucket buckets[BUCKETS_MAX] = {0};
-    unsigned count = filter->literal_count <= LITERALS_FEW ? BUCKETS_FEW : BUCKETS_MAX;
-    double weights[BYTES];
-
-    for (unsigned byte = 0; byte < BYTES; byte++) {
-        weights[byte] =
-            byte < 0x20 || byte > 0x7e ? 0.0005 : (1u << commonness((uint8_t)byte, false)) / 8192.0;
-    }
+    tf_redact_prefilter_fill(filter);
     for (uint32_t i = 0; i < filter->literal_count; i++) {
-        if (filter->literals[i].text != NULL && chain(filter, i)) {
-            choose_bucket(buckets, count, weights, &filter->literals[i]);
+        if (filter->literals[i].text != NULL) {
+            sketch(filter, &filter->literals[i]);
+            chain(filter, i);
         }
     }
-    filter->sets = count / 8;
-    fill_tables(filter, buckets);
     return choose_kernel(kernel, &filter->kernel);
 }
 
@@ -355,9 +231,14 @@ static bool literal_is_at(const struct tf_redact_literal *literal, const uint8_t
 void tf_redact_prefilter_confirm(struct tf_redact_prefilter_scan *scan, size_t p)
 {
     const uint8_t *text = scan->text + p;
-    uint32_t fingerprint = fingerprint_at(text);
-    uint16_t i = scan->filter->heads[hash(fingerprint)];
+    uint32_t place = tf_redact_sketch_place(text), fingerprint;
+    uint16_t i;
 
+    if ((scan->filter->sketch[place / 8] >> place % 8 & 1u) == 0) {
+        return;
+    }
+    fingerprint = fingerprint_at(text);
+    i = scan->filter->heads[hash(fingerprint)];
     while (i != 0) {
         const struct tf_redact_literal *literal = &scan->filter->literals[i - 1];
 

@@ -11,6 +11,7 @@
 #define TF_REDACT_LITERALS_MAX    4096u
 #define TF_REDACT_HASH_BITS       12u
 #define TF_REDACT_FINGERPRINT     4u
+#define TF_REDACT_SKETCH_BITS     16u
 #define TF_REDACT_SETS            4u /* of eight buckets */
 #define TF_REDACT_LITERAL_MIN     3u
 #define TF_REDACT_CLASSES         4u
@@ -30,6 +31,7 @@ enum tf_redact_kernel {
 /* A keyword of a rule; or a class, or a run that it requires (text NULL). */
 struct tf_redact_literal {
     const char *text;
+    const char *follow; /* the rule's: bytes one of which must come behind it; NULL: any, or none */
     uint16_t size;
     uint16_t rule;
     uint16_t next; /* in its hash chain, with another text; 0: last; else index + 1 */
@@ -62,8 +64,9 @@ struct tf_redact_prefilter {
     /* Sets of eight buckets; by position in the fingerprint and by nibble, a bit a bucket. */
     uint8_t low[TF_REDACT_SETS][TF_REDACT_FINGERPRINT][16] __attribute__((aligned(16)));
     uint8_t high[TF_REDACT_SETS][TF_REDACT_FINGERPRINT][16] __attribute__((aligned(16)));
-    uint32_t bytes[TF_REDACT_FINGERPRINT][256]; /* the same by byte, a bit a bucket */
-    uint16_t heads[1u << TF_REDACT_HASH_BITS];  /* literals by fingerprint; index + 1 */
+    uint32_t bytes[TF_REDACT_FINGERPRINT][256];        /* the same by byte, a bit a bucket */
+    uint8_t sketch[1u << (TF_REDACT_SKETCH_BITS - 3)]; /* a bit for each hash of four bytes */
+    uint16_t heads[1u << TF_REDACT_HASH_BITS];         /* literals by fingerprint; index + 1 */
     struct tf_redact_literal literals[TF_REDACT_LITERALS_MAX];
     uint32_t literal_count;
     uint32_t sets;                             /* in use: 2, or 4 for many literals */
@@ -89,7 +92,8 @@ int tf_redact_prefilter_add_run(struct tf_redact_prefilter *filter, enum tf_reda
 int tf_redact_prefilter_build(struct tf_redact_prefilter *filter, enum tf_redact_kernel kernel);
 
 /*
- * Finds the literals that lie wholly in text[from..to). TF_REDACT_READAHEAD_BYTES behind `to` must
+ * Finds the literals that lie wholly in text[from..to); those behind which nothing stands that may
+ * follow them are told or not. TF_REDACT_READAHEAD_BYTES behind `to` must
  * be readable; what they hold does not matter. Empties hits first.
  */
 void tf_redact_prefilter_scan(const struct tf_redact_prefilter *filter, const char *text,

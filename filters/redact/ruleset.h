@@ -9,6 +9,7 @@
 #define TAFFRAIL_REDACT_RULESET_H
 
 #include "rules.h"
+#include "sample.h"
 #include "taffrail/config.h"
 
 #define TF_REDACT_COST_MAX_NS 1000u /* of all own rules together, a line; the default budget */
@@ -72,17 +73,6 @@ struct tf_redact_verdict {
 /* Tries a rule, alone, at its examples. Returns 0, also when it fails them; -EINVAL when its regex
  * does not compile (that is in the text), -ENOMEM. */
 int tf_redact_rule_try(const struct tf_redact_rule *rule, struct tf_redact_verdict *out);
-
-/*
- * Lines of a log to measure with, the last one with its newline; TF_REDACT_READAHEAD_BYTES behind
- * them can be read. tf_redact_sample_new makes ordinary lines, always the same ones, without a
- * secret; its text is freed with free, and is NULL without memory.
- */
-struct tf_redact_sample {
-    char *text;
-    size_t size, lines;
-};
-struct tf_redact_sample tf_redact_sample_new(void);
 
 /* How long a scan of the sample takes with the rules that are on (NULL: the default set), in ns:
  * the best of some. Returns as tf_redact_engine_new. */

@@ -286,15 +286,30 @@ static void measure_attacks(const struct tf_redact_rule *rules, size_t count, co
     tf_redact_engine_free(engine);
 }
 
+/* So many of the rules of the default set, of all packs. */
+static void choose(const struct tf_redact_rule *rules, size_t count, size_t on, size_t wanted,
+                   bool *chosen)
+{
+    size_t seen = 0;
+
+    memset(chosen, 0, TF_REDACT_RULES_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if ((rules[i].flags & TF_REDACT_OFF) == 0) {
+            chosen[i] = (seen + 1) * wanted / on > seen * wanted / on;
+            seen++;
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     bool lines = argc < 2 || strcmp(argv[1], "--lines") == 0;
     bool attacks = argc < 2 || strcmp(argv[1], "--attacks") == 0;
-    bool all[TF_REDACT_RULES_MAX], none[TF_REDACT_RULES_MAX] = {0};
+    bool all[TF_REDACT_RULES_MAX], few[TF_REDACT_RULES_MAX], many[TF_REDACT_RULES_MAX];
     struct tf_redact_ruleset *set = NULL;
     const struct tf_redact_rule *rules;
     struct tf_error err;
-    size_t count;
+    size_t count, on = 0;
 
     tf_error_init(&err);
     if (tf_redact_ruleset_new(NULL, &set, &err) < 0) {
@@ -303,12 +318,15 @@ int main(int argc, char **argv)
     }
     rules = tf_redact_ruleset_rules(set, &count);
     memset(all, 1, sizeof all);
-    for (size_t i = 0; i < 40; i++) { /* of all packs, not only the first */
-        none[i * count / 40] = true;
+    for (size_t i = 0; i < count; i++) {
+        on += (rules[i].flags & TF_REDACT_OFF) == 0 ? 1 : 0;
     }
+    choose(rules, count, on, 40, few);
+    choose(rules, count, on, 220, many);
     printf("%zu rules\n", count);
     if (lines) {
-        measure_lines(rules, count, "40 rules", none, false);
+        measure_lines(rules, count, "40 rules", few, false);
+        measure_lines(rules, count, "220 rules", many, false);
         measure_lines(rules, count, "default", NULL, false);
         measure_lines(rules, count, "default+b64", NULL, true);
         measure_lines(rules, count, "all", all, false);
