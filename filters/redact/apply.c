@@ -7,7 +7,8 @@
  * a number that could be a secret, the texts of an array, what is under `value` of a map, and of a
  *      pair {name: db_password, value: …} the value;
  *   2. its key's own text, and its text or bytes value: what the rules find is replaced, and in a
- * text that holds JSON what its names give away (names.c);
+ *      text that holds JSON what its names give away (names.c); the same in what it reads when its
+ *      escapes are undone, up to three times (undo.c);
  *   3. in the record's main text (log, message, MESSAGE, msg) the lines of an open private key.
  *
  * true, false and null are no secrets. What is a mark as a whole, of this agent or another, stays.
@@ -26,12 +27,14 @@
 #include <stdlib.h>
 
 #include "pem.h"
+#include "undo.h"
 
 #define NUMBER_MAX_BYTES 40u
 #define MARK_MAX_BYTES   128u
 
 struct scratch {
-    struct tf_redact_scan *scan;
+    struct tf_redact_scan *scan, *inner; /* inner: of what escapes hid */
+    struct tf_redact_undone undone;
     struct tf_redact_hash *hash;
     struct tf_buf value; /* the one being rewritten */
     struct tf_buf ids;   /* of the rules that hit in the record, each followed by '\n' */
@@ -85,6 +88,8 @@ void tf_redact_scratch_free(void *self)
 
     if (scratch != NULL) {
         tf_redact_scan_free(scratch->scan);
+        tf_redact_scan_free(scratch->inner);
+        tf_redact_undone_wipe(&scratch->undone, true);
         tf_redact_hash_free(scratch->hash);
         wipe(&scratch->value);
         tf_buf_fini(&scratch->ids);
@@ -106,8 +111,9 @@ void *tf_redact_scratch_new(void *self)
     tf_buf_init(&scratch->value, TF_BATCH_TEXT_MAX);
     tf_buf_init(&scratch->ids, (TF_RECORD_IDS_MAX + 1) * 64);
     scratch->scan = tf_redact_scan_new(redact->engine);
+    scratch->inner = tf_redact_scan_new_inner(redact->engine);
     scratch->hash = tf_redact_hash_new(&redact->modes);
-    ok = scratch->scan != NULL && scratch->hash != NULL;
+    ok = scratch->scan != NULL && scratch->inner != NULL && scratch->hash != NULL;
     if (redact->modes.has_partial) {
         scratch->is_whole = calloc(TF_REDACT_SPANS_MAX, sizeof *scratch->is_whole);
         scratch->found = calloc(TF_REDACT_SPANS_MAX, sizeof *scratch->found);
@@ -349,6 +355,56 @@ static void drop_by_mode(struct work *work)
     }
 }
 
+/* Books what was found in the undone text, for the written one. */
+static void take_undone(struct work *work, size_t size)
+{
+    const struct tf_redact_undone *undone = &work->scratch->undone;
+    struct tf_redact_scan *inner = work->scratch->inner;
+    struct tf_redact_written place = {0};
+
+    if (inner->withheld_from < undone->size) {
+        struct tf_redact_written from = {0};
+
+        tf_redact_scan_withhold(work->scan,
+                                tf_redact_written_at(undone, &from, inner->withheld_from),
+                                inner->withheld_rule, inner->reason);
+    }
+    tf_redact_scan_merge(inner, undone->size);
+    for (uint32_t i = 0; i < inner->span_count; i++) {
+        const struct tf_redact_span *span = &inner->spans[i];
+        size_t start = tf_redact_written_at(undone, &place, span->start);
+        size_t end = tf_redact_written_at(undone, &place, span->end);
+
+        if (span->rule != TF_REDACT_WITHHELD) {
+            tf_redact_scan_add(work->scan, start, end < size ? end : size, span->rule,
+                               span->keyword);
+        }
+    }
+}
+
+/* Scans what a text reads when its escapes are undone, and what that reads then. */
+static void scan_undone(struct work *work, struct tf_slice text)
+{
+    struct tf_redact_undone *undone = &work->scratch->undone;
+    struct tf_redact_scan *inner = work->scratch->inner;
+    int rc = tf_redact_undo(undone, text);
+
+    while (rc > 0) {
+        tf_redact_scan_inner(inner, work->scan, undone->text, undone->size);
+        if (!undone->has_unquoted) { /* else names.c saw more in the written text */
+            tf_redact_names_scan(tf_slice(undone->text, undone->size), work->redact->name_rules,
+                                 inner);
+        }
+        if (inner->span_count > 0 || inner->reason != NULL) {
+            take_undone(work, text.size);
+        }
+        rc = tf_redact_undo_again(undone);
+    }
+    if (rc < 0) {
+        tf_redact_scan_withhold(work->scan, 0, TF_REDACT_WITHHELD, "memory");
+    }
+}
+
 static void scan_text(struct work *work, struct tf_field *field, uint32_t *at, uint32_t *size,
                       bool is_main)
 {
@@ -362,6 +418,9 @@ static void scan_text(struct work *work, struct tf_field *field, uint32_t *at, u
     text = tf_batch_slice(work->batch, *at, *size);
     tf_redact_scan_value(scan, work->batch->text.data, *at, *size);
     tf_redact_names_scan(text, work->redact->name_rules, scan);
+    if (tf_redact_may_undo(text)) {
+        scan_undone(work, text);
+    }
     if (is_main && work->redact->private_key != TF_REDACT_NO_RULE &&
         (*left > 0 || scan->private_key_seen)) {
         tf_redact_pem_follow(left, text, scan, work->redact->private_key);
@@ -560,5 +619,6 @@ int tf_redact_apply(void *self, void *scratch_self, void *state, struct tf_batch
     if (scratch->value.data != NULL) {
         explicit_bzero(scratch->value.data, scratch->value.size);
     }
+    tf_redact_undone_wipe(&scratch->undone, false);
     return 0;
 }

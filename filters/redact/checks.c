@@ -4,6 +4,7 @@
  * Pure functions of the bytes they are given; each is linear in them.
  */
 #include "engine.h"
+#include "undo.h"
 
 #define NAME_MAX_BYTES 256u /* of a name, only so many are looked at: the last ones */
 
@@ -177,62 +178,14 @@ bool tf_redact_has_word(const char *text, size_t size, const char *const *words)
     return false;
 }
 
-/* Two-byte letters of other scripts that look like a Latin one. */
-static char look_alike(uint8_t first, uint8_t second)
-{
-    static const struct {
-        uint8_t bytes[2];
-        char letter;
-    } table[] = {
-        {{0xd0, 0xb0}, 'a'}, {{0xd0, 0x90}, 'a'}, {{0xd0, 0xb5}, 'e'}, {{0xd0, 0x95}, 'e'},
-        {{0xd0, 0xbe}, 'o'}, {{0xd0, 0x9e}, 'o'}, {{0xd1, 0x80}, 'p'}, {{0xd0, 0xa0}, 'p'},
-        {{0xd1, 0x81}, 'c'}, {{0xd0, 0xa1}, 'c'}, {{0xd1, 0x95}, 's'}, {{0xd0, 0x85}, 's'},
-        {{0xd1, 0x96}, 'i'}, {{0xd0, 0x86}, 'i'}, {{0xd0, 0x9a}, 'k'}, {{0xd0, 0xba}, 'k'},
-        {{0xd1, 0x83}, 'y'}, {{0xd0, 0xa2}, 't'}, {{0xce, 0xb1}, 'a'}, {{0xce, 0x91}, 'a'},
-        {{0xce, 0x95}, 'e'}, {{0xce, 0xbf}, 'o'}, {{0xce, 0x9f}, 'o'}, {{0xcf, 0x81}, 'p'},
-        {{0xce, 0xa1}, 'p'}, {{0xce, 0xb9}, 'i'}, {{0xce, 0x99}, 'i'}, {{0xce, 0xba}, 'k'},
-        {{0xce, 0x9a}, 'k'}, {{0xce, 0xa4}, 't'}, {{0xce, 0xa5}, 'y'},
-    };
-
-    for (size_t i = 0; i < TF_COUNT(table); i++) {
-        if (table[i].bytes[0] == first && table[i].bytes[1] == second) {
-            return table[i].letter;
-        }
-    }
-    return 0;
-}
-
-/* How many bytes at `at` do not count: a colour code, a zero-width character, a soft hyphen. */
-static size_t ignored(const uint8_t *text, size_t size)
-{
-    if (text[0] == 0x1b && size >= 2 && text[1] == '[') {
-        size_t i = 2;
-
-        while (i < size && (text[i] < '@' || text[i] > '~')) {
-            i++;
-        }
-        return i < size ? i + 1 : size;
-    }
-    if (size >= 2 && text[0] == 0xc2 && text[1] == 0xad) {
-        return 2;
-    }
-    if (size >= 3 && text[0] == 0xe2 && text[1] == 0x80 && text[2] >= 0x8b && text[2] <= 0x8f) {
-        return 3;
-    }
-    if (size >= 3 && text[0] == 0xe2 && text[1] == 0x81 && text[2] == 0xa0) {
-        return 3;
-    }
-    return size >= 3 && text[0] == 0xef && text[1] == 0xbb && text[2] == 0xbf ? 3 : 0;
-}
-
 static size_t normalise(struct tf_slice name, char out[NAME_MAX_BYTES])
 {
     const uint8_t *text = (const uint8_t *)name.data;
     size_t size = 0, at = name.size > NAME_MAX_BYTES ? name.size - NAME_MAX_BYTES : 0;
 
     while (at < name.size) {
-        size_t skip = ignored(text + at, name.size - at);
-        char twin = at + 1 < name.size ? look_alike(text[at], text[at + 1]) : 0;
+        size_t skip = tf_redact_uncounted(text + at, name.size - at);
+        char twin = at + 1 < name.size ? tf_redact_look_alike(text[at], text[at + 1]) : 0;
         uint8_t byte = text[at];
 
         if (skip > 0) {

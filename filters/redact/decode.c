@@ -91,15 +91,15 @@ static unsigned find_phases(const char *text, size_t limit, size_t *end)
     return phases;
 }
 
-/* Whether a decoded text has something to mask; it is then booked for the run. */
-static bool scan_phase(struct tf_redact_scan *scan, size_t at, size_t size, size_t run, size_t end)
+/* Whether the decoded text has something to mask; it is then booked for the run. */
+static bool take_found(struct tf_redact_scan *scan, size_t run, size_t end)
 {
-    struct tf_redact_scan *inner = scan->inner;
+    const struct tf_redact_scan *inner = scan->inner;
     const struct tf_redact_span *span = inner->spans;
 
-    tf_redact_scan_value(inner, scan->decoded, at, size);
     if (inner->reason != NULL) {
         tf_redact_scan_add(scan, run, end, TF_REDACT_WITHHELD, NULL);
+        scan->withheld_rule = inner->withheld_rule;
         scan->reason = inner->reason;
         return true;
     }
@@ -122,13 +122,12 @@ static bool undo_phase(struct tf_redact_scan *scan, const char *value, size_t ru
     bytes = tf_redact_base64_decode(value + from, to - from, scan->decoded);
     scan->decoded_left -= (uint32_t)bytes;
     memset(scan->decoded + bytes, 0, TF_REDACT_READAHEAD_BYTES);
-    tf_redact_scan_text(scan->inner, scan->decoded, bytes);
-    return scan_phase(scan, 0, bytes, run, end);
+    tf_redact_scan_inner(scan->inner, scan, scan->decoded, bytes);
+    return take_found(scan, run, end);
 }
 
 void tf_redact_decode_run(struct tf_redact_scan *scan, const char *value, size_t size, size_t run)
 {
-    struct tf_redact_scan *inner = scan->inner;
     size_t end, to;
     unsigned phases = find_phases(value + run, size - run, &to);
     bool found = false;
@@ -138,13 +137,9 @@ void tf_redact_decode_run(struct tf_redact_scan *scan, const char *value, size_t
     while (end < size && value[end] == '=') {
         end++;
     }
-    inner->allowance = scan->allowance;
-    inner->pool = scan->pool;
     for (size_t phase = 0; !found && phase < PHASES; phase++) {
         if ((phases >> phase & 1u) != 0) {
             found = undo_phase(scan, value, run, end, run + phase, to);
         }
     }
-    scan->allowance = inner->allowance;
-    scan->pool = inner->pool;
 }

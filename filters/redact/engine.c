@@ -54,6 +54,7 @@ struct tf_redact_engine {
     struct compiled compiled[TF_REDACT_RULES_MAX];
     uint16_t always[TF_REDACT_RULES_MAX]; /* rules that are searched in each value */
     uint32_t always_count;
+    uint64_t lead_max; /* how far before its keyword a match may begin */
     struct tf_redact_prefilter prefilter;
 };
 
@@ -149,6 +150,7 @@ static int add_rule(struct tf_redact_engine *engine, size_t number, bool no_jit,
     if (rc < 0) {
         return rc;
     }
+    engine->lead_max = rule->lead > engine->lead_max ? rule->lead : engine->lead_max;
     if (is_unled(rule) && (rule->requires == TF_REDACT_REQUIRES_NOTHING ||
                            rule->requires == TF_REDACT_REQUIRES_BYTE)) {
         engine->always[engine->always_count++] = (uint16_t)number;
@@ -269,9 +271,9 @@ static struct tf_redact_scan *make_scan(const struct tf_redact_engine *engine, u
     return scan;
 }
 
-struct tf_redact_scan *tf_redact_scan_new(const struct tf_redact_engine *engine)
+static struct tf_redact_scan *make_outer_scan(const struct tf_redact_engine *engine, uint32_t hits)
 {
-    struct tf_redact_scan *scan = make_scan(engine, TF_REDACT_HITS_MAX, TF_REDACT_SPANS_MAX);
+    struct tf_redact_scan *scan = make_scan(engine, hits, TF_REDACT_SPANS_MAX);
 
     if (scan != NULL && engine->decode_base64) {
         scan->inner = make_scan(engine, INNER_HITS, INNER_SPANS);
@@ -281,6 +283,21 @@ struct tf_redact_scan *tf_redact_scan_new(const struct tf_redact_engine *engine)
             return NULL;
         }
         scan->inner->borrows_work = true;
+    }
+    return scan;
+}
+
+struct tf_redact_scan *tf_redact_scan_new(const struct tf_redact_engine *engine)
+{
+    return make_outer_scan(engine, TF_REDACT_HITS_MAX);
+}
+
+struct tf_redact_scan *tf_redact_scan_new_inner(const struct tf_redact_engine *engine)
+{
+    struct tf_redact_scan *scan = make_outer_scan(engine, INNER_HITS);
+
+    if (scan != NULL) {
+        scan->borrows_work = true;
     }
     return scan;
 }
@@ -313,10 +330,12 @@ void tf_redact_scan_text(struct tf_redact_scan *scan, const char *text, size_t s
     }
 }
 
-static void withhold(struct tf_redact_scan *scan, size_t from, const char *reason)
+void tf_redact_scan_withhold(struct tf_redact_scan *scan, size_t from, uint16_t rule,
+                             const char *reason)
 {
     if (from < scan->withheld_from) {
         scan->withheld_from = (uint32_t)from;
+        scan->withheld_rule = rule;
         scan->reason = reason;
     }
 }
@@ -329,7 +348,7 @@ void tf_redact_scan_add(struct tf_redact_scan *scan, size_t start, size_t end, u
         return;
     }
     if (scan->span_count == scan->span_capacity) {
-        withhold(scan, start, "budget");
+        tf_redact_scan_withhold(scan, start, rule, "budget");
         return;
     }
     scan->spans[scan->span_count++] = (struct tf_redact_span){
@@ -430,7 +449,7 @@ static void try_at(struct tf_redact_scan *scan, size_t number, const struct valu
     int rc;
 
     if (progress->failed == TF_REDACT_ATTEMPTS_MAX) {
-        withhold(scan, start, "budget");
+        tf_redact_scan_withhold(scan, start, (uint16_t)number, "budget");
         return;
     }
     (void)pcre2_set_match_limit(scan->match_context, TF_REDACT_ANCHORED_LIMIT);
@@ -438,14 +457,14 @@ static void try_at(struct tf_redact_scan *scan, size_t number, const struct valu
         size_t seen = value->size - start > window ? start + window : value->size;
 
         if (!spend(scan, TF_REDACT_WORK_ATTEMPT + seen - start)) {
-            withhold(scan, start, "budget");
+            tf_redact_scan_withhold(scan, start, (uint16_t)number, "budget");
             return;
         }
         rc = match(scan, number, value, start, seen);
         window = window > SIZE_MAX / 4 ? SIZE_MAX : window * 4;
     } while (rc == PCRE2_ERROR_PARTIAL);
     if (rc < 0 && rc != PCRE2_ERROR_NOMATCH) {
-        withhold(scan, start, "match-limit");
+        tf_redact_scan_withhold(scan, start, (uint16_t)number, "match-limit");
     } else if (rc < 0 || !accept(scan, number, value, keyword, &next)) {
         progress->failed++;
         progress->next = (uint32_t)start + 1; /* another keyword of the rule at the same place */
@@ -470,10 +489,10 @@ static void search(struct tf_redact_scan *scan, size_t number, const struct valu
             return;
         }
         if (rc < 0) {
-            withhold(scan, at, "match-limit");
+            tf_redact_scan_withhold(scan, at, (uint16_t)number, "match-limit");
         } else if (!accept(scan, number, value, keyword, &at) &&
                    ++progress->failed > TF_REDACT_ATTEMPTS_MAX) {
-            withhold(scan, at, "budget");
+            tf_redact_scan_withhold(scan, at, (uint16_t)number, "budget");
         }
     }
 }
@@ -552,6 +571,14 @@ static void examine(struct tf_redact_scan *scan, const struct tf_redact_literal 
     try_at(scan, literal->rule, value, at - rule->lead, literal->text);
 }
 
+/* Whether what stands behind a literal means something to any of its rules. */
+static bool may_all_follow(const struct tf_redact_literal *literal, const struct value *value,
+                           size_t end)
+{
+    return literal->text == NULL || literal->any_follows ||
+           (end < value->size && tf_redact_literal_follows(literal, (uint8_t)value->text[end]));
+}
+
 /* All rules of the candidate at a hit. */
 static void examine_all(struct tf_redact_scan *scan, uint16_t number, const struct value *value,
                         size_t at)
@@ -559,7 +586,7 @@ static void examine_all(struct tf_redact_scan *scan, uint16_t number, const stru
     const struct tf_redact_literal *literals = scan->engine->prefilter.literals;
     const struct tf_redact_literal *literal = &literals[number];
 
-    if (literal->size > value->size - at) {
+    if (literal->size > value->size - at || !may_all_follow(literal, value, at + literal->size)) {
         return;
     }
     examine(scan, literal, value, at);
@@ -592,6 +619,7 @@ static void begin_value(struct tf_redact_scan *scan, size_t size)
     scan->private_key_seen = false;
     scan->reason = NULL;
     scan->withheld_from = UINT32_MAX;
+    scan->withheld_rule = TF_REDACT_WITHHELD;
     scan->decoded_left = TF_REDACT_DECODED_MAX;
     if (!scan->borrows_work) {
         scan->allowance = TF_REDACT_WORK_A_VALUE + (uint64_t)size * TF_REDACT_WORK_A_BYTE;
@@ -623,17 +651,29 @@ void tf_redact_scan_value(struct tf_redact_scan *scan, const char *text, size_t 
     for (uint32_t i = first_hit(&scan->hits, at); i < scan->hits.count; i++) {
         const struct tf_redact_hit *hit = &scan->hits.items[i];
 
-        if (hit->at >= at + size) {
+        if (hit->at >= at + size || hit->at - at >= scan->withheld_from + scan->engine->lead_max) {
             break;
         }
         examine_all(scan, hit->literal, &value, hit->at - at);
     }
     if (scan->hits.full && scan->hits.count > 0) {
-        withhold(scan, scan->hits.items[scan->hits.count - 1].at - at, "budget");
+        tf_redact_scan_withhold(scan, scan->hits.items[scan->hits.count - 1].at - at,
+                                TF_REDACT_WITHHELD, "budget");
     }
     if (scan->engine->always_count > 0 && size > 0) {
         search_always(scan, &value);
     }
+}
+
+void tf_redact_scan_inner(struct tf_redact_scan *inner, struct tf_redact_scan *outer,
+                          const char *text, size_t size)
+{
+    inner->allowance = outer->allowance;
+    inner->pool = outer->pool;
+    tf_redact_scan_text(inner, text, size);
+    tf_redact_scan_value(inner, text, 0, size);
+    outer->allowance = inner->allowance;
+    outer->pool = inner->pool;
 }
 
 static int compare_spans(const void *a, const void *b)

@@ -28,10 +28,10 @@
  * was scanned with (of its own, when it was scanned alone). Where both are used up, it is withheld.
  */
 #define TF_REDACT_WORK_ATTEMPT    40u
-#define TF_REDACT_WORK_A_BYTE     10u /* of the value */
-#define TF_REDACT_WORK_A_VALUE    256u
+#define TF_REDACT_WORK_A_BYTE     6u /* of the value */
+#define TF_REDACT_WORK_A_VALUE    128u
 #define TF_REDACT_WORK_POOL       8192u /* and */
-#define TF_REDACT_WORK_POOL_SHIFT 1u    /* two for each byte of the text */
+#define TF_REDACT_WORK_POOL_SHIFT 2u    /* four for each byte of the text */
 
 struct tf_redact_engine;
 
@@ -48,6 +48,7 @@ struct tf_redact_scan {
     bool private_key_seen;     /* that rule had a candidate in the value */
     const char *reason;     /* why something is withheld: budget, match-limit; NULL: nothing is */
     uint32_t withheld_from; /* UINT32_MAX: nothing is */
+    uint16_t withheld_rule; /* whose limits were reached; TF_REDACT_WITHHELD: of none alone */
     /* The rest is engine.c's. */
     const struct tf_redact_engine *engine;
     struct tf_redact_hits hits;
@@ -106,6 +107,22 @@ void tf_redact_scan_text(struct tf_redact_scan *scan, const char *text, size_t s
  * given to tf_redact_scan_text, with the same bytes, at the same place or another.
  */
 void tf_redact_scan_value(struct tf_redact_scan *scan, const char *text, size_t at, size_t size);
+
+/*
+ * A scan for texts that are made from values of another one: what base64 or escapes hid. Returns
+ * new, or NULL.
+ */
+struct tf_redact_scan *tf_redact_scan_new_inner(const struct tf_redact_engine *engine);
+
+/* Scans such a text, as one value, at the expense of the value that was last scanned with outer.
+ * TF_REDACT_READAHEAD_BYTES behind it must be readable. */
+void tf_redact_scan_inner(struct tf_redact_scan *inner, struct tf_redact_scan *outer,
+                          const char *text, size_t size);
+
+/* From there on the value last scanned is withheld, because of that rule's limits; reason is a
+ * static word. What was withheld before, from an earlier place, stays so. */
+void tf_redact_scan_withhold(struct tf_redact_scan *scan, size_t from, uint16_t rule,
+                             const char *reason);
 
 /* Adds a span of the value last scanned. When there is no room, the value's rest is withheld. */
 void tf_redact_scan_add(struct tf_redact_scan *scan, size_t start, size_t end, uint16_t rule,

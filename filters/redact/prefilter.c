@@ -53,7 +53,10 @@ static int add_literal(struct tf_redact_prefilter *filter, const char *text,
     *literal = (struct tf_redact_literal){.text = text, .size = (uint16_t)size, .rule = number};
     if (text != NULL) {
         literal->fold = (rule->flags & TF_REDACT_FOLD) != 0;
-        literal->follow = rule->follow;
+        literal->any_follows = rule->follow == NULL;
+        for (const char *byte = rule->follow; byte != NULL && *byte != '\0'; byte++) {
+            literal->follow[(uint8_t)*byte / 32] |= 1u << (uint8_t)*byte % 32;
+        }
     }
     if (slot != NULL) {
         literal->same = *slot;
@@ -142,26 +145,42 @@ static int choose_kernel(enum tf_redact_kernel wanted, enum tf_redact_kernel *ke
 /* Notes in the sketch which four bytes a literal's fingerprint may begin. */
 static void sketch(struct tf_redact_prefilter *filter, const struct tf_redact_literal *literal)
 {
-    const char *from = literal->text + literal->at;
+    bool is_short = literal->at + TF_REDACT_FINGERPRINT > literal->size;
     uint8_t bytes[TF_REDACT_FINGERPRINT] = {0};
-    bool is_short = literal->size - literal->at < (int)sizeof bytes;
 
-    memcpy(bytes, from, is_short ? sizeof bytes - 1 : sizeof bytes);
+    memcpy(bytes, literal->text + literal->at, is_short ? sizeof bytes - 1 : sizeof bytes);
     for (unsigned byte = 0; byte < (is_short ? 256 : 1); byte++) {
         uint32_t place;
 
-        if (is_short && literal->follow != NULL && strchr(literal->follow, (int)byte) == NULL) {
-            continue;
-        }
         if (is_short) {
             bytes[sizeof bytes - 1] = (uint8_t)byte;
         }
-        place = tf_redact_sketch_place(bytes);
-        filter->sketch[place / 8] |= (uint8_t)(1u << place % 8);
+        if (!is_short || literal->any_follows ||
+            tf_redact_literal_follows(literal, (uint8_t)byte)) {
+            place = tf_redact_sketch_place(bytes);
+            filter->sketch[place / 8] |= (uint8_t)(1u << place % 8);
+        }
     }
 }
 
-/* Puts a literal into its hash chain; or, when its text is there already, into that one's. */
+/* Prepares the comparison of a literal's first eight bytes. */
+static void fill_head(struct tf_redact_literal *literal)
+{
+    uint8_t head[sizeof literal->head] = {0}, cases[sizeof head] = {0}, mask[sizeof head] = {0};
+
+    for (size_t i = 0; i < sizeof head && i < literal->size; i++) {
+        uint8_t byte = (uint8_t)literal->text[i];
+
+        head[i] = byte;
+        cases[i] = literal->fold && byte >= 'a' && byte <= 'z' ? 0x20 : 0;
+        mask[i] = 0xff;
+    }
+    memcpy(&literal->head, head, sizeof head);
+    memcpy(&literal->head_case, cases, sizeof cases);
+    memcpy(&literal->head_mask, mask, sizeof mask);
+}
+
+/* Puts a literal into its hash chain. */
 static void chain(struct tf_redact_prefilter *filter, uint32_t number)
 {
     struct tf_redact_literal *literal = &filter->literals[number];
@@ -169,25 +188,65 @@ static void chain(struct tf_redact_prefilter *filter, uint32_t number)
 
     literal->fingerprint = fingerprint_at((const uint8_t *)literal->text + literal->at);
     head = &filter->heads[hash(literal->fingerprint)];
-    for (uint16_t i = *head; i != 0; i = filter->literals[i - 1].next) {
-        struct tf_redact_literal *other = &filter->literals[i - 1];
-
-        if (other->fold == literal->fold && other->at == literal->at &&
-            strcmp(other->text, literal->text) == 0) {
-            literal->same = other->same;
-            other->same = (uint16_t)(number + 1);
-            return;
-        }
-    }
     literal->next = *head;
     *head = (uint16_t)(number + 1);
 }
 
+/* The earlier literal with the same text, or NULL; *head leads to those with the same sum. */
+static struct tf_redact_literal *find_same(struct tf_redact_prefilter *filter,
+                                           const struct tf_redact_literal *literal, uint16_t **head)
+{
+    uint32_t sum = 0;
+
+    for (uint32_t i = 0; i < literal->size; i++) {
+        sum = sum * 31 + (uint8_t)literal->text[i];
+    }
+    *head = &filter->heads[hash(sum)];
+    for (uint16_t i = **head; i != 0; i = filter->literals[i - 1].next) {
+        struct tf_redact_literal *other = &filter->literals[i - 1];
+
+        if (other->fold == literal->fold && strcmp(other->text, literal->text) == 0) {
+            return other;
+        }
+    }
+    return NULL;
+}
+
+/* Hangs literals with a text that an earlier one has on that one. Until the chains are made, heads
+ * and next lead to whole texts. */
+static void join_same(struct tf_redact_prefilter *filter)
+{
+    for (uint32_t i = 0; i < filter->literal_count; i++) {
+        struct tf_redact_literal *literal = &filter->literals[i], *first;
+        uint16_t *head;
+
+        if (literal->text == NULL) {
+            continue;
+        }
+        first = find_same(filter, literal, &head);
+        if (first == NULL) {
+            literal->is_first = true;
+            literal->next = *head;
+            *head = (uint16_t)(i + 1);
+            continue;
+        }
+        literal->same = first->same;
+        first->same = (uint16_t)(i + 1);
+        first->any_follows = first->any_follows || literal->any_follows;
+        for (size_t j = 0; j < TF_COUNT(literal->follow); j++) {
+            first->follow[j] |= literal->follow[j];
+        }
+    }
+    memset(filter->heads, 0, sizeof filter->heads);
+}
+
 int tf_redact_prefilter_build(struct tf_redact_prefilter *filter, enum tf_redact_kernel kernel)
 {
+    join_same(filter);
     tf_redact_prefilter_fill(filter);
     for (uint32_t i = 0; i < filter->literal_count; i++) {
-        if (filter->literals[i].text != NULL) {
+        if (filter->literals[i].is_first) {
+            fill_head(&filter->literals[i]);
             sketch(filter, &filter->literals[i]);
             chain(filter, i);
         }
@@ -216,16 +275,17 @@ static void add_hit(struct tf_redact_prefilter_scan *scan, size_t at, uint16_t l
 static bool literal_is_at(const struct tf_redact_literal *literal, const uint8_t *text)
 {
     const uint8_t *wanted = (const uint8_t *)literal->text;
-    size_t i = 0;
+    size_t i = sizeof literal->head;
+    uint64_t bytes;
 
-    if (!literal->fold) { /* mostly the first byte differs */
-        return text[0] == wanted[0] && text[literal->size - 1] == wanted[literal->size - 1] &&
-               memcmp(text, wanted, literal->size) == 0;
+    memcpy(&bytes, text, sizeof bytes);
+    if (((bytes | literal->head_case) & literal->head_mask) != literal->head) {
+        return false;
     }
-    while (i < literal->size && fold(text[i]) == wanted[i]) {
+    while (i < literal->size && (literal->fold ? fold(text[i]) : text[i]) == wanted[i]) {
         i++;
     }
-    return i == literal->size;
+    return i >= literal->size;
 }
 
 void tf_redact_prefilter_confirm(struct tf_redact_prefilter_scan *scan, size_t p)

@@ -31,14 +31,20 @@ enum tf_redact_kernel {
 /* A keyword of a rule; or a class, or a run that it requires (text NULL). */
 struct tf_redact_literal {
     const char *text;
-    const char *follow; /* the rule's: bytes one of which must come behind it; NULL: any, or none */
     uint16_t size;
     uint16_t rule;
-    uint16_t next; /* in its hash chain, with another text; 0: last; else index + 1 */
     uint16_t same; /* the same text, of another rule; 0: last; else index + 1 */
-    uint8_t at;    /* where in text its fingerprint begins */
     bool fold;
+    /* The rest is used of the first of those with the same text only. */
+    bool is_first;
+    bool any_follows;     /* some rule lets anything stand behind it, or nothing */
+    uint8_t at;           /* where in text its fingerprint begins */
+    uint16_t next;        /* in its hash chain, with another text; 0: last; else index + 1 */
+    uint32_t follow[8];   /* a bit a byte: what the rules let stand behind it */
     uint32_t fingerprint; /* the first three bytes there, in lower case */
+    /* Its first eight bytes: bytes of a text are them when (bytes | head_case) & head_mask is head.
+     */
+    uint64_t head, head_case, head_mask;
 };
 
 /* A literal at a position of the text; those of its `same` chain are there too. */
@@ -91,9 +97,15 @@ int tf_redact_prefilter_add_run(struct tf_redact_prefilter *filter, enum tf_reda
 /* After the last rule. Returns -ENOTSUP when this machine has no such kernel; AUTO always works. */
 int tf_redact_prefilter_build(struct tf_redact_prefilter *filter, enum tf_redact_kernel kernel);
 
+/* Whether some rule of a literal, of is_first, lets `byte` stand behind it. */
+static inline bool tf_redact_literal_follows(const struct tf_redact_literal *literal, uint8_t byte)
+{
+    return (literal->follow[byte / 32] >> byte % 32 & 1u) != 0;
+}
+
 /*
- * Finds the literals that lie wholly in text[from..to); those behind which nothing stands that may
- * follow them are told or not. TF_REDACT_READAHEAD_BYTES behind `to` must
+ * Finds the literals that lie wholly in text[from..to); those behind which stands what no rule lets
+ * follow are told or not. TF_REDACT_READAHEAD_BYTES behind `to` must
  * be readable; what they hold does not matter. Empties hits first.
  */
 void tf_redact_prefilter_scan(const struct tf_redact_prefilter *filter, const char *text,

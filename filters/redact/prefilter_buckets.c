@@ -27,6 +27,8 @@
 #define COMPARE_WEIGHT  4.0f /* what a comparison in full costs, in candidates */
 #define UNSEEN_BYTES    0.5f /* a byte that the sample does not have counts as so many */
 #define COST_IMPOSSIBLE 1e30f
+#define CROWD_MAX       4u    /* literals that share a window, so that a bad text costs little */
+#define COST_BAD        0.01f /* of a window that a bad text would be made of */
 
 struct bucket {
     uint16_t low[TF_REDACT_FINGERPRINT];
@@ -86,14 +88,17 @@ static void allow(struct bucket *bucket, size_t position, uint8_t byte)
 }
 
 /* Lets what may stand behind a literal into a bucket. */
-static void allow_follow(struct bucket *bucket, size_t position, const char *follow)
+static void allow_follow(struct bucket *bucket, size_t position,
+                         const struct tf_redact_literal *literal)
 {
-    if (follow == NULL) {
+    if (literal->any_follows) {
         bucket->low[position] = bucket->high[position] = 0xffff;
         return;
     }
-    for (; *follow != '\0'; follow++) {
-        allow(bucket, position, (uint8_t)*follow);
+    for (unsigned byte = 0; byte < BYTES; byte++) {
+        if (tf_redact_literal_follows(literal, (uint8_t)byte)) {
+            allow(bucket, position, (uint8_t)byte);
+        }
     }
 }
 
@@ -121,7 +126,7 @@ static void widen(struct bucket *bucket, const struct tf_redact_literal *literal
         uint8_t byte;
 
         if (at + i >= literal->size) {
-            allow_follow(bucket, i, literal->follow);
+            allow_follow(bucket, i, literal);
             continue;
         }
         byte = (uint8_t)literal->text[at + i];
@@ -139,26 +144,47 @@ static size_t count_windows(const struct tf_redact_literal *literal)
     if (literal->size < TF_REDACT_FINGERPRINT) {
         return 1;
     }
-    return literal->size - TF_REDACT_FINGERPRINT + (literal->follow != NULL ? 2u : 1u);
+    return literal->size - TF_REDACT_FINGERPRINT + (literal->any_follows ? 1u : 2u);
 }
 
-static void choose(struct bucket *buckets, unsigned count, struct tf_redact_literal *literal)
+/* One byte over and over is what a bad text is made of. */
+static bool is_one_byte(const char *window)
+{
+    return memcmp(window, window + 1, TF_REDACT_FINGERPRINT - 1) == 0;
+}
+
+/* What a window costs besides its bucket: what it is compared with in full, and how often. */
+static float cost_of_window(const uint8_t *crowd, const struct tf_redact_literal *literal,
+                            size_t at)
+{
+    uint32_t place;
+
+    if (at + TF_REDACT_FINGERPRINT > literal->size) {
+        return 0; /* more than one place */
+    }
+    place = tf_redact_sketch_place((const uint8_t *)literal->text + at);
+    if (crowd[place] > CROWD_MAX || is_one_byte(literal->text + at)) {
+        return COST_BAD;
+    }
+    return COMPARE_WEIGHT * common.four[place];
+}
+
+static void choose(struct bucket *buckets, unsigned count, uint8_t *crowd,
+                   struct tf_redact_literal *literal)
 {
     size_t windows = count_windows(literal), chosen = 0;
     struct bucket best = {.cost = 0};
     float least = COST_IMPOSSIBLE;
 
     for (size_t at = 0; at < windows; at++) {
-        const uint8_t *text = (const uint8_t *)literal->text + at;
-        bool is_whole = at + TF_REDACT_FINGERPRINT <= literal->size;
-        float seen = is_whole ? COMPARE_WEIGHT * common.four[tf_redact_sketch_place(text)] : 0;
+        float besides = cost_of_window(crowd, literal, at);
 
-        for (size_t i = 0; i < count; i++) {
+        for (size_t i = 0; i < count && besides < least; i++) {
             struct bucket wider = buckets[i];
 
             widen(&wider, literal, at);
-            if (wider.cost - buckets[i].cost + seen < least) {
-                least = wider.cost - buckets[i].cost + seen;
+            if (wider.cost - buckets[i].cost + besides < least) {
+                least = wider.cost - buckets[i].cost + besides;
                 best = wider;
                 chosen = i;
                 literal->at = (uint8_t)at;
@@ -166,6 +192,11 @@ static void choose(struct bucket *buckets, unsigned count, struct tf_redact_lite
         }
     }
     buckets[chosen] = best;
+    if (literal->at + TF_REDACT_FINGERPRINT <= literal->size) {
+        uint32_t place = tf_redact_sketch_place((const uint8_t *)literal->text + literal->at);
+
+        crowd[place] += crowd[place] < UINT8_MAX ? 1 : 0;
+    }
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */
@@ -192,12 +223,13 @@ static void fill_tables(struct tf_redact_prefilter *filter, const struct bucket 
 void tf_redact_prefilter_fill(struct tf_redact_prefilter *filter)
 {
     struct bucket buckets[BUCKETS_MAX] = {{.cost = 0}};
+    uint8_t crowd[1u << TF_REDACT_SKETCH_BITS] = {0}; /* literals by the sketch of their window */
     unsigned count = filter->literal_count <= LITERALS_FEW ? BUCKETS_FEW : BUCKETS_MAX;
 
     (void)pthread_once(&common.once, count_common);
     for (uint32_t i = 0; i < filter->literal_count; i++) {
-        if (filter->literals[i].text != NULL) {
-            choose(buckets, count, &filter->literals[i]);
+        if (filter->literals[i].is_first) {
+            choose(buckets, count, crowd, &filter->literals[i]);
         }
     }
     filter->sets = count / 8;

@@ -163,15 +163,15 @@ static inline uint32_t attack_fillers(void)
     return count;
 }
 
-/* The index-th text of a rule: each keyword with each filler, then the examples. Returns false
- * behind the last one. */
-static inline bool attack_of_rule(const struct tf_redact_rule *rule, uint32_t index,
-                                  struct attack *out)
+/* The index-th text of a rule: each of its first keywords with each filler, then the examples.
+ * Returns false behind the last one. */
+static inline bool attack_of_rule(const struct tf_redact_rule *rule, uint32_t keywords_max,
+                                  uint32_t index, struct attack *out)
 {
     uint32_t fillers = attack_fillers(), keywords = 0;
     unsigned times;
 
-    while (keywords < TF_REDACT_KEYWORDS_MAX && rule->keywords[keywords] != NULL) {
+    while (keywords < keywords_max && rule->keywords[keywords] != NULL) {
         keywords++;
     }
     if (index < keywords * fillers) {

@@ -656,9 +656,9 @@ static void credentials_of_urls_are_found(void **state)
                    "GET https://app:[REDACTED:url-password]@db:5432/x");
     assert_becomes(f, "bus:\\/\\/app:hunter2@mq", "bus:\\/\\/app:[REDACTED:url-password]@mq");
     assert_becomes(f, "?u=bus%3A%2F%2Fapp%3Ahunter2%40mq%3A5432",
-                   "?u=bus%3A%2F%2Fapp%3A[REDACTED:url-password-encoded]%40mq%3A5432");
+                   "?u=bus%3A%2F%2Fapp%3A[REDACTED:url-password]%40mq%3A5432");
     assert_becomes(f, "u=bus%253A%252F%252Fapp%253Ahunter2%2540mq",
-                   "u=bus%253A%252F%252Fapp%253A[REDACTED:url-password-encoded]%2540mq");
+                   "u=bus%253A%252F%252Fapp%253A[REDACTED:url-password]%2540mq");
 }
 
 static void base64_is_looked_into_when_asked(void **state)
