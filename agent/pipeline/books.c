@@ -62,12 +62,53 @@ void tf_books_take_tallies(struct tf_pipeline *pipeline, const struct tf_tally *
     }
 }
 
+static bool is_withheld(uint16_t rule)
+{
+    return rule != TF_RULE_OTHERS && (rule & TF_RULE_WITHHELD) != 0;
+}
+
 static const char *rule_name(const struct tf_pipeline *pipeline, const struct rule_book *book)
 {
     const struct filter *filter = &pipeline->filters[book->filter];
-    const char *name = filter->kind->rule_name(filter->self, book->rule);
+    uint16_t rule = is_withheld(book->rule) ? book->rule & (uint16_t)~TF_RULE_WITHHELD : book->rule;
+    const char *name = filter->kind->rule_name(filter->self, rule);
 
-    return name != NULL ? name : "others";
+    return name != NULL ? name : rule == TF_RULE_NONE ? "none" : "others";
+}
+
+void tf_books_tell_withheld(struct tf_pipeline *pipeline, const struct tf_tally *tallies,
+                            uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct rule_book *book =
+            is_withheld(tallies[i].rule) ? find_rule(pipeline, &tallies[i]) : NULL;
+        const char *name;
+
+        if (book == NULL || book->is_told) {
+            continue;
+        }
+        book->is_told = true;
+        name = rule_name(pipeline, book);
+        tf_log(TF_LOG_WARN, "withheld", TF_DETAILS(TF_STR("rule", name)),
+               "a text could not be scanned in bounds and is withheld from there on");
+        (void)tf_pipeline_audit(pipeline, "withheld",
+                                "a text could not be scanned in bounds and is withheld from there "
+                                "on; further ones are counted",
+                                TF_DETAILS(TF_STR("rule", name)));
+    }
+}
+
+static void log_rule(const struct tf_pipeline *pipeline, const struct rule_book *book)
+{
+    const char *name = rule_name(pipeline, book);
+
+    if (is_withheld(book->rule)) {
+        tf_log_answer("books", TF_DETAILS(TF_STR("rule", name), TF_NUM("withheld", book->hits)),
+                      "what a rule's limits withheld since start");
+    } else {
+        tf_log_answer("books", TF_DETAILS(TF_STR("rule", name), TF_NUM("hits", book->hits)),
+                      "what a rule took out since start");
+    }
 }
 
 static void log_output(const struct output *output)
@@ -95,12 +136,7 @@ void tf_pipeline_log_books(struct tf_pipeline *pipeline)
                              TF_NUM("withheld", books->withheld)),
                   "what was read since start");
     for (uint32_t i = 0; i < pipeline->rule_book_count; i++) {
-        const struct rule_book *book = &pipeline->rule_books[i];
-
-        tf_log_answer(
-            "books",
-            TF_DETAILS(TF_STR("rule", rule_name(pipeline, book)), TF_NUM("hits", book->hits)),
-            "what a rule took out since start");
+        log_rule(pipeline, &pipeline->rule_books[i]);
     }
     for (size_t i = 0; i < pipeline->output_count; i++) {
         if (pipeline->outputs[i].feed != NULL) {

@@ -56,9 +56,10 @@ struct books {
     uint64_t decoded, spooled, joined, filtered, redacted, withheld, lost_batches;
 };
 
-/* Hits of one filter's rule since start. */
+/* Hits of one filter's rule since start, or with TF_RULE_WITHHELD what its limits withheld. */
 struct rule_book {
     uint16_t filter, rule;
+    bool is_told; /* in the log, that it withheld */
     uint64_t hits;
 };
 
@@ -130,6 +131,9 @@ void tf_frames_drop_all(struct tf_pipeline *pipeline); /* C8: what was not appen
 void tf_books_take(struct tf_pipeline *pipeline, const struct part *part); /* of a durable frame */
 void tf_books_take_tallies(struct tf_pipeline *pipeline, const struct tf_tally *tallies,
                            uint32_t count);
+/* Says in the log and the audit, once for each rule, that its limits withheld a text. */
+void tf_books_tell_withheld(struct tf_pipeline *pipeline, const struct tf_tally *tallies,
+                            uint32_t count);
 int tf_books_audit(struct tf_pipeline *pipeline); /* the record of event stop */
 
 /* sources.c */

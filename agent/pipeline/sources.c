@@ -174,6 +174,7 @@ static int hand_on(struct job *job)
     enum tf_frame_type type = job->summary.events > 0 ? TF_FRAME_DATA : TF_FRAME_POSITIONS;
     int rc;
 
+    tf_books_tell_withheld(job->pipeline, job->batch.tallies, job->batch.tally_count);
     if (job->summary.events == 0 && job->deltas.size == 0 && part.cookie == 0) {
         tf_books_take(job->pipeline, &part);
         tf_books_take_tallies(job->pipeline, job->batch.tallies, job->batch.tally_count);

@@ -145,6 +145,13 @@ static void mark_withheld(struct work *work, struct tf_field *field, const char 
     work->record->withheld_reason = reason;
 }
 
+/* Counts what is withheld, for the rule whose limits it was; TF_REDACT_WITHHELD: for none. */
+static void tally_withheld(struct work *work, uint16_t rule)
+{
+    tf_batch_tally(work->batch, work->redact->index,
+                   TF_RULE_WITHHELD | (rule != TF_REDACT_WITHHELD ? rule : TF_RULE_NONE), 1);
+}
+
 /* No memory: hides a text where it stands, and needs none. */
 static void overwrite(struct work *work, struct tf_field *field, uint32_t at, uint32_t *size)
 {
@@ -157,6 +164,7 @@ static void overwrite(struct work *work, struct tf_field *field, uint32_t at, ui
         memcpy(work->batch->text.data + at, text, fits);
     }
     *size = fits;
+    tally_withheld(work, TF_REDACT_WITHHELD);
     mark_withheld(work, field, "memory");
 }
 
@@ -208,7 +216,9 @@ static void tell(struct work *work, const struct tf_redact_span *span)
     bool withheld = span->rule == TF_REDACT_WITHHELD;
     const struct tf_redact_rule *rule = withheld ? NULL : &redact->rules[span->rule];
 
-    if (!withheld) {
+    if (withheld) {
+        tally_withheld(work, work->scan->withheld_rule);
+    } else {
         tf_batch_tally(work->batch, redact->index, span->rule, 1);
         if (redact->mark) {
             note_id(work, span->rule);

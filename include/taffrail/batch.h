@@ -89,7 +89,9 @@ struct tf_record {
 /* Hits of one rule in this batch, booked when the batch's frame is durable. */
 #define TF_BATCH_TALLIES_MAX                                                                       \
     64u /* distinct (filter, rule) pairs; past it hits go to rule TF_RULE_OTHERS */
-#define TF_RULE_OTHERS 0xffffu
+#define TF_RULE_OTHERS   0xffffu
+#define TF_RULE_WITHHELD 0x8000u /* with a rule: what was withheld because of its limits */
+#define TF_RULE_NONE     0x7ffeu /* in place of a rule: because of the text's own */
 struct tf_tally {
     uint16_t filter; /* index in the configuration's filters */
     uint16_t rule;   /* the filter's own number of the rule */

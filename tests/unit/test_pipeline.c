@@ -26,6 +26,7 @@ struct script {
     bool wants_gap;
     bool only_position;
     const char *text;
+    const char *long_text; /* in place of all that */
 };
 
 struct fake_source {
@@ -89,6 +90,11 @@ static void pump(struct tf_source *base, struct tf_batch *batch, struct tf_pump_
 
         text[used] = 'x';
         assert_non_null(tf_batch_add_record(batch, 1000 + i, TF_STREAM_STDOUT));
+        if (step->long_text != NULL) {
+            assert_int_equal(tf_batch_add_text_field(batch, "log", tf_slice_text(step->long_text)),
+                             0);
+            continue;
+        }
         assert_int_equal(
             tf_batch_add_text_field(batch, "log", tf_slice(text, (size_t)used + step->text_bytes)),
             0);
@@ -499,6 +505,38 @@ static void filters_run_and_are_counted(void **state)
     tf_arena_free(arena);
 }
 
+/* A text that no rule can get through: the rule is named, once, in the audit. */
+static void what_is_withheld_is_told_once(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 3, .text_bytes = 0},
+                                          {.tag = "a", .records = 3, .text_bytes = 0}};
+    struct script bad[TF_COUNT(steps)];
+    void *arena = tf_arena_new();
+    void *options = tf_arena_alloc(arena, tf_filter_redact.options_bytes);
+    char text[4000];
+    unsigned told = 0;
+
+    (void)state;
+    for (size_t i = 0; i + 9 < sizeof text; i += 9) {
+        (void)snprintf(text + i, 10, "password=");
+    }
+    memcpy(bad, steps, sizeof bad);
+    bad[0].long_text = bad[1].long_text = text;
+    assert_int_equal(tf_options_default(tf_filter_redact.options, options, arena), 0);
+    world->filter =
+        (struct tf_plugin_config){.kind = &tf_filter_redact, .name = "redact", .options = options};
+    world->config.filters = (struct tf_plugin_list){.items = &world->filter, .count = 1};
+    give(0, bad, TF_COUNT(bad));
+    run();
+    for (unsigned i = 0; i < world->text_count; i++) {
+        told += strstr(world->texts[i], "\"event\":\"withheld\"") != NULL ? 1 : 0;
+    }
+    assert_int_equal(told, 1);
+    assert_non_null(strstr(world->texts[find("\"event\":\"withheld\"")], "\"rule\":\""));
+    assert_non_null(strstr(world->texts[find("\"event\":\"stop\"")], "\"withheld\":6"));
+    tf_arena_free(arena);
+}
+
 static void a_batch_in_mode_always_is_a_frame(void **state)
 {
     static const struct script steps[] = {
@@ -537,6 +575,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(two_sources_share_frames, set_up, tear_down),
         cmocka_unit_test_setup_teardown(filters_run_and_are_counted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_withheld_is_told_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_short_records_fit_messages, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_batch_in_mode_always_is_a_frame, set_up, tear_down),
     };
