@@ -86,11 +86,32 @@ static bool inside_character(const struct tf_span *span, uint64_t at)
     return (tf_span_byte(span, at) & 0xc0) == 0x80;
 }
 
-int tf_span_append(const struct tf_span *span, uint64_t max_bytes, struct tf_buf *out)
+/* The place where a character begins, at or before `at`; at most three bytes back. */
+static uint64_t character_before(const struct tf_span *span, uint64_t at)
 {
-    uint64_t size = tf_span_size(span);
-    uint64_t head_end = max_bytes / 2, tail_start;
+    for (unsigned i = 0; i < 3 && inside_character(span, at); i++) {
+        at--;
+    }
+    return at;
+}
 
+/* The same at or behind it. */
+static uint64_t character_behind(const struct tf_span *span, uint64_t at)
+{
+    for (unsigned i = 0; i < 3 && inside_character(span, at); i++) {
+        at++;
+    }
+    return at;
+}
+
+int tf_span_append(const struct tf_span *span, uint64_t max_bytes, struct tf_buf *out,
+                   struct tf_cut *cut)
+{
+    uint64_t size = tf_span_size(span), around = max_bytes / 8;
+    uint64_t head_end = max_bytes / 2, tail_start, head_shown, tail_shown;
+    size_t at = out->size;
+
+    *cut = (struct tf_cut){0};
     if (size <= max_bytes) {
         for (unsigned i = 0; i < TF_COUNT(span->part); i++) {
             if (span->part[i].size > 0) {
@@ -99,15 +120,17 @@ int tf_span_append(const struct tf_span *span, uint64_t max_bytes, struct tf_buf
         }
         return out->error;
     }
-    tail_start = size - (max_bytes - head_end - MARK_BYTES_MAX);
-    for (unsigned i = 0; i < 3 && inside_character(span, head_end); i++) {
-        head_end--;
-    }
-    for (unsigned i = 0; i < 3 && inside_character(span, tail_start); i++) {
-        tail_start++;
-    }
+    around = around < TF_SPAN_AROUND ? around : TF_SPAN_AROUND;
+    tail_start = character_behind(span, size - (max_bytes - head_end - MARK_BYTES_MAX));
+    head_end = character_before(span, head_end);
+    head_shown = character_before(span, head_end - around);
+    tail_shown = character_behind(span, tail_start + around);
     append_range(span, 0, head_end, out);
-    (void)tf_buf_printf(out, "[%" PRIu64 " bytes left out]", tail_start - head_end);
+    cut->from = (uint32_t)head_shown;
+    cut->mark_at = (uint32_t)(out->size - at);
+    (void)tf_buf_printf(out, "[%" PRIu64 " bytes left out]", tail_shown - head_shown);
+    cut->mark_end = (uint32_t)(out->size - at);
+    cut->to = cut->mark_end + (uint32_t)(tail_shown - tail_start);
     append_range(span, tail_start, size, out);
     return out->error;
 }

@@ -7,7 +7,7 @@
 #ifndef TAFFRAIL_DECODE_HELD_H
 #define TAFFRAIL_DECODE_HELD_H
 
-#include "taffrail/base.h"
+#include "taffrail/batch.h"
 
 /*
  * Text in up to three parts, in order; left_out bytes are missing between the first and the second.
@@ -27,11 +27,16 @@ void tf_span_shorten(struct tf_span *span);
 
 /*
  * Appends at most max_bytes of span: all of it, or its head, "[N bytes left out]" and its tail, cut
- * between characters. max_bytes is TF_SPAN_CUT_MIN at least, and the span has the bytes around
- * the cut: max_bytes / 2 + 1 at its head, as many at its tail. Returns as tf_buf_append.
+ * between characters. Of the head's end and the tail's beginning up to TF_SPAN_AROUND bytes, an
+ * eighth of max_bytes at most, are left out too, but stand there to be searched: *cut tells where,
+ * and N counts them (its field is the caller's; zeroed when all of the span is there). max_bytes is
+ * TF_SPAN_CUT_MIN at least, and the span has the bytes around the cut: max_bytes / 2 + 1 at its
+ * head, as many at its tail. Returns as tf_buf_append.
  */
 #define TF_SPAN_CUT_MIN 256u
-int tf_span_append(const struct tf_span *span, uint64_t max_bytes, struct tf_buf *out);
+#define TF_SPAN_AROUND  4096u
+int tf_span_append(const struct tf_span *span, uint64_t max_bytes, struct tf_buf *out,
+                   struct tf_cut *cut);
 
 struct tf_held {
     struct tf_buf buf; /* head, then the tail as a ring once total passes the buffer's limit */

@@ -136,21 +136,24 @@ static int emit(const struct tf_lines *lines, struct tf_batch *batch, struct ent
 {
     uint64_t size = tf_span_size(span);
     size_t at = batch->text.size;
-    bool cut = size > lines->max_line_bytes;
+    struct tf_cut cut;
     int rc;
 
-    (void)tf_span_append(span, lines->max_line_bytes, &batch->text);
+    (void)tf_span_append(span, lines->max_line_bytes, &batch->text, &cut);
     rc = tf_buf_append_byte(&batch->text, '\n');
     if (rc < 0) {
         batch->text.error = 0;
         batch->text.size = at;
         return rc;
     }
-    entry.flags |= cut ? TF_RECORD_TRUNCATED : 0;
+    entry.flags |= cut.to > 0 ? TF_RECORD_TRUNCATED : 0;
     rc = add_record(batch, &entry, (uint32_t)at, (uint32_t)(batch->text.size - at - 1));
-    if (rc == 0 && cut) {
-        batch->records[batch->record_count - 1].true_bytes =
-            size < UINT32_MAX ? (uint32_t)size : UINT32_MAX;
+    if (rc == 0 && cut.to > 0) {
+        struct tf_record *record = &batch->records[batch->record_count - 1];
+
+        cut.field = batch->field_count - 1; /* the text */
+        record->cut = cut;
+        record->true_bytes = size < UINT32_MAX ? (uint32_t)size : UINT32_MAX;
         batch->truncated++;
     }
     return rc;

@@ -212,6 +212,38 @@ int tf_batch_add_map_field(struct tf_batch *batch, const char *key, uint32_t cou
     return rc;
 }
 
+static void close_cut(struct tf_batch *batch, struct tf_record *record)
+{
+    const struct tf_cut *cut = &record->cut;
+    struct tf_field *field = &batch->fields[cut->field];
+    uint32_t at = field->value.text.at, shown = cut->from + (cut->mark_end - cut->mark_at);
+    uint32_t size = shown + (field->value.text.size - cut->to);
+    char *text;
+
+    if (tf_buf_reserve(&batch->text, (size_t)size + 1) < 0) {
+        field->value.text.size = cut->from;
+    } else {
+        text = batch->text.data + batch->text.size;
+        memcpy(text, batch->text.data + at, cut->from);
+        memcpy(text + cut->from, batch->text.data + at + cut->mark_at, shown - cut->from);
+        memcpy(text + shown, batch->text.data + at + cut->to, size - shown);
+        text[size] = '\n';
+        field->value.text.at = (uint32_t)batch->text.size;
+        field->value.text.size = size;
+        batch->text.size += (size_t)size + 1;
+    }
+    record->cut = (struct tf_cut){0};
+}
+
+void tf_batch_close_cuts(struct tf_batch *batch)
+{
+    for (uint32_t i = 0; batch->truncated > 0 && i < batch->record_count; i++) {
+        if (batch->records[i].cut.to > 0) {
+            close_cut(batch, &batch->records[i]);
+        }
+    }
+}
+
 void tf_batch_tally(struct tf_batch *batch, uint16_t filter, uint16_t rule, uint32_t hits)
 {
     for (uint32_t i = 0; i < batch->tally_count; i++) {

@@ -92,6 +92,7 @@ static int apply_filters(struct job *job)
             return rc;
         }
     }
+    tf_batch_close_cuts(&job->batch); /* where redaction is off */
     return 0;
 }
 

@@ -168,24 +168,45 @@ static void overwrite(struct work *work, struct tf_field *field, uint32_t at, ui
     mark_withheld(work, field, "memory");
 }
 
-/* Builds the new text of a value from what stands between its spans, and what replaces them. */
-static int build_value(struct work *work, struct tf_slice text)
+/* Builds a part of a value, text[from..to), from what stands between its spans, and what replaces
+ * them. */
+static void build_part(struct work *work, struct tf_slice text, size_t from, size_t to)
 {
     struct scratch *scratch = work->scratch;
-    struct tf_buf *value = &scratch->value;
-    uint32_t done = 0;
+    size_t done = from;
 
-    tf_buf_clear(value);
     for (uint32_t i = 0; i < work->scan->span_count; i++) {
         const struct tf_redact_span *span = &work->scan->spans[i];
+        size_t start = span->start > from ? span->start : from;
+        size_t end = span->end < to ? span->end : to;
+        bool is_whole = scratch->is_whole != NULL && scratch->is_whole[i];
 
-        (void)tf_buf_append(value, text.data + done, span->start - done);
+        if (start >= end) {
+            continue;
+        }
+        (void)tf_buf_append(&scratch->value, text.data + done, start - done);
         tf_redact_modes_put(&work->redact->modes, scratch->hash, span->rule,
                             tf_slice(text.data + span->start, span->end - span->start),
-                            scratch->is_whole != NULL && scratch->is_whole[i], value);
-        done = span->end;
+                            is_whole && end - start == span->end - span->start, &scratch->value);
+        done = end;
     }
-    return tf_buf_append(value, text.data + done, text.size - done);
+    (void)tf_buf_append(&scratch->value, text.data + done, to - done);
+}
+
+/* Builds the new text of a value; of one with a cut, its head, the mark and its tail. */
+static int build_value(struct work *work, struct tf_slice text, const struct tf_cut *cut)
+{
+    struct tf_buf *value = &work->scratch->value;
+
+    tf_buf_clear(value);
+    if (cut->to == 0) {
+        build_part(work, text, 0, text.size);
+    } else {
+        build_part(work, text, 0, cut->from);
+        (void)tf_buf_append(value, text.data + cut->mark_at, cut->mark_end - cut->mark_at);
+        build_part(work, text, cut->to, text.size);
+    }
+    return value->error;
 }
 
 /* Notes a rule's id for the record, once. */
@@ -240,16 +261,31 @@ static void tell(struct work *work, const struct tf_redact_span *span)
     }
 }
 
+/* The field with the record's cut, or NULL. */
+static const struct tf_field *cut_field(const struct work *work)
+{
+    const struct tf_cut *cut = &work->record->cut;
+
+    return cut->to > 0 ? &work->batch->fields[cut->field] : NULL;
+}
+
 /* Puts the scan's merged spans on a text of the field, its key or its value, that reads `text`. */
 static void replace(struct work *work, struct tf_field *field, struct tf_slice text, uint32_t *at,
                     uint32_t *size)
 {
-    int rc = build_value(work, text);
+    const struct tf_cut whole = {.to = 0};
+    bool has_cut = field == cut_field(work) && at == &field->value.text.at;
+    int rc = build_value(work, text, has_cut ? &work->record->cut : &whole);
 
     for (uint32_t i = 0; i < work->scan->span_count; i++) {
         tell(work, &work->scan->spans[i]);
     }
-    work->record->flags |= TF_RECORD_REDACTED;
+    if (has_cut) {
+        work->record->cut = whole;
+    }
+    if (work->scan->span_count > 0) {
+        work->record->flags |= TF_RECORD_REDACTED;
+    }
     if (rc == 0) {
         uint32_t new_at;
 
@@ -325,6 +361,32 @@ static uint32_t span_around(const struct tf_redact_scan *scan, uint32_t place)
         }
     }
     return low;
+}
+
+static bool ends_run(char byte)
+{
+    return strchr(" \t\r\n\"'`,;<>&", byte) != NULL; /* a NUL too */
+}
+
+/* A secret that reaches over a cut is known on one side only. What was found up to the cut goes on
+ * behind it: to the end of the word there. */
+static void reach_over_cut(struct work *work, struct tf_slice text)
+{
+    const struct tf_cut *cut = &work->record->cut;
+    struct tf_redact_scan *scan = work->scan;
+    size_t end = cut->to;
+
+    for (uint32_t i = 0; i < scan->span_count; i++) {
+        const struct tf_redact_span *span = &scan->spans[i];
+
+        if (span->start < cut->mark_at && span->end >= cut->mark_at && span->end < text.size) {
+            while (end < text.size && !ends_run(text.data[end])) {
+                end++;
+            }
+            tf_redact_scan_add(scan, cut->mark_end, end, span->rule, span->keyword);
+            return;
+        }
+    }
 }
 
 /* Unites the spans; where parts of secrets may stay, finds which spans are one match as it was. */
@@ -438,7 +500,9 @@ static void scan_text(struct work *work, struct tf_field *field, uint32_t *at, u
     if (scan->span_count > 0) {
         pass_marks(scan, text);
     }
-    if (scan->span_count == 0 && scan->reason == NULL) {
+    if (at == &field->value.text.at && field == cut_field(work)) {
+        reach_over_cut(work, text);
+    } else if (scan->span_count == 0 && scan->reason == NULL) {
         return;
     }
     drop_by_mode(work);

@@ -71,6 +71,16 @@ struct tf_field {
 /* Streams of a source: state and positions are kept for each. */
 enum tf_stream { TF_STREAM_STDOUT, TF_STREAM_STDERR, TF_STREAM_OTHER, TF_STREAMS };
 
+/*
+ * A text of which bytes were left out: text[mark_at..mark_end) says so. What stands around that,
+ * from `from` on and up to `to`, is there to be searched, since a secret may reach over the cut; it
+ * is no part of the record, and whoever has searched takes it out.
+ */
+struct tf_cut {
+    uint32_t field;                       /* number in the batch's fields */
+    uint32_t from, mark_at, mark_end, to; /* offsets in the field's text; to 0: there is none */
+};
+
 struct tf_record {
     int64_t time_ns; /* UTC, since the epoch */
     uint32_t first_field;
@@ -82,6 +92,7 @@ struct tf_record {
     /* Ids of the rules that changed it, when they are asked for: in the arena, each followed by
      * '\n'. Size 0: not told. */
     uint32_t redacted_at, redacted_bytes;
+    struct tf_cut cut;
 };
 
 #define TF_RECORD_IDS_MAX 32u /* told of one record; further ones are left out */
@@ -145,6 +156,10 @@ static inline struct tf_slice tf_batch_slice(const struct tf_batch *batch, uint3
 {
     return tf_slice(batch->text.data + at, size);
 }
+
+/* Takes out what was there to be searched only, where no filter has; where there is no memory, the
+ * text is its head alone. For a batch with `truncated`. */
+void tf_batch_close_cuts(struct tf_batch *batch);
 
 /* Counts hits of a filter's rule. Never fails. */
 void tf_batch_tally(struct tf_batch *batch, uint16_t filter, uint16_t rule, uint32_t hits);

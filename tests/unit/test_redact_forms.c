@@ -13,6 +13,7 @@
 
 #include "../../filters/redact/redact.h"
 #include "../../filters/redact/undo.h"
+#include "taffrail/decode.h"
 
 #define P     "[REDACTED:assigned-password]"
 #define S     "[REDACTED:assigned-secret]"
@@ -250,15 +251,88 @@ static void it_is_undone_three_times(void **state)
     tf_redact_undone_wipe(&undone, true);
 }
 
+/* A line of size 4,000 with a text at a place, as it comes out of a decoder that keeps 1,024. */
+static struct tf_slice cut_line(struct fixture *f, size_t at, const char *text)
+{
+    struct tf_lines *lines;
+    char line[4001];
+    const struct tf_field *field;
+
+    for (size_t i = 0; i < sizeof line; i++) { /* words, so that nothing is one long word */
+        line[i] = i % 8 == 7 ? ' ' : 'w';
+    }
+    memcpy(line + at, text, strlen(text));
+    line[4000] = '\n';
+    assert_int_equal(tf_batch_reset(&f->batch), 0);
+    assert_int_equal(tf_lines_new(TF_FORMAT_PLAIN, 1024, &lines), 0);
+    assert_int_equal(tf_lines_decode(lines, tf_slice(line, sizeof line), true, 1, &f->batch),
+                     sizeof line);
+    tf_lines_free(lines);
+    assert_int_equal(f->batch.records[0].flags, TF_RECORD_TRUNCATED);
+    assert_int_equal(tf_filter_redact.apply(f->self, f->scratch, f->state, &f->batch), 0);
+    assert_int_equal(f->batch.records[0].cut.to, 0);
+    field = &f->batch.fields[f->batch.field_count - 1];
+    return tf_batch_slice(&f->batch, field->value.text.at, field->value.text.size);
+}
+
+static void assert_nothing_of(struct tf_slice text, const char *secret)
+{
+    for (size_t i = 0; i + 6 <= strlen(secret); i++) {
+        if (memmem(text.data, text.size, secret + i, 6) != NULL) {
+            fail_msg("%.6s is in %.*s", secret + i, (int)text.size, text.data);
+        }
+    }
+}
+
+/* Wherever a line is cut through a secret, no piece of it is left. */
+static void a_cut_shows_no_piece_of_a_secret(void **state)
+{
+    struct fixture *f = *state;
+    char password[1600];
+    struct tf_slice got;
+
+    got = cut_line(f, 0, "x");
+    assert_non_null(memmem(got.data, got.size, " bytes left out]", 16));
+    assert_true(got.size > 1024 - 2 * 128 - 60 && got.size <= 1024 - 2 * 128);
+    for (size_t at = 340; at < 560; at++) { /* its head ends at 384, what is searched at 512 */
+        assert_nothing_of(cut_line(f, at, " " TOKEN " "), TOKEN);
+    }
+    for (size_t at = 3480; at < 3700; at++) {
+        assert_nothing_of(cut_line(f, at, " token=\"" TOKEN "\" "), TOKEN + 20);
+        assert_nothing_of(cut_line(f, at, "amqp://a:pQ7!xZ9#kL2$vB4@h "), "pQ7!xZ9#kL2$vB4");
+    }
+    /* One that is longer than what is searched goes on behind the cut. */
+    (void)snprintf(password, sizeof password, "password=");
+    for (size_t i = 9; i + 1 < sizeof password; i++) {
+        password[i] = (char)('A' + i * 7 % 23);
+        password[i + 1] = '\0';
+    }
+    got = cut_line(f, 300, password); /* ends in what is left out */
+    assert_nothing_of(got, password + 9);
+    assert_non_null(memmem(got.data, got.size, "www", 3));
+    memset(password + 9, 'Z', sizeof password - 10);
+    got = cut_line(f, 2400, password); /* begins there, and reaches the tail: it has no name */
+    assert_non_null(memmem(got.data, got.size, " bytes left out]", 16));
+    for (size_t i = 300; i < 384; i++) {
+        char line[3800];
+
+        memset(line, 'Q', sizeof line);
+        memcpy(line, " password=", 10);
+        line[sizeof line - 1] = '\0';
+        got = cut_line(f, 384 - i, line); /* from the head to the tail */
+        assert_null(memmem(got.data, got.size, "QQQQQQ", 6));
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(escapes_of_json_hide_nothing),   TEST(other_escapes_hide_nothing),
-        TEST(what_is_not_seen_hides_nothing), TEST(what_reads_as_nothing_stays),
-        TEST(foreign_bytes_unmask_nothing),   TEST(places_lead_back_to_the_written_bytes),
-        TEST(it_is_undone_three_times),
+        TEST(escapes_of_json_hide_nothing),          TEST(other_escapes_hide_nothing),
+        TEST(what_is_not_seen_hides_nothing),        TEST(what_reads_as_nothing_stays),
+        TEST(foreign_bytes_unmask_nothing),          TEST(a_cut_shows_no_piece_of_a_secret),
+        TEST(places_lead_back_to_the_written_bytes), TEST(it_is_undone_three_times),
     };
 
     return cmocka_run_group_tests_name("redact forms", tests, NULL, NULL);
