@@ -75,11 +75,23 @@ expect 'drop is told' 1 "$(grep -c '"line":2,.*"rule":"ticket","pack":"own","mod
 expect 'marks are equal' 1 "$(grep -o '\[HASH:aws-access-key:[0-9a-f]*:[0-9A-Z]*\]' "$folder/out" | sort -u | wc -l)"
 expect 'marks are two' 2 "$(grep -c '\[HASH:aws-access-key:[0-9a-f]\{8\}:[0-9A-Z]\{20\}\]' "$folder/out")"
 expect 'a second run leaves them' 0 "$("$taffrail" redact --check <"$folder/out"; echo $?)"
+config 'rules: [own.yaml]'
+expect 'check tells what they cost' 1 "$("$taffrail" check -c "$folder/c.yaml" 2>/dev/null | grep -c 'redact: [0-9]* rules, [0-9]* ns a line here; 1 own, [0-9]* of 1000000 ns')"
+config 'rules: [own.yaml], modes: {aws-access-key: hash, ticket: drop}, hash_key: hash.key'
 chmod 0644 "$folder/hash.key"
 "$taffrail" redact -c "$folder/c.yaml" <"$folder/in" >"$folder/out" 2>"$folder/err"
 expect 'a key that others can read' 2 $?
 expect 'it says why' 1 "$(grep -c 'can be read by others' "$folder/err")"
 expect 'and passes nothing' 0 "$(wc -c <"$folder/out")"
+
+# Own rules without a configuration
+sed 's/max_cost: [0-9a-z]*//' "$folder/own.yaml" >"$folder/own2.yaml"
+expect 'own rules' 'a [REDACTED:ticket] b' "$(echo 'a TKT-123456 b' | "$taffrail" redact --rules "$folder/own2.yaml" 2>/dev/null)"
+expect 'no own rules' 'a TKT-123456 b' "$(echo 'a TKT-123456 b' | "$taffrail" redact)"
+"$taffrail" redact --rules "$folder/absent.yaml" </dev/null >/dev/null 2>&1
+expect 'a file of rules that is not there' 2 $?
+"$taffrail" redact --rules "$folder/own2.yaml" -c "$folder/c.yaml" </dev/null >/dev/null 2>&1
+expect 'both' 2 $?
 
 # Lines of all lengths: long ones whole, ones without bounds withheld; what is left is as it was
 awk 'BEGIN { for (i = 0; i < 60000; i++) { print "line " i " of plain text, nothing to hide" } }' >"$folder/plain"

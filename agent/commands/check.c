@@ -108,23 +108,23 @@ static void print_names(FILE *to, const char *title, const struct tf_plugin_list
     (void)fputs("\n", to);
 }
 
-/* How many rules of a filter are on; opened once more for that. */
-static uint32_t count_rules(const struct tf_plugin_config *item)
+/* What is to be told of a filter with rules; it is opened once more for that. */
+static struct tf_filter_facts find_facts(const struct tf_plugin_config *item)
 {
     const struct tf_filter_kind *kind = item->kind;
     const struct tf_filter_args args = {
         .name = item->name, .options = item->options, .at = item->at};
-    uint32_t count = 0;
+    struct tf_filter_facts facts = {.rules = 0};
     struct tf_error err;
     void *self;
 
     tf_error_init(&err);
-    if (kind->rule_count != NULL && kind->open(&args, &self, &err) == 0) {
-        count = kind->rule_count(self);
+    if (kind->facts != NULL && kind->open(&args, &self, &err) == 0) {
+        kind->facts(self, &facts);
         kind->close(self);
     }
     tf_error_fini(&err);
-    return count;
+    return facts;
 }
 
 static void print_filters(FILE *to, const struct tf_config *config)
@@ -132,11 +132,15 @@ static void print_filters(FILE *to, const struct tf_config *config)
     (void)fputs("  filters ", to);
     for (size_t i = 0; i < config->filters.count; i++) {
         const struct tf_plugin_config *item = &config->filters.items[i];
-        uint32_t rules = count_rules(item);
+        struct tf_filter_facts facts = find_facts(item);
 
         (void)fprintf(to, "%s%s", i > 0 ? ", " : "", item->name);
-        if (rules > 0) {
-            (void)fprintf(to, ": %u rules", rules);
+        if (facts.rules > 0) {
+            (void)fprintf(to, ": %u rules, %.0f ns a line here", facts.rules, facts.ns_a_line);
+        }
+        if (facts.own_rules > 0) {
+            (void)fprintf(to, "; %u own, %.0f of %.0f ns", facts.own_rules, facts.own_ns_a_line,
+                          facts.own_ns_max);
         }
     }
     if (config->redact_off) {

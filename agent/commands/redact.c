@@ -12,6 +12,7 @@
  *                withheld (the reason)
  *     --check    writes no text; exits 1 when something was found
  *     -c FILE    with the options and rules of that configuration
+ *     --rules FILE  the default rules and own ones, without a configuration
  *
  * Exits 0; 1 when --check found something; 2 on wrong usage or configuration; 3 when it could not
  * run.
@@ -20,6 +21,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "../../filters/redact/redact.h"
 #include "taffrail/commands.h"
 #include "taffrail/config.h"
 #include "taffrail/filter.h"
@@ -27,19 +29,23 @@
 #define LINE_MAX_BYTES (16u << 20)
 #define READ_BYTES     (256u << 10)
 #define FLUSH_BYTES    (1u << 20)
+#define RULE_FILES_MAX 32u
 #define WITHHELD_LINE  "[WITHHELD]"
 
 static const char usage[] =
-    "usage: taffrail redact [-c FILE] [--explain | --json] [--check] <TEXT\n"
+    "usage: taffrail redact [-c FILE | --rules FILE...] [--explain | --json] [--check] <TEXT\n"
     "Writes the lines of stdin without their secrets.\n"
-    "  -c FILE    as this configuration says; without, the default rules\n"
-    "  --explain  tells on stderr where which rule masked, never what\n"
-    "  --json     the same, one JSON object a hit\n"
-    "  --check    writes no text; exits 1 when something was found, to guard a CI log\n"
+    "  -c FILE       as this configuration says; without, the default rules\n"
+    "  --rules FILE  the default rules and those of a file; may be given several times\n"
+    "  --explain     tells on stderr where which rule masked, never what\n"
+    "  --json        the same, one JSON object a hit\n"
+    "  --check       writes no text; exits 1 when something was found, to guard a CI log\n"
     "example: echo 'password=hunter22' | taffrail redact --explain\n";
 
 struct run {
     const char *config_file;
+    struct tf_text rule_files[RULE_FILES_MAX];
+    size_t rule_file_count;
     bool explain, json, check;
     struct tf_config *config;
     void *arena; /* of the default options */
@@ -140,6 +146,11 @@ static int default_options(struct run *run, struct tf_filter_args *args)
     }
     if (options != NULL) {
         rc = tf_options_default(tf_filter_redact.options, options, run->arena);
+    }
+    if (rc == 0) {
+        struct tf_redact_options *redact = options;
+
+        redact->rules = (struct tf_texts){.items = run->rule_files, .count = run->rule_file_count};
     }
     args->options = options;
     return rc;
@@ -332,10 +343,18 @@ static int read_arguments(int argc, char **argv, struct run *run, bool *done)
             run->check = true;
         } else if (strcmp(argv[i], "-c") == 0 && i + 1 < argc) {
             run->config_file = argv[++i];
+        } else if (strcmp(argv[i], "--rules") == 0 && i + 1 < argc &&
+                   run->rule_file_count < RULE_FILES_MAX) {
+            run->rule_files[run->rule_file_count++].text = argv[++i];
         } else {
             (void)fprintf(stderr, "redact: \"%s\" is no option of it\n%s", argv[i], usage);
             return TF_EXIT_USAGE;
         }
+    }
+    if (run->config_file != NULL && run->rule_file_count > 0) {
+        (void)fprintf(stderr, "redact: -c and --rules exclude each other; name the files in the "
+                              "configuration\n");
+        return TF_EXIT_USAGE;
     }
     if (run->explain && run->json) {
         (void)fprintf(stderr, "redact: --explain and --json tell the same; choose one\n");

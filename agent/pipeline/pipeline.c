@@ -223,6 +223,24 @@ static int open_spool(struct tf_pipeline *pipeline, struct tf_error *err)
     return rc;
 }
 
+/* Which rules are on, and what they cost here. */
+static void log_rules(const struct tf_pipeline *pipeline)
+{
+    for (size_t i = 0; i < pipeline->filter_count; i++) {
+        const struct filter *filter = &pipeline->filters[i];
+        struct tf_filter_facts facts;
+
+        if (filter->kind->facts != NULL) {
+            filter->kind->facts(filter->self, &facts);
+            tf_log(TF_LOG_INFO, "rules",
+                   TF_DETAILS(TF_NUM("own", facts.own_rules),
+                              TF_NUM("ns_per_line", facts.ns_a_line),
+                              TF_STR("kernel", facts.kernel), TF_BOOL("jit", facts.has_jit)),
+                   "%u rules on", facts.rules);
+        }
+    }
+}
+
 static int audit_start(struct tf_pipeline *pipeline)
 {
     int rc = tf_pipeline_audit(pipeline, "start", "the agent starts", NULL, 0);
@@ -253,6 +271,7 @@ int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err)
     pipeline->sync_timer.data = pipeline;
     pipeline->stop_timer.data = pipeline;
     pipeline->open_handles = 2;
+    log_rules(pipeline);
     rc = start_outputs(pipeline, err);
     if (rc == 0) {
         rc = audit_start(pipeline);

@@ -59,31 +59,38 @@ static uint64_t scan_sample(struct tf_redact_scan *scan, const struct tf_redact_
     return uv_hrtime() - start;
 }
 
-int tf_redact_rules_time(const struct tf_redact_sample *sample, const struct tf_redact_rule *rules,
-                         size_t count, const bool *on, double *ns)
+int tf_redact_engine_time(const struct tf_redact_engine *engine,
+                          const struct tf_redact_sample *sample, double *ns)
 {
-    const struct tf_redact_engine_args args = {.rules = rules, .count = count, .on = on};
-    struct tf_redact_engine_error error;
-    struct tf_redact_engine *engine = NULL;
-    struct tf_redact_scan *scan = NULL;
+    struct tf_redact_scan *scan = tf_redact_scan_new(engine);
     uint64_t best = UINT64_MAX, sum = 0;
-    int rc = tf_redact_engine_new(&args, &engine, &error);
 
-    if (rc == 0) {
-        scan = tf_redact_scan_new(engine);
-        rc = scan == NULL ? -ENOMEM : 0;
+    if (scan == NULL) {
+        return -ENOMEM;
     }
-    for (unsigned i = 0; rc == 0 && i < PASSES_MAX && sum < MEASURE_NS; i++) {
+    for (unsigned i = 0; i < PASSES_MAX && sum < MEASURE_NS; i++) {
         uint64_t taken = scan_sample(scan, sample);
 
         sum += taken;
         best = taken < best ? taken : best;
     }
     tf_redact_scan_free(scan);
-    tf_redact_engine_free(engine);
+    *ns = (double)best;
+    return 0;
+}
+
+int tf_redact_rules_time(const struct tf_redact_sample *sample, const struct tf_redact_rule *rules,
+                         size_t count, const bool *on, double *ns)
+{
+    const struct tf_redact_engine_args args = {.rules = rules, .count = count, .on = on};
+    struct tf_redact_engine_error error;
+    struct tf_redact_engine *engine = NULL;
+    int rc = tf_redact_engine_new(&args, &engine, &error);
+
     if (rc == 0) {
-        *ns = (double)best;
+        rc = tf_redact_engine_time(engine, sample, ns);
     }
+    tf_redact_engine_free(engine);
     return rc;
 }
 
@@ -114,12 +121,14 @@ int tf_redact_rules_cost(const struct tf_redact_sample *sample, const struct tf_
 /* ---- the budget ----------------------------------------------------------------------------- */
 
 static int judge(const struct tf_redact_rule *rules, size_t count, const double *costs,
-                 double budget_ns, struct tf_error *err)
+                 double budget_ns, double *sum_ns, struct tf_error *err)
 {
     const struct tf_redact_rule *dearest = NULL;
     double sum = 0, most = -1;
 
+    *sum_ns = 0;
     for (size_t i = 0; i < count; i++) {
+        *sum_ns += costs[i];
         if (rules[i].allow_slow && costs[i] > budget_ns) {
             tf_warning_add(err, &rules[i].at,
                            "rule \"%s\" costs %.0f ns a line of ordinary logs; "
@@ -143,7 +152,7 @@ static int judge(const struct tf_redact_rule *rules, size_t count, const double 
 }
 
 int tf_redact_ruleset_check_cost(const struct tf_redact_ruleset *set, const bool *on,
-                                 uint64_t budget_ns, struct tf_error *err)
+                                 uint64_t budget_ns, double *sum_ns, struct tf_error *err)
 {
     size_t count;
     const struct tf_redact_rule *rules = tf_redact_ruleset_rules(set, &count);
@@ -160,7 +169,7 @@ int tf_redact_ruleset_check_cost(const struct tf_redact_ruleset *set, const bool
         rc = tf_redact_rules_cost(&sample, rules, own, wanted, costs);
     }
     if (rc == 0) {
-        rc = judge(rules, own, costs, (double)budget_ns, err);
+        rc = judge(rules, own, costs, (double)budget_ns, sum_ns, err);
     }
     free(wanted);
     free(costs);

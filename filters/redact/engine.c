@@ -222,6 +222,13 @@ bool tf_redact_engine_jit(const struct tf_redact_engine *engine)
     return engine->jit;
 }
 
+const char *tf_redact_engine_kernel(const struct tf_redact_engine *engine)
+{
+    static const char *const names[TF_REDACT_KERNELS] = {"auto", "scalar", "ssse3", "avx2", "neon"};
+
+    return names[engine->prefilter.kernel];
+}
+
 bool tf_redact_engine_on(const struct tf_redact_engine *engine, size_t rule)
 {
     return rule < engine->count && engine->compiled[rule].code != NULL;

@@ -91,7 +91,8 @@ struct tf_redact_engine_error {
 int tf_redact_engine_new(const struct tf_redact_engine_args *args, struct tf_redact_engine **out,
                          struct tf_redact_engine_error *error);
 void tf_redact_engine_free(struct tf_redact_engine *engine);
-bool tf_redact_engine_jit(const struct tf_redact_engine *engine); /* for all rules */
+bool tf_redact_engine_jit(const struct tf_redact_engine *engine);           /* for all rules */
+const char *tf_redact_engine_kernel(const struct tf_redact_engine *engine); /* "avx2" */
 bool tf_redact_engine_on(const struct tf_redact_engine *engine, size_t rule);
 
 /* Returns new, or NULL. */

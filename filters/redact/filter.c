@@ -185,7 +185,8 @@ static int open_parts(struct tf_redact_filter *redact, const struct tf_filter_ar
     rc2 = tf_redact_modes_open(&redact->modes, redact->set, chosen, on, &args->at, err);
     rc = rc < 0 ? rc : rc2;
     if (rc == 0) {
-        rc = tf_redact_ruleset_check_cost(redact->set, on, cost_ns, err);
+        rc = tf_redact_ruleset_check_cost(redact->set, on, cost_ns, &redact->own_ns_a_line, err);
+        redact->own_ns_max = (double)cost_ns;
     }
     if (rc == 0) {
         rc = build_engine(redact, args, on, err);
@@ -239,11 +240,24 @@ static const char *rule_name(const void *self, uint16_t rule)
     return rule < redact->count ? redact->rules[rule].id : NULL;
 }
 
-static uint32_t rule_count(const void *self)
+static void facts(const void *self, struct tf_filter_facts *out)
 {
     const struct tf_redact_filter *redact = self;
+    struct tf_redact_sample sample = tf_redact_sample_new();
+    double ns;
 
-    return redact->on_count;
+    *out = (struct tf_filter_facts){.rules = redact->on_count,
+                                    .own_ns_a_line = redact->own_ns_a_line,
+                                    .own_ns_max = redact->own_ns_max,
+                                    .kernel = tf_redact_engine_kernel(redact->engine),
+                                    .has_jit = tf_redact_engine_jit(redact->engine)};
+    for (size_t i = 0; i < redact->count; i++) {
+        out->own_rules += redact->rules[i].is_own && tf_redact_engine_on(redact->engine, i) ? 1 : 0;
+    }
+    if (sample.text != NULL && tf_redact_engine_time(redact->engine, &sample, &ns) == 0) {
+        out->ns_a_line = ns / (double)sample.lines;
+    }
+    free(sample.text);
 }
 
 const struct tf_filter_kind tf_filter_redact = {
@@ -260,6 +274,6 @@ const struct tf_filter_kind tf_filter_redact = {
     .state_load = state_load,
     .apply = tf_redact_apply,
     .rule_name = rule_name,
-    .rule_count = rule_count,
+    .facts = facts,
     .observe = tf_redact_observe,
 };

@@ -36,6 +36,7 @@ struct tf_redact_filter {
     uint16_t private_key;                 /* number of that rule, or NO_RULE when it is off */
     uint16_t name_rules[TF_REDACT_NAMES]; /* by what a name gives away; NO_RULE when off */
     uint32_t on_count;
+    double own_ns_a_line, own_ns_max;
     bool mark;
 };
 

@@ -74,6 +74,12 @@ struct tf_redact_verdict {
  * does not compile (that is in the text), -ENOMEM. */
 int tf_redact_rule_try(const struct tf_redact_rule *rule, struct tf_redact_verdict *out);
 
+struct tf_redact_engine;
+
+/* How long an engine takes for the sample, in ns: the best of some passes. 0 or -ENOMEM. */
+int tf_redact_engine_time(const struct tf_redact_engine *engine,
+                          const struct tf_redact_sample *sample, double *ns);
+
 /* How long a scan of the sample takes with the rules that are on (NULL: the default set), in ns:
  * the best of some. Returns as tf_redact_engine_new. */
 int tf_redact_rules_time(const struct tf_redact_sample *sample, const struct tf_redact_rule *rules,
@@ -87,9 +93,9 @@ int tf_redact_rules_cost(const struct tf_redact_sample *sample, const struct tf_
 /*
  * Measures the own rules that are on (NULL: the default set): together they may cost budget_ns a
  * line, those with allow_slow not counted. Errors name the dearest with what they cost; a slow one
- * that is allowed is a warning. Returns 0, -EINVAL or -ENOMEM.
+ * that is allowed is a warning. *sum_ns is what they cost together. Returns 0, -EINVAL or -ENOMEM.
  */
 int tf_redact_ruleset_check_cost(const struct tf_redact_ruleset *set, const bool *on,
-                                 uint64_t budget_ns, struct tf_error *err);
+                                 uint64_t budget_ns, double *sum_ns, struct tf_error *err);
 
 #endif

@@ -43,6 +43,16 @@ struct tf_filter_hit {
  * it live as long as the filter. On the worker that applies. */
 typedef void tf_filter_hit_fn(void *ctx, const struct tf_filter_hit *hit);
 
+/* What there is to tell of a filter with rules. */
+struct tf_filter_facts {
+    uint32_t rules, own_rules; /* that are on */
+    double ns_a_line;          /* what they cost on ordinary logs, measured now; 0: not known */
+    double own_ns_a_line,
+        own_ns_max;     /* own rules by themselves, when it was opened; their budget */
+    const char *kernel; /* of the scan */
+    bool has_jit;       /* for all of them */
+};
+
 struct tf_filter_kind {
     const char *name;
     const struct tf_option *options;
@@ -66,8 +76,8 @@ struct tf_filter_kind {
     int (*apply)(void *self, void *scratch, void *state, struct tf_batch *batch);
     /* The name of a rule for metrics and audit, or NULL when there is no such rule. */
     const char *(*rule_name)(const void *self, uint16_t rule);
-    /* How many rules are on. */
-    uint32_t (*rule_count)(const void *self);
+    /* What check and the start tell of it; takes some milliseconds. May be missing. */
+    void (*facts)(const void *self, struct tf_filter_facts *out);
     /* Sets who is told of what is done with this scratch; NULL: nobody. May be missing. */
     void (*observe)(void *scratch, tf_filter_hit_fn *on_hit, void *ctx);
 };
