@@ -4,8 +4,8 @@
  * A batch's arena is looked through at once; then each record's fields are walked. Of a field:
  *
  *   1. its name: one that gives a value away (`db_password`) has its value replaced whole: a text,
- * a number that could be a secret, the texts of an array, what is under `value` of a map, and of a
- *      pair {name: db_password, value: …} the value;
+ *      a number that could be a secret, the texts of an array, what is under `value` of a map, and
+ *      of a pair {name: db_password, value: …} the value;
  *   2. its key's own text, and its text or bytes value: what the rules find is replaced, and in a
  *      text that holds JSON what its names give away (names.c); the same in what it reads when its
  *      escapes are undone, up to three times (undo.c);

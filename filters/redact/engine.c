@@ -12,8 +12,8 @@
  *     the byte that they require, or in each value when they require nothing.
  *   - The subject begins with the value, so that a look-behind sees what is there, and ends 128
  *     bytes behind the candidate. A match that wants to see more (PCRE2_PARTIAL_HARD) is tried
- * again with a window four times larger, until that is the whole value: no secret is cut, and what
- * an attempt costs is known from its window.
+ *     again with a window four times larger, until that is the whole value: no secret is cut, and
+ *     what an attempt costs is known from its window.
  *   - 64 failed attempts of a rule in a value, a match limit, any other error but no-match, or more
  *     work than a value is allowed (engine.h): from there to its end the value is withheld. These
  *     limits count steps, not time.

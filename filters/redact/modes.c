@@ -1,15 +1,21 @@
 /*
  * modes.c - the text that stands in a secret's place.
  *
- *     mask     the replacement, "[REDACTED:{rule}]" unless configured; the same for every length
- *     hash     "[HASH:" rule ":" keyid ":" mark "]", where
- *                  K     = HKDF-Expand(key of the file, "taffrail/1 redact hash"), SHA-256, 32
- * bytes mark  = the first 12 bytes of HMAC-SHA-256(K, secret), 20 characters of base32 keyid = 4
- * bytes of HKDF-Expand(key, "taffrail/1 redact hash id"), in hex base32 is Crockford's. The rule is
- * not in the MAC: two rules that find the same secret leave the same mark. Another key changes all
- * marks. partial  first and last characters as the rule keeps them, the mask between; together a
- * quarter of the secret at most, whole UTF-8 characters. A rule that keeps none is masked drop the
- * mask; the record is not written at all
+ * mask: the replacement, "[REDACTED:{rule}]" unless configured; the same for every length.
+ *
+ * hash: "[HASH:" rule ":" keyid ":" mark "]", where
+ *
+ *     K     = HKDF-Expand(key of the file, "taffrail/1 redact hash" NUL), SHA-256, 32 bytes
+ *     mark  = the first 12 bytes of HMAC-SHA-256(K, secret), 20 characters of Crockford's base32
+ *     keyid = 4 bytes of HKDF-Expand(key, "taffrail/1 redact hash id" NUL), in hex
+ *
+ * The rule is not in the MAC: two rules that find the same secret leave the same mark. Another key
+ * changes all marks.
+ *
+ * partial: first and last characters as the rule keeps them, the mask between; together a quarter
+ * of the secret at most, whole UTF-8 characters. A rule that keeps none is masked.
+ *
+ * drop: the mask; the record is not written at all.
  *
  * A key's holder can try values: rules of small spaces (guessable) are masked under a general hash,
  * and hashed only when they are named by their id, with a warning.
@@ -102,7 +108,7 @@ static bool expand(const uint8_t key[TF_REDACT_HASH_KEY_BYTES], const char *labe
                    uint8_t out[MAC_BYTES])
 {
     uint8_t info[LABEL_MAX_SIZE];
-    size_t size = strlen(label);
+    size_t size = strlen(label) + 1; /* with its NUL */
     unsigned out_size = 0;
 
     memcpy(info, label, size);

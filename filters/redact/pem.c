@@ -3,11 +3,12 @@
  *
  * States of a stream: closed (left is 0), and open with `left` lines to go.
  *
- *     closed  a line has "-----BEGIN … PRIVATE KEY" and no END behind it   -> open, 200 to go
- *     open    a line has "-----END … PRIVATE KEY"                          -> closed
- *     open    a line is base64-shaped: masked; it was the last to go       -> closed
- *     open    another line: passes, but for runs of base64 of 40 bytes or more, or of 4 or more
- * that end in `=`, and for what stands right before END (then it counts)
+ *     closed  a line has "-----BEGIN … PRIVATE KEY" and no END behind it -> open, 200 to go
+ *     open    a line has "-----END … PRIVATE KEY"                        -> closed
+ *     open    a line is base64-shaped: masked; it was the last to go     -> closed
+ *     open    another line: passes, but for what looks like a part of the key in it (then it
+ *             counts): runs of base64 of 40 bytes or more, or of 4 or more that end in `=`, and
+ *             what stands right before END
  *
  * The line with BEGIN itself is the private-key rule's. Foreign lines between those of a key, from
  * other threads, pass and do not end it. Saved: format (1), left; nothing when closed.
