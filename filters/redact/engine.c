@@ -386,7 +386,6 @@ static int match(struct tf_redact_scan *scan, size_t number, const struct value 
     uint32_t options = seen < value->size ? PCRE2_PARTIAL_HARD : 0;
 
     scan->work.attempts++;
-    scan->work.bytes += seen - start;
     if (compiled->jit) {
         return pcre2_jit_match(compiled->code, (PCRE2_SPTR)value->text, seen, start, options,
                                scan->match_data, scan->match_context);
@@ -467,6 +466,7 @@ static void try_at(struct tf_redact_scan *scan, size_t number, const struct valu
             tf_redact_scan_withhold(scan, start, (uint16_t)number, "budget");
             return;
         }
+        scan->work.bytes += seen - start;
         rc = match(scan, number, value, start, seen);
         window = window > SIZE_MAX / 4 ? SIZE_MAX : window * 4;
     } while (rc == PCRE2_ERROR_PARTIAL);
@@ -490,15 +490,21 @@ static void search(struct tf_redact_scan *scan, size_t number, const struct valu
     progress->searched = true;
     (void)pcre2_set_match_limit(scan->match_context, TF_REDACT_LINE_LIMIT);
     while (at < value->size && at < scan->withheld_from) {
+        size_t from = at;
         int rc = match(scan, number, value, at, value->size);
 
         if (rc == PCRE2_ERROR_NOMATCH) {
+            scan->work.bytes += value->size - from;
             return;
         }
         if (rc < 0) {
             tf_redact_scan_withhold(scan, at, (uint16_t)number, "match-limit");
         } else if (!accept(scan, number, value, keyword, &at) &&
                    ++progress->failed > TF_REDACT_ATTEMPTS_MAX) {
+            tf_redact_scan_withhold(scan, at, (uint16_t)number, "budget");
+        }
+        scan->work.bytes += at - from;
+        if (!spend(scan, TF_REDACT_WORK_ATTEMPT + at - from)) { /* one search costs nothing */
             tf_redact_scan_withhold(scan, at, (uint16_t)number, "budget");
         }
     }
