@@ -462,7 +462,10 @@ static void scan_undone(struct work *work, struct tf_slice text)
     int rc = tf_redact_undo(undone, text);
 
     while (rc > 0) {
-        tf_redact_scan_inner(inner, work->scan, undone->text, undone->size);
+        if (!tf_redact_scan_inner(inner, work->scan, undone->text, undone->size)) {
+            tf_redact_scan_withhold(work->scan, 0, TF_REDACT_WITHHELD, "budget");
+            return;
+        }
         if (!undone->has_unquoted) { /* else names.c saw more in the written text */
             tf_redact_names_scan(tf_slice(undone->text, undone->size), work->redact->name_rules,
                                  inner);

@@ -122,7 +122,11 @@ static bool undo_phase(struct tf_redact_scan *scan, const char *value, size_t ru
     bytes = tf_redact_base64_decode(value + from, to - from, scan->decoded);
     scan->decoded_left -= (uint32_t)bytes;
     memset(scan->decoded + bytes, 0, TF_REDACT_READAHEAD_BYTES);
-    tf_redact_scan_inner(scan->inner, scan, scan->decoded, bytes);
+    if (!tf_redact_scan_inner(scan->inner, scan, scan->decoded, bytes)) {
+        tf_redact_scan_add(scan, run, end, TF_REDACT_WITHHELD, NULL);
+        scan->reason = "budget";
+        return true;
+    }
     return take_found(scan, run, end);
 }
 

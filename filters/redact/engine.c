@@ -678,15 +678,19 @@ void tf_redact_scan_value(struct tf_redact_scan *scan, const char *text, size_t 
     }
 }
 
-void tf_redact_scan_inner(struct tf_redact_scan *inner, struct tf_redact_scan *outer,
+bool tf_redact_scan_inner(struct tf_redact_scan *inner, struct tf_redact_scan *outer,
                           const char *text, size_t size)
 {
+    if (!spend(outer, (uint64_t)size * TF_REDACT_WORK_INNER)) {
+        return false;
+    }
     inner->allowance = outer->allowance;
     inner->pool = outer->pool;
     tf_redact_scan_text(inner, text, size);
     tf_redact_scan_value(inner, text, 0, size);
     outer->allowance = inner->allowance;
     outer->pool = inner->pool;
+    return true;
 }
 
 static int compare_spans(const void *a, const void *b)

@@ -32,6 +32,7 @@
 #define TF_REDACT_WORK_A_VALUE    128u
 #define TF_REDACT_WORK_POOL       8192u /* and */
 #define TF_REDACT_WORK_POOL_SHIFT 2u    /* four for each byte of the text */
+#define TF_REDACT_WORK_INNER      2u    /* taken for each byte that was decoded or undone */
 
 struct tf_redact_engine;
 
@@ -116,8 +117,8 @@ void tf_redact_scan_value(struct tf_redact_scan *scan, const char *text, size_t 
 struct tf_redact_scan *tf_redact_scan_new_inner(const struct tf_redact_engine *engine);
 
 /* Scans such a text, as one value, at the expense of the value that was last scanned with outer.
- * TF_REDACT_READAHEAD_BYTES behind it must be readable. */
-void tf_redact_scan_inner(struct tf_redact_scan *inner, struct tf_redact_scan *outer,
+ * TF_REDACT_READAHEAD_BYTES behind it must be readable. False: that value has no work left. */
+bool tf_redact_scan_inner(struct tf_redact_scan *inner, struct tf_redact_scan *outer,
                           const char *text, size_t size);
 
 /* From there on the value last scanned is withheld, because of that rule's limits; reason is a

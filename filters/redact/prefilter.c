@@ -163,10 +163,14 @@ static void sketch(struct tf_redact_prefilter *filter, const struct tf_redact_li
     }
 }
 
-/* Prepares the comparison of a literal's first eight bytes. */
-static void fill_head(struct tf_redact_literal *literal)
+static struct tf_redact_probe make_probe(const struct tf_redact_literal *literal, size_t number)
 {
-    uint8_t head[sizeof literal->head] = {0}, cases[sizeof head] = {0}, mask[sizeof head] = {0};
+    struct tf_redact_probe probe = {
+        .fingerprint = fingerprint_at((const uint8_t *)literal->text + literal->at),
+        .literal = (uint16_t)number,
+        .at = literal->at,
+        .size = (uint8_t)literal->size};
+    uint8_t head[sizeof probe.head] = {0}, cases[sizeof head] = {0}, mask[sizeof head] = {0};
 
     for (size_t i = 0; i < sizeof head && i < literal->size; i++) {
         uint8_t byte = (uint8_t)literal->text[i];
@@ -175,59 +179,80 @@ static void fill_head(struct tf_redact_literal *literal)
         cases[i] = literal->fold && byte >= 'a' && byte <= 'z' ? 0x20 : 0;
         mask[i] = 0xff;
     }
-    memcpy(&literal->head, head, sizeof head);
-    memcpy(&literal->head_case, cases, sizeof cases);
-    memcpy(&literal->head_mask, mask, sizeof mask);
+    memcpy(&probe.head, head, sizeof head);
+    memcpy(&probe.head_case, cases, sizeof cases);
+    memcpy(&probe.head_mask, mask, sizeof mask);
+    return probe;
 }
 
-/* Puts a literal into its hash chain. */
-static void chain(struct tf_redact_prefilter *filter, uint32_t number)
+/* Lays the probes out by their hashes. */
+static void fill_probes(struct tf_redact_prefilter *filter)
 {
-    struct tf_redact_literal *literal = &filter->literals[number];
+    uint16_t *begins = filter->begins;
+
+    for (uint32_t i = 0; i < filter->literal_count; i++) { /* how many there are of each hash */
+        const struct tf_redact_literal *literal = &filter->literals[i];
+
+        if (literal->is_first) {
+            begins[hash(fingerprint_at((const uint8_t *)literal->text + literal->at))]++;
+        }
+    }
+    for (uint32_t i = 1; i < TF_COUNT(filter->begins); i++) { /* where they end */
+        begins[i] = (uint16_t)(begins[i] + begins[i - 1]);
+    }
+    for (uint32_t i = 0; i < filter->literal_count; i++) { /* and begin, when all are laid */
+        if (filter->literals[i].is_first) {
+            struct tf_redact_probe probe = make_probe(&filter->literals[i], i);
+
+            filter->probes[--begins[hash(probe.fingerprint)]] = probe;
+        }
+    }
+}
+
+/* Texts by all their bytes, while those that are the same are sought. */
+struct texts {
+    uint16_t heads[1u << TF_REDACT_HASH_BITS]; /* index + 1 */
+    uint16_t next[TF_REDACT_LITERALS_MAX];
+};
+
+/* The earlier literal with the same text; or NULL, and this one is noted. */
+static struct tf_redact_literal *find_same(struct tf_redact_prefilter *filter, uint32_t number,
+                                           struct texts *texts)
+{
+    const struct tf_redact_literal *literal = &filter->literals[number];
     uint16_t *head;
-
-    literal->fingerprint = fingerprint_at((const uint8_t *)literal->text + literal->at);
-    head = &filter->heads[hash(literal->fingerprint)];
-    literal->next = *head;
-    *head = (uint16_t)(number + 1);
-}
-
-/* The earlier literal with the same text, or NULL; *head leads to those with the same sum. */
-static struct tf_redact_literal *find_same(struct tf_redact_prefilter *filter,
-                                           const struct tf_redact_literal *literal, uint16_t **head)
-{
     uint32_t sum = 0;
 
     for (uint32_t i = 0; i < literal->size; i++) {
         sum = sum * 31 + (uint8_t)literal->text[i];
     }
-    *head = &filter->heads[hash(sum)];
-    for (uint16_t i = **head; i != 0; i = filter->literals[i - 1].next) {
+    head = &texts->heads[hash(sum)];
+    for (uint16_t i = *head; i != 0; i = texts->next[i - 1]) {
         struct tf_redact_literal *other = &filter->literals[i - 1];
 
         if (other->fold == literal->fold && strcmp(other->text, literal->text) == 0) {
             return other;
         }
     }
+    texts->next[number] = *head;
+    *head = (uint16_t)(number + 1);
     return NULL;
 }
 
-/* Hangs literals with a text that an earlier one has on that one. Until the chains are made, heads
- * and next lead to whole texts. */
+/* Hangs literals with a text that an earlier one has on that one. */
 static void join_same(struct tf_redact_prefilter *filter)
 {
+    struct texts texts = {.heads = {0}};
+
     for (uint32_t i = 0; i < filter->literal_count; i++) {
         struct tf_redact_literal *literal = &filter->literals[i], *first;
-        uint16_t *head;
 
         if (literal->text == NULL) {
             continue;
         }
-        first = find_same(filter, literal, &head);
+        first = find_same(filter, i, &texts);
         if (first == NULL) {
             literal->is_first = true;
-            literal->next = *head;
-            *head = (uint16_t)(i + 1);
             continue;
         }
         literal->same = first->same;
@@ -237,7 +262,6 @@ static void join_same(struct tf_redact_prefilter *filter)
             first->follow[j] |= literal->follow[j];
         }
     }
-    memset(filter->heads, 0, sizeof filter->heads);
 }
 
 int tf_redact_prefilter_build(struct tf_redact_prefilter *filter, enum tf_redact_kernel kernel)
@@ -246,11 +270,10 @@ int tf_redact_prefilter_build(struct tf_redact_prefilter *filter, enum tf_redact
     tf_redact_prefilter_fill(filter);
     for (uint32_t i = 0; i < filter->literal_count; i++) {
         if (filter->literals[i].is_first) {
-            fill_head(&filter->literals[i]);
             sketch(filter, &filter->literals[i]);
-            chain(filter, i);
         }
     }
+    fill_probes(filter);
     return choose_kernel(kernel, &filter->kernel);
 }
 
@@ -272,16 +295,12 @@ static void add_hit(struct tf_redact_prefilter_scan *scan, size_t at, uint16_t l
     hits->count++;
 }
 
-static bool literal_is_at(const struct tf_redact_literal *literal, const uint8_t *text)
+/* Compares what is behind a literal's first eight bytes. */
+static bool rest_is_at(const struct tf_redact_literal *literal, const uint8_t *text)
 {
     const uint8_t *wanted = (const uint8_t *)literal->text;
-    size_t i = sizeof literal->head;
-    uint64_t bytes;
+    size_t i = sizeof(uint64_t);
 
-    memcpy(&bytes, text, sizeof bytes);
-    if (((bytes | literal->head_case) & literal->head_mask) != literal->head) {
-        return false;
-    }
     while (i < literal->size && (literal->fold ? fold(text[i]) : text[i]) == wanted[i]) {
         i++;
     }
@@ -290,24 +309,28 @@ static bool literal_is_at(const struct tf_redact_literal *literal, const uint8_t
 
 void tf_redact_prefilter_confirm(struct tf_redact_prefilter_scan *scan, size_t p)
 {
+    const struct tf_redact_prefilter *filter = scan->filter;
     const uint8_t *text = scan->text + p;
-    uint32_t place = tf_redact_sketch_place(text), fingerprint;
-    uint16_t i;
+    uint32_t place = tf_redact_sketch_place(text), fingerprint, h;
 
-    if ((scan->filter->sketch[place / 8] >> place % 8 & 1u) == 0) {
+    if ((filter->sketch[place / 8] >> place % 8 & 1u) == 0) {
         return;
     }
     fingerprint = fingerprint_at(text);
-    i = scan->filter->heads[hash(fingerprint)];
-    while (i != 0) {
-        const struct tf_redact_literal *literal = &scan->filter->literals[i - 1];
+    h = hash(fingerprint);
+    for (uint32_t i = filter->begins[h]; i < filter->begins[h + 1]; i++) {
+        const struct tf_redact_probe *probe = &filter->probes[i];
+        uint64_t bytes;
 
-        if (literal->fingerprint == fingerprint && p >= scan->from + literal->at &&
-            literal->size <= scan->to - (p - literal->at) &&
-            literal_is_at(literal, text - literal->at)) {
-            add_hit(scan, p - literal->at, (uint16_t)(i - 1));
+        if (probe->fingerprint != fingerprint || p < scan->from + probe->at ||
+            probe->size > scan->to - (p - probe->at)) {
+            continue;
         }
-        i = literal->next;
+        memcpy(&bytes, text - probe->at, sizeof bytes);
+        if (((bytes | probe->head_case) & probe->head_mask) == probe->head &&
+            rest_is_at(&filter->literals[probe->literal], text - probe->at)) {
+            add_hit(scan, p - probe->at, probe->literal);
+        }
     }
 }
 

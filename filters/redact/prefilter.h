@@ -37,14 +37,19 @@ struct tf_redact_literal {
     bool fold;
     /* The rest is used of the first of those with the same text only. */
     bool is_first;
-    bool any_follows;     /* some rule lets anything stand behind it, or nothing */
-    uint8_t at;           /* where in text its fingerprint begins */
-    uint16_t next;        /* in its hash chain, with another text; 0: last; else index + 1 */
-    uint32_t follow[8];   /* a bit a byte: what the rules let stand behind it */
-    uint32_t fingerprint; /* the first three bytes there, in lower case */
-    /* Its first eight bytes: bytes of a text are them when (bytes | head_case) & head_mask is head.
+    bool any_follows;   /* some rule lets anything stand behind it, or nothing */
+    uint8_t at;         /* where in text its fingerprint begins */
+    uint32_t follow[8]; /* a bit a byte: what the rules let stand behind it */
+};
+
+/* What of a literal is compared at a candidate. */
+struct tf_redact_probe {
+    /* Its first eight bytes: those of a text are them when (bytes | head_case) & head_mask is head.
      */
     uint64_t head, head_case, head_mask;
+    uint32_t fingerprint; /* the first three bytes of it, in lower case */
+    uint16_t literal;
+    uint8_t at, size; /* the literal's */
 };
 
 /* A literal at a position of the text; those of its `same` chain are there too. */
@@ -72,7 +77,9 @@ struct tf_redact_prefilter {
     uint8_t high[TF_REDACT_SETS][TF_REDACT_FINGERPRINT][16] __attribute__((aligned(16)));
     uint32_t bytes[TF_REDACT_FINGERPRINT][256];        /* the same by byte, a bit a bucket */
     uint8_t sketch[1u << (TF_REDACT_SKETCH_BITS - 3)]; /* a bit for each hash of four bytes */
-    uint16_t heads[1u << TF_REDACT_HASH_BITS];         /* literals by fingerprint; index + 1 */
+    /* Probes by the hash of their fingerprint: those of a hash end where the next one's begin. */
+    uint16_t begins[(1u << TF_REDACT_HASH_BITS) + 1];
+    struct tf_redact_probe probes[TF_REDACT_LITERALS_MAX];
     struct tf_redact_literal literals[TF_REDACT_LITERALS_MAX];
     uint32_t literal_count;
     uint32_t sets;                             /* in use: 2, or 4 for many literals */

@@ -26,6 +26,7 @@
 
 #define ENTITY_MAX_BYTES 12u /* of one, without & and ; */
 #define VECTOR_BYTES     16u
+#define LOOK_ALIKES_MAX  8u /* in a row, before a Latin letter */
 
 typedef uint8_t vector __attribute__((vector_size(VECTOR_BYTES)));
 
@@ -59,19 +60,39 @@ static inline vector load(const char *at)
     return v;
 }
 
-/* Marks what is undone or left out whatever stands around it: \ % controls, and what is not ASCII.
- */
+static inline vector is_in(vector v, uint8_t first, uint8_t last)
+{
+    return (vector)(v - first <= (uint8_t)(last - first));
+}
+
+/* Marks what is undone or left out whatever stands around it: \ % and controls. */
 static inline vector mark_odd(vector v)
 {
-    vector control =
-        (vector)(v < ' ') & (vector)(v != '\t') & (vector)(v != '\n') & (vector)(v != '\r');
+    vector blank = (vector)(v == '\t') | (vector)(v == '\n') | (vector)(v == '\r');
 
-    return control | (vector)(v >= 0x7f) | (vector)(v == '\\') | (vector)(v == '%');
+    return ((vector)(v < ' ') & ~blank) | (vector)(v == 0x7f) | (vector)(v == '\\') |
+           (vector)(v == '%');
+}
+
+/* Marks, of what is not ASCII, what may be undone: see take_wide. Most text of any language is
+ * nothing of that. next has the bytes behind those of v. */
+static inline vector mark_wide(vector v, vector next)
+{
+    vector is_ascii = (vector)(v < 0x80), next_is_rest = is_in(next, 0x80, 0xbf);
+
+    return (is_ascii & next_is_rest) |                     /* a rest of nothing */
+           ((vector)(v >= 0xc0) & (vector)(next < 0x80)) | /* a beginning of nothing */
+           is_in(v, 0xc0, 0xc1) | (vector)(v >= 0xf5) |    /* no UTF-8 */
+           ((vector)(v == 0xc2) & ((vector)(next < 0xa0) | (vector)(next == 0xad))) |
+           ((vector)(v == 0xe0) & (vector)(next < 0xa0)) |        /* longer than it need be */
+           ((vector)(v == 0xe2) & is_in(next, 0x80, 0x81)) |      /* of no width, perhaps */
+           ((vector)(v == 0xef) & (vector)(next == 0xbb)) |       /* byte order mark */
+           (is_in(v | 0x20, 'a', 'z') & is_in(next, 0xce, 0xd1)); /* Greek behind Latin */
 }
 
 /* What a text holds, by kind. */
 struct looked {
-    vector odd, ands, ends, equals;
+    vector odd, ands, ends, equals, greek, latin; /* latin: behind what is not ASCII */
 };
 
 static inline void look(struct looked *looked, vector v, vector next)
@@ -80,6 +101,11 @@ static inline void look(struct looked *looked, vector v, vector next)
     looked->ands |= (vector)(v == '&');
     looked->ends |= (vector)(v == ';');
     looked->equals |= (vector)(v == '=') & (vector)(next == '3');
+    if (any((v | next) & 0x80)) { /* seldom */
+        looked->odd |= mark_wide(v, next);
+        looked->greek |= is_in(v, 0xce, 0xd1);
+        looked->latin |= (vector)(v >= 0x80) & is_in(next | 0x20, 'a', 'z');
+    }
 }
 
 bool tf_redact_may_undo(struct tf_slice text)
@@ -94,7 +120,8 @@ bool tf_redact_may_undo(struct tf_slice text)
     memset(tail, ' ', sizeof tail);
     memcpy(tail, text.data + at, text.size - at);
     look(&looked, load(tail), load(tail + 1));
-    return any(looked.odd) || (any(looked.ands) && any(looked.ends)) ||
+    return any(looked.odd) || (text.size > 0 && ((uint8_t)text.data[0] & 0xc0) == 0x80) ||
+           (any(looked.greek) && any(looked.latin)) || (any(looked.ands) && any(looked.ends)) ||
            (any(looked.equals) && memmem(text.data, text.size, "=3D", 3) != NULL);
 }
 
@@ -354,21 +381,27 @@ static bool is_letter(uint8_t byte)
     return (uint8_t)((byte | 0x20) - 'a') < 26;
 }
 
-/* Reads a letter that looks like a Latin one as that, when it stands beside one. */
+/* Whether some look-alikes from `at` on are followed by a Latin letter. */
+static bool leads_to_latin(const struct pass *pass, size_t at)
+{
+    size_t end = at + 2 * (size_t)LOOK_ALIKES_MAX;
+
+    while (at + 1 < pass->size && at < end &&
+           tf_redact_look_alike(pass->in[at], pass->in[at + 1]) != '\0') {
+        at += 2;
+    }
+    return at < pass->size && is_letter(pass->in[at]);
+}
+
+/* Reads a letter that looks like a Latin one as that, when it stands in a word with some. */
 static bool undo_look_alike(struct pass *pass)
 {
-    size_t end = pass->at;
-    char letter =
-        end + 1 < pass->size ? tf_redact_look_alike(pass->in[end], pass->in[end + 1]) : '\0';
+    char letter = pass->size - pass->at >= 2
+                      ? tf_redact_look_alike(pass->in[pass->at], pass->in[pass->at + 1])
+                      : '\0';
+    bool is_behind_latin = pass->out_size > 0 && is_letter(pass->out[pass->out_size - 1]);
 
-    if (letter == '\0') {
-        return false;
-    }
-    while (end + 1 < pass->size && tf_redact_look_alike(pass->in[end], pass->in[end + 1]) != 0) {
-        end += 2;
-    }
-    if ((pass->out_size == 0 || !is_letter(pass->out[pass->out_size - 1])) &&
-        (end == pass->size || !is_letter(pass->in[end]))) {
+    if (letter == '\0' || (!is_behind_latin && !leads_to_latin(pass, pass->at))) {
         return false;
     }
     put_code(pass, (uint8_t)letter, 2);
@@ -478,7 +511,7 @@ static size_t plain_size(const struct pass *pass)
     for (; pass->size - at >= VECTOR_BYTES; at += VECTOR_BYTES) {
         vector v = load((const char *)pass->in + at);
 
-        if (any(mark_odd(v) | (vector)(v == '&') | (vector)(v == '='))) {
+        if (any(mark_odd(v) | (vector)(v >= 0x80) | (vector)(v == '&') | (vector)(v == '='))) {
             break;
         }
     }

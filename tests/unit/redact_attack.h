@@ -105,6 +105,25 @@ static inline bool attack_plain(uint32_t index, struct attack *out)
         "--token ",
         "\xff",
         "\xc3",
+        "\xd0\xbe", /* look-alikes, characters of no width, colours */
+        "p\xd0\xb0ssw\xd0\xberd=",
+        "\xe2\x80\x8b",
+        "\x1b[",
+        "\x1b[36mpassword\x1b[0m=",
+        "\x1b[000000000000000000000000000000",
+        "%2525", /* escapes in escapes */
+        "%25253d",
+        "%41",
+        "&amp;amp;amp;",
+        "&#38;",
+        "&;",
+        "&aaaaaaaaaaaa",
+        "\\u005cu005cu005c",
+        "\\u0041",
+        "\\\\\\\"",
+        "\\\"password\\\":\\\"a\\\",",
+        "=3D=3D",
+        "p\0a\0",
     };
 
     return index < TF_COUNT(units) && attack_set(out, "plain", units[index], "", 0);
