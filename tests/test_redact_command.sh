@@ -93,6 +93,9 @@ expect 'a file of rules that is not there' 2 $?
 "$taffrail" redact --rules "$folder/own2.yaml" -c "$folder/c.yaml" </dev/null >/dev/null 2>&1
 expect 'both' 2 $?
 
+# More lines at once than a batch holds
+expect 'many short lines' 300000 "$(head -c 300000 /dev/zero | tr '\0' '\n' | "$taffrail" redact | wc -l)"
+
 # Lines of all lengths: long ones whole, ones without bounds withheld; what is left is as it was
 awk 'BEGIN { for (i = 0; i < 60000; i++) { print "line " i " of plain text, nothing to hide" } }' >"$folder/plain"
 expect 'plain text passes' "$(cksum <"$folder/plain")" "$("$taffrail" redact <"$folder/plain" | cksum)"

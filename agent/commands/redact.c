@@ -282,7 +282,8 @@ static int take_lines(struct run *run, bool at_end)
             rc = add_line(run, run->input.data + at, end - at);
         }
         at = newline != NULL ? end + 1 : end;
-        if (rc == 0 && run->batch.text.size > FLUSH_BYTES) {
+        if (rc == 0 && (run->batch.text.size > FLUSH_BYTES ||
+                        run->batch.record_count == TF_BATCH_RECORDS_MAX)) {
             rc = flush_batch(run, newline != NULL);
         }
         if (rc == 0 && newline == NULL && run->batch.record_count > 0) {

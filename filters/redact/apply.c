@@ -38,7 +38,7 @@ struct scratch {
     struct tf_redact_hash *hash;
     struct tf_buf value; /* the one being rewritten */
     struct tf_buf ids;   /* of the rules that hit in the record, each followed by '\n' */
-    bool *is_whole;      /* by span: one match of its own rule; only where modes ask for it */
+    bool *unions;        /* by span: more than one match of one rule; only where modes ask for it */
     struct tf_redact_span *found; /* the spans before they were united; the same */
     tf_filter_hit_fn *on_hit;
     void *ctx;
@@ -51,6 +51,7 @@ struct work {
     struct tf_redact_scan *scan;
     struct tf_batch *batch;
     struct tf_redact_pem *pem;
+    bool may_drop;        /* not what belongs to no record, or must not be lost: constants, gaps */
     uint32_t prelude_end; /* where the arena's known strings end */
     uint32_t number;      /* of the record */
     struct tf_record *record;
@@ -93,7 +94,7 @@ void tf_redact_scratch_free(void *self)
         tf_redact_hash_free(scratch->hash);
         wipe(&scratch->value);
         tf_buf_fini(&scratch->ids);
-        free(scratch->is_whole);
+        free(scratch->unions);
         free(scratch->found);
         free(scratch);
     }
@@ -115,15 +116,16 @@ void *tf_redact_scratch_new(void *self)
     scratch->hash = tf_redact_hash_new(&redact->modes);
     ok = scratch->scan != NULL && scratch->inner != NULL && scratch->hash != NULL;
     if (redact->modes.has_partial) {
-        scratch->is_whole = calloc(TF_REDACT_SPANS_MAX, sizeof *scratch->is_whole);
+        scratch->unions = calloc(TF_REDACT_SPANS_MAX, sizeof *scratch->unions);
         scratch->found = calloc(TF_REDACT_SPANS_MAX, sizeof *scratch->found);
-        ok = ok && scratch->is_whole != NULL && scratch->found != NULL;
+        ok = ok && scratch->unions != NULL && scratch->found != NULL;
     }
     if (!ok) {
         tf_redact_scratch_free(scratch);
         return NULL;
     }
     scratch->scan->private_key_rule = redact->private_key;
+    scratch->inner->private_key_rule = redact->private_key;
     return scratch;
 }
 
@@ -179,7 +181,7 @@ static void build_part(struct work *work, struct tf_slice text, size_t from, siz
         const struct tf_redact_span *span = &work->scan->spans[i];
         size_t start = span->start > from ? span->start : from;
         size_t end = span->end < to ? span->end : to;
-        bool is_whole = scratch->is_whole != NULL && scratch->is_whole[i];
+        bool is_whole = scratch->unions != NULL && !scratch->unions[i];
 
         if (start >= end) {
             continue;
@@ -312,6 +314,19 @@ static bool is_opening(struct tf_slice text)
     return text.size == 1 && (text.data[0] == '[' || text.data[0] == '{');
 }
 
+/* Whether a place of a mark is in its id: no rule finds anything in a true one, so what it found
+ * there is a secret that poses as an id. */
+static bool is_in_id(struct tf_slice mark, size_t at)
+{
+    const char *colon = memchr(mark.data, ':', mark.size);
+    size_t from = colon != NULL ? (size_t)(colon - mark.data) + 1 : mark.size, to = from;
+
+    while (to < mark.size && mark.data[to] != ':' && mark.data[to] != ']') {
+        to++;
+    }
+    return at >= from && at < to;
+}
+
 /* Whether a span is a mark, or lies in one, as in [HASH:access-key:…], where a name seems to give
  * its value away. */
 static bool is_in_mark(const struct tf_redact_span *span, struct tf_slice text)
@@ -326,6 +341,7 @@ static bool is_in_mark(const struct tf_redact_span *span, struct tf_slice text)
     rest = (size_t)(text.data + text.size - open);
     end = memchr(open, ']', rest < MARK_MAX_BYTES ? rest : MARK_MAX_BYTES);
     return end != NULL && end + 1 >= text.data + span->end &&
+           !is_in_id(tf_slice(open, rest), (size_t)(text.data + span->start - open)) &&
            tf_redact_is_mark(tf_slice(open, (size_t)(end + 1 - open)));
 }
 
@@ -402,13 +418,14 @@ static void merge(struct work *work, size_t size)
     }
     memcpy(scratch->found, scan->spans, count * sizeof *scan->spans);
     tf_redact_scan_merge(scan, size);
-    memset(scratch->is_whole, 0, scan->span_count * sizeof *scratch->is_whole);
+    memset(scratch->unions, 0, scan->span_count * sizeof *scratch->unions);
     for (uint32_t i = 0; i < count && scan->span_count > 0; i++) {
         uint32_t at = span_around(scan, scratch->found[i].start);
         const struct tf_redact_span *span = &scan->spans[at], *found = &scratch->found[i];
 
-        if (span->start == found->start && span->end == found->end && span->rule == found->rule) {
-            scratch->is_whole[at] = true;
+        if (span->start != found->start || span->end != found->end || span->rule != found->rule ||
+            found->is_encoded) {
+            scratch->unions[at] = true;
         }
     }
 }
@@ -418,7 +435,7 @@ static void drop_by_mode(struct work *work)
 {
     const struct tf_redact_modes *modes = &work->redact->modes;
 
-    for (uint32_t i = 0; modes->has_drop && i < work->scan->span_count; i++) {
+    for (uint32_t i = 0; modes->has_drop && work->may_drop && i < work->scan->span_count; i++) {
         uint16_t rule = work->scan->spans[i].rule;
 
         if (rule != TF_REDACT_WITHHELD && modes->mode[rule] == TF_REDACT_DROP) {
@@ -434,28 +451,41 @@ static void take_undone(struct work *work, size_t size)
     struct tf_redact_scan *inner = work->scratch->inner;
     struct tf_redact_written place = {0};
 
-    if (inner->withheld_from < undone->size) {
-        struct tf_redact_written from = {0};
-
-        tf_redact_scan_withhold(work->scan,
-                                tf_redact_written_at(undone, &from, inner->withheld_from),
-                                inner->withheld_rule, inner->reason);
+    if (inner->reason != NULL && work->scan->reason == NULL) {
+        work->scan->reason = inner->reason;
+        work->scan->withheld_rule = inner->withheld_rule;
     }
-    tf_redact_scan_merge(inner, undone->size);
+    tf_redact_scan_merge(inner, undone->size); /* what is withheld is a span then */
     for (uint32_t i = 0; i < inner->span_count; i++) {
         const struct tf_redact_span *span = &inner->spans[i];
         size_t start = tf_redact_written_at(undone, &place, span->start);
         size_t end = tf_redact_written_at(undone, &place, span->end);
 
-        if (span->rule != TF_REDACT_WITHHELD) {
-            tf_redact_scan_add(work->scan, start, end < size ? end : size, span->rule,
-                               span->keyword);
+        if (span->rule == TF_REDACT_WITHHELD && span->end == undone->size) {
+            end = size; /* with what was left out behind it */
         }
+        tf_redact_scan_add(work->scan, start, end, span->rule, span->keyword);
     }
 }
 
-/* Scans what a text reads when its escapes are undone, and what that reads then. */
-static void scan_undone(struct work *work, struct tf_slice text)
+/* Follows a private key through the undone text, where that may hold some of it; left is as it was
+ * before the text. What it is behind it, is the more cautious of both ways to read it. */
+static void follow_undone(struct work *work, uint8_t left)
+{
+    const struct tf_redact_undone *undone = &work->scratch->undone;
+    struct tf_redact_scan *inner = work->scratch->inner;
+    uint8_t *written = &work->pem->left[work->record->stream];
+
+    if (left > 0 || inner->private_key_seen || inner->reason != NULL) {
+        tf_redact_pem_follow(&left, tf_slice(undone->text, undone->size), inner,
+                             work->redact->private_key);
+        *written = left > *written ? left : *written;
+    }
+}
+
+/* Scans what a text reads when its escapes are undone, and what that reads then. left: of an open
+ * private key, before the text; is_main: it may hold lines of one. */
+static void scan_undone(struct work *work, struct tf_slice text, bool is_main, uint8_t left)
 {
     struct tf_redact_undone *undone = &work->scratch->undone;
     struct tf_redact_scan *inner = work->scratch->inner;
@@ -469,6 +499,9 @@ static void scan_undone(struct work *work, struct tf_slice text)
         if (!undone->has_unquoted) { /* else names.c saw more in the written text */
             tf_redact_names_scan(tf_slice(undone->text, undone->size), work->redact->name_rules,
                                  inner);
+        }
+        if (is_main) {
+            follow_undone(work, left);
         }
         if (inner->span_count > 0 || inner->reason != NULL) {
             take_undone(work, text.size);
@@ -484,7 +517,7 @@ static void scan_text(struct work *work, struct tf_field *field, uint32_t *at, u
                       bool is_main)
 {
     struct tf_redact_scan *scan = work->scan;
-    uint8_t *left = &work->pem->left[work->record->stream];
+    uint8_t *left = &work->pem->left[work->record->stream], before;
     struct tf_slice text;
 
     if (*size == 0 || *at < work->prelude_end) {
@@ -493,12 +526,13 @@ static void scan_text(struct work *work, struct tf_field *field, uint32_t *at, u
     text = tf_batch_slice(work->batch, *at, *size);
     tf_redact_scan_value(scan, work->batch->text.data, *at, *size);
     tf_redact_names_scan(text, work->redact->name_rules, scan);
-    if (tf_redact_may_undo(text)) {
-        scan_undone(work, text);
-    }
-    if (is_main && work->redact->private_key != TF_REDACT_NO_RULE &&
-        (*left > 0 || scan->private_key_seen)) {
+    is_main = is_main && work->redact->private_key != TF_REDACT_NO_RULE;
+    before = *left;
+    if (is_main && (*left > 0 || scan->private_key_seen || scan->reason != NULL)) {
         tf_redact_pem_follow(left, text, scan, work->redact->private_key);
+    }
+    if (tf_redact_may_undo(text)) {
+        scan_undone(work, text, is_main, before);
     }
     if (scan->span_count > 0) {
         pass_marks(scan, text);
@@ -593,8 +627,10 @@ static enum tf_redact_name name_of(const struct work *work, const struct tf_fiel
         name = level->pair != TF_REDACT_NO_NAME ? level->pair : level->items;
     }
     if (is_text && tf_redact_names_a_name(key)) {
-        level->pair = tf_redact_name_of(
+        enum tf_redact_name pair = tf_redact_name_of(
             tf_batch_slice(work->batch, field->value.text.at, field->value.text.size));
+
+        level->pair = pair != TF_REDACT_NO_NAME ? pair : level->pair;
     }
     return work->redact->name_rules[name] != TF_REDACT_NO_RULE ? name : TF_REDACT_NO_NAME;
 }
@@ -680,6 +716,7 @@ int tf_redact_apply(void *self, void *scratch_self, void *state, struct tf_batch
                         .scan = scratch->scan,
                         .batch = batch,
                         .pem = state != NULL ? state : &none,
+                        .may_drop = state != NULL,
                         .prelude_end = batch->text_stderr + 6};
 
     tf_redact_scan_text(scratch->scan, batch->text.data, batch->text.size);

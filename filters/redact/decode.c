@@ -91,11 +91,10 @@ static unsigned find_phases(const char *text, size_t limit, size_t *end)
     return phases;
 }
 
-/* Whether the decoded text has something to mask; it is then booked for the run. */
+/* Books what was found in the decoded text, each for the whole run. False: nothing. */
 static bool take_found(struct tf_redact_scan *scan, size_t run, size_t end)
 {
     const struct tf_redact_scan *inner = scan->inner;
-    const struct tf_redact_span *span = inner->spans;
 
     if (inner->reason != NULL) {
         tf_redact_scan_add(scan, run, end, TF_REDACT_WITHHELD, NULL);
@@ -103,11 +102,13 @@ static bool take_found(struct tf_redact_scan *scan, size_t run, size_t end)
         scan->reason = inner->reason;
         return true;
     }
-    for (uint32_t i = 1; i < inner->span_count; i++) {
-        span = inner->spans[i].rule < span->rule ? &inner->spans[i] : span;
-    }
-    if (inner->span_count > 0) {
-        tf_redact_scan_add(scan, run, end, span->rule, span->keyword);
+    for (uint32_t i = 0; i < inner->span_count; i++) {
+        uint32_t before = scan->span_count;
+
+        tf_redact_scan_add(scan, run, end, inner->spans[i].rule, inner->spans[i].keyword);
+        if (scan->span_count > before) {
+            scan->spans[before].is_encoded = true;
+        }
     }
     return inner->span_count > 0;
 }

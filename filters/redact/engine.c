@@ -54,6 +54,8 @@ struct tf_redact_engine {
     struct compiled compiled[TF_REDACT_RULES_MAX];
     uint16_t always[TF_REDACT_RULES_MAX]; /* rules that are searched in each value */
     uint32_t always_count;
+    uint16_t sought[TF_REDACT_RULES_MAX]; /* those that are searched when their keyword is there */
+    uint32_t sought_count;
     uint64_t lead_max; /* how far before its keyword a match may begin */
     struct tf_redact_prefilter prefilter;
 };
@@ -128,7 +130,10 @@ static int compile_rule(struct tf_redact_engine *engine, size_t number, bool no_
     }
     (void)pcre2_pattern_info(compiled->code, PCRE2_INFO_CAPTURECOUNT, &groups);
     if (groups >= PAIRS || rule->secret_group > groups) {
-        strncpy(error->text, "has too many groups, or not the one to mask", sizeof error->text - 1);
+        (void)snprintf(error->text, sizeof error->text,
+                       "it has %u groups, and %u at most count; write (?:...) for those that are "
+                       "not masked",
+                       groups, PAIRS - 1);
         return -EINVAL;
     }
     compiled->jit = !no_jit && pcre2_jit_compile(compiled->code,
@@ -151,6 +156,9 @@ static int add_rule(struct tf_redact_engine *engine, size_t number, bool no_jit,
         return rc;
     }
     engine->lead_max = rule->lead > engine->lead_max ? rule->lead : engine->lead_max;
+    if ((rule->flags & TF_REDACT_LINE) != 0 && rule->keywords[0] != NULL) {
+        engine->sought[engine->sought_count++] = (uint16_t)number;
+    }
     if (is_unled(rule) && (rule->requires == TF_REDACT_REQUIRES_NOTHING ||
                            rule->requires == TF_REDACT_REQUIRES_BYTE)) {
         engine->always[engine->always_count++] = (uint16_t)number;
@@ -536,6 +544,19 @@ static void search_always(struct tf_redact_scan *scan, const struct value *value
     }
 }
 
+/* Searches for the rules whose keywords may be among the candidates that are not looked at: their
+ * matches may begin before what is withheld. */
+static void seek_all(struct tf_redact_scan *scan, const struct value *value)
+{
+    for (uint32_t i = 0; i < scan->engine->sought_count; i++) {
+        uint16_t number = scan->engine->sought[i];
+
+        if (!progress_of(scan, number)->searched) {
+            search(scan, number, value, NULL);
+        }
+    }
+}
+
 static bool may_follow(const struct tf_redact_scan *scan, const struct tf_redact_literal *literal,
                        const struct value *value, size_t end)
 {
@@ -656,6 +677,7 @@ static void scan_alone(struct tf_redact_scan *scan, const char *text, size_t at,
 void tf_redact_scan_value(struct tf_redact_scan *scan, const char *text, size_t at, size_t size)
 {
     const struct value value = {.text = text + at, .size = size};
+    bool is_withheld = false;
 
     begin_value(scan, size);
     if (at + size > scan->text_bytes) {
@@ -664,14 +686,23 @@ void tf_redact_scan_value(struct tf_redact_scan *scan, const char *text, size_t 
     for (uint32_t i = first_hit(&scan->hits, at); i < scan->hits.count; i++) {
         const struct tf_redact_hit *hit = &scan->hits.items[i];
 
-        if (hit->at >= at + size || hit->at - at >= scan->withheld_from + scan->engine->lead_max) {
+        if (hit->at >= at + size) {
+            break;
+        }
+        if (hit->at - at >= scan->withheld_from + scan->engine->lead_max) {
+            is_withheld = true; /* no match that begins at its keyword reaches back so far */
             break;
         }
         examine_all(scan, hit->literal, &value, hit->at - at);
     }
+    if (is_withheld || scan->hits.full) {
+        seek_all(scan, &value);
+    }
     if (scan->hits.full && scan->hits.count > 0) {
-        tf_redact_scan_withhold(scan, scan->hits.items[scan->hits.count - 1].at - at,
-                                TF_REDACT_WITHHELD, "budget");
+        size_t last = scan->hits.items[scan->hits.count - 1].at - at;
+
+        last -= last < scan->engine->lead_max ? last : scan->engine->lead_max;
+        tf_redact_scan_withhold(scan, last, TF_REDACT_WITHHELD, "budget");
     }
     if (scan->engine->always_count > 0 && size > 0) {
         search_always(scan, &value);

@@ -15,7 +15,7 @@
 #define TF_REDACT_HITS_MAX       65536u  /* candidates at once; past it values are scanned alone */
 #define TF_REDACT_SPANS_MAX      8192u   /* in a value; past it the rest is withheld */
 #define TF_REDACT_ANCHORED_LIMIT 10000u  /* PCRE2's match limit for a rule at its keyword */
-#define TF_REDACT_LINE_LIMIT     100000u /* and for one that is searched */
+#define TF_REDACT_LINE_LIMIT     10000u  /* and for one that is searched, at each place */
 #define TF_REDACT_WITHHELD       0xffffu /* in place of a rule */
 #define TF_REDACT_DECODED_MAX    65536u  /* bytes of base64 undone in a value; past it, none is */
 #define TF_REDACT_BASE64_MIN     16u     /* a shorter run of it is not undone */
@@ -39,6 +39,7 @@ struct tf_redact_engine;
 struct tf_redact_span {
     uint32_t start, end; /* in the value */
     uint16_t rule;       /* number in the engine's rules, or TF_REDACT_WITHHELD */
+    bool is_encoded;     /* what matched is in base64 there */
     const char *keyword; /* what led there; NULL for a class, or a name */
 };
 
@@ -46,7 +47,7 @@ struct tf_redact_scan {
     struct tf_redact_span *spans;
     uint32_t span_count, span_capacity;
     uint16_t private_key_rule; /* to be told of */
-    bool private_key_seen;     /* that rule had a candidate in the value */
+    bool private_key_seen;     /* that rule had a candidate in the value, before what is withheld */
     const char *reason;     /* why something is withheld: budget, match-limit; NULL: nothing is */
     uint32_t withheld_from; /* UINT32_MAX: nothing is */
     uint16_t withheld_rule; /* whose limits were reached; TF_REDACT_WITHHELD: of none alone */

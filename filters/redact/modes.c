@@ -398,20 +398,47 @@ static bool is_inside_character(struct tf_slice text, size_t at)
     return at < text.size && ((uint8_t)text.data[at] & 0xc0) == 0x80;
 }
 
+/* How many bytes the first `count` characters have, at most so many. */
+static size_t first_characters(struct tf_slice text, size_t count, size_t most)
+{
+    size_t size = 0, next;
+
+    for (; count > 0 && size < text.size; count--, size = next) {
+        next = size + 1;
+        while (is_inside_character(text, next)) {
+            next++;
+        }
+        if (next > most) {
+            break;
+        }
+    }
+    return size;
+}
+
+/* The same of the last ones. */
+static size_t last_characters(struct tf_slice text, size_t count, size_t most)
+{
+    size_t size = 0, next;
+
+    for (; count > 0 && size < text.size; count--, size = next) {
+        next = size + 1;
+        while (next < text.size && is_inside_character(text, text.size - next)) {
+            next++;
+        }
+        if (next > most) {
+            break;
+        }
+    }
+    return size;
+}
+
 static void put_partial(const struct tf_redact_modes *modes, uint16_t rule, struct tf_slice secret,
                         struct tf_buf *out)
 {
-    size_t most = secret.size / 4, first = modes->rules[rule].keep_first;
-    size_t last = modes->rules[rule].keep_last;
+    size_t most = secret.size / 4;
+    size_t first = first_characters(secret, modes->rules[rule].keep_first, most);
+    size_t last = last_characters(secret, modes->rules[rule].keep_last, most - first);
 
-    first = first < most ? first : most;
-    last = last < most - first ? last : most - first;
-    while (first > 0 && is_inside_character(secret, first)) {
-        first--;
-    }
-    while (last > 0 && is_inside_character(secret, secret.size - last)) {
-        last--;
-    }
     (void)tf_buf_append(out, secret.data, first);
     (void)tf_buf_append_text(out, modes->masks[rule]);
     (void)tf_buf_append(out, secret.data + secret.size - last, last);

@@ -28,9 +28,10 @@
 #include "modes.h"
 
 #define KEY_MAX_BYTES   256u
-#define BLANKS_MAX      64u /* around a colon */
-#define SLASHES_MAX     7u  /* before a quote of the deepest level */
-#define DEPTH_MAX       8u  /* of arrays in arrays under a name */
+#define BLANKS_MAX      256u  /* around a colon */
+#define PAIR_MAX_BYTES  1024u /* between a name and its value */
+#define SLASHES_MAX     7u    /* before a quote of the deepest level */
+#define DEPTH_MAX       8u    /* of arrays in arrays under a name */
 #define NUMBER_MAX_SIZE 40u
 #define DIGITS_MIN      6u /* of a number that is a token */
 
@@ -40,6 +41,10 @@ struct look {
     size_t size;
     const uint16_t *rules;
     struct tf_redact_scan *scan;
+    size_t line_from, line_end; /* what is known of the line last looked at: strings end there */
+    /* What the last name of a pair, {"name":"DB_PASSWORD", …}, gave away, and where it stood. */
+    enum tf_redact_name pair;
+    size_t pair_end, pair_slashes;
 };
 
 /* What stands in quotes of a level: text[at..end), its opening quote with its backslashes at
@@ -130,7 +135,7 @@ static bool is_blank(char byte)
     return byte == ' ' || byte == '\t' || byte == '\n' || byte == '\r';
 }
 
-static size_t skip_blanks(const struct look *look, size_t at)
+static size_t skip_blanks(struct look *look, size_t at)
 {
     size_t end = look->size - at > BLANKS_MAX ? at + BLANKS_MAX : look->size;
 
@@ -141,7 +146,7 @@ static size_t skip_blanks(const struct look *look, size_t at)
 }
 
 /* The place behind the last byte before `at` that is no blank. */
-static size_t skip_blanks_back(const struct look *look, size_t at)
+static size_t skip_blanks_back(struct look *look, size_t at)
 {
     size_t end = at > BLANKS_MAX ? at - BLANKS_MAX : 0;
 
@@ -152,7 +157,7 @@ static size_t skip_blanks_back(const struct look *look, size_t at)
 }
 
 /* How many backslashes end at `at`, not before `from`; at most one more than a quote may have. */
-static size_t slashes_before(const struct look *look, size_t from, size_t at)
+static size_t slashes_before(struct look *look, size_t from, size_t at)
 {
     size_t count = 0;
 
@@ -163,7 +168,7 @@ static size_t slashes_before(const struct look *look, size_t from, size_t at)
 }
 
 /* The string whose closing quote is at `quote`. */
-static bool find_back(const struct look *look, size_t quote, struct quoted *out)
+static bool find_back(struct look *look, size_t quote, struct quoted *out)
 {
     size_t slashes = slashes_before(look, 0, quote);
     size_t end = quote - slashes, from = end > KEY_MAX_BYTES ? end - KEY_MAX_BYTES : 0, at = end;
@@ -261,12 +266,15 @@ static bool is_letter(char byte)
 static bool may_be_name(const struct look *look, size_t quote)
 {
     static const char *const before[26] = {
-        ['d' - 'a'] = "rw",       /* password, passwd */
-        ['e' - 'a'] = "siu",      /* passphrase, cookie, value */
+        ['d' - 'a'] = "rwl",      /* password, passwd, field */
+        ['e' - 'a'] = "siuml",    /* passphrase, cookie, value, name, variable */
         ['l' - 'a'] = "a",        /* credential, val */
+        ['m' - 'a'] = "a",        /* param */
         ['n' - 'a'] = "eo",       /* token, authorization */
+        ['r' - 'a'] = "e",        /* header */
         ['s' - 'a'] = "dwestynl", /* and more than one of them */
         ['t' - 'a'] = "e",        /* secret */
+        ['v' - 'a'] = "n",        /* env */
         ['y' - 'a'] = "e",        /* key */
     };
     char last, second;
@@ -296,47 +304,55 @@ static enum tf_redact_name name_of(struct tf_slice key, bool is_list)
     return is_list ? tf_redact_name_of_list(key) : tf_redact_name_of(key);
 }
 
-/* What the value of a pair is, {"name":"DB_PASSWORD","value":…}, by the pair before its key. */
-static enum tf_redact_name name_of_pair(const struct look *look, const struct quoted *key)
+/* Notes what the value of a key `name` is, in a pair {"name":"DB_PASSWORD","value":…}. */
+static void note_pair(struct look *look, const struct quoted *key, const struct quoted *value)
 {
-    struct quoted value, name;
-    size_t at = skip_blanks_back(look, key->from);
+    look->pair = name_of(tf_slice(look->text + value->at, value->end - value->at), false);
+    look->pair_end = value->end;
+    look->pair_slashes = key->slashes;
+}
 
-    if (at == 0 || look->text[at - 1] != ',') {
+/* What the value of a pair is, by the name noted before its key in the same braces. */
+static enum tf_redact_name name_of_pair(struct look *look, const struct quoted *key)
+{
+    const char *from = look->text + look->pair_end;
+
+    if (look->pair == TF_REDACT_NO_NAME || key->slashes != look->pair_slashes ||
+        key->from < look->pair_end || key->from - look->pair_end > PAIR_MAX_BYTES ||
+        memchr(from, '}', key->from - look->pair_end) != NULL ||
+        memchr(from, '{', key->from - look->pair_end) != NULL) {
         return TF_REDACT_NO_NAME;
     }
-    at = skip_blanks_back(look, at - 1);
-    if (at == 0 || look->text[at - 1] != '"' || !find_back(look, at - 1, &value)) {
-        return TF_REDACT_NO_NAME;
-    }
-    at = skip_blanks_back(look, value.from);
-    if (at == 0 || look->text[at - 1] != ':') {
-        return TF_REDACT_NO_NAME;
-    }
-    at = skip_blanks_back(look, at - 1);
-    if (at == 0 || look->text[at - 1] != '"' || !find_back(look, at - 1, &name) ||
-        !tf_redact_names_a_name(tf_slice(look->text + name.at, name.end - name.at))) {
-        return TF_REDACT_NO_NAME;
-    }
-    return name_of(tf_slice(look->text + value.at, value.end - value.at), false);
+    return look->pair;
 }
 
 /* ---- values ------------------------------------------------------------------------------------
  */
 
+/* Where the line ends that a place is in; found once a line. */
+static size_t line_end(struct look *look, size_t at)
+{
+    const char *newline;
+
+    if (at < look->line_from || at >= look->line_end) {
+        newline = memchr(look->text + at, '\n', look->size - at);
+        look->line_from = at;
+        look->line_end = newline != NULL ? (size_t)(newline - look->text) : look->size;
+    }
+    return look->line_end;
+}
+
 /* The string that begins at `at` with a quote of that level; false: there is none. */
-static bool find_string(const struct look *look, size_t at, size_t slashes, struct quoted *out,
+static bool find_string(struct look *look, size_t at, size_t slashes, struct quoted *out,
                         size_t *behind)
 {
     size_t start = at + slashes + 1, end, i;
-    const char *newline;
 
     if (start > look->size || look->text[start - 1] != '"' ||
         slashes_before(look, at, start - 1) != slashes) {
         return false;
     }
-    newline = memchr(look->text + start, '\n', look->size - start);
-    end = newline != NULL ? (size_t)(newline - look->text) : look->size;
+    end = line_end(look, start);
     *out = (struct quoted){.from = at, .at = start, .end = end, .slashes = slashes};
     *behind = end;
     for (i = start; i < end; i++) {
@@ -368,7 +384,7 @@ static bool is_nothing(struct tf_slice text)
     return text.size == 0 || is_among(text, words) || tf_redact_is_mark(text);
 }
 
-static void add(const struct look *look, enum tf_redact_name name, size_t at, size_t end)
+static void add(struct look *look, enum tf_redact_name name, size_t at, size_t end)
 {
     if (look->rules[name] != UINT16_MAX) {
         tf_redact_scan_add(look->scan, at, end, look->rules[name], NULL);
@@ -376,8 +392,8 @@ static void add(const struct look *look, enum tf_redact_name name, size_t at, si
 }
 
 /* Masks a string or number at `at`; returns the place behind it, or `at` for anything else. */
-static size_t take_scalar(const struct look *look, enum tf_redact_name name, size_t at,
-                          size_t slashes, bool is_item)
+static size_t take_scalar(struct look *look, enum tf_redact_name name, size_t at, size_t slashes,
+                          bool is_item)
 {
     struct quoted string;
     size_t behind = at;
@@ -399,14 +415,62 @@ static size_t take_scalar(const struct look *look, enum tf_redact_name name, siz
     return behind;
 }
 
-/* The items of an array, and of arrays in it. Objects end it: their names speak for themselves. */
-static size_t take_array(const struct look *look, enum tf_redact_name name, size_t at,
-                         size_t slashes)
+/* Steps over an object: to its brace, or the end of its line. */
+static size_t skip_object(struct look *look, size_t at, size_t slashes)
+{
+    size_t end = line_end(look, at), behind;
+    struct quoted string;
+    unsigned depth = 0;
+
+    while (at < end) {
+        if (look->text[at] == '{') {
+            depth++;
+        } else if (look->text[at] == '}' && --depth == 0) {
+            return at + 1;
+        } else if (find_string(look, at, slashes, &string, &behind)) {
+            at = behind;
+            continue;
+        }
+        at++;
+    }
+    return end;
+}
+
+/* Steps over null, true, false. */
+static size_t skip_word(const struct look *look, size_t at)
+{
+    static const char *const words[] = {"null", "true", "false"};
+
+    for (size_t i = 0; i < TF_COUNT(words); i++) {
+        size_t size = strlen(words[i]);
+
+        if (look->size - at >= size && memcmp(look->text + at, words[i], size) == 0) {
+            return at + size;
+        }
+    }
+    return at;
+}
+
+/* One item at a place, which is not behind the text. Returns the place behind it, or the same when
+ * there is none. */
+static size_t take_item(struct look *look, enum tf_redact_name name, size_t at, size_t slashes)
+{
+    size_t behind;
+
+    if (look->text[at] == '{') { /* its names speak for themselves */
+        return skip_object(look, at, slashes);
+    }
+    behind = take_scalar(look, name, at, slashes, true);
+    return behind > at ? behind : skip_word(look, at);
+}
+
+/* The items of an array, and of arrays in it. */
+static size_t take_array(struct look *look, enum tf_redact_name name, size_t at, size_t slashes)
 {
     unsigned depth = 0;
 
     while (at < look->size) {
-        size_t behind = at;
+        size_t behind;
 
         at = skip_blanks(look, at);
         if (at == look->size) {
@@ -421,7 +485,7 @@ static size_t take_array(const struct look *look, enum tf_redact_name name, size
         } else if (look->text[at] == ',') {
             at++;
         } else {
-            behind = take_scalar(look, name, at, slashes, true);
+            behind = take_item(look, name, at, slashes);
             if (behind == at) {
                 return at;
             }
@@ -431,14 +495,35 @@ static size_t take_array(const struct look *look, enum tf_redact_name name, size
     return at;
 }
 
+/* {"value": …} under a name: what stands there is its value. */
+static size_t take_wrapped(struct look *look, enum tf_redact_name name, size_t at, size_t slashes)
+{
+    struct quoted key;
+    size_t behind, value = skip_blanks(look, at + 1);
+
+    if (!find_string(look, value, slashes, &key, &behind) ||
+        !tf_redact_names_a_value(tf_slice(look->text + key.at, key.end - key.at))) {
+        return at;
+    }
+    value = skip_blanks(look, behind);
+    if (value == look->size || look->text[value] != ':') {
+        return at;
+    }
+    return take_scalar(look, name, skip_blanks(look, value + 1), slashes, false);
+}
+
+static bool is_at(const struct look *look, size_t at, char byte)
+{
+    return at < look->size && look->text[at] == byte;
+}
+
 /* The colon at `colon` may end a key. Returns the place behind it and what was masked. */
-static size_t look_at(const struct look *look, size_t colon)
+static size_t look_at(struct look *look, size_t colon)
 {
     enum tf_redact_name name;
-    struct quoted key;
+    struct quoted key, string;
     struct tf_slice text;
-    size_t at = skip_blanks_back(look, colon), value;
-    bool is_list;
+    size_t at = skip_blanks_back(look, colon), value, behind;
 
     if (at == 0 || look->text[at - 1] != '"' || !may_be_name(look, at - 1) ||
         !find_back(look, at - 1, &key)) {
@@ -446,25 +531,32 @@ static size_t look_at(const struct look *look, size_t colon)
     }
     text = tf_slice(look->text + key.at, key.end - key.at);
     value = skip_blanks(look, colon + 1);
-    is_list = value < look->size && look->text[value] == '[';
-    name = name_of(text, is_list);
+    name = name_of(text, is_at(look, value, '['));
     if (name == TF_REDACT_NO_NAME && tf_redact_names_a_value(text)) {
         name = name_of_pair(look, &key);
+    }
+    if (tf_redact_names_a_name(text) && find_string(look, value, key.slashes, &string, &behind)) {
+        note_pair(look, &key, &string);
     }
     if (name == TF_REDACT_NO_NAME || value == look->size) {
         return colon + 1;
     }
-    at = is_list ? take_array(look, name, value, key.slashes)
-                 : take_scalar(look, name, value, key.slashes, false);
+    if (is_at(look, value, '[')) {
+        at = take_array(look, name, value, key.slashes);
+    } else if (is_at(look, value, '{')) {
+        at = take_wrapped(look, name, value, key.slashes);
+    } else {
+        at = take_scalar(look, name, value, key.slashes, false);
+    }
     return at > colon ? at : colon + 1;
 }
 
 void tf_redact_names_scan(struct tf_slice text, const uint16_t rules[TF_REDACT_NAMES],
                           struct tf_redact_scan *scan)
 {
-    const struct look look = {.text = text.data, .size = text.size, .rules = rules, .scan = scan};
-    const char *brace = text.size > 0 ? memchr(text.data, '{', text.size) : NULL;
-    size_t at = brace != NULL ? (size_t)(brace - text.data) : text.size;
+    struct look look = {.text = text.data, .size = text.size, .rules = rules, .scan = scan};
+    const char *quote = text.size > 0 ? memchr(text.data, '"', text.size) : NULL;
+    size_t at = quote != NULL ? (size_t)(quote - text.data) : text.size;
 
     while (at < text.size && at < scan->withheld_from) {
         const char *colon = memchr(text.data + at, ':', text.size - at);

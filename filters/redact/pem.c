@@ -26,6 +26,19 @@ static bool is_base64(char byte)
            (byte >= '0' && byte <= '9') || byte == '+' || byte == '/' || byte == '=';
 }
 
+/* How many bytes at the start of a text may stand in a label: capitals, digits, blanks. */
+static size_t label_size(const char *text, size_t size)
+{
+    size_t at = 0;
+
+    while (at < size && at < LABEL_MAX_SIZE &&
+           ((text[at] >= 'A' && text[at] <= 'Z') || (text[at] >= '0' && text[at] <= '9') ||
+            text[at] == ' ')) {
+        at++;
+    }
+    return at;
+}
+
 /* Whether a mark ("-----BEGIN ") of a private key stands in the line, at *from; *behind is the
  * place after its label. */
 static bool find_mark(struct tf_slice line, const char *mark, size_t *from, size_t *behind)
@@ -34,9 +47,9 @@ static bool find_mark(struct tf_slice line, const char *mark, size_t *from, size
     const char *at = line.data, *end = line.data + line.size;
 
     while (at < end && (at = memmem(at, (size_t)(end - at), mark, strlen(mark))) != NULL) {
-        size_t rest = (size_t)(end - at);
-        const char *found =
-            memmem(at, rest < LABEL_MAX_SIZE ? rest : LABEL_MAX_SIZE, label, sizeof label - 1);
+        const char *text = at + strlen(mark);
+        size_t size = label_size(text, (size_t)(end - text));
+        const char *found = memmem(text, size, label, sizeof label - 1);
 
         if (found != NULL) {
             *from = (size_t)(at - line.data);

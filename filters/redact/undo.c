@@ -74,17 +74,11 @@ static inline vector mark_odd(vector v)
            (vector)(v == '%');
 }
 
-/* Marks, of what is not ASCII, what may be undone: see take_wide. Most text of any language is
- * nothing of that. next has the bytes behind those of v. */
+/* Marks, of UTF-8 that is sound, what may be left out or read as something else: see take_wide.
+ * Most text of any language is nothing of that. next has the bytes behind those of v. */
 static inline vector mark_wide(vector v, vector next)
 {
-    vector is_ascii = (vector)(v < 0x80), next_is_rest = is_in(next, 0x80, 0xbf);
-
-    return (is_ascii & next_is_rest) |                     /* a rest of nothing */
-           ((vector)(v >= 0xc0) & (vector)(next < 0x80)) | /* a beginning of nothing */
-           is_in(v, 0xc0, 0xc1) | (vector)(v >= 0xf5) |    /* no UTF-8 */
-           ((vector)(v == 0xc2) & ((vector)(next < 0xa0) | (vector)(next == 0xad))) |
-           ((vector)(v == 0xe0) & (vector)(next < 0xa0)) |        /* longer than it need be */
+    return ((vector)(v == 0xc2) & ((vector)(next < 0xa0) | (vector)(next == 0xad))) |
            ((vector)(v == 0xe2) & is_in(next, 0x80, 0x81)) |      /* of no width, perhaps */
            ((vector)(v == 0xef) & (vector)(next == 0xbb)) |       /* byte order mark */
            (is_in(v | 0x20, 'a', 'z') & is_in(next, 0xce, 0xd1)); /* Greek behind Latin */
@@ -92,7 +86,8 @@ static inline vector mark_wide(vector v, vector next)
 
 /* What a text holds, by kind. */
 struct looked {
-    vector odd, ands, ends, equals, greek, latin; /* latin: behind what is not ASCII */
+    vector odd, ands, ends, equals;
+    vector wide, greek, latin; /* latin: behind what is not ASCII */
 };
 
 static inline void look(struct looked *looked, vector v, vector next)
@@ -103,6 +98,7 @@ static inline void look(struct looked *looked, vector v, vector next)
     looked->equals |= (vector)(v == '=') & (vector)(next == '3');
     if (any((v | next) & 0x80)) { /* seldom */
         looked->odd |= mark_wide(v, next);
+        looked->wide |= v & 0x80;
         looked->greek |= is_in(v, 0xce, 0xd1);
         looked->latin |= (vector)(v >= 0x80) & is_in(next | 0x20, 'a', 'z');
     }
@@ -120,8 +116,9 @@ bool tf_redact_may_undo(struct tf_slice text)
     memset(tail, ' ', sizeof tail);
     memcpy(tail, text.data + at, text.size - at);
     look(&looked, load(tail), load(tail + 1));
-    return any(looked.odd) || (text.size > 0 && ((uint8_t)text.data[0] & 0xc0) == 0x80) ||
-           (any(looked.greek) && any(looked.latin)) || (any(looked.ands) && any(looked.ends)) ||
+    return any(looked.odd) || (any(looked.greek) && any(looked.latin)) ||
+           (any(looked.wide) && !tf_utf8_valid(text.data, text.size)) ||
+           (any(looked.ands) && any(looked.ends)) ||
            (any(looked.equals) && memmem(text.data, text.size, "=3D", 3) != NULL);
 }
 
@@ -581,7 +578,8 @@ int tf_redact_undo(struct tf_redact_undone *out, struct tf_slice written)
 {
     int rc = reserve(out, written.size);
 
-    if (rc < 0) {
+    out->size = 0;
+    if (rc < 0 || written.size == 0) {
         return rc;
     }
     memcpy(out->text, written.data, written.size);
@@ -596,7 +594,8 @@ int tf_redact_undo(struct tf_redact_undone *out, struct tf_slice written)
 
 int tf_redact_undo_again(struct tf_redact_undone *out)
 {
-    if (out->depth == TF_REDACT_UNDO_DEPTH || !tf_redact_may_undo(tf_slice(out->text, out->size))) {
+    if (out->size == 0 || out->depth == TF_REDACT_UNDO_DEPTH ||
+        !tf_redact_may_undo(tf_slice(out->text, out->size))) {
         return 0;
     }
     out->depth++;

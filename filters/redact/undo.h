@@ -6,7 +6,7 @@
 
 #include "taffrail/base.h"
 
-#define TF_REDACT_UNDO_DEPTH      3u             /* so often what was undone is undone again */
+#define TF_REDACT_UNDO_DEPTH      4u /* passes: what is escaped three times, then what that hid */
 #define TF_REDACT_UNDO_KEEP_BYTES (256u * 1024u) /* a larger buffer is freed after its use */
 
 /* A text as it is undone; zeroed at first. */

@@ -88,7 +88,7 @@ struct tf_record {
     uint32_t true_bytes;
     uint8_t flags;
     uint8_t stream;              /* enum tf_stream */
-    const char *withheld_reason; /* static word: budget, match-limit, window, memory */
+    const char *withheld_reason; /* static word: budget, match-limit, memory */
     /* Ids of the rules that changed it, when they are asked for: in the arena, each followed by
      * '\n'. Size 0: not told. */
     uint32_t redacted_at, redacted_bytes;
