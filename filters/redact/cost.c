@@ -14,9 +14,11 @@
 
 #include "engine.h"
 
-#define PASSES_MAX  24u
-#define BLOCK_BYTES 262144u  /* looked through at once, as a batch's text is */
-#define MEASURE_NS  2000000u /* no further pass begins after so long */
+#define PASSES_MAX    24u
+#define BLOCK_BYTES   262144u /* looked through at once, as a batch's text is */
+#define BAD_BYTES_MIN 512u
+#define BAD_BYTES_MAX 8192u
+#define MEASURE_NS    2000000u /* no further pass begins after so long */
 
 /* ---- measuring ------------------------------------------------------------------------------ */
 
@@ -118,7 +120,126 @@ int tf_redact_rules_cost(const struct tf_redact_sample *sample, const struct tf_
     return rc;
 }
 
+/* ---- bad texts ------------------------------------------------------------------------------ */
+
+/*
+ * A rule that is searched is not bounded by what a text may cost, but by PCRE2's match limit at
+ * each place. So it is tried on texts that nearly match: its examples with a blank in their middle,
+ * over and over, and behind long runs of one of their bytes. All the bytes of a match are there, so
+ * that PCRE2 cannot tell soon. Texts grow, so that the first dear one ends it.
+ */
+
+/* Fills a text of size bytes: a run of `filler`, when it is given, and a blank; then copies of the
+ * example, broken. */
+static void write_bad(char *text, size_t size, const char *example, char filler)
+{
+    size_t unit = strlen(example), at = 0;
+
+    if (filler != '\0') {
+        memset(text, filler, size);
+        at = size > unit ? size - unit : 0;
+        text[at > 0 ? at - 1 : 0] = ' ';
+    }
+    for (; at < size; at += unit) {
+        size_t part = size - at < unit ? size - at : unit;
+
+        memcpy(text + at, example, part);
+        if (part > unit / 2) {
+            text[at + unit / 2] = ' ';
+        }
+    }
+}
+
+/* ns a byte of one value. */
+static double time_value(struct tf_redact_scan *scan, const char *text, size_t size)
+{
+    uint64_t start = uv_hrtime();
+
+    tf_redact_scan_text(scan, text, size);
+    tf_redact_scan_value(scan, text, 0, size);
+    return (double)(uv_hrtime() - start) / (double)size;
+}
+
+/* The worst of an example's texts; stops at the first that is worse than max_ns. */
+static double worst_of_example(struct tf_redact_scan *scan, char *text, const char *example,
+                               double max_ns)
+{
+    const size_t end = strlen(example) - 1;
+    const char fillers[] = {'\0', example[0], example[end / 2], example[end]};
+    double worst = 0;
+
+    for (size_t i = 0; i < TF_COUNT(fillers); i++) {
+        for (size_t size = BAD_BYTES_MIN; size <= BAD_BYTES_MAX && worst <= max_ns; size *= 2) {
+            double ns;
+
+            write_bad(text, size, example, fillers[i]);
+            ns = time_value(scan, text, size);
+            if (ns > max_ns) { /* it may have been the machine */
+                double again = time_value(scan, text, size);
+
+                ns = again < ns ? again : ns;
+            }
+            worst = ns > worst ? ns : worst;
+        }
+    }
+    return worst;
+}
+
+int tf_redact_rule_worst(const struct tf_redact_rule *rule, double max_ns, double *ns_a_byte)
+{
+    const bool on = true;
+    const struct tf_redact_engine_args args = {.rules = rule, .count = 1, .on = &on};
+    struct tf_redact_engine_error error;
+    struct tf_redact_engine *engine = NULL;
+    struct tf_redact_scan *scan = NULL;
+    char *text = calloc(1, BAD_BYTES_MAX + TF_REDACT_READAHEAD_BYTES);
+    int rc = text == NULL ? -ENOMEM : tf_redact_engine_new(&args, &engine, &error);
+
+    if (rc == 0) {
+        scan = tf_redact_scan_new(engine);
+        rc = scan == NULL ? -ENOMEM : 0;
+    }
+    *ns_a_byte = 0;
+    for (size_t i = 0; rc == 0 && i < TF_REDACT_EXAMPLES_MAX && rule->match[i] != NULL; i++) {
+        double worst =
+            strlen(rule->match[i]) > 1 ? worst_of_example(scan, text, rule->match[i], max_ns) : 0;
+
+        *ns_a_byte = worst > *ns_a_byte ? worst : *ns_a_byte;
+    }
+    tf_redact_scan_free(scan);
+    tf_redact_engine_free(engine);
+    free(text);
+    return rc;
+}
+
 /* ---- the budget ----------------------------------------------------------------------------- */
+
+/* Tells of own rules that a bad text makes too dear. */
+static int judge_worst(const struct tf_redact_rule *rules, size_t count, const bool *on,
+                       struct tf_error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < count && rc != -ENOMEM; i++) {
+        double worst;
+        int rc2;
+
+        if (!on[i] || rules[i].allow_slow || (rules[i].flags & TF_REDACT_LINE) == 0) {
+            continue;
+        }
+        rc2 = tf_redact_rule_worst(&rules[i], TF_REDACT_WORST_MAX_NS, &worst);
+        if (rc2 == 0 && worst > TF_REDACT_WORST_MAX_NS) {
+            rc2 =
+                tf_error_add(err, &rules[i].at,
+                             "rule \"%s\" costs %.0f ns a byte of a text that nearly matches, and "
+                             "%u are allowed; let its regex begin with a literal, bound its "
+                             "repeats, or write allow_slow: true",
+                             rules[i].id, worst, TF_REDACT_WORST_MAX_NS);
+        }
+        rc = rc2 < 0 ? rc2 : rc;
+    }
+    return rc;
+}
 
 static int judge(const struct tf_redact_rule *rules, size_t count, const double *costs,
                  double budget_ns, double *sum_ns, struct tf_error *err)
@@ -167,6 +288,9 @@ int tf_redact_ruleset_check_cost(const struct tf_redact_ruleset *set, const bool
     }
     if (rc == 0 && own > 0) {
         rc = tf_redact_rules_cost(&sample, rules, own, wanted, costs);
+    }
+    if (rc == 0) {
+        rc = judge_worst(rules, own, wanted, err);
     }
     if (rc == 0) {
         rc = judge(rules, own, costs, (double)budget_ns, sum_ns, err);

@@ -12,7 +12,8 @@
 #include "sample.h"
 #include "taffrail/config.h"
 
-#define TF_REDACT_COST_MAX_NS 1000u /* of all own rules together, a line; the default budget */
+#define TF_REDACT_COST_MAX_NS  1000u /* of all own rules together, a line; the default budget */
+#define TF_REDACT_WORST_MAX_NS 1000u /* of one own rule that is searched, a byte of a bad text */
 
 /* A pack that ships, as it is written; made by the build from conf/rules. */
 struct tf_redact_pack {
@@ -90,10 +91,15 @@ int tf_redact_rules_time(const struct tf_redact_sample *sample, const struct tf_
 int tf_redact_rules_cost(const struct tf_redact_sample *sample, const struct tf_redact_rule *rules,
                          size_t count, const bool *wanted, double *ns_a_line);
 
+/* What a searched rule costs on texts that nearly match its examples, in ns a byte: the worst, or
+ * the first above max_ns. 0, -EINVAL or -ENOMEM. */
+int tf_redact_rule_worst(const struct tf_redact_rule *rule, double max_ns, double *ns_a_byte);
+
 /*
  * Measures the own rules that are on (NULL: the default set): together they may cost budget_ns a
- * line, those with allow_slow not counted. Errors name the dearest with what they cost; a slow one
- * that is allowed is a warning. *sum_ns is what they cost together. Returns 0, -EINVAL or -ENOMEM.
+ * line, those with allow_slow not counted, and a searched one TF_REDACT_WORST_MAX_NS a byte of a
+ * bad text. Errors name the dearest with what they cost; a slow one that is allowed is a warning.
+ * *sum_ns is what they cost together. Returns 0, -EINVAL or -ENOMEM.
  */
 int tf_redact_ruleset_check_cost(const struct tf_redact_ruleset *set, const bool *on,
                                  uint64_t budget_ns, double *sum_ns, struct tf_error *err);

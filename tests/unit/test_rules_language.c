@@ -771,6 +771,22 @@ static void own_rules_keep_to_their_budget(void **state)
     tf_redact_ruleset_free(set);
 }
 
+/* It costs nothing on ordinary lines, and seconds on a bad one. */
+static void a_rule_that_a_bad_text_makes_dear_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_redact_ruleset *set = NULL;
+    double sum_ns;
+
+    add_file(f, "rules:\n" OWN("evil", "x[a-z]{0,2000}[0-9]{0,3}[a-z]{0,2000}=[0-9]+secret",
+                               "xabc=12secret", ", requires: 'byte(=)'"));
+    assert_int_equal(tf_redact_ruleset_new(&f->own, &set, &f->err), 0);
+    assert_int_equal(tf_redact_ruleset_check_cost(set, NULL, 1000000, &sum_ns, &f->err), -EINVAL);
+    assert_found(&f->err, "0.yaml:2:10: error: rule \"evil\" costs ");
+    assert_found(&f->err, "ns a byte of a text that nearly matches, and 1000 are allowed");
+    tf_redact_ruleset_free(set);
+}
+
 static void a_slow_rule_may_be_allowed_or_off(void **state)
 {
     struct fixture *f = *state;
@@ -933,6 +949,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(words_that_name_nothing_are_refused, setup, teardown),
         cmocka_unit_test(the_sample_is_always_the_same),
         cmocka_unit_test_setup_teardown(own_rules_keep_to_their_budget, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_rule_that_a_bad_text_makes_dear_is_refused, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_slow_rule_may_be_allowed_or_off, setup, teardown),
         cmocka_unit_test_setup_teardown(the_documentation_is_right, setup, teardown),
         cmocka_unit_test_setup_teardown(every_pack_is_sound, setup, teardown),
