@@ -274,15 +274,107 @@ static void a_cut_shows_no_piece_of_a_secret(void **state)
     }
 }
 
+/* Lines of a file through its decoder and the filter: the text of the record that comes of them. */
+static struct tf_slice decoded(struct fixture *f, enum tf_format format, const char *file,
+                               size_t block)
+{
+    struct tf_lines *lines;
+    const struct tf_field *field;
+    size_t size = strlen(file), at = 0;
+
+    assert_int_equal(tf_batch_reset(&f->batch), 0);
+    assert_int_equal(tf_lines_new(format, 1u << 20, &lines), 0);
+    while (at < size) { /* a block is what one read gave */
+        size_t part = size - at < block ? size - at : block;
+        int64_t used =
+            tf_lines_decode(lines, tf_slice(file + at, part), at + part == size, 1, &f->batch);
+
+        assert_true(used >= 0);
+        block += used == 0 ? block : 0;
+        at += (size_t)used;
+    }
+    tf_lines_free(lines);
+    assert_int_equal(f->batch.record_count, 1);
+    assert_int_equal(tf_filter_redact.apply(f->self, f->scratch, f->state, &f->batch), 0);
+    field = &f->batch.fields[f->batch.field_count - 1];
+    return tf_batch_slice(&f->batch, field->value.text.at, field->value.text.size);
+}
+
+static void a_secret_in_pieces_is_masked(void **state)
+{
+    static const char docker[] =
+        "{\"log\":\"key "
+        "ghp_a1B2c3D4e5F6g7H8\",\"stream\":\"stdout\",\"time\":\"2026-11-24T10:00:00Z\"}\n"
+        "{\"log\":\"i9J0k1L2m3\",\"stream\":\"stdout\",\"time\":\"2026-11-24T10:00:00Z\"}\n"
+        "{\"log\":\"N4o5P6q7R8 x\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-24T10:00:00Z\"}\n";
+    static const char cri[] = "2026-11-24T10:00:00Z stdout P key ghp_a1B2c3D4e5F6g7H8\n"
+                              "2026-11-24T10:00:00Z stdout F i9J0k1L2m3N4o5P6q7R8 x\n";
+    struct fixture *f = *state;
+
+    for (size_t block = 40; block < 1000; block += 37) {
+        assert_true(tf_slice_equal(decoded(f, TF_FORMAT_DOCKER, docker, block),
+                                   tf_slice_text("key " G " x")));
+        assert_true(
+            tf_slice_equal(decoded(f, TF_FORMAT_CRI, cri, block), tf_slice_text("key " G " x")));
+    }
+}
+
+/* Malformed lines are evidence, and scanned as they are and with their escapes undone. */
+static void a_malformed_line_hides_nothing(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_true(tf_slice_equal(
+        decoded(f, TF_FORMAT_DOCKER, "{\"log\":\"p\\u0061ssword=hunter22 \\q\",}\n", 1000),
+        tf_slice_text("{\"log\":\"p\\u0061ssword=" P " \\q\",}")));
+    assert_int_equal(f->batch.records[0].flags, TF_RECORD_MALFORMED | TF_RECORD_REDACTED);
+    assert_true(tf_slice_equal(decoded(f, TF_FORMAT_CRI, "no CRI line, password=hunter22\n", 1000),
+                               tf_slice_text("no CRI line, password=" P)));
+}
+
+/* Where secrets stand besides messages. */
+static void every_field_is_searched(void **state)
+{
+    static const char *const fields[][3] = {
+        {"_CMDLINE", "/usr/bin/app --token abcdefgh12 -v", "abcdefgh12"},
+        {"_CMDLINE", "mysqldump -uroot -phunter22 db", "hunter22"},
+        {"referrer", "https://h/cb?access_token=abcdefgh12&x=1", "abcdefgh12"},
+        {"log", "<34>1 - h app - - [auth@1 token=\"abcdefgh12\" user=\"ann\"] ok", "abcdefgh12"},
+        {"path", "/srv/" TOKEN "/a.log", TOKEN},
+        {"tag", "app." TOKEN, TOKEN},
+        {"PROXY", "http://ann:hunter22@proxy:3128", "hunter22"},
+        {TOKEN, "a name", TOKEN},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < TF_COUNT(fields); i++) {
+        const struct tf_field *field = &f->batch.fields[0];
+
+        assert_int_equal(tf_batch_reset(&f->batch), 0);
+        assert_non_null(tf_batch_add_record(&f->batch, 1, TF_STREAM_STDOUT));
+        assert_int_equal(
+            tf_batch_add_text_field(&f->batch, fields[i][0], tf_slice_text(fields[i][1])), 0);
+        assert_int_equal(tf_filter_redact.apply(f->self, f->scratch, f->state, &f->batch), 0);
+        field = &f->batch.fields[0];
+        assert_null(memmem(f->batch.text.data + field->value.text.at, field->value.text.size,
+                           fields[i][2], strlen(fields[i][2])));
+        assert_null(memmem(f->batch.text.data + field->key_at, field->key_size, fields[i][2],
+                           strlen(fields[i][2])));
+        assert_true((f->batch.records[0].flags & TF_RECORD_REDACTED) != 0);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, redact_setup, redact_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(escapes_of_json_hide_nothing),          TEST(other_escapes_hide_nothing),
-        TEST(what_is_not_seen_hides_nothing),        TEST(what_reads_as_nothing_stays),
-        TEST(foreign_bytes_unmask_nothing),          TEST(a_cut_shows_no_piece_of_a_secret),
-        TEST(places_lead_back_to_the_written_bytes), TEST(it_is_undone_a_few_times),
+        TEST(escapes_of_json_hide_nothing),   TEST(other_escapes_hide_nothing),
+        TEST(what_is_not_seen_hides_nothing), TEST(what_reads_as_nothing_stays),
+        TEST(foreign_bytes_unmask_nothing),   TEST(a_cut_shows_no_piece_of_a_secret),
+        TEST(a_secret_in_pieces_is_masked),   TEST(a_malformed_line_hides_nothing),
+        TEST(every_field_is_searched),        TEST(places_lead_back_to_the_written_bytes),
+        TEST(it_is_undone_a_few_times),
     };
 
     return cmocka_run_group_tests_name("redact forms", tests, NULL, NULL);
