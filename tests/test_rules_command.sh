@@ -50,7 +50,7 @@ expect 'configured off' 0 "$(awk '$2 == "cloud" && $3 == "yes"' "$folder/out" | 
 exits 'list of no pack' 2 list --pack no-such-pack
 exits 'list with a file' 2 list "$folder/own.yaml"
 exits 'list with a wrong file' 1 list --rules "$folder/wrong.yaml"
-exits 'list without that file' 1 list --rules "$folder/none.yaml"
+exits 'list without that file' 2 list --rules "$folder/none.yaml"
 exits 'list without that configuration' 2 list -c "$folder/none.yaml"
 
 # What is shown is a file of rules as it stands.
@@ -84,6 +84,47 @@ exits 'bench as configured' 0 bench -c "$folder/t.yaml" "$folder/app.log"
 exits 'bench of no line' 2 bench "$folder/empty.log"
 exits 'bench of no file' 2 bench "$folder/none.log"
 exits 'bench of nothing' 2 bench
+
+# What is imported is a file of rules that the agent takes; what was left out has its place.
+sample=$(dirname "$0")/data/gitleaks.toml
+exits 'import' 0 import "$sample"
+cp "$folder/out" "$folder/imported.yaml"
+holds 'import writes rules' '  - id: shop-api-key' out
+holds 'import tells an id' "gitleaks.toml:52:6: warning: rule \"slack-token\": its id becomes \"gitleaks-slack-token\"" err
+holds 'import tells a path' 'warning: rule "keystore-file": it is left out: it has a path only, and a log has none' err
+holds 'import sums up' 'rules: 22 rules written, 2' err
+exits 'test of what is imported' 0 test "$folder/imported.yaml"
+sed 's/own.yaml/imported.yaml/; s/disable: .cloud., modes: .*}}/enable: [gitleaks], max_cost: 100us}/' "$folder/t.yaml" >"$folder/i.yaml"
+"$taffrail" check -c "$folder/i.yaml" >"$folder/out" 2>&1
+expect 'check of what is imported' 0 $?
+exits 'list of what is imported' 0 list --pack gitleaks -c "$folder/i.yaml"
+holds 'it is on' 'shop-webhook                     gitleaks   yes' out
+exits 'import beside own rules' 0 import --rules "$folder/imported.yaml" "$sample"
+holds 'own ids are taken too' '  - id: gitleaks-shop-api-key' out
+i=0
+while [ $i -lt 40 ]; do
+    printf '[[rules]]\nid = "r%s"\nregex = "[a-z]{8,40}[!|^]%s"\n' $i $i
+    i=$((i + 1))
+done >"$folder/dear.toml"
+exits 'import of dear rules' 0 import "$folder/dear.toml"
+holds 'their cost' 'dear.toml: warning: its rules cost ' err
+holds 'the mend' 'ns a line of ordinary logs, and own rules may cost 1000; write redact: {max_cost: ' err
+printf 'a = 1979-05-27\n' >"$folder/date.toml"
+exits 'import of no TOML' 1 import "$folder/date.toml"
+holds 'its place' 'date.toml:1:5: error: dates and times are not read here; write it as a text in quotes' err
+expect 'nothing is written' 0 "$(wc -c <"$folder/out")"
+exits 'import of no rule' 1 import "$folder/empty.log"
+holds 'no rule' 'error: no rule of it can be taken, so nothing is written' err
+head -c 1048577 /dev/zero | tr '\0' '#' >"$folder/large.toml"
+exits 'import of a large file' 1 import "$folder/large.toml"
+holds 'too large' 'large.toml: error: the file is larger than 1048576 bytes; part it' err
+exits 'import of no file' 2 import "$folder/none.toml"
+exits 'import of nothing' 2 import
+exits 'import of two' 2 import "$sample" "$sample"
+exits 'import beside a wrong file' 1 import --rules "$folder/wrong.yaml" "$sample"
+"$taffrail" rules import "$sample" >/dev/full 2>"$folder/err"
+expect 'import without room' 3 $?
+holds 'no room' 'rules: the YAML could not be written; is there room?' err
 
 exits 'no verb' 2
 exits 'unknown verb' 2 frobnicate

@@ -5,21 +5,25 @@
  *     show    one, as YAML, as one would write it
  *     test    a file of own rules: each against its examples
  *     bench   what the rules cost on one's own log: together, and the five dearest
+ *     import  a rule file of gitleaks, as one of ours; what it could not take is told
  *
  * The rules are those of a redact filter that is opened as the agent would: with the defaults and
  * the files of --rules, or as a configuration says. Nothing of a log or of an example is printed.
- * Exits 1 when a rule fails its test, or a file of rules is not sound; 2 on wrong usage, or a file
- * that cannot be read; 3 without memory.
+ * Exits 1 when a rule fails its test, a file of rules is not sound, or no rule of one can be
+ * imported; 2 on wrong usage, or a file that cannot be read; 3 without memory, or room to write.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <uv.h>
 
+#include "../../filters/redact/import/gitleaks.h"
 #include "../../filters/redact/language.h"
 #include "../../filters/redact/redact.h"
+#include "../../filters/redact/import/toml.h"
 #include "taffrail/commands.h"
 
 #define FILES_MAX        32
@@ -32,15 +36,17 @@ static const char usage[] =
     "       taffrail rules show ID [-c FILE] [--rules FILE]...\n"
     "       taffrail rules test FILE...\n"
     "       taffrail rules bench [-c FILE] [--rules FILE]... LOG...\n"
+    "       taffrail rules import [-c FILE] [--rules FILE]... FILE.toml >own.yaml\n"
     "The rules of redaction: those that ship, and your own (docs/rules.md tells how to write "
     "one).\n"
     "  list   all rules, and what each costs: ns a line of an ordinary log\n"
     "  show   one rule as YAML: copy, change, use\n"
     "  test   whether each rule of a file does as its examples say\n"
     "  bench  MB/s and ns a line with the rules that are on, and the five dearest of them\n"
+    "  import a rule file of gitleaks, as one of these; what could not be taken is told\n"
     "  -c FILE       the rules as its redact filter has them; by default all that ship\n"
     "  --rules FILE  own rules, without a configuration\n"
-    "exit: 0 fine, 1 a rule failed, 2 usage or a file cannot be read\n"
+    "exit: 0 fine, 1 a rule failed or none can be imported, 2 usage or a file cannot be read\n"
     "example: taffrail rules show bearer-token >own.yaml && taffrail rules test own.yaml\n";
 
 struct arguments {
@@ -154,6 +160,12 @@ static int open_subject(const struct arguments *arguments, struct subject *subje
     struct tf_error err;
     int rc;
 
+    for (size_t i = 0; i < arguments->own.count; i++) {
+        if (access(arguments->own_items[i].text, R_OK) != 0) {
+            (void)fprintf(stderr, "rules: %s cannot be read\n", arguments->own_items[i].text);
+            return TF_EXIT_USAGE;
+        }
+    }
     tf_error_init(&err);
     rc = open_filter(arguments, subject, &err);
     (void)tf_error_print(&err, stderr);
@@ -284,6 +296,8 @@ static void print_texts(const char *indent, const char *key, const char *const *
 
 static void print_requires(const struct tf_redact_rule *rule)
 {
+    char byte[16];
+
     switch (rule->requires) {
     case TF_REDACT_REQUIRES_DIGITS:
         (void)printf("    requires: digits(%u)\n", rule->requires_count);
@@ -292,7 +306,8 @@ static void print_requires(const struct tf_redact_rule *rule)
         (void)printf("    requires: token(%u)\n", rule->requires_count);
         break;
     case TF_REDACT_REQUIRES_BYTE:
-        (void)printf("    requires: 'byte(%c)'\n", (char)rule->requires_count);
+        (void)snprintf(byte, sizeof byte, "byte(%c)", (char)rule->requires_count);
+        print_key("requires", byte);
         break;
     case TF_REDACT_REQUIRES_NOTHING:
         break;
@@ -585,6 +600,108 @@ static int bench(const struct arguments *arguments)
     return code;
 }
 
+/* ---- import --------------------------------------------------------------------------------- */
+
+/* Warns when imported rules cost more than own rules may by default. */
+static int check_cost(const char *file, const struct tf_redact_rule *rules, size_t count,
+                      struct tf_error *err)
+{
+    struct tf_redact_sample sample = tf_redact_sample_new();
+    double *costs = calloc(count, sizeof *costs), sum = 0;
+    size_t dearest = 0;
+    int rc = sample.text == NULL || costs == NULL ? -ENOMEM : 0;
+
+    if (rc == 0) {
+        rc = tf_redact_rules_cost(&sample, rules, count, NULL, costs);
+    }
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        costs[i] = rules[i].allow_slow ? 0 : costs[i];
+        sum += costs[i];
+        dearest = costs[i] > costs[dearest] ? i : dearest;
+    }
+    if (rc == 0 && sum > TF_REDACT_COST_MAX_NS) {
+        tf_warning_add(err, &(struct tf_place){.file = file},
+                       "its rules cost %.0f ns a line of ordinary logs, and own rules may cost %u; "
+                       "write redact: {max_cost: %.0fus}, or disable the dearest, such as \"%s\"",
+                       sum, TF_REDACT_COST_MAX_NS, sum / 1000 + 1, rules[dearest].id);
+    }
+    free(costs);
+    free(sample.text);
+    return rc;
+}
+
+/* *count is how many rules there are. */
+static int check_imported(const char *file, struct tf_slice yaml, size_t *count,
+                          struct tf_error *err)
+{
+    struct tf_redact_language_args args = {.yaml = yaml, .file = file, .arena = tf_arena_new()};
+    struct tf_redact_rule *rules;
+    int rc = args.arena != NULL ? tf_redact_language_parse(&args, &rules, count, err) : -ENOMEM;
+
+    if (rc == 0) {
+        rc = check_cost(file, rules, *count, err);
+    }
+    tf_arena_free(args.arena);
+    return rc;
+}
+
+static int import_text(const struct subject *subject, const char *file, struct tf_slice toml)
+{
+    const struct tf_redact_gitleaks_args args = {.toml = toml,
+                                                 .file = file,
+                                                 .taken = subject->filter->rules,
+                                                 .taken_count = subject->filter->count};
+    struct tf_error err;
+    struct tf_buf yaml;
+    size_t count = 0;
+    int rc, code;
+
+    tf_error_init(&err);
+    tf_buf_init(&yaml, TF_REDACT_FILE_MAX);
+    rc = tf_redact_gitleaks_import(&args, &yaml, &err);
+    if (rc == 0) {
+        rc = check_imported(file, tf_buf_slice(&yaml), &count, &err);
+    }
+    code = exit_code(rc);
+    (void)tf_error_print(&err, stderr);
+    if (rc == 0 && (fwrite(yaml.data, 1, yaml.size, stdout) != yaml.size || fflush(stdout) != 0)) {
+        (void)fputs("rules: the YAML could not be written; is there room?\n", stderr);
+        code = TF_EXIT_CANNOT_RUN;
+    } else if (rc == 0) {
+        (void)fprintf(stderr, "rules: %zu rules written, %zu warnings\n", count, err.warnings);
+    }
+    tf_buf_fini(&yaml);
+    tf_error_fini(&err);
+    return code;
+}
+
+static int import(const struct arguments *arguments)
+{
+    struct subject subject = {.config = NULL};
+    struct tf_buf toml;
+    char reason[128];
+    int code, rc = 0;
+
+    if (arguments->word_count != 1) {
+        return refuse("import takes one rule file of gitleaks", "");
+    }
+    code = open_subject(arguments, &subject);
+    tf_buf_init(&toml, TF_TOML_FILE_MAX + 1);
+    if (code == TF_EXIT_FINE) {
+        rc = tf_config_read_file(arguments->words[0], &toml);
+    }
+    if (rc < 0 && rc != -EMSGSIZE) { /* the import tells of too many bytes */
+        (void)fprintf(stderr, "rules: %s cannot be read: %s\n", arguments->words[0],
+                      uv_strerror_r(rc, reason, sizeof reason));
+        code = TF_EXIT_USAGE;
+    } else if (code == TF_EXIT_FINE) {
+        code = import_text(&subject, arguments->words[0], tf_buf_slice(&toml));
+    }
+    tf_buf_fini(&toml);
+    close_subject(&subject);
+    return code;
+}
+
 /* ---- the command ---------------------------------------------------------------------------- */
 
 int tf_command_rules(int argc, char **argv)
@@ -592,11 +709,12 @@ int tf_command_rules(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(const struct arguments *arguments);
-    } verbs[] = {{"list", list}, {"show", show}, {"test", run_tests}, {"bench", bench}};
+    } verbs[] = {
+        {"list", list}, {"show", show}, {"test", run_tests}, {"bench", bench}, {"import", import}};
     struct arguments arguments = {.word_count = 0};
 
     if (argc < 2) {
-        return refuse("one of list, show, test, bench is missing", "");
+        return refuse("one of list, show, test, bench, import is missing", "");
     }
     if (strcmp(argv[1], "--help") == 0) {
         (void)fputs(usage, stdout);
@@ -608,9 +726,6 @@ int tf_command_rules(int argc, char **argv)
 
             return code == TF_EXIT_FINE ? verbs[i].run(&arguments) : code;
         }
-    }
-    if (strcmp(argv[1], "import") == 0) {
-        return refuse("this version has no import; write the rules in YAML", "");
     }
     return refuse("no such thing to do: ", argv[1]);
 }

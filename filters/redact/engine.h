@@ -9,7 +9,7 @@
 
 #include "prefilter.h"
 
-#define TF_REDACT_RULES_MAX      512u
+#define TF_REDACT_RULES_MAX      1024u
 #define TF_REDACT_ATTEMPTS_MAX   64u     /* failed ones of a rule in a value; then it is withheld */
 #define TF_REDACT_WINDOW_BYTES   128u    /* what a match sees first; four times more on demand */
 #define TF_REDACT_HITS_MAX       65536u  /* candidates at once; past it values are scanned alone */
