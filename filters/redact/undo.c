@@ -570,7 +570,9 @@ static int reserve(struct tf_redact_undone *undone, size_t size)
         free(widths);
         return -ENOMEM;
     }
-    *undone = (struct tf_redact_undone){.text = text, .widths = widths, .capacity = size};
+    undone->text = text;
+    undone->widths = widths;
+    undone->capacity = size;
     return 0;
 }
 
