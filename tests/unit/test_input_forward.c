@@ -389,7 +389,7 @@ static struct client *connect_with(struct tf_tls *tls)
                          : uv_ip4_addr("127.0.0.1", world->port, (struct sockaddr_in *)&address),
                      0);
     assert_int_equal(tf_link_connect(&world->loop, tls, (const struct sockaddr *)&address,
-                                     "localhost", 2000, &events, &client->link),
+                                     "localhost", DEADLINE_MS, &events, &client->link),
                      0);
     return client;
 }

@@ -13,7 +13,7 @@
 #include "../../filters/redact/pem.h"
 #include "../../filters/redact/redact.h"
 
-#define VALUES_MAX      4000u
+#define VALUES_MAX      2400u
 #define TEXT_MAX        (16u << 20)
 #define KEY_LINE        "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJCrze8SNFZ4kKvN7xI0VniQ"
 #define TOKEN_36        "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"

@@ -16,7 +16,7 @@
 
 #define TEXT_BYTES     16384u
 #define KEYWORDS       1u
-#define EVERY          3u  /* one text in so many */
+#define EVERY          8u  /* one text in so many */
 #define STEPS_A_BYTE   70u /* of PCRE2, at most; twice what was seen */
 #define STEPS_AT_FIRST 40000u
 
