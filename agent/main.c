@@ -55,6 +55,7 @@ static void print_rules(void)
         (void)tf_redact_ruleset_rules(set, &count);
     }
     if (hash != NULL && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) == 1) {
+        (void)EVP_DigestUpdate(hash, tf_redact_fragments.bytes, tf_redact_fragments.size);
         for (size_t i = 0; i < tf_redact_packs_count; i++) {
             (void)EVP_DigestUpdate(hash, tf_redact_packs[i].bytes, tf_redact_packs[i].size);
         }

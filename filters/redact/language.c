@@ -2,7 +2,8 @@
  * language.c - the language of rules, in YAML: read by an option table, then made sound.
  *
  *     1. the file by its table: keys, types, what is required (agent/config/options.c)
- *     2. fragments: each may use those before it; {{name}} in a regex or allow is its text
+ *     2. fragments, those of the shared file first: each may use those before it; {{name}} in a
+ *        regex or allow is its text, the last of that name
  *     3. each rule: words, numbers and lists in their bounds, regexes that compile, keywords that
  *        fit to how the rule is searched; without keywords, they are derived from the regex
  *
@@ -46,7 +47,7 @@ struct written_file {
 struct reader {
     const struct tf_redact_language_args *args;
     struct tf_error *err;
-    struct tf_pair fragments[TF_REDACT_FRAGMENTS_MAX]; /* those that are put together */
+    struct tf_pair fragments[2 * TF_REDACT_FRAGMENTS_MAX]; /* those that are put together */
     size_t fragment_count;
     const char *pack;
     bool no_memory;
@@ -201,6 +202,15 @@ static const struct tf_option file_options[] = {
     {0},
 };
 
+static const struct tf_option shared_options[] = {
+    {.name = "fragments",
+     .type = TF_OPTION_MAP,
+     .offset = offsetof(struct written_file, fragments),
+     .required = true,
+     .about = "parts of regexes, for all rule files"},
+    {0},
+};
+
 /* ---- texts ---------------------------------------------------------------------------------- */
 
 static bool is_word(const char *text)
@@ -226,9 +236,9 @@ static const char *keep_text(struct reader *reader, const struct tf_buf *buf)
 
 static const char *fragment(const struct reader *reader, struct tf_slice name)
 {
-    for (size_t i = 0; i < reader->fragment_count; i++) {
-        if (tf_slice_equal(tf_slice_text(reader->fragments[i].key.text), name)) {
-            return reader->fragments[i].value.text;
+    for (size_t i = reader->fragment_count; i > 0; i--) {
+        if (tf_slice_equal(tf_slice_text(reader->fragments[i - 1].key.text), name)) {
+            return reader->fragments[i - 1].value.text;
         }
     }
     return NULL;
@@ -676,6 +686,24 @@ static void read_fragments(struct reader *reader, const struct tf_pairs *written
     }
 }
 
+/* Of the file that args call shared. */
+static int read_shared(struct reader *reader)
+{
+    const struct tf_redact_language_args *args = reader->args;
+    struct written_file file = {.rules = {.count = 0}};
+    int rc;
+
+    if (args->shared.size == 0) {
+        return 0;
+    }
+    rc = tf_options_parse(args->shared, "conf/rules/fragments.yaml", "the file of fragments",
+                          shared_options, &file, args->arena, reader->err);
+    if (rc == 0) {
+        read_fragments(reader, &file.fragments);
+    }
+    return rc;
+}
+
 static void read_pack(struct reader *reader, const struct tf_text *pack)
 {
     reader->pack = pack->text != NULL ? pack->text : TF_REDACT_OWN_PACK;
@@ -701,6 +729,10 @@ int tf_redact_language_parse(const struct tf_redact_language_args *args,
         return -ENOMEM;
     }
     memcpy(name, args->file, size);
+    read = read_shared(&reader);
+    if (read < 0) {
+        return read;
+    }
     read =
         tf_options_parse(args->yaml, name, "the rule file", file_options, &file, args->arena, err);
     if (read == -ENOMEM) {

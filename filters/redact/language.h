@@ -14,8 +14,9 @@
 
 struct tf_redact_language_args {
     struct tf_slice yaml;
-    const char *file; /* names it in places */
-    void *arena;      /* made by tf_arena_new; all that comes out lies in it */
+    const char *file;       /* names it in places */
+    void *arena;            /* made by tf_arena_new; all that comes out lies in it */
+    struct tf_slice shared; /* a file of fragments only, known in this one too; empty: none */
     /* A pack that ships: the rules get no place, and their regexes are not tried, as its tests did.
      */
     bool is_shipped;

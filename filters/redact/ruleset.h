@@ -24,6 +24,9 @@ struct tf_redact_pack {
 extern const struct tf_redact_pack tf_redact_packs[];
 extern const size_t tf_redact_packs_count;
 
+/* Their fragments, which own rules may use too: conf/rules/fragments.yaml. */
+extern const struct tf_redact_pack tf_redact_fragments;
+
 struct tf_redact_ruleset;
 
 /*

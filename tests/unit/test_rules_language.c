@@ -842,7 +842,8 @@ static void every_pack_is_sound(void **state)
         const struct tf_redact_language_args args = {
             .yaml = tf_slice(tf_redact_packs[i].bytes, tf_redact_packs[i].size),
             .file = tf_redact_packs[i].file,
-            .arena = f->arena};
+            .arena = f->arena,
+            .shared = tf_slice(tf_redact_fragments.bytes, tf_redact_fragments.size)};
         int rc = tf_redact_language_parse(&args, &f->rules, &f->count, &f->err);
 
         if (rc < 0) {
