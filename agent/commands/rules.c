@@ -426,7 +426,8 @@ static int test_rule(struct test *test, const struct tf_redact_rule *rule)
 /* Tests the sound rules of a file; those that are not were told. */
 static int test_text(struct test *test, const char *file, struct tf_slice yaml)
 {
-    const struct tf_redact_language_args args = {.yaml = yaml, .file = file, .arena = test->arena};
+    const struct tf_redact_language_args args = {
+        .yaml = yaml, .file = file, .arena = test->arena, .shared = tf_redact_shared_fragments()};
     struct tf_redact_rule *rules;
     size_t count;
     struct tf_error err;
@@ -634,7 +635,10 @@ static int check_cost(const char *file, const struct tf_redact_rule *rules, size
 static int check_imported(const char *file, struct tf_slice yaml, size_t *count,
                           struct tf_error *err)
 {
-    struct tf_redact_language_args args = {.yaml = yaml, .file = file, .arena = tf_arena_new()};
+    struct tf_redact_language_args args = {.yaml = yaml,
+                                           .file = file,
+                                           .arena = tf_arena_new(),
+                                           .shared = tf_redact_shared_fragments()};
     struct tf_redact_rule *rules;
     int rc = args.arena != NULL ? tf_redact_language_parse(&args, &rules, count, err) : -ENOMEM;
 

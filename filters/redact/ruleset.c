@@ -51,17 +51,12 @@ static const struct tf_redact_rule *twin(const struct tf_redact_rule *rules, siz
     return NULL;
 }
 
-static struct tf_slice fragments(void)
-{
-    return tf_slice(tf_redact_fragments.bytes, tf_redact_fragments.size);
-}
-
 static int add_pack(const struct tf_redact_pack *pack)
 {
     const struct tf_redact_language_args args = {.yaml = tf_slice(pack->bytes, pack->size),
                                                  .file = pack->file,
                                                  .arena = shipped.arena,
-                                                 .shared = fragments(),
+                                                 .shared = tf_redact_shared_fragments(),
                                                  .is_shipped = true};
     struct tf_redact_rule *rules;
     size_t count;
@@ -98,8 +93,10 @@ static void load_shipped(void)
 static int add_own(struct tf_redact_ruleset *set, const struct tf_text *path, struct tf_slice yaml,
                    struct tf_error *err)
 {
-    const struct tf_redact_language_args args = {
-        .yaml = yaml, .file = path->text, .arena = set->arena, .shared = fragments()};
+    const struct tf_redact_language_args args = {.yaml = yaml,
+                                                 .file = path->text,
+                                                 .arena = set->arena,
+                                                 .shared = tf_redact_shared_fragments()};
     struct tf_redact_rule *rules;
     size_t count;
     int rc = tf_redact_language_parse(&args, &rules, &count, err);

@@ -27,6 +27,11 @@ extern const size_t tf_redact_packs_count;
 /* Their fragments, which own rules may use too: conf/rules/fragments.yaml. */
 extern const struct tf_redact_pack tf_redact_fragments;
 
+static inline struct tf_slice tf_redact_shared_fragments(void)
+{
+    return tf_slice(tf_redact_fragments.bytes, tf_redact_fragments.size);
+}
+
 struct tf_redact_ruleset;
 
 /*

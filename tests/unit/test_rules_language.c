@@ -213,7 +213,10 @@ static int teardown(void **state)
 static int parse(struct fixture *f, const char *yaml)
 {
     const struct tf_redact_language_args args = {
-        .yaml = tf_slice_text(yaml), .file = "r.yaml", .arena = f->arena};
+        .yaml = tf_slice_text(yaml),
+        .file = "r.yaml",
+        .arena = f->arena,
+        .shared = tf_redact_shared_fragments()};
 
     tf_error_fini(&f->err);
     tf_error_init(&f->err);
@@ -823,11 +826,38 @@ static void the_documentation_is_right(void **state)
         (void)tf_error_print(&f->err, stderr);
     }
     tf_buf_fini(&text);
-    assert_int_equal(f->count, 4);
+    assert_int_equal(f->count, 5);
     for (size_t i = 0; i < f->count; i++) {
         assert_int_equal(tf_redact_rule_try(&f->rules[i], &verdict), 0);
         assert_string_equal(verdict.text, "");
     }
+}
+
+static int parse_shared(struct fixture *f, const char *shared, const char *yaml)
+{
+    const struct tf_redact_language_args args = {.yaml = tf_slice_text(yaml),
+                                                 .file = "r.yaml",
+                                                 .arena = f->arena,
+                                                 .shared = tf_slice_text(shared)};
+
+    tf_error_fini(&f->err);
+    tf_error_init(&f->err);
+    return tf_redact_language_parse(&args, &f->rules, &f->count, &f->err);
+}
+
+static void fragments_may_be_shared(void **state)
+{
+    static const char yaml[] = "fragments: {b: '{{a}}2', c: new}\nrules:\n"
+                               "  - {id: x, description: d, regex: 'abc{{a}}{{b}}{{c}}',\n"
+                               "     examples: {match: [abc112new]}}\n";
+    struct fixture *f = *state;
+
+    assert_int_equal(parse_shared(f, "fragments: {a: '1', c: old}\n", yaml), 0);
+    assert_string_equal(f->rules[0].regex, "abc112new");
+    assert_int_equal(parse_shared(f, "", yaml), -EINVAL);
+    assert_found(&f->err, "r.yaml:1:16: error: fragments: there is no fragment {{a}} before it");
+    assert_int_equal(parse_shared(f, "fragments: {a: '1'}\nrules: []\n", yaml), -EINVAL);
+    assert_found(&f->err, "fragments.yaml:2:1: error");
 }
 
 /* ---- the rules that ship -------------------------------------------------------------------- */
@@ -843,7 +873,7 @@ static void every_pack_is_sound(void **state)
             .yaml = tf_slice(tf_redact_packs[i].bytes, tf_redact_packs[i].size),
             .file = tf_redact_packs[i].file,
             .arena = f->arena,
-            .shared = tf_slice(tf_redact_fragments.bytes, tf_redact_fragments.size)};
+            .shared = tf_redact_shared_fragments()};
         int rc = tf_redact_language_parse(&args, &f->rules, &f->count, &f->err);
 
         if (rc < 0) {
@@ -954,6 +984,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_slow_rule_may_be_allowed_or_off, setup, teardown),
         cmocka_unit_test_setup_teardown(the_documentation_is_right, setup, teardown),
+        cmocka_unit_test_setup_teardown(fragments_may_be_shared, setup, teardown),
         cmocka_unit_test_setup_teardown(every_pack_is_sound, setup, teardown),
         cmocka_unit_test_setup_teardown(every_rule_that_ships_keeps_its_examples, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_derived_stands_in_every_match, setup, teardown),
