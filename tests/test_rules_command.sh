@@ -3,6 +3,7 @@
 # usage: test_rules_command.sh TAFFRAIL
 set -u
 taffrail=$1
+docs=$(dirname "$0")/../docs
 failed=0
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
@@ -40,6 +41,15 @@ printf 'inputs: [container: {}]\noutputs: [stdout: {}]\nfilters: [redact: {rules
 exits list 0 list
 holds 'list has a head' 'ID  ' out
 expect 'list has all rules' yes "$([ "$(wc -l <"$folder/out")" -gt 220 ] && echo yes)"
+# What the documentation lists is what ships.
+awk 'NR > 1 { about = $6
+              for (i = 7; i <= NF; i++) about = about " " $i
+              printf "| `%s` | %s | %s | %s |\n", $1, $2, $3 == "yes" ? "on" : "off", about }' "$folder/out" >"$folder/table"
+awk '{ n++; on += $6 == "on" } END { printf "%d rules in 9 packs; %d are on by default.\n", n, on }' "$folder/table" \
+    >"$folder/counts"
+grep '^| `' "$docs/rules-list.md" | diff - "$folder/table" || { echo 'FAIL docs/rules-list.md is not what ships'; failed=1; }
+grep -qxF -- "$(cat "$folder/counts")" "$docs/rules-list.md" || { echo "FAIL docs/rules-list.md: no $(cat "$folder/counts")"; failed=1; }
+
 exits 'list of a pack' 0 list --pack cloud
 expect 'only that pack' 0 "$(tail -n +2 "$folder/out" | awk '$2 != "cloud"' | wc -l)"
 exits 'list with own rules' 0 list --pack own --rules "$folder/own.yaml"

@@ -195,7 +195,7 @@ static size_t normalise(struct tf_slice name, char out[NAME_MAX_BYTES])
         at += twin != 0 ? 2 : 1;
         if (twin != 0) {
             out[size++] = twin;
-        } else if (byte > ' ' && byte != 0x7f && strchr("_-.", byte) == NULL) {
+        } else if (byte > ' ' && byte != 0x7f && byte != '_' && byte != '-' && byte != '.') {
             out[size++] = fold((char)byte);
         }
     }

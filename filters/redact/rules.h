@@ -12,7 +12,7 @@
 #include "taffrail/error.h"
 
 #define TF_REDACT_KEYWORDS_MAX  32u
-#define TF_REDACT_EXAMPLES_MAX  8u
+#define TF_REDACT_EXAMPLES_MAX  24u
 #define TF_REDACT_TAGS_MAX      6u
 #define TF_REDACT_ALLOW_MAX     8u
 #define TF_REDACT_STOPWORDS_MAX 24u

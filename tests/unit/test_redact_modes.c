@@ -565,7 +565,7 @@ static void json_in_a_text_gives_values_away(void **state)
     assert_json(f, "{\"passwords\" : [ \"x\" ], \"tokens\":[100257]}",
                 "{\"passwords\" : [ \"" P "\" ], \"tokens\":[100257]}");
     assert_json(f, "{\"name\":\"DB_PASSWORD\",\"value\":\"x\"}",
-                "{\"name\":\"DB_PASSWORD\",\"value\":\"[REDACTED:env-value-secret]\"}");
+                "{\"name\":\"DB_PASSWORD\",\"value\":\"[REDACTED:dumped-secret]\"}");
     assert_json(f, "{\"name\":\"HOME\",\"value\":\"x\"}", "{\"name\":\"HOME\",\"value\":\"x\"}");
     assert_json(f, "{\"pass\\u0077ord\":\"x\"}", "{\"pass\\u0077ord\":\"" P "\"}");
     assert_json(f, "{\"p\xd0\xb0ssword\":\"x\"}", "{\"p\xd0\xb0ssword\":\"" P "\"}");
