@@ -10,13 +10,13 @@
  *     attempt does not look ahead in the line. Rules of the LINE kind, and those without keyword or
  *     class, are compiled to be searched: once in each value that holds their keyword, the run or
  *     the byte that they require, or in each value when they require nothing.
- *   - The subject begins with the value, so that a look-behind sees what is there, and ends 128
+ *   - The subject begins with the value, so that a look-behind sees what is there, and ends 48
  *     bytes behind the candidate. A match that wants to see more (PCRE2_PARTIAL_HARD) is tried
  *     again with a window four times larger, until that is the whole value: no secret is cut, and
- *     what an attempt costs is known from its window.
- *   - 64 failed attempts of a rule in a value, a match limit, any other error but no-match, or more
- *     work than a value is allowed (engine.h): from there to its end the value is withheld. These
- *     limits count steps, not time.
+ *     what an attempt costs is known from its window. Most fail at first sight.
+ *   - 64 attempts of a rule in a value that saw more and failed, a match limit, any other error but
+ *     no-match, or more work than a value is allowed (engine.h): from there to its end the value is
+ *     withheld. These limits count steps, not time.
  *
  * A value is one subject, even when it holds newlines, and nothing matches across its end.
  */
@@ -339,9 +339,10 @@ void tf_redact_scan_free(struct tf_redact_scan *scan)
 void tf_redact_scan_text(struct tf_redact_scan *scan, const char *text, size_t size)
 {
     tf_redact_prefilter_scan(&scan->engine->prefilter, text, 0, size, &scan->hits);
-    scan->text_bytes = scan->hits.full ? 0 : size;
+    scan->covered = !scan->hits.full;
+    scan->text_bytes = size;
     if (!scan->borrows_work) {
-        scan->pool = TF_REDACT_WORK_POOL + ((uint64_t)size << TF_REDACT_WORK_POOL_SHIFT);
+        scan->pool = TF_REDACT_WORK_POOL + (uint64_t)size * TF_REDACT_WORK_POOL_A_BYTE;
     }
 }
 
@@ -449,6 +450,9 @@ static bool accept(struct tf_redact_scan *scan, size_t number, const struct valu
         return false;
     }
     tf_redact_scan_add(scan, start, start + stands, (uint16_t)number, keyword);
+    if (!spend(scan, TF_REDACT_WORK_SPAN)) {
+        tf_redact_scan_withhold(scan, start, (uint16_t)number, "budget");
+    }
     end = stands < end - start ? start + stands : ends[1];
     *next = end > ends[0] ? end : ends[0] + 1;
     return true;
@@ -460,6 +464,7 @@ static void try_at(struct tf_redact_scan *scan, size_t number, const struct valu
 {
     struct tf_redact_progress *progress = &scan->progress[number];
     size_t window = TF_REDACT_WINDOW_BYTES, next;
+    bool saw_more;
     int rc;
 
     if (progress->failed == TF_REDACT_ATTEMPTS_MAX) {
@@ -476,12 +481,13 @@ static void try_at(struct tf_redact_scan *scan, size_t number, const struct valu
         }
         scan->work.bytes += seen - start;
         rc = match(scan, number, value, start, seen);
+        saw_more = window > TF_REDACT_WINDOW_BYTES;
         window = window > SIZE_MAX / 4 ? SIZE_MAX : window * 4;
     } while (rc == PCRE2_ERROR_PARTIAL);
     if (rc < 0 && rc != PCRE2_ERROR_NOMATCH) {
         tf_redact_scan_withhold(scan, start, (uint16_t)number, "match-limit");
     } else if (rc < 0 || !accept(scan, number, value, keyword, &next)) {
-        progress->failed++;
+        progress->failed += saw_more ? 1 : 0;
         progress->next = (uint32_t)start + 1; /* another keyword of the rule at the same place */
     } else {
         progress->next = (uint32_t)next;
@@ -578,7 +584,6 @@ static void examine(struct tf_redact_scan *scan, const struct tf_redact_literal 
                     const struct value *value, size_t at)
 {
     const struct tf_redact_rule *rule;
-    struct tf_redact_progress *progress;
 
     if (literal->rule == DECODE_RULE) {
         if (scan->inner != NULL && at < scan->withheld_from) {
@@ -587,19 +592,18 @@ static void examine(struct tf_redact_scan *scan, const struct tf_redact_literal 
         return;
     }
     rule = &scan->engine->rules[literal->rule];
-    progress = progress_of(scan, literal->rule);
     if (literal->rule == scan->private_key_rule) {
         scan->private_key_seen = true;
     }
     if (scan->engine->compiled[literal->rule].searched) {
-        if (!progress->searched) {
+        if (!progress_of(scan, literal->rule)->searched) {
             search(scan, literal->rule, value, literal->text);
         }
         return;
     }
-    if (at < rule->lead || at - rule->lead < progress->next ||
-        at - rule->lead >= scan->withheld_from ||
-        !may_follow(scan, literal, value, at + literal->size)) {
+    if (at < rule->lead || at - rule->lead >= scan->withheld_from ||
+        !may_follow(scan, literal, value, at + literal->size) ||
+        at - rule->lead < progress_of(scan, literal->rule)->next) {
         return;
     }
     try_at(scan, literal->rule, value, at - rule->lead, literal->text);
@@ -664,14 +668,11 @@ static void begin_value(struct tf_redact_scan *scan, size_t size)
     }
 }
 
-/* Makes hits cover one value only. */
+/* Makes hits cover one value only; what is in the pool stays. */
 static void scan_alone(struct tf_redact_scan *scan, const char *text, size_t at, size_t size)
 {
     tf_redact_prefilter_scan(&scan->engine->prefilter, text, at, at + size, &scan->hits);
-    scan->text_bytes = 0;
-    if (!scan->borrows_work) {
-        scan->pool = TF_REDACT_WORK_POOL + ((uint64_t)size << TF_REDACT_WORK_POOL_SHIFT);
-    }
+    scan->covered = false;
 }
 
 void tf_redact_scan_value(struct tf_redact_scan *scan, const char *text, size_t at, size_t size)
@@ -680,7 +681,7 @@ void tf_redact_scan_value(struct tf_redact_scan *scan, const char *text, size_t 
     bool is_withheld = false;
 
     begin_value(scan, size);
-    if (at + size > scan->text_bytes) {
+    if (!scan->covered || at + size > scan->text_bytes) {
         scan_alone(scan, text, at, size);
     }
     for (uint32_t i = first_hit(&scan->hits, at); i < scan->hits.count; i++) {

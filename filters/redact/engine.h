@@ -10,9 +10,9 @@
 #include "prefilter.h"
 
 #define TF_REDACT_RULES_MAX      1024u
-#define TF_REDACT_ATTEMPTS_MAX   64u     /* failed ones of a rule in a value; then it is withheld */
-#define TF_REDACT_WINDOW_BYTES   128u    /* what a match sees first; four times more on demand */
-#define TF_REDACT_HITS_MAX       65536u  /* candidates at once; past it values are scanned alone */
+#define TF_REDACT_WINDOW_BYTES   48u /* what a match sees first; four times more on demand */
+#define TF_REDACT_ATTEMPTS_MAX   64u /* that a rule may fail, after it saw more; then withheld */
+#define TF_REDACT_HITS_MAX       262144u /* candidates at once; past it values are scanned alone */
 #define TF_REDACT_SPANS_MAX      8192u   /* in a value; past it the rest is withheld */
 #define TF_REDACT_ANCHORED_LIMIT 10000u  /* PCRE2's match limit for a rule at its keyword */
 #define TF_REDACT_LINE_LIMIT     10000u  /* and for one that is searched, at each place */
@@ -23,16 +23,18 @@
 #define TF_REDACT_STOPWORD_BYTES 256u    /* nor by a stopword, when it is longer than this */
 
 /*
- * Work is counted in bytes that PCRE2 may have looked at, and TF_REDACT_WORK_ATTEMPT more for each
- * try. A value has its own allowance; what it needs more it takes from the pool of the text that it
- * was scanned with (of its own, when it was scanned alone). Where both are used up, it is withheld.
+ * Work is counted in bytes that PCRE2 may have looked at, and more for each try and each match. One
+ * is about two nanoseconds. A value has its own allowance; what it needs more it takes from the
+ * pool of the text that it was scanned with. Where both are used up, it is withheld. So a few dense
+ * lines pass, and a flood of them does not.
  */
-#define TF_REDACT_WORK_ATTEMPT    40u
-#define TF_REDACT_WORK_A_BYTE     6u /* of the value */
-#define TF_REDACT_WORK_A_VALUE    128u
-#define TF_REDACT_WORK_POOL       8192u /* and */
-#define TF_REDACT_WORK_POOL_SHIFT 2u    /* four for each byte of the text */
-#define TF_REDACT_WORK_INNER      2u    /* taken for each byte that was decoded or undone */
+#define TF_REDACT_WORK_ATTEMPT     48u
+#define TF_REDACT_WORK_SPAN        96u
+#define TF_REDACT_WORK_A_BYTE      6u /* of the value */
+#define TF_REDACT_WORK_A_VALUE     128u
+#define TF_REDACT_WORK_POOL_A_BYTE 3u      /* of the text */
+#define TF_REDACT_WORK_POOL        131072u /* and for each text; a block of input has 256 KiB */
+#define TF_REDACT_WORK_INNER       2u      /* taken for each byte that was decoded or undone */
 
 struct tf_redact_engine;
 
@@ -54,7 +56,8 @@ struct tf_redact_scan {
     /* The rest is engine.c's. */
     const struct tf_redact_engine *engine;
     struct tf_redact_hits hits;
-    size_t text_bytes; /* that hits cover; 0: values are scanned alone */
+    size_t text_bytes;
+    bool covered; /* the text, by hits; otherwise each value is scanned alone */
     struct tf_redact_progress *progress;
     uint32_t epoch;
     void *match_data, *match_context, *jit_stack;

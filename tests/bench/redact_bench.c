@@ -26,7 +26,7 @@
 #define LINES          40000u
 #define LINE_MAX_BYTES 1024u
 #define ROUNDS         9u
-#define ATTACK_LINES   4u
+#define ATTACK_LINES   16u
 #define WORST_MAX      12u
 #define KEYWORDS       2u /* of each rule, that attacks are made from */
 #define BATCH_BYTES    (256u << 10)

@@ -470,14 +470,24 @@ static void put(struct corpus *corpus, const char *text, size_t size)
     corpus->size += size;
 }
 
+/* Any of a rule's examples, or NULL. */
+static const char *draw_example(struct corpus *corpus, const char *const *examples)
+{
+    uint32_t count = 0;
+
+    while (count < TF_REDACT_EXAMPLES_MAX && examples[count] != NULL) {
+        count++;
+    }
+    return count > 0 ? examples[draw(corpus, count)] : NULL;
+}
+
 /* A piece of a line: an example, a keyword, digits, a run of one class, or any bytes. */
 static void put_piece(struct corpus *corpus)
 {
     static const char alphabet[] = "abcdefABCDEF0123456789-_.:=/+\"'\\ @;,&\n[]";
     const struct tf_redact_rule *rule = &all_rules[draw(corpus, (uint32_t)all_rules_count)];
     uint32_t what = draw(corpus, 12), n = draw(corpus, 40);
-    const char *example = what < 5 ? rule->match[draw(corpus, TF_REDACT_EXAMPLES_MAX)]
-                                   : rule->no_match[draw(corpus, TF_REDACT_EXAMPLES_MAX)];
+    const char *example = draw_example(corpus, what < 5 ? rule->match : rule->no_match);
     char run[8192];
 
     if (what < 7) {
@@ -808,8 +818,8 @@ static void limits_withhold_the_rest(void **state)
     for (int no_jit = 0; no_jit < 2; no_jit++) {
         struct bench bench =
             bench_new(test_rules, TF_COUNT(test_rules), NULL, TF_REDACT_KERNEL_AUTO, no_jit != 0);
-        char text[1024] = "key=1234 ";
-        size_t size = 9;
+        char text[8192] = "key=1234 ";
+        size_t size = 9, unit = TF_REDACT_WINDOW_BYTES + 8;
 
         scan_alone(&bench, "see aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa! tail", 54);
         assert_int_equal(bench.scan->span_count, 1);
@@ -819,15 +829,23 @@ static void limits_withhold_the_rest(void **state)
         assert_string_equal(bench.scan->reason, "match-limit");
         scan_alone(&bench, "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx yyy", 51);
         assert_string_equal(bench.scan->reason, "match-limit");
-        for (unsigned i = 0; i < TF_REDACT_ATTEMPTS_MAX + 2; i++, size += 5) {
-            memcpy(text + size, "key= ", 5);
+        for (unsigned i = 0; i < TF_REDACT_ATTEMPTS_MAX + 2; i++, size += unit) {
+            memset(text + size, 'q', unit);
+            memcpy(text + size, "BEG", 3);
+            text[size + unit - 1] = ' ';
         }
         scan_alone(&bench, text, size);
         assert_int_equal(bench.scan->span_count, 2); /* the good one, and the rest */
         assert_int_equal(bench.scan->spans[0].end, 8);
-        assert_int_equal(bench.scan->spans[1].start, 9 + 5 * TF_REDACT_ATTEMPTS_MAX);
+        assert_int_equal(bench.scan->spans[1].start, 9 + unit * TF_REDACT_ATTEMPTS_MAX);
         assert_int_equal(bench.scan->spans[1].end, size);
         assert_string_equal(bench.scan->reason, "budget");
+        assert_int_equal(bench.scan->withheld_rule, 2);
+        for (size = 0; size < 2000; size += 5) { /* these fail at first sight */
+            memcpy(text + size, "key= ", 5);
+        }
+        scan_alone(&bench, text, size);
+        assert_int_equal(bench.scan->span_count, 0);
         bench_free(&bench);
     }
 }
@@ -869,7 +887,7 @@ static void too_many_candidates_or_spans_withhold(void **state)
     apply(f);
     assert_field(f, 0, "password=[REDACTED:assigned-password]");
     assert_true(f->batch.records[1].flags & TF_RECORD_WITHHELD);
-    assert_true(f->batch.fields[1].value.text.size < 1000);
+    assert_true(f->batch.fields[1].value.text.size < 4 * TF_REDACT_HITS_MAX + 100);
     assert_field(f, 2, "password=[REDACTED:assigned-password] x");
     for (size_t i = 0; i + 16 <= size; i += 16) {
         memcpy(text + i, "token=abcdefgh1 ", 16);
@@ -881,6 +899,68 @@ static void too_many_candidates_or_spans_withhold(void **state)
     assert_null(memmem(f->batch.text.data + f->batch.fields[0].value.text.at,
                        f->batch.fields[0].value.text.size, "abcdefgh1", 9));
     free(text);
+}
+
+/* More candidates than are kept at once: then each value is scanned alone, by the same pool. */
+static void a_flood_of_candidates_has_one_pool(void **state)
+{
+    struct bench bench =
+        bench_new(test_rules, TF_COUNT(test_rules), NULL, TF_REDACT_KERNEL_AUTO, false);
+    size_t size = 5 * (TF_REDACT_HITS_MAX + 100u), value = 100, withheld = 0, allowed = 0;
+    char *text = calloc(1, size + TF_REDACT_READAHEAD_BYTES);
+    const struct tf_redact_work *work = &bench.scan->work;
+
+    (void)state;
+    for (size_t i = 0; i < size; i += 5) {
+        memcpy(text + i, "key= ", 5);
+    }
+    tf_redact_scan_text(bench.scan, text, size);
+    assert_true(bench.scan->hits.full);
+    for (size_t at = 0; at < size; at += value) {
+        tf_redact_scan_value(bench.scan, text, at, value);
+        withheld += bench.scan->withheld_from < value ? 1 : 0;
+        allowed += TF_REDACT_WORK_A_VALUE + value * TF_REDACT_WORK_A_BYTE;
+        allowed += TF_REDACT_WORK_ATTEMPT + value; /* the rule that is searched, once */
+    }
+    assert_true(withheld > 0 && withheld < size / value);
+    allowed += TF_REDACT_WORK_POOL + size * TF_REDACT_WORK_POOL_A_BYTE;
+    assert_true(work->attempts * TF_REDACT_WORK_ATTEMPT + work->bytes <= allowed);
+    free(text);
+    bench_free(&bench);
+}
+
+/* Lines as an application writes them that tells its environment with each request. */
+static void dense_lines_are_not_withheld(void **state)
+{
+    static const char *const lines[] = {
+        "DB_PASSWORD=hunter22",
+        "user=ann password=hunter22 token=abcdefgh12 api_key=abcdefgh1234 ok=1",
+        "{\"user\":\"ann\",\"password\":\"hunter22\",\"access_token\":\"abcdefgh12\","
+        "\"client_secret\":\"abcdefgh1234\",\"ok\":1}",
+        "{\"token\":null,\"password\":null,\"secret\":null}",
+        "{\"level\":\"info\",\"msg\":\"{\\\"password\\\":\\\"hunter22\\\",\\\"id\\\":17}\"}",
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < TF_COUNT(lines); i++) {
+        uint32_t count = (256u << 10) / (uint32_t)strlen(lines[i]);
+
+        assert_int_equal(tf_batch_reset(&f->batch), 0);
+        for (uint32_t j = 0; j < count; j++) {
+            add(f, "log", lines[i]);
+        }
+        apply(f);
+        for (uint32_t j = 0; j < count; j++) {
+            const struct tf_field *field = &f->batch.fields[j];
+            const char *text = f->batch.text.data + field->value.text.at;
+
+            if ((f->batch.records[j].flags & TF_RECORD_WITHHELD) != 0) {
+                fail_msg("record %u of %u is withheld: %s", j, count, lines[i]);
+            }
+            assert_null(memmem(text, field->value.text.size, "hunter22", 8));
+            assert_null(memmem(text, field->value.text.size, "abcdefgh12", 10));
+        }
+    }
 }
 
 int main(void)
@@ -900,6 +980,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(too_many_candidates_or_spans_withhold, setup, teardown),
         cmocka_unit_test(every_rule_keeps_its_examples),
         cmocka_unit_test(limits_withhold_the_rest),
+        cmocka_unit_test(a_flood_of_candidates_has_one_pool),
+        cmocka_unit_test_setup_teardown(dense_lines_are_not_withheld, setup, teardown),
         cmocka_unit_test(a_secret_longer_than_the_window_is_not_cut),
         cmocka_unit_test(kernels_report_the_same_hits),
         cmocka_unit_test(no_hit_reaches_past_the_end_of_a_scan),

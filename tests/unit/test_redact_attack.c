@@ -127,7 +127,7 @@ static void assert_work(struct subject *subject, const struct attack *attack, si
 {
     const struct tf_redact_work *work;
     size_t lines = TEXT_BYTES / (line + 1), size = lines * (line + 1);
-    uint64_t allowed = TF_REDACT_WORK_POOL + ((uint64_t)size << TF_REDACT_WORK_POOL_SHIFT) +
+    uint64_t allowed = TF_REDACT_WORK_POOL + (uint64_t)size * TF_REDACT_WORK_POOL_A_BYTE +
                        lines * (TF_REDACT_WORK_A_VALUE + TF_REDACT_WORK_A_BYTE * line) +
                        subject->searched * (size + lines * TF_REDACT_WORK_ATTEMPT);
 
