@@ -582,7 +582,7 @@ static bool mask_named(struct work *work, struct tf_field *field, enum tf_redact
         field->value.text.size = 0;
     } else if (field->type == TF_VALUE_TEXT || field->type == TF_VALUE_BYTES) {
         text = tf_batch_slice(work->batch, field->value.text.at, field->value.text.size);
-        if (text.size == 0 || tf_redact_is_mark(text)) {
+        if (tf_redact_is_nothing(text)) {
             return false;
         }
     } else {

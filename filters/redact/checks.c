@@ -214,6 +214,14 @@ const char *tf_redact_name_rule(struct tf_slice name)
     static const struct {
         const char *end, *rule;
     } table[] = {
+        {"bostoken", NULL}, /* of a language model: none is a secret */
+        {"eostoken", NULL},
+        {"unktoken", NULL},
+        {"padtoken", NULL},
+        {"septoken", NULL},
+        {"clstoken", NULL},
+        {"masktoken", NULL},
+        {"stoptoken", NULL},
         {"password", "assigned-password"},
         {"passwd", "assigned-password"},
         {"passphrase", "assigned-password"},

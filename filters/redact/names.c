@@ -99,6 +99,56 @@ static bool is_among(struct tf_slice key, const char *const *words)
     return false;
 }
 
+/* One character, or one of three bytes, over and over: ****, xxxxxx, bullets. */
+static bool is_filled(struct tf_slice text)
+{
+    size_t unit = (uint8_t)text.data[0] < 0x80 ? 1 : 3;
+
+    if (text.size < 3 || (unit == 1 && strchr("*xX.-_#", text.data[0]) == NULL)) {
+        return false;
+    }
+    return text.size % unit == 0 && memcmp(text.data, text.data + unit, text.size - unit) == 0;
+}
+
+/* ${NAME}, {{ .name }}, %(name)s: a template that nothing was put into. */
+static bool is_template(struct tf_slice text)
+{
+    static const char *const forms[][2] = {{"${", "}"}, {"{{", "}}"}, {"%(", ")s"}};
+
+    for (size_t i = 0; i < TF_COUNT(forms); i++) {
+        size_t end = strlen(forms[i][1]);
+
+        if (text.size > 2 + end && memcmp(text.data, forms[i][0], 2) == 0 &&
+            memcmp(text.data + text.size - end, forms[i][1], end) == 0) {
+            return memchr(text.data + 2, '}', text.size - 2 - end) == NULL;
+        }
+    }
+    return false;
+}
+
+bool tf_redact_is_nothing(struct tf_slice text)
+{
+    static const char *const words[] = {"null",     "nil",      "none",    "undefined",
+                                        "true",     "false",    "hidden",  "masked",
+                                        "redacted", "filtered", "omitted", NULL};
+    static const char *const in_brackets[] = {"secret", "token",   "password",  "removed",
+                                              "empty",  "unset",   "protected", "sensitive",
+                                              "key",    "api key", "scrubbed",  NULL};
+    static const char opens[] = "[<(", closes[] = "]>)";
+    const char *open;
+
+    if (text.size == 0 || tf_redact_is_mark(text) || is_among(text, words) || is_filled(text) ||
+        is_template(text)) {
+        return true;
+    }
+    open = memchr(opens, text.data[0], 3);
+    if (open == NULL || text.size < 3 || text.data[text.size - 1] != closes[open - opens]) {
+        return false;
+    }
+    text = tf_slice(text.data + 1, text.size - 2);
+    return is_among(text, words) || is_among(text, in_brackets);
+}
+
 bool tf_redact_names_a_name(struct tf_slice key)
 {
     static const char *const words[] = {"name",  "key",      "header", "field",
@@ -375,15 +425,6 @@ static bool find_string(struct look *look, size_t at, size_t slashes, struct quo
     return true;
 }
 
-/* Words that say that there is no value, and what is masked already. */
-static bool is_nothing(struct tf_slice text)
-{
-    static const char *const words[] = {"null", "nil",   "none", "undefined",
-                                        "true", "false", "***",  NULL};
-
-    return text.size == 0 || is_among(text, words) || tf_redact_is_mark(text);
-}
-
 static void add(struct look *look, enum tf_redact_name name, size_t at, size_t end)
 {
     if (look->rules[name] != UINT16_MAX) {
@@ -399,7 +440,7 @@ static size_t take_scalar(struct look *look, enum tf_redact_name name, size_t at
     size_t behind = at;
 
     if (find_string(look, at, slashes, &string, &behind)) {
-        if (!is_nothing(tf_slice(look->text + string.at, string.end - string.at))) {
+        if (!tf_redact_is_nothing(tf_slice(look->text + string.at, string.end - string.at))) {
             add(look, name, string.at, string.end);
         }
         return behind;

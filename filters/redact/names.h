@@ -29,6 +29,10 @@ enum tf_redact_name tf_redact_name_of_list(struct tf_slice key);
 bool tf_redact_names_a_name(struct tf_slice key);
 bool tf_redact_names_a_value(struct tf_slice key);
 
+/* Whether a text under such a name is none of its values: empty, a word such as null, or what
+ * another filter has left, as ****, [FILTERED], <redacted>, or an empty template, as ${TOKEN}. */
+bool tf_redact_is_nothing(struct tf_slice text);
+
 /* Whether a number, written out, could be a secret of that kind: of a password any, else one of six
  * digits or more that is no item of a list. */
 bool tf_redact_number_is_secret(enum tf_redact_name name, struct tf_slice number, bool is_item);

@@ -212,6 +212,46 @@ static void names_give_their_values_away(void **state)
     assert_masked(f, "passport", "x", "x");
 }
 
+/* In a field and in JSON, what is no value stays, and what only looks like it does not. */
+static void what_is_no_value_stays(void **state)
+{
+    static const char *const nothing[] = {
+        "",
+        "null",
+        "[FILTERED]",
+        "(hidden)",
+        "<redacted>",
+        "REDACTED",
+        "****",
+        "XXXXXXXX",
+        "${TOKEN}",
+        "{{ .pw }}",
+        "%(token)s",
+        "<token>",
+        "\xe2\x80\xa2\xe2\x80\xa2\xe2\x80\xa2",
+        "[REDACTED:x]",
+    };
+    static const char *const values[] = {
+        "null1",   "[Tiger]",  "(hidden", "<redacted]", "hidden)",       "x", "XXXXX1", "${T}x",
+        "{{a}} b", "{{a}}b}}", "%(t)x",   "[]",         "\xe2\x80\xa2x",
+    };
+    struct fixture *f = *state;
+    char text[64];
+
+    for (size_t i = 0; i < TF_COUNT(nothing) + TF_COUNT(values); i++) {
+        bool stays = i < TF_COUNT(nothing);
+        const char *value = stays ? nothing[i] : values[i - TF_COUNT(nothing)];
+
+        assert_int_equal(tf_batch_reset(&f->batch), 0);
+        (void)snprintf(text, sizeof text, "{\"password\":\"%s\"}", value);
+        add(f, "log", text);
+        add(f, "password", value);
+        apply(f);
+        assert_field(f, 0, stays ? text : "{\"password\":\"[REDACTED:assigned-password]\"}");
+        assert_field(f, 1, stays ? value : "[REDACTED:assigned-password]");
+    }
+}
+
 static void nested_fields_and_keys_are_scanned(void **state)
 {
     struct fixture *f = *state;
@@ -969,6 +1009,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(values_read_as_documented, setup, teardown),
         cmocka_unit_test_setup_teardown(benign_lines_are_unchanged, setup, teardown),
         cmocka_unit_test_setup_teardown(names_give_their_values_away, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_no_value_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(nested_fields_and_keys_are_scanned, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_matches_across_the_end_of_a_value, setup, teardown),
         cmocka_unit_test_setup_teardown(a_key_over_many_records_is_masked_to_its_end, setup,
