@@ -202,43 +202,51 @@ static size_t normalise(struct tf_slice name, char out[NAME_MAX_BYTES])
     return size;
 }
 
-static bool ends_with(const char *text, size_t size, const char *end)
-{
-    size_t end_size = strlen(end);
+struct ending {
+    const char *text;
+    size_t size;
+    const char *rule; /* NULL: the name gives nothing away */
+};
 
-    return size >= end_size && memcmp(text + size - end_size, end, end_size) == 0;
+#define ENDING(text, rule)                                                                         \
+    {                                                                                              \
+        text, sizeof(text) - 1, rule                                                               \
+    }
+
+static bool ends_with(const char *text, size_t size, const struct ending *ending)
+{
+    return size >= ending->size && text[size - 1] == ending->text[ending->size - 1] &&
+           memcmp(text + size - ending->size, ending->text, ending->size) == 0;
 }
 
 const char *tf_redact_name_rule(struct tf_slice name)
 {
-    static const struct {
-        const char *end, *rule;
-    } table[] = {
-        {"bostoken", NULL}, /* of a language model: none is a secret */
-        {"eostoken", NULL},
-        {"unktoken", NULL},
-        {"padtoken", NULL},
-        {"septoken", NULL},
-        {"clstoken", NULL},
-        {"masktoken", NULL},
-        {"stoptoken", NULL},
-        {"password", "assigned-password"},
-        {"passwd", "assigned-password"},
-        {"passphrase", "assigned-password"},
-        {"secret", "assigned-secret"},
-        {"secretkey", "assigned-secret"},
-        {"token", "assigned-secret"},
-        {"credential", "assigned-secret"},
-        {"credentials", "assigned-secret"},
-        {"privatekey", "assigned-secret"},
-        {"secretaccesskey", "assigned-secret"},
-        {"accesskey", "assigned-secret"},
-        {"signingkey", "assigned-secret"},
-        {"encryptionkey", "assigned-secret"},
-        {"apikey", "api-key"},
-        {"authorization", "authorization"},
-        {"setcookie", "cookie"},
-        {"cookie", "cookie"},
+    static const struct ending table[] = {
+        ENDING("bostoken", NULL), /* of a language model: none is a secret */
+        ENDING("eostoken", NULL),
+        ENDING("unktoken", NULL),
+        ENDING("padtoken", NULL),
+        ENDING("septoken", NULL),
+        ENDING("clstoken", NULL),
+        ENDING("masktoken", NULL),
+        ENDING("stoptoken", NULL),
+        ENDING("password", "assigned-password"),
+        ENDING("passwd", "assigned-password"),
+        ENDING("passphrase", "assigned-password"),
+        ENDING("secret", "assigned-secret"),
+        ENDING("secretkey", "assigned-secret"),
+        ENDING("token", "assigned-secret"),
+        ENDING("credential", "assigned-secret"),
+        ENDING("credentials", "assigned-secret"),
+        ENDING("privatekey", "assigned-secret"),
+        ENDING("secretaccesskey", "assigned-secret"),
+        ENDING("accesskey", "assigned-secret"),
+        ENDING("signingkey", "assigned-secret"),
+        ENDING("encryptionkey", "assigned-secret"),
+        ENDING("apikey", "api-key"),
+        ENDING("authorization", "authorization"),
+        ENDING("setcookie", "cookie"),
+        ENDING("cookie", "cookie"),
     };
     char text[NAME_MAX_BYTES];
     size_t size = name.size > 2 ? normalise(name, text) : 0;
@@ -247,7 +255,7 @@ const char *tf_redact_name_rule(struct tf_slice name)
         return NULL;
     }
     for (size_t i = 0; i < TF_COUNT(table); i++) {
-        if (ends_with(text, size, table[i].end)) {
+        if (ends_with(text, size, &table[i])) {
             return table[i].rule;
         }
     }
