@@ -68,6 +68,7 @@ struct line {
 /* What a record says beside its text. */
 struct entry {
     int64_t time_ns;
+    uint64_t start; /* of its line, in the file */
     enum tf_stream stream;
     uint8_t flags;
 };
@@ -121,6 +122,7 @@ static int add_record(struct tf_batch *batch, const struct entry *entry, uint32_
         return -ENOMEM;
     }
     record->flags = entry->flags;
+    record->source_at = entry->start;
     if ((entry->stream != TF_STREAM_OTHER &&
          add_text(batch, batch->key_stream, 6, name_at, 6) == NULL) ||
         add_text(batch, batch->key_log, 3, text_at, text_size) == NULL) {
@@ -191,7 +193,8 @@ static int emit_held(struct tf_lines *lines, struct tf_batch *batch, enum tf_str
                      uint8_t flags)
 {
     struct tf_held *held = lines->held[stream];
-    struct entry entry = {.time_ns = held->time_ns, .stream = stream, .flags = flags};
+    struct entry entry = {
+        .time_ns = held->time_ns, .start = held->start, .stream = stream, .flags = flags};
     struct tf_span span = tf_held_span(held);
     int rc = emit(lines, batch, entry, &span);
 
@@ -212,8 +215,10 @@ static bool is_done(const struct tf_lines *lines, const struct line *line, enum 
 
 static int take_malformed(struct tf_lines *lines, const struct line *line, struct tf_batch *batch)
 {
-    struct entry entry = {
-        .time_ns = lines->now_ns, .stream = TF_STREAM_OTHER, .flags = TF_RECORD_MALFORMED};
+    struct entry entry = {.time_ns = lines->now_ns,
+                          .start = line->start,
+                          .stream = TF_STREAM_OTHER,
+                          .flags = TF_RECORD_MALFORMED};
     int rc;
 
     if (is_done(lines, line, TF_STREAM_OTHER)) {
@@ -230,7 +235,8 @@ static int take_malformed(struct tf_lines *lines, const struct line *line, struc
 
 static int take_plain(struct tf_lines *lines, const struct line *line, struct tf_batch *batch)
 {
-    struct entry entry = {.time_ns = lines->now_ns, .stream = TF_STREAM_OTHER};
+    struct entry entry = {
+        .time_ns = lines->now_ns, .start = line->start, .stream = TF_STREAM_OTHER};
     struct tf_span span = line->span;
     uint64_t size = tf_span_size(&span);
 
@@ -283,7 +289,7 @@ static int take_docker(struct tf_lines *lines, const struct line *line, struct t
         return 0;
     }
     lines->count++;
-    entry = (struct entry){.time_ns = found.time_ns, .stream = found.stream};
+    entry = (struct entry){.time_ns = found.time_ns, .start = line->start, .stream = found.stream};
     found.partial = found.partial && found.stream != TF_STREAM_OTHER;
     if (found.partial || holds(lines, found.stream) || found.text_size > lines->max_line_bytes) {
         return take_docker_pieces(lines, &entry, &found, line->start, batch);
@@ -307,7 +313,7 @@ static int take_cri(struct tf_lines *lines, const struct line *line, struct tf_b
     }
     lines->count++;
     text.part[0] = found.text;
-    entry = (struct entry){.time_ns = found.time_ns, .stream = found.stream};
+    entry = (struct entry){.time_ns = found.time_ns, .start = line->start, .stream = found.stream};
     entry.flags = line->given_up ? TF_RECORD_UNFINISHED : 0;
     if (!found.partial && !holds(lines, found.stream)) {
         return emit(lines, batch, entry, &text);

@@ -85,6 +85,8 @@ int tf_batch_reset(struct tf_batch *batch)
     batch->malformed = 0;
     batch->truncated = 0;
     batch->read_bytes = 0;
+    batch->may_hold = false;
+    batch->is_last = false;
     return add_prelude(batch);
 }
 
@@ -132,12 +134,8 @@ int tf_batch_add_text(struct tf_batch *batch, const void *data, size_t size, uin
     return tf_buf_append_byte(&batch->text, '\n');
 }
 
-struct tf_field *tf_batch_add_field(struct tf_batch *batch, uint32_t key_at, uint32_t key_size,
-                                    enum tf_value_type type)
+struct tf_field *tf_batch_append_field(struct tf_batch *batch, const struct tf_field *field)
 {
-    struct tf_field *field;
-
-    assert(batch->record_count > 0);
     if (batch->field_count == batch->field_capacity) {
         void *grown = grow(batch->fields, &batch->field_capacity, FIRST_FIELDS, TF_BATCH_FIELDS_MAX,
                            sizeof *batch->fields);
@@ -147,9 +145,18 @@ struct tf_field *tf_batch_add_field(struct tf_batch *batch, uint32_t key_at, uin
         }
         batch->fields = grown;
     }
-    field = &batch->fields[batch->field_count++];
-    *field = (struct tf_field){.key_at = key_at, .key_size = key_size, .type = (uint8_t)type};
-    batch->records[batch->record_count - 1].field_count++;
+    batch->fields[batch->field_count] = *field;
+    return &batch->fields[batch->field_count++];
+}
+
+struct tf_field *tf_batch_add_field(struct tf_batch *batch, uint32_t key_at, uint32_t key_size,
+                                    enum tf_value_type type)
+{
+    struct tf_field empty = {.key_at = key_at, .key_size = key_size, .type = (uint8_t)type};
+    struct tf_field *field = tf_batch_append_field(batch, &empty);
+
+    assert(batch->record_count > 0);
+    batch->records[batch->record_count - 1].field_count += field != NULL;
     return field;
 }
 

@@ -130,8 +130,9 @@ void tf_pipeline_log_books(struct tf_pipeline *pipeline)
     const struct books *books = &pipeline->books;
 
     tf_log_answer("books",
-                  TF_DETAILS(TF_NUM("decoded", books->decoded), TF_NUM("spooled", books->spooled),
-                             TF_NUM("joined", books->joined), TF_NUM("filtered", books->filtered),
+                  TF_DETAILS(TF_NUM("decoded", books->decoded + books->held),
+                             TF_NUM("spooled", books->spooled), TF_NUM("joined", books->joined),
+                             TF_NUM("filtered", books->filtered), TF_NUM("held", books->held),
                              TF_NUM("redacted", books->redacted),
                              TF_NUM("withheld", books->withheld)),
                   "what was read since start");

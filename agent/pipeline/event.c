@@ -668,7 +668,7 @@ int tf_events_encode(const struct tf_batch *batch, const struct tf_constants *co
         int64_t time_ns = clamp_time(record->time_ns);
 
         if ((record->flags & TF_RECORD_DROPPED) != 0) {
-            written.dropped++;
+            written.dropped += (record->flags & TF_RECORD_JOINED) == 0;
             continue;
         }
         rc = write_event(&e, constants, record, time_ns, out);

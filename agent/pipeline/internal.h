@@ -26,6 +26,7 @@ struct job {
     struct tf_buf deltas;
     struct tf_pump_result result;
     struct tf_events_summary summary;
+    struct tf_filter_held held;
     void **scratch; /* one for each filter */
     char tag[TF_TAG_MAX + 1];
     int status; /* of filtering and encoding */
@@ -53,6 +54,7 @@ struct open_frame {
 
 /* The ledger (docs/architecture.md): decoded = spooled + joined + filtered + held. In records. */
 struct books {
+    uint64_t held; /* now, by filters; the rest since start */
     uint64_t decoded, spooled, joined, filtered, redacted, withheld, lost_batches;
 };
 
@@ -99,6 +101,9 @@ struct tf_pipeline {
     struct job jobs[TF_JOBS_MAX];
     uint32_t workers, jobs_running;
     struct tf_source *queue_first, *queue_last;
+    struct tf_source *timed; /* those that are woken by time */
+    uv_timer_t wake_timer;
+    uint64_t wake_at_ms; /* when it fires; 0: it does not run */
 
     struct open_frame *open[TF_OPEN_FRAMES_MAX];
     uint32_t open_count;
@@ -137,6 +142,7 @@ void tf_books_tell_withheld(struct tf_pipeline *pipeline, const struct tf_tally 
 int tf_books_audit(struct tf_pipeline *pipeline); /* the record of event stop */
 
 /* sources.c */
+void tf_sources_start(struct tf_pipeline *pipeline);
 void tf_sources_run(
     struct tf_pipeline *pipeline); /* starts jobs while there is work, room and no pressure */
 void tf_sources_rewind(struct tf_pipeline *pipeline); /* when rewinding is set: at once, or behind

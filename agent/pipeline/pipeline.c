@@ -270,7 +270,8 @@ int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err)
     (void)uv_timer_init(pipeline->loop, &pipeline->stop_timer);
     pipeline->sync_timer.data = pipeline;
     pipeline->stop_timer.data = pipeline;
-    pipeline->open_handles = 2;
+    tf_sources_start(pipeline);
+    pipeline->open_handles = 3;
     log_rules(pipeline);
     rc = start_outputs(pipeline, err);
     if (rc == 0) {
@@ -310,6 +311,7 @@ static void on_spool_closed(void *ctx)
     }
     uv_close((uv_handle_t *)&pipeline->sync_timer, on_timer_closed);
     uv_close((uv_handle_t *)&pipeline->stop_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&pipeline->wake_timer, on_timer_closed);
 }
 
 static void close_feed_then_next(void *ctx);

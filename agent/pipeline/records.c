@@ -11,8 +11,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Runs every filter over a batch that has no source state. Loop: these batches are tiny and rare.
- */
+/* Runs the filters that see all over a batch that has no source state. Loop: these batches are tiny
+ * and rare. */
 static int filter_own(struct tf_pipeline *pipeline, struct tf_batch *batch)
 {
     int rc = 0;
@@ -20,7 +20,9 @@ static int filter_own(struct tf_pipeline *pipeline, struct tf_batch *batch)
     for (size_t i = 0; i < pipeline->filter_count && rc == 0; i++) {
         const struct filter *filter = &pipeline->filters[i];
 
-        rc = filter->kind->apply(filter->self, filter->own_scratch, NULL, batch);
+        if (filter->kind->sees_all) {
+            rc = filter->kind->apply(filter->self, filter->own_scratch, NULL, batch);
+        }
     }
     return rc;
 }
@@ -188,12 +190,25 @@ static int make_states(struct tf_pipeline *pipeline, struct tf_source *source)
         if (source->filter_states[i] == NULL) {
             return -ENOMEM;
         }
-        for (unsigned stream = 0; stream < TF_STREAMS; stream++) {
+        for (unsigned stream = 0; stream < TF_STREAMS && filter->kind->state_load != NULL;
+             stream++) {
             filter->kind->state_load(source->filter_states[i], (enum tf_stream)stream,
                                      &source->states[stream]);
         }
     }
     return 0;
+}
+
+static void describe(struct tf_pipeline *pipeline, struct tf_source *source,
+                     const struct tf_batch *metadata)
+{
+    for (size_t i = 0; i < pipeline->filter_count; i++) {
+        const struct filter *filter = &pipeline->filters[i];
+
+        if (filter->kind->describe != NULL && source->filter_states[i] != NULL) {
+            filter->kind->describe(filter->self, source->filter_states[i], source->tag, metadata);
+        }
+    }
 }
 
 static int make_constants(struct tf_pipeline *pipeline, struct tf_source *source,
@@ -210,6 +225,7 @@ static int make_constants(struct tf_pipeline *pipeline, struct tf_source *source
         rc = add_labels(metadata, &pipeline->config->agent);
     }
     if (rc == 0) {
+        describe(pipeline, source, metadata);
         rc = filter_own(pipeline, metadata);
     }
     if (rc == 0) {
@@ -233,9 +249,9 @@ int tf_source_add(struct tf_pipeline *pipeline, void *input_self, struct tf_sour
             source->input = (uint16_t)i;
         }
     }
-    rc = make_constants(pipeline, source, metadata);
+    rc = make_states(pipeline, source);
     if (rc == 0) {
-        rc = make_states(pipeline, source);
+        rc = make_constants(pipeline, source, metadata);
     }
     if (rc < 0) {
         tf_sources_fini(source);

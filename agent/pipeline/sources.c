@@ -5,6 +5,10 @@
  *                                              \--else--> ASLEEP
  *     any --remove--> REMOVED; on_removed when its last batch is durable or gone
  *
+ * A source may ask to be woken by time: an input that has read its share, a filter that holds a
+ * record until its next piece comes. One timer does it for all, and runs only while one of them
+ * asks.
+ *
  * Never two jobs of one source at once, so a source's batches reach the frame builder in order.
  * Jobs start only while the spool has room and little is waiting for its sync: that is all the
  * pressure there is, and files simply wait in their files.
@@ -62,6 +66,89 @@ static void unlink_queued(struct tf_pipeline *pipeline, struct tf_source *source
     }
 }
 
+/* ---- by time ------------------------------------------------------------------------------------
+ */
+
+static void on_wake_timer(uv_timer_t *timer);
+
+static void arm_wake_timer(struct tf_pipeline *pipeline, uint64_t wake_at_ms)
+{
+    uint64_t now_ms = uv_now(pipeline->loop);
+
+    if (pipeline->wake_at_ms != 0 && pipeline->wake_at_ms <= wake_at_ms) {
+        return;
+    }
+    pipeline->wake_at_ms = wake_at_ms;
+    (void)uv_timer_start(&pipeline->wake_timer, on_wake_timer,
+                         wake_at_ms > now_ms ? wake_at_ms - now_ms : 0, 0);
+}
+
+static void forget_time(struct tf_source *source)
+{
+    struct tf_pipeline *pipeline = source->pipeline;
+
+    if (source->wake_at_ms == 0) {
+        return;
+    }
+    if (source->timed_previous != NULL) {
+        source->timed_previous->timed_next = source->timed_next;
+    } else {
+        pipeline->timed = source->timed_next;
+    }
+    if (source->timed_next != NULL) {
+        source->timed_next->timed_previous = source->timed_previous;
+    }
+    source->timed_previous = source->timed_next = NULL;
+    source->wake_at_ms = 0;
+}
+
+static void wake_at(struct tf_source *source, uint64_t at_ms)
+{
+    struct tf_pipeline *pipeline = source->pipeline;
+
+    source->wake_at_ms = at_ms;
+    source->timed_next = pipeline->timed;
+    if (pipeline->timed != NULL) {
+        pipeline->timed->timed_previous = source;
+    }
+    pipeline->timed = source;
+    arm_wake_timer(pipeline, at_ms);
+}
+
+static void on_wake_timer(uv_timer_t *timer)
+{
+    struct tf_pipeline *pipeline = timer->data;
+    uint64_t now_ms = uv_now(pipeline->loop), earliest_ms = UINT64_MAX;
+    struct tf_source *next;
+
+    pipeline->wake_at_ms = 0;
+    for (struct tf_source *source = pipeline->timed; source != NULL; source = next) {
+        next = source->timed_next;
+        if (source->wake_at_ms <= now_ms) {
+            forget_time(source);
+            if (source->state == TF_SOURCE_ASLEEP) {
+                enqueue(pipeline, source);
+            }
+        } else if (source->wake_at_ms < earliest_ms) {
+            earliest_ms = source->wake_at_ms;
+        }
+    }
+    if (earliest_ms != UINT64_MAX) {
+        arm_wake_timer(pipeline, earliest_ms);
+    }
+    tf_sources_run(pipeline);
+}
+
+void tf_sources_start(struct tf_pipeline *pipeline)
+{
+    (void)uv_timer_init(pipeline->loop,
+                        &pipeline->wake_timer); /* cannot fail: it only fills the struct */
+    pipeline->wake_timer.data = pipeline;
+}
+
+/* ---- jobs ---------------------------------------------------------------------------------------
+ */
+
 static bool filter_applies(const struct filter *filter, const char *tag)
 {
     struct tf_slice text = tf_slice_text(tag);
@@ -114,12 +201,39 @@ static void save_states(const struct job *job, struct tf_stream_state states[TF_
     }
 }
 
+/* What all filters hold back of the source. */
+static void collect_held(const struct job *job, struct tf_filter_held *all)
+{
+    const struct tf_pipeline *pipeline = job->pipeline;
+
+    *all = (struct tf_filter_held){.from = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+    for (size_t i = 0; i < pipeline->filter_count; i++) {
+        struct tf_filter_held held;
+
+        if (pipeline->filters[i].kind->held == NULL || job->source->filter_states[i] == NULL) {
+            continue;
+        }
+        pipeline->filters[i].kind->held(job->source->filter_states[i], &held);
+        all->records += held.records;
+        if (held.deadline_ms != 0 &&
+            (all->deadline_ms == 0 || held.deadline_ms < all->deadline_ms)) {
+            all->deadline_ms = held.deadline_ms;
+        }
+        for (unsigned stream = 0; stream < TF_STREAMS; stream++) {
+            if (held.from[stream] < all->from[stream]) {
+                all->from[stream] = held.from[stream];
+            }
+        }
+    }
+}
+
 static void run_job(uv_work_t *work)
 {
     struct job *job = TF_CONTAINER_OF(work, struct job, work);
     struct tf_source *source = job->source;
     struct tf_stream_state states[TF_STREAMS];
 
+    job->batch.now_ms = uv_hrtime() / (uint64_t)TF_MS_IN_NS;
     source->kind->pump(source, &job->batch, &job->result);
     if (job->result.status < 0) {
         return;
@@ -129,10 +243,11 @@ static void run_job(uv_work_t *work)
     if (job->status < 0) {
         return;
     }
+    collect_held(job, &job->held);
     job->status = tf_events_encode(&job->batch, &source->constants, &job->events, &job->summary);
     if (job->status == 0 && job->result.has_position) {
         save_states(job, states);
-        source->kind->position(source, states, &job->deltas);
+        source->kind->position(source, job->held.from, states, &job->deltas);
         job->status = job->deltas.error;
     }
 }
@@ -149,12 +264,20 @@ void tf_sources_fini(struct tf_source *source)
     tf_constants_fini(&source->constants);
 }
 
+static void note_held(struct tf_source *source, uint32_t records)
+{
+    source->pipeline->books.held += records;
+    source->pipeline->books.held -= source->held_records;
+    source->held_records = records;
+}
+
 void tf_sources_unref(struct tf_source *source)
 {
     assert(source->jobs > 0);
     if (--source->jobs > 0 || source->state != TF_SOURCE_REMOVED) {
         return;
     }
+    note_held(source, 0);
     tf_sources_fini(source);
     source->kind->on_removed(source);
 }
@@ -213,12 +336,27 @@ void tf_sources_rewind(struct tf_pipeline *pipeline)
     }
 }
 
+/* When the source is to be woken by time, if at all. */
+static void set_time(struct tf_source *source, uint64_t input_ms, uint64_t filters_ms)
+{
+    uint64_t at_ms = input_ms;
+
+    if (at_ms == 0 || (filters_ms != 0 && filters_ms < at_ms)) {
+        at_ms = filters_ms;
+    }
+    forget_time(source);
+    if (at_ms != 0 && source->state != TF_SOURCE_REMOVED) {
+        wake_at(source, at_ms);
+    }
+}
+
 static void after_job(uv_work_t *work, int status)
 {
     struct job *job = TF_CONTAINER_OF(work, struct job, work);
     struct tf_pipeline *pipeline = job->pipeline;
     struct tf_source *source = job->source;
     struct tf_pump_result result;
+    struct tf_filter_held held = job->held;
     int rc = status < 0 ? status : job->status;
 
     if (rc == -EMSGSIZE) { /* the same read would only fail again: the input must take less */
@@ -232,6 +370,7 @@ static void after_job(uv_work_t *work, int status)
     if (rc < 0) {
         lose_batch(pipeline, source, rc);
     }
+    note_held(source, held.records);
     result = job->result;
     pipeline->jobs_running--;
     job->source = NULL; /* from here on the job may run for another source, already in `pumped` */
@@ -239,6 +378,7 @@ static void after_job(uv_work_t *work, int status)
         source->state = TF_SOURCE_ASLEEP;
         source->kind->pumped(source, &result);
     }
+    set_time(source, result.wake_at_ms, held.deadline_ms);
     if (source->state == TF_SOURCE_ASLEEP && (result.again || source->wake_again)) {
         source->wake_again = false;
         enqueue(pipeline, source);
@@ -283,6 +423,7 @@ void tf_sources_run(struct tf_pipeline *pipeline)
         job->status = 0;
         job->result = (struct tf_pump_result){0};
         job->summary = (struct tf_events_summary){0};
+        job->held = (struct tf_filter_held){0};
         tf_buf_clear(&job->events);
         tf_buf_clear(&job->deltas);
         pipeline->jobs_running++;
@@ -310,6 +451,7 @@ void tf_source_remove(struct tf_source *source)
     if (source->state == TF_SOURCE_QUEUED) {
         unlink_queued(source->pipeline, source);
     }
+    forget_time(source);
     source->state = TF_SOURCE_REMOVED;
     source->jobs++; /* so that the last reference goes through one door */
     tf_sources_unref(source);

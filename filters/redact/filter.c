@@ -264,6 +264,7 @@ const struct tf_filter_kind tf_filter_redact = {
     .name = "redact",
     .options = options,
     .options_bytes = sizeof(struct tf_redact_options),
+    .sees_all = true,
     .open = redact_open,
     .close = redact_close,
     .scratch_new = tf_redact_scratch_new,

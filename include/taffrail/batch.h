@@ -12,7 +12,8 @@
  *   - Fields of a record are in order in `fields`. A MAP or ARRAY field holds the count of the
  *     children after it: `count` fields follow, each with its own children (pre-order). Children of
  *     an ARRAY have no key (key_size 0). field_count of a record counts all, children too.
- *   - A filter drops a record by setting TF_RECORD_DROPPED; the encoder skips it.
+ *   - A filter drops a record by setting TF_RECORD_DROPPED; the encoder skips it. Filters skip
+ *     dropped records.
  *
  * Nothing is allocated per record but growth of the three arrays, which are kept and used again.
  * Bounds: TF_BATCH_TEXT_MAX, TF_BATCH_RECORDS_MAX, TF_BATCH_FIELDS_MAX; past them -EMSGSIZE, and
@@ -67,6 +68,9 @@ struct tf_field {
 #define TF_RECORD_WITHHELD                                                                         \
     0x10u /* a field, or its rest, could not be scanned; reason in withheld_reason */
 #define TF_RECORD_TRUNCATED 0x20u /* longer than max_line; true length in true_bytes */
+#define TF_RECORD_JOINED                                                                           \
+    0x40u /* became part of another record, or is held by a filter until its next piece comes: it  \
+             is gone from this batch. Always with TF_RECORD_DROPPED, which then counts nothing */
 
 /* Streams of a source: state and positions are kept for each. */
 enum tf_stream { TF_STREAM_STDOUT, TF_STREAM_STDERR, TF_STREAM_OTHER, TF_STREAMS };
@@ -82,7 +86,8 @@ struct tf_cut {
 };
 
 struct tf_record {
-    int64_t time_ns; /* UTC, since the epoch */
+    int64_t time_ns;    /* UTC, since the epoch */
+    uint64_t source_at; /* where its text starts in the source, for filters that hold it back */
     uint32_t first_field;
     uint32_t field_count;
     uint32_t true_bytes;
@@ -121,6 +126,10 @@ struct tf_batch {
     uint32_t malformed; /* records marked so */
     uint32_t truncated;
     uint64_t read_bytes; /* raw bytes of the source that this batch consumed */
+    /* For filters that hold records back until their next piece comes. */
+    bool may_hold; /* set by the input: the source can be read again from where they start */
+    bool is_last;  /* set by the input: nothing comes after this batch, so what is held goes out */
+    uint64_t now_ms; /* set by the pipeline: the loop's clock (uv_hrtime) */
     /* The strings that most records need, laid at the start of the arena by tf_batch_reset. */
     uint32_t key_log, key_stream, text_stdout, text_stderr; /* offsets; sizes are 3, 6, 6, 6 */
 };
@@ -144,6 +153,14 @@ int tf_batch_add_text(struct tf_batch *batch, const void *data, size_t size, uin
  */
 struct tf_field *tf_batch_add_field(struct tf_batch *batch, uint32_t key_at, uint32_t key_size,
                                     enum tf_value_type type);
+
+/*
+ * For a filter that gives a record other fields: appends a copy of field (which must not lie in
+ * batch->fields) that belongs to no record yet. When all fields of the new record stand there, in
+ * order, first_field and field_count are pointed at them; a record's `cut` must then name the
+ * field's new number. Returns NULL when a bound is reached: the record stays as it was.
+ */
+struct tf_field *tf_batch_append_field(struct tf_batch *batch, const struct tf_field *field);
 
 /* Key and text value copied into the arena. Returns 0, -ENOMEM or -EMSGSIZE. */
 int tf_batch_add_text_field(struct tf_batch *batch, const char *key, struct tf_slice value);

@@ -28,6 +28,18 @@ struct tf_filter_args {
     uint16_t index; /* for tf_batch_tally */
 };
 
+/*
+ * What a filter holds back of a source. Its records are counted as `held`; the position of the
+ * source does not pass them, so that a restart reads them again.
+ */
+struct tf_filter_held {
+    uint64_t from[TF_STREAMS]; /* where the oldest held record of the stream starts; UINT64_MAX:
+                                  none is */
+    uint32_t records;
+    uint64_t deadline_ms; /* by the clock of tf_batch.now_ms: then apply is called though nothing
+                             came; 0: none */
+};
+
 /* One change of a text: where and why, never what stood there. */
 struct tf_filter_hit {
     uint32_t record;     /* its number in the batch */
@@ -57,6 +69,9 @@ struct tf_filter_kind {
     const char *name;
     const struct tf_option *options;
     size_t options_bytes;
+    /* It looks at all there is: the constants of a source, gaps and the agent's own records too.
+     * Others see what inputs read, where their `match` takes its tag. */
+    bool sees_all;
     /* Builds *self (returns new). All that is wrong goes to err. Returns 0 or a negative errno. */
     int (*open)(const struct tf_filter_args *args, void **self, struct tf_error *err);
     void (*close)(void *self);
@@ -66,8 +81,15 @@ struct tf_filter_kind {
     /* Per source; both may be NULL for a filter without state. */
     void *(*state_new)(void *self);
     void (*state_free)(void *state);
+    /* What travels in the position; both may be NULL. */
     void (*state_save)(const void *state, enum tf_stream stream, struct tf_stream_state *out);
     void (*state_load)(void *state, enum tf_stream stream, const struct tf_stream_state *in);
+    /* Loop, once for a source, before its first batch: its tag, and one record with the fields that
+     * are the same for each of its records (kubernetes, host, labels), not in the batches. May be
+     * missing. */
+    void (*describe)(void *self, void *state, const char *tag, const struct tf_batch *constants);
+    /* Worker, after apply. Missing for a filter that holds nothing back. */
+    void (*held)(const void *state, struct tf_filter_held *out);
     /*
      * Changes the batch. state may be NULL (constants of a source, tap of received messages).
      * Returns 0, or -ENOMEM when not even masking was possible: the pipeline then withholds the

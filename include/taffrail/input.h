@@ -32,10 +32,11 @@ struct tf_pump_result {
      * goes back to before this pump and reads a smaller block, or refuses the message.
      */
     int status;
-    bool again;        /* there is more to read now: back to the end of the queue */
-    bool has_position; /* position() is to be called, even when the batch is empty (bytes consumed
-                          without a record) */
-    uint64_t cookie;   /* handed to committed once durable, when not 0 */
+    bool again;          /* there is more to read now: back to the end of the queue */
+    bool has_position;   /* position() is to be called, even when the batch is empty (bytes consumed
+                            without a record) */
+    uint64_t cookie;     /* handed to committed once durable, when not 0 */
+    uint64_t wake_at_ms; /* by the loop's clock: the source is woken then; 0: not by time */
     /* Gaps found by the pump: the input asks for records on the loop, in pumped, by tf_source_gap.
      */
 };
@@ -68,9 +69,10 @@ struct tf_input_kind {
     /* Worker. Reads one block (at most TF_BLOCK_BYTES, or one message) and decodes it into batch
      * (empty, reset). */
     void (*pump)(struct tf_source *source, struct tf_batch *batch, struct tf_pump_result *result);
-    /* Worker, after the filters: appends the deltas that go into the same frame as this batch. */
-    void (*position)(struct tf_source *source, const struct tf_stream_state states[TF_STREAMS],
-                     struct tf_buf *deltas);
+    /* Worker, after the filters: appends the deltas that go into the same frame as this batch.
+     * held_from: no stream's position may pass it (tf_filter_held). */
+    void (*position)(struct tf_source *source, const uint64_t held_from[TF_STREAMS],
+                     const struct tf_stream_state states[TF_STREAMS], struct tf_buf *deltas);
     /* Loop, after each pump: the source sleeps unless result->again or it is woken. May call
      * tf_source_gap, tf_source_remove. */
     void (*pumped)(struct tf_source *source, const struct tf_pump_result *result);
@@ -101,8 +103,11 @@ struct tf_source {
     /* The pipeline's own. */
     struct tf_pipeline *pipeline;
     enum tf_source_state state;
-    bool wake_again; /* woken while running */
-    uint32_t jobs;   /* batches not yet durable, and the running one */
+    bool wake_again;       /* woken while running */
+    uint32_t held_records; /* by its filters, after its last job: a pump then has a position */
+    uint64_t wake_at_ms;   /* 0: not by time */
+    struct tf_source *timed_previous, *timed_next; /* those that are woken by time */
+    uint32_t jobs; /* batches not yet durable, and the running one */
     struct tf_constants constants;
     void **filter_states;
     struct tf_source *next; /* in the queue */

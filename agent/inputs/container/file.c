@@ -209,6 +209,28 @@ static int take_prints(struct tf_file_io *io, const struct tf_buf *block, uint64
     return 0;
 }
 
+int tf_file_hold_back(struct tf_file_io *io, const uint64_t held_from[TF_STREAMS])
+{
+    struct tf_position *position = &io->position;
+    uint64_t last = tf_position_last(position), now;
+
+    for (unsigned i = 0; i < TF_STREAMS; i++) {
+        if (held_from[i] < position->done[i]) {
+            position->done[i] = held_from[i];
+        }
+    }
+    now = tf_position_last(position);
+    if (now == last) {
+        return 0;
+    }
+    for (unsigned i = 1; i < TF_PRINTS; i++) {
+        if (position->prints[i].offset >= now) {
+            position->prints[i] = (struct tf_print){0};
+        }
+    }
+    return tf_file_print(io->fd, now, &position->prints[0]);
+}
+
 /* ---- mending
  * --------------------------------------------------------------------------------------- */
 
@@ -449,6 +471,7 @@ static void finish(struct tf_file_io *io, struct tf_batch *batch, struct tf_pump
         return;
     }
     io->position.finished = true;
+    batch->is_last = true;
     result->has_position = true;
 }
 
@@ -479,7 +502,7 @@ static void decode(struct tf_file_io *io, struct tf_buf *block, struct tf_batch 
     }
     result->again = result->again || is_full || (is_end && (size_t)used < fresh.size) ||
                     memchr(fresh.data + used, '\n', fresh.size - (size_t)used) != NULL;
-    if (result->status < 0 || (used == 0 && !result->has_position)) {
+    if (result->status < 0 || (used == 0 && !result->has_position && !io->is_held)) {
         return;
     }
     result->has_position = true;
@@ -508,6 +531,7 @@ void tf_file_pump(struct tf_file_io *io, const struct tf_file_read *read, struct
     if (io->mend.kind != TF_MEND_NONE || io->position.finished) {
         return; /* the loop has not come to it yet */
     }
+    batch->may_hold = true;
     rc = look(io, read, result);
     if (rc == 0 && !io->is_verified) {
         rc = verify(io);

@@ -529,14 +529,19 @@ void tf_follow_pump(struct tf_source *source, struct tf_batch *batch, struct tf_
         .inotify_fd = input->inotify_fd,
     };
 
+    file->io.is_held = source->held_records > 0;
     tf_file_pump(&file->io, &read, batch, result);
 }
 
-void tf_follow_position(struct tf_source *source, const struct tf_stream_state states[TF_STREAMS],
-                        struct tf_buf *deltas)
+void tf_follow_position(struct tf_source *source, const uint64_t held_from[TF_STREAMS],
+                        const struct tf_stream_state states[TF_STREAMS], struct tf_buf *deltas)
 {
     struct tf_file *file = (struct tf_file *)source;
 
+    if (tf_file_hold_back(&file->io, held_from) < 0) {
+        deltas->error = -EIO; /* it is read again */
+        return;
+    }
     memcpy(file->io.position.states, states, sizeof file->io.position.states);
     append_delta(file, &file->id, &file->io.position, deltas);
 }

@@ -242,6 +242,7 @@ struct tf_file_io {
     struct tf_print tail;        /* before offset */
     bool is_verified;            /* position was compared with the file */
     bool is_final;               /* set by the loop: nobody writes any more */
+    bool is_held;                /* by a filter: the position may change though nothing is read */
     uint32_t block_bytes;        /* TF_BLOCK_BYTES, less after -EMSGSIZE */
     uint32_t good_pumps;
     uint64_t cookie;
@@ -272,6 +273,9 @@ struct tf_file_read {
 /* The pump of one file. Worker. */
 void tf_file_pump(struct tf_file_io *io, const struct tf_file_read *read, struct tf_batch *batch,
                   struct tf_pump_result *result);
+
+/* No stream's position may pass held_from. Worker, after the pump. 0, or -errno. */
+int tf_file_hold_back(struct tf_file_io *io, const uint64_t held_from[TF_STREAMS]);
 
 /* Reads exactly the bytes that a print covers and compares. Worker. */
 bool tf_file_matches(int fd, const struct tf_print *print);
@@ -373,8 +377,8 @@ struct tf_container {
 /* The hooks of the contract. */
 void tf_follow_pump(struct tf_source *source, struct tf_batch *batch,
                     struct tf_pump_result *result);
-void tf_follow_position(struct tf_source *source, const struct tf_stream_state states[TF_STREAMS],
-                        struct tf_buf *deltas);
+void tf_follow_position(struct tf_source *source, const uint64_t held_from[TF_STREAMS],
+                        const struct tf_stream_state states[TF_STREAMS], struct tf_buf *deltas);
 void tf_follow_pumped(struct tf_source *source, const struct tf_pump_result *result);
 void tf_follow_committed(struct tf_source *source, uint64_t cookie);
 void tf_follow_on_removed(struct tf_source *source);

@@ -215,7 +215,7 @@ void tf_reading_wipe(struct tf_buf *buf);
 void tf_connection_take(struct connection *conn); /* whole messages, until one is being pumped */
 void tf_connection_pump(struct tf_source *source, struct tf_batch *batch,
                         struct tf_pump_result *result);
-void tf_connection_position(struct tf_source *source,
+void tf_connection_position(struct tf_source *source, const uint64_t held_from[TF_STREAMS],
                             const struct tf_stream_state states[TF_STREAMS], struct tf_buf *deltas);
 void tf_connection_pumped(struct tf_source *source, const struct tf_pump_result *result);
 

@@ -331,12 +331,13 @@ void tf_connection_pump(struct tf_source *source, struct tf_batch *batch,
     tf_crash_point("recv.decoded");
 }
 
-void tf_connection_position(struct tf_source *source,
+void tf_connection_position(struct tf_source *source, const uint64_t held_from[TF_STREAMS],
                             const struct tf_stream_state states[TF_STREAMS], struct tf_buf *deltas)
 {
     const struct connection *conn = (const struct connection *)source;
 
-    (void)states; /* a connection is not resumed: its sender sends the message whole */
+    (void)held_from; /* a message goes whole into one frame: nothing of it is held back */
+    (void)states;    /* a connection is not resumed: its sender sends the message whole */
     tf_names_append(conn->job, deltas);
 }
 
