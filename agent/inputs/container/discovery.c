@@ -13,6 +13,8 @@
  * print of that file's position, or when the primary still begins with it; then it is passed over,
  * and read only when that file is found cut (file.c).
  *
+ * A look (scan->only) goes the same way below single paths, and concludes nothing.
+ *
  * Bounds: TF_FILES_MAX files, ENTRIES_MAX names, DEPTH_MAX folders deep, open_max descriptors; past
  * one of them the scan is not complete, and nothing is concluded from what it did not find.
  */
@@ -48,6 +50,7 @@ struct place {
     int dir_fd;
     const char *dir_path, *name, *base;
     size_t base_size;
+    bool is_first_glob;
 };
 
 /* ---- globs --------------------------------------------------------------------------------------
@@ -216,6 +219,13 @@ static int compare_known(const void *a, const void *b)
     return tf_file_id_compare(a, b);
 }
 
+void tf_scan_sort_known(struct tf_scan *scan)
+{
+    if (scan->known_count > 0) {
+        qsort(scan->known, scan->known_count, sizeof *scan->known, compare_known);
+    }
+}
+
 static const struct tf_known *find_known(const struct tf_scan *scan, const struct tf_file_id *id)
 {
     static_assert(offsetof(struct tf_known, id) == 0, "the key is compared as an id");
@@ -247,6 +257,14 @@ static void add_found(struct tf_scan *scan, struct tf_found *found)
     scan->found[scan->found_count++] = *found;
 }
 
+void tf_only_free(struct tf_only *only, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        free(only[i].path);
+    }
+    free(only);
+}
+
 void tf_scan_fini(struct tf_scan *scan)
 {
     for (size_t i = 0; i < scan->found_count; i++) {
@@ -255,6 +273,11 @@ void tf_scan_fini(struct tf_scan *scan)
             (void)close(scan->found[i].fd);
         }
     }
+    for (size_t i = 0; i < scan->watched_count; i++) {
+        free(scan->watched[i].path);
+    }
+    free(scan->watched);
+    tf_only_free(scan->only, scan->only_count);
     free(scan->found);
     free(scan->known);
     tf_snapshot_fini(&scan->snapshot);
@@ -309,7 +332,7 @@ static bool same_bytes(int a_fd, int b_fd, uint64_t offset, size_t size)
            pread(b_fd, b, size, (off_t)(offset - size)) == (ssize_t)size && memcmp(a, b, size) == 0;
 }
 
-uint64_t tf_base_hash(struct tf_slice base)
+uint64_t tf_path_hash(struct tf_slice base)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
 
@@ -317,6 +340,13 @@ uint64_t tf_base_hash(struct tf_slice base)
         hash = (hash ^ (uint8_t)base.data[i]) * UINT64_C(0x100000001b3);
     }
     return hash;
+}
+
+uint64_t tf_dir_hash(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return tf_path_hash(tf_slice(path, slash != NULL ? (size_t)(slash - path) : 0));
 }
 
 /* It was born after the file that is known, and holds all that is known of it. */
@@ -361,7 +391,7 @@ static bool is_beginning(const struct tf_scan *scan, const struct place *place,
 static bool is_copy(const struct tf_scan *scan, const struct place *place,
                     const struct tf_opened *copy)
 {
-    uint64_t hash = tf_base_hash(tf_slice_text(place->base));
+    uint64_t hash = tf_path_hash(tf_slice_text(place->base));
 
     if (copy->size == 0) {
         return true; /* nothing to read yet */
@@ -488,7 +518,9 @@ static bool has_successor(int dir_fd, const char *name, size_t base_size)
 /* True when it is a link. */
 static bool look_at(struct tf_scan *scan, const struct place *place)
 {
-    struct tf_found found = {.fd = -1, .is_sibling = place->name[place->base_size] != '\0'};
+    struct tf_found found = {.fd = -1,
+                             .is_sibling = place->name[place->base_size] != '\0',
+                             .is_first_glob = place->is_first_glob};
     bool is_link = false;
     int error;
 
@@ -530,22 +562,54 @@ static bool may_look_on(struct walk *walk, const struct dirent *entry)
     return true;
 }
 
+/* The loop is told the path of a new watch. Without memory it is not: hints there ask for a scan.
+ */
+static void note_watched(struct tf_scan *scan, int watch, const char *path)
+{
+    if (watch <= scan->watch_named_max) {
+        return;
+    }
+    if (scan->watched_count == scan->watched_capacity) {
+        size_t capacity = scan->watched_capacity == 0 ? 16 : scan->watched_capacity * 2;
+        struct tf_watched *grown = realloc(scan->watched, capacity * sizeof *grown);
+
+        if (grown == NULL) {
+            return;
+        }
+        scan->watched = grown;
+        scan->watched_capacity = capacity;
+    }
+    scan->watched[scan->watched_count] = (struct tf_watched){.watch = watch, .path = strdup(path)};
+    scan->watched_count += scan->watched[scan->watched_count].path != NULL;
+}
+
 /* Before a directory is listed, so that nothing falls between. */
 static void watch_dir(struct tf_scan *scan, int fd, const char *path)
 {
-    tf_snapshot_add(&scan->snapshot, fd, path, "");
-    if (scan->inotify_fd >= 0) {
-        int rc = tf_watch_add(scan->inotify_fd, fd, TF_WATCH_DIR_MASK);
+    int rc;
 
-        scan->watch_error = rc < 0 ? rc : scan->watch_error;
+    tf_snapshot_add(&scan->snapshot, fd, path, "");
+    if (scan->inotify_fd < 0) {
+        return;
     }
+    rc = tf_watch_add(scan->inotify_fd, fd, TF_WATCH_DIR_MASK);
+    if (rc < 0) {
+        scan->watch_error = rc;
+    } else {
+        note_watched(scan, rc, path);
+    }
+}
+
+static bool is_first_glob(const struct walk *walk)
+{
+    return walk->glob == walk->scan->globs;
 }
 
 /* The siblings of what the link means: base is the link's path. */
 static void look_behind_link(struct walk *walk, int link_dir_fd, const char *name, const char *base)
 {
     char path[TF_FILE_PATH_MAX];
-    struct place place = {.dir_path = path, .base = base};
+    struct place place = {.dir_path = path, .base = base, .is_first_glob = is_first_glob(walk)};
     const char *target;
     int fd = tf_opener_link_dir(walk->scan->opener, link_dir_fd, walk->path, name, path, &target);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -577,10 +641,18 @@ static void look_behind_link(struct walk *walk, int link_dir_fd, const char *nam
     (void)closedir(dir);
 }
 
+static void look_for_siblings(struct walk *walk, int dir_fd, const char *name);
+
 static void candidate(struct walk *walk, int dir_fd, const char *name)
 {
     char base[TF_FILE_PATH_MAX];
-    struct place place = {.dir_fd = dir_fd, .dir_path = walk->path, .name = name, .base = base};
+    uint32_t opened;
+    bool is_link;
+    struct place place = {.dir_fd = dir_fd,
+                          .dir_path = walk->path,
+                          .name = name,
+                          .base = base,
+                          .is_first_glob = is_first_glob(walk)};
 
     if (name[0] == '.' || tf_is_compressed_name(name)) {
         return;
@@ -596,9 +668,39 @@ static void candidate(struct walk *walk, int dir_fd, const char *name)
     base[walk->size] = '/';
     memcpy(base + walk->size + 1, name, place.base_size);
     base[walk->size + 1 + place.base_size] = '\0';
-    if (look_at(walk->scan, &place) && name[place.base_size] == '\0') {
-        look_behind_link(walk, dir_fd, name, base);
+    opened = walk->scan->opened;
+    is_link = look_at(walk->scan, &place);
+    if (name[place.base_size] != '\0') {
+        return;
     }
+    if (is_link) {
+        look_behind_link(walk, dir_fd, name, base);
+    } else if (walk->scan->only != NULL && walk->scan->opened > opened) {
+        look_for_siblings(walk, dir_fd, name);
+    }
+}
+
+/* It was made just now, and may have been rotated since: what it was is to be read before it. */
+static void look_for_siblings(struct walk *walk, int dir_fd, const char *name)
+{
+    size_t size = strlen(name);
+    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+
+    if (dir == NULL) {
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        return; /* the next scan finds them */
+    }
+    for (entry = readdir(dir); may_look_on(walk, entry); entry = readdir(dir)) {
+        if (strncmp(entry->d_name, name, size) == 0 && entry->d_name[size] != '\0' &&
+            entry->d_type != DT_DIR) {
+            candidate(walk, dir_fd, entry->d_name);
+        }
+    }
+    (void)closedir(dir);
 }
 
 /* ---- the walk
@@ -636,25 +738,31 @@ static void descend(struct walk *walk, int dir_fd, const char *name, size_t part
     walk->path[size] = '\0';
 }
 
-static void visit(struct walk *walk, int dir_fd, const struct dirent *entry, size_t part)
+static bool may_descend(const struct tf_path_glob *glob, size_t part, const char *name)
+{
+    return (name[0] != '.' || glob->parts[part][0] == '.') &&
+           tf_glob_match(glob->parts[part], tf_slice_text(name), '/');
+}
+
+/* type: as readdir has it. */
+static void visit(struct walk *walk, int dir_fd, const char *name, unsigned char type, size_t part)
 {
     const struct tf_path_glob *glob = walk->glob;
-    bool may_be_dir = entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN;
+    bool may_be_dir = type == DT_DIR || type == DT_UNKNOWN;
 
     if (glob->text != NULL) {
-        if (may_be_dir && entry->d_name[0] != '.') {
-            descend(walk, dir_fd, entry->d_name, 0);
+        if (may_be_dir && name[0] != '.') {
+            descend(walk, dir_fd, name, 0);
         }
-        if (entry->d_type != DT_DIR) {
-            candidate(walk, dir_fd, entry->d_name);
+        if (type != DT_DIR) {
+            candidate(walk, dir_fd, name);
         }
     } else if (part + 1 == glob->part_count) {
-        if (entry->d_type != DT_DIR) {
-            candidate(walk, dir_fd, entry->d_name);
+        if (type != DT_DIR) {
+            candidate(walk, dir_fd, name);
         }
-    } else if (may_be_dir && (entry->d_name[0] != '.' || glob->parts[part][0] == '.') &&
-               tf_glob_match(glob->parts[part], tf_slice_text(entry->d_name), '/')) {
-        descend(walk, dir_fd, entry->d_name, part + 1);
+    } else if (may_be_dir && may_descend(glob, part, name)) {
+        descend(walk, dir_fd, name, part + 1);
     }
 }
 
@@ -677,7 +785,7 @@ static void list_dir(struct walk *walk, int fd, size_t part)
             break;
         }
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            visit(walk, fd, entry, part);
+            visit(walk, fd, entry->d_name, entry->d_type, part);
         }
     }
     (void)closedir(dir);
@@ -698,28 +806,91 @@ static void walk_dir(struct walk *walk, int fd, size_t part)
     list_dir(walk, fd, part);
 }
 
+/* The whole tree of a glob. */
+static void walk_glob(struct tf_scan *scan, const struct tf_path_glob *glob)
+{
+    struct walk walk = {.scan = scan, .glob = glob};
+    const char *why = NULL;
+    int fd;
+
+    walk.size = strlen(glob->folder);
+    memcpy(walk.path, glob->folder, walk.size + 1);
+    if (strcmp(walk.path, "/") == 0) {
+        walk.path[0] = '\0';
+        walk.size = 0;
+    }
+    fd = tf_opener_dir(scan->opener, glob->folder, &why);
+    if (fd >= 0) {
+        walk_dir(&walk, fd, 0);
+    } else if (fd != -ENOENT) {
+        scan->is_complete = false;
+        tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", glob->folder)), "not read: %s",
+               why);
+    }
+}
+
+/* How many components of the glob the folder dir is, below the glob's fixed one; -1: it is none
+ * that the glob can name. */
+static int depth_of(const struct tf_path_glob *glob, const char *dir)
+{
+    size_t size = strcmp(glob->folder, "/") == 0 ? 0 : strlen(glob->folder);
+    int depth = 0;
+
+    if (strncmp(dir, glob->folder, size) != 0 || (dir[size] != '/' && dir[size] != '\0')) {
+        return -1;
+    }
+    for (const char *at = dir + size; *at == '/'; depth++) {
+        char part[NAME_MAX + 1];
+        size_t part_size = strcspn(at + 1, "/");
+
+        if (part_size > NAME_MAX || depth == (int)DEPTH_MAX) {
+            return -1;
+        }
+        memcpy(part, at + 1, part_size);
+        part[part_size] = '\0';
+        if (glob->text == NULL &&
+            ((size_t)depth + 1 >= glob->part_count || !may_descend(glob, (size_t)depth, part))) {
+            return -1;
+        }
+        at += 1 + part_size;
+    }
+    return depth;
+}
+
+/* What stands under one path, where the glob can name it. */
+static void walk_only(struct tf_scan *scan, const struct tf_path_glob *glob, const char *path)
+{
+    struct walk walk = {.scan = scan, .glob = glob};
+    const char *slash = strrchr(path, '/'), *why;
+    int depth, fd;
+
+    walk.size = (size_t)(slash - path);
+    memcpy(walk.path, path, walk.size);
+    walk.path[walk.size] = '\0';
+    depth = depth_of(glob, walk.path);
+    if (depth < 0) {
+        return;
+    }
+    walk.depth = (unsigned)depth;
+    fd = tf_opener_dir(scan->opener, walk.size == 0 ? "/" : walk.path, &why);
+    if (fd >= 0) { /* else the scan tells */
+        visit(&walk, fd, slash + 1, DT_UNKNOWN, glob->text != NULL ? 0 : (size_t)depth);
+        (void)close(fd);
+    }
+}
+
 void tf_scan_run(struct tf_scan *scan)
 {
     scan->is_complete = true;
-    tf_snapshot_begin(&scan->snapshot);
+    if (scan->only == NULL) {
+        tf_snapshot_begin(&scan->snapshot);
+    }
     for (size_t i = 0; i < scan->glob_count; i++) {
-        struct walk walk = {.scan = scan, .glob = &scan->globs[i]};
-        const char *why = NULL;
-        int fd;
-
-        walk.size = strlen(walk.glob->folder);
-        memcpy(walk.path, walk.glob->folder, walk.size + 1);
-        if (strcmp(walk.path, "/") == 0) {
-            walk.path[0] = '\0';
-            walk.size = 0;
+        if (scan->only == NULL) {
+            walk_glob(scan, &scan->globs[i]);
         }
-        fd = tf_opener_dir(scan->opener, walk.glob->folder, &why);
-        if (fd >= 0) {
-            walk_dir(&walk, fd, 0);
-        } else if (fd != -ENOENT) {
-            scan->is_complete = false;
-            tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", walk.glob->folder)),
-                   "not read: %s", why);
+        for (size_t j = 0; j < scan->only_count; j++) {
+            walk_only(scan, &scan->globs[i], scan->only[j].path);
         }
     }
 }

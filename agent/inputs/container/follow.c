@@ -46,6 +46,16 @@ struct tf_file *tf_follow_find(const struct tf_container *input, const struct tf
     return file;
 }
 
+void tf_follow_known(const struct tf_file *file, struct tf_known *out)
+{
+    *out = (struct tf_known){.id = file->id,
+                             .base_hash = file->base_hash,
+                             .size = file->size,
+                             .is_followed = file->state != TF_FILE_FINISHED,
+                             .is_finished = file->state == TF_FILE_FINISHED};
+    memcpy(out->prints, file->prints, sizeof out->prints);
+}
+
 static void link_file(struct tf_container *input, struct tf_file *file)
 {
     struct tf_file **bucket = bucket_of(input, &file->id);
@@ -224,6 +234,9 @@ struct tf_file *tf_follow_new(struct tf_container *input, const struct tf_file_i
     }
     file->input = input;
     file->id = *id;
+    file->base_hash = tf_path_hash(base);
+    file->dir_hash = tf_dir_hash(file->base);
+    file->scan_number = input->scan_number;
     file->watch = -1;
     file->block_bytes = TF_BLOCK_BYTES;
     file->line_limit_bytes = input->options->max_line_bytes;
@@ -526,7 +539,7 @@ void tf_follow_pump(struct tf_source *source, struct tf_batch *batch, struct tf_
         .pool = input->pool,
         .opener = &input->opener,
         .base = file->base,
-        .inotify_fd = input->inotify_fd,
+        .inotify_fd = input->file_watcher.fd,
     };
 
     file->io.is_held = source->held_records > 0;
@@ -709,7 +722,7 @@ void tf_follow_close(struct tf_container *input)
 
         if (file->state == TF_FILE_ACTIVE) {
             tf_follow_leave(file, TF_AFTER_REVIVE);
-        } else if (file->state == TF_FILE_FINISHED) {
+        } else if (file->state == TF_FILE_FINISHED || file->is_provisional) {
             tf_follow_drop(file);
         }
         file = next;

@@ -199,7 +199,8 @@ static int container_open(const struct tf_input_args *args, void **self, struct 
     input->tag = args->tag;
     input->host = args->host;
     input->loop = args->loop;
-    input->inotify_fd = -1;
+    input->file_watcher.fd = input->dir_watcher.fd = -1;
+    input->look_work.data = input;
     tf_opener_init(&input->opener);
     input->name = strdup(args->name);
     input->pool = tf_block_pool_new();
@@ -245,12 +246,11 @@ void tf_container_maybe_closed(struct tf_container *input)
     void (*on_closed)(void *ctx) = input->on_closed;
     void *ctx = input->closed_ctx;
 
-    if (input->open_handles > 0 || input->is_scanning || input->files != NULL) {
+    if (input->open_handles > 0 || input->is_scanning || input->is_looking ||
+        input->files != NULL) {
         return;
     }
-    if (input->inotify_fd >= 0) {
-        (void)close(input->inotify_fd);
-    }
+    tf_watch_fini(input);
     container_free(input);
     on_closed(ctx);
 }
@@ -276,13 +276,12 @@ static void container_close(void *self, void (*on_closed)(void *ctx), void *ctx)
         return;
     }
     tf_sweep_stop(input);
+    tf_look_stop(input);
     tf_follow_close(input); /* the handles below are still open, so it cannot end in here */
     uv_close((uv_handle_t *)&input->scan_timer, on_handle_closed);
     uv_close((uv_handle_t *)&input->hint_timer, on_handle_closed);
     uv_close((uv_handle_t *)&input->wake_timer, on_handle_closed);
-    if (input->has_poll) {
-        uv_close((uv_handle_t *)&input->watch_poll, on_handle_closed);
-    }
+    tf_watch_close(input, on_handle_closed);
 }
 
 static void container_rewind(void *self)

@@ -4,6 +4,7 @@
  *     input.c      options, descriptor, start and close
  *     follow.c     the files that are followed, on the loop: their sources and positions
  *     sweep.c      scans: when they run, what they change
+ *     look.c       looks: what was just made, walked alone and at once
  *     discovery.c  the walk over the globs, on a worker
  *     snapshot.c   whether anything changed since the last look, on a worker
  *     file.c       one file: read, compare, mend, on a worker
@@ -17,6 +18,8 @@
  */
 #ifndef TAFFRAIL_INPUTS_CONTAINER_INTERNAL_H
 #define TAFFRAIL_INPUTS_CONTAINER_INTERNAL_H
+
+#include <sys/inotify.h>
 
 #include "taffrail/decode.h"
 #include "taffrail/input.h"
@@ -171,6 +174,7 @@ struct tf_found {
     char *base; /* owned */
     int fd;     /* owned; -1: not opened, because it is known */
     bool is_sibling, has_successor;
+    bool is_first_glob; /* no glob before this one could name it by another path */
     bool is_left_out; /* by include and exclude, or because it cannot be opened: only known to exist
                        */
     struct tf_position start; /* with start_newest: where the reading begins */
@@ -194,6 +198,18 @@ void tf_snapshot_add(struct tf_snapshot *snapshot, int dir_fd, const char *dir_p
 /* Nothing that was noted has changed. */
 bool tf_snapshot_holds(const struct tf_snapshot *snapshot);
 
+/* A path that a look is about. */
+struct tf_only {
+    char *path;        /* owned */
+    uint64_t dir_hash; /* of its folder */
+};
+
+/* A folder that got a watch. */
+struct tf_watched {
+    int watch;
+    char *path; /* owned */
+};
+
 struct tf_scan {
     /* Set by the loop. */
     const struct tf_opener *opener;
@@ -202,12 +218,17 @@ struct tf_scan {
     const struct tf_selection *include, *exclude;
     struct tf_known *known;
     size_t known_count;
-    int inotify_fd; /* -1: none */
+    struct tf_only *only; /* a look: nothing but these; NULL: everything */
+    size_t only_count;
+    int inotify_fd;      /* for folders; -1: none */
+    int watch_named_max; /* folders with such a watch, or an older one, have told their path */
     uint32_t open_max;
     bool start_newest;
     /* Set by the worker. */
     struct tf_found *found;
     size_t found_count, found_capacity;
+    struct tf_watched *watched;
+    size_t watched_count, watched_capacity;
     uint32_t opened;
     struct tf_snapshot snapshot;
     bool is_complete; /* every directory could be read: what was not found is not there */
@@ -217,8 +238,11 @@ struct tf_scan {
 
 void tf_scan_run(struct tf_scan *scan); /* worker */
 void tf_scan_fini(struct tf_scan *scan);
+void tf_scan_sort_known(struct tf_scan *scan);
+void tf_only_free(struct tf_only *only, size_t count); /* accepts NULL */
 
-uint64_t tf_base_hash(struct tf_slice base);
+uint64_t tf_path_hash(struct tf_slice path);
+uint64_t tf_dir_hash(const char *path); /* of its folder */
 bool tf_is_compressed_name(const char *name);
 
 /* ---- file.c -----------------------------------------------------------------------------------
@@ -299,11 +323,14 @@ struct tf_file {
     struct tf_file_id id;
     char *base;
     char *tag;
+    uint64_t base_hash, dir_hash;
+    uint32_t scan_number; /* of the newest scan that had begun when it was made */
     struct tf_file *next_in_bucket, *next_by_watch, *next_to_wake;
     struct tf_file *previous, *next; /* all files */
     enum tf_file_state state;
     enum tf_file_after after;
-    bool is_seen; /* by the last scan */
+    bool is_seen;        /* by the last scan */
+    bool is_provisional; /* found by a look; a scan may know it by another path, a link's */
     bool is_sibling, has_successor;
     bool is_at_end;  /* the last pump read all there was */
     bool is_quiet;   /* at its end, with quiet_size bytes, one scan ago */
@@ -339,6 +366,17 @@ struct tf_container_options {
     } deleted;
 };
 
+/* One inotify descriptor. */
+struct tf_watcher {
+    struct tf_container *input;
+    int fd; /* -1: none */
+    uv_poll_t poll;
+    bool has_poll;
+    void (*on_event)(struct tf_container *input, const struct inotify_event *event);
+};
+
+struct tf_dir;
+
 struct tf_container {
     const struct tf_container_options *options;
     char *name;
@@ -359,9 +397,17 @@ struct tf_container {
     uv_work_t scan_work;
     uv_timer_t scan_timer, hint_timer, wake_timer;
     struct tf_file *to_wake;
-    uv_poll_t watch_poll;
-    int inotify_fd;
-    bool has_poll, is_scanning, wants_scan;
+    struct tf_watcher file_watcher, dir_watcher;
+    struct tf_dir *dirs[TF_FILE_BUCKETS]; /* by watch */
+    int watch_named_max;
+    bool is_scanning, wants_scan;
+    uint32_t scan_number;
+    struct tf_scan look;
+    uv_work_t look_work;
+    bool is_looking;
+    struct tf_only *pending; /* for the next look */
+    uint32_t pending_count, pending_capacity;
+    bool has_scanned;    /* in this run */
     bool is_first_start; /* no scan of any run was complete */
     uint64_t scan_took_ms;
     struct tf_snapshot snapshot; /* of the last scan, when that left nothing to do */
@@ -385,6 +431,7 @@ void tf_follow_on_removed(struct tf_source *source);
 void tf_follow_rewind(struct tf_container *input);
 void tf_follow_close(struct tf_container *input); /* removes every source */
 
+void tf_follow_known(const struct tf_file *file, struct tf_known *out); /* for scans */
 struct tf_file *tf_follow_find(const struct tf_container *input, const struct tf_file_id *id);
 
 /* A new file without a source. Takes fd (-1: none), on failure too. NULL: no memory. */
@@ -410,6 +457,16 @@ void tf_sweep_start(struct tf_container *input);
 void tf_sweep_soon(struct tf_container *input);
 void tf_sweep_rewind(struct tf_container *input); /* says again what a lost frame said */
 void tf_sweep_stop(struct tf_container *input);
+void tf_sweep_prepare(const struct tf_container *input,
+                      struct tf_scan *scan); /* but what is known */
+void tf_sweep_apply_look(struct tf_container *input);
+
+/* ---- look.c -----------------------------------------------------------------------------------
+ */
+
+/* `name` was made in the watched folder dir. */
+void tf_look_at(struct tf_container *input, const char *dir, const char *name);
+void tf_look_stop(struct tf_container *input);
 
 /* input.c: once files, work and handles are gone, frees the input and tells. */
 void tf_container_maybe_closed(struct tf_container *input);
@@ -421,6 +478,9 @@ void tf_watch_start(struct tf_container *input); /* without inotify the input li
 void tf_watch_register(struct tf_container *input, struct tf_file *file, int watch);
 void tf_watch_tell(struct tf_container *input, int error); /* once: no hints, for this reason */
 void tf_watch_forget(struct tf_container *input, struct tf_file *file);
+void tf_watch_name_dir(struct tf_container *input, int watch, const char *path);
+void tf_watch_close(struct tf_container *input, uv_close_cb on_closed); /* data: the input */
+void tf_watch_fini(struct tf_container *input);
 
 /* Adds a watch for an open descriptor. Any thread. Returns the watch or a negative errno. */
 int tf_watch_add(int inotify_fd, int fd, uint32_t mask);

@@ -26,6 +26,7 @@
 
 #define SOON_MS           50u
 #define SOON_FACTOR       10u
+#define POLL_MS           1000u
 #define STORED_CHECKS     2u
 #define DESCRIPTORS_MIN   64u
 #define MARKER_VERSION    1u
@@ -71,7 +72,7 @@ static void add_stored(void *ctx, struct tf_slice key, struct tf_slice value)
     }
     if (tf_position_decode(value, &position) == 0) {
         memcpy(known.prints, position.prints, sizeof known.prints);
-        known.base_hash = tf_base_hash(position.path);
+        known.base_hash = tf_path_hash(position.path);
         known.is_finished = position.finished;
         known.size = tf_position_last(&position);
     }
@@ -90,23 +91,14 @@ static void each_stored(struct tf_container *input, tf_state_fn *fn, void *ctx)
     tf_buf_fini(&prefix);
 }
 
-static int compare_ids(const void *a, const void *b)
-{
-    return tf_file_id_compare(a, b);
-}
-
 static int list_known(struct tf_container *input, struct tf_scan *scan)
 {
     struct known_list list = {.input = input};
 
     for (struct tf_file *file = input->files; file != NULL; file = file->next) {
-        struct tf_known known = {.id = file->id,
-                                 .base_hash = tf_base_hash(tf_slice_text(file->base)),
-                                 .size = file->size,
-                                 .is_followed = file->state != TF_FILE_FINISHED,
-                                 .is_finished = file->state == TF_FILE_FINISHED};
+        struct tf_known known;
 
-        memcpy(known.prints, file->prints, sizeof known.prints);
+        tf_follow_known(file, &known);
         add_known(&list, &known);
     }
     if (input->stored_checks < STORED_CHECKS) {
@@ -116,11 +108,9 @@ static int list_known(struct tf_container *input, struct tf_scan *scan)
         free(list.items);
         return -ENOMEM;
     }
-    if (list.count > 0) {
-        qsort(list.items, list.count, sizeof *list.items, compare_ids);
-    }
     scan->known = list.items;
     scan->known_count = list.count;
+    tf_scan_sort_known(scan);
     return 0;
 }
 
@@ -189,16 +179,31 @@ static void see(struct tf_container *input, struct tf_file *file, struct tf_foun
 /* The sibling that a new primary comes from, when there is still something to read in it. */
 static struct tf_file *find_unread_sibling(struct tf_container *input, const char *base)
 {
+    uint64_t hash = tf_path_hash(tf_slice_text(base));
+
     for (struct tf_file *file = input->files; file != NULL; file = file->next) {
         if (file->state == TF_FILE_ACTIVE && !file->is_at_end && !file->has_error &&
-            file->follower == NULL && strcmp(file->base, base) == 0) {
+            file->follower == NULL && file->base_hash == hash && strcmp(file->base, base) == 0) {
             return file;
         }
     }
     return NULL;
 }
 
-static void follow_fresh(struct tf_container *input, struct tf_found *found, struct tf_file *before)
+/* A look's file stands under its path now: that of the scan, which sees links too. */
+static void take_provisional(struct tf_container *input, struct tf_file *file,
+                             struct tf_found *found)
+{
+    if (found->fd < 0) {
+        found->fd = file->io.fd;
+        file->io.fd = -1;
+        input->descriptor_count--;
+    }
+    tf_follow_drop(file);
+}
+
+static void follow_fresh(struct tf_container *input, struct tf_found *found, struct tf_file *before,
+                         bool is_look)
 {
     bool is_finished = found->fd < 0; /* known by its stored position, and not grown since */
     struct tf_file *file =
@@ -213,6 +218,10 @@ static void follow_fresh(struct tf_container *input, struct tf_found *found, str
     file->has_successor = found->has_successor;
     file->size = found->size;
     file->start = found->start;
+    if (is_look && !is_finished && !found->is_first_glob) {
+        file->is_provisional = true;
+        return;
+    }
     if (is_finished) {
         file->state = TF_FILE_FINISHED;
         return;
@@ -224,7 +233,8 @@ static void follow_fresh(struct tf_container *input, struct tf_found *found, str
     tf_follow_activate(file);
 }
 
-static void follow_all(struct tf_container *input, struct tf_found **fresh, size_t count)
+static void follow_all(struct tf_container *input, struct tf_scan *scan, struct tf_found **fresh,
+                       size_t count)
 {
     bool is_start = input->file_count == 0;
 
@@ -240,10 +250,10 @@ static void follow_all(struct tf_container *input, struct tf_found **fresh, size
             before = find_unread_sibling(input, fresh[i]->base);
         }
         if (input->file_count >= TF_FILES_MAX) {
-            input->scan.is_complete = false;
+            scan->is_complete = false;
             return;
         }
-        follow_fresh(input, fresh[i], before);
+        follow_fresh(input, fresh[i], before, scan->only != NULL);
     }
 }
 
@@ -284,9 +294,8 @@ static void use_stored_base(struct tf_container *input, struct tf_found *found)
     }
 }
 
-static void apply_found(struct tf_container *input, struct tf_found **sorted)
+static void apply_found(struct tf_container *input, struct tf_scan *scan, struct tf_found **sorted)
 {
-    const struct tf_scan *scan = &input->scan;
     const struct tf_file_id *previous = NULL;
     size_t fresh = 0; /* they are moved to the front of sorted */
 
@@ -298,6 +307,10 @@ static void apply_found(struct tf_container *input, struct tf_found **sorted)
             continue; /* seen twice, read once */
         }
         previous = &found->id;
+        if (file != NULL && file->is_provisional && scan->only == NULL) {
+            take_provisional(input, file, found);
+            file = NULL;
+        }
         if (file != NULL) {
             see(input, file, found);
         } else if (!found->is_left_out) {
@@ -305,7 +318,7 @@ static void apply_found(struct tf_container *input, struct tf_found **sorted)
             sorted[fresh++] = found;
         }
     }
-    follow_all(input, sorted, fresh);
+    follow_all(input, scan, sorted, fresh);
 }
 
 /* ---- files without a name, files at their end
@@ -417,12 +430,22 @@ static void bound_deleted(struct tf_container *input)
     }
 }
 
+/* What a look found and the scan did not: gone already, so its path is the look's. */
+static void settle_provisional(struct tf_file *file)
+{
+    if (file->is_provisional && !file->is_seen) {
+        file->is_provisional = false;
+        tf_follow_activate(file);
+    }
+}
+
 static void settle_all(struct tf_container *input)
 {
     struct tf_file *next;
 
     for (struct tf_file *file = input->files; file != NULL; file = next) {
         next = file->next;
+        settle_provisional(file);
         settle(input, file);
     }
     bound_deleted(input);
@@ -578,6 +601,28 @@ static void tell_descriptors(struct tf_container *input)
            input->descriptor_count);
 }
 
+/* The paths of folders that got a watch. */
+static void name_dirs(struct tf_container *input, const struct tf_scan *scan)
+{
+    for (size_t i = 0; i < scan->watched_count; i++) {
+        tf_watch_name_dir(input, scan->watched[i].watch, scan->watched[i].path);
+        if (scan->watched[i].watch > input->watch_named_max) {
+            input->watch_named_max = scan->watched[i].watch;
+        }
+    }
+}
+
+void tf_sweep_apply_look(struct tf_container *input)
+{
+    struct tf_found **sorted = sort_found(&input->look);
+
+    name_dirs(input, &input->look);
+    if (sorted != NULL) { /* else the scan finds it */
+        apply_found(input, &input->look, sorted);
+        free(sorted);
+    }
+}
+
 static void apply_scan(struct tf_container *input)
 {
     struct tf_found **sorted = sort_found(&input->scan);
@@ -587,9 +632,10 @@ static void apply_scan(struct tf_container *input)
         return;
     }
     for (struct tf_file *file = input->files; file != NULL; file = file->next) {
-        file->is_seen = false;
+        file->is_seen = file->scan_number == input->scan_number; /* a look found it meanwhile */
     }
-    apply_found(input, sorted);
+    name_dirs(input, &input->scan);
+    apply_found(input, &input->scan, sorted);
     free(sorted);
     settle_all(input);
     tell_descriptors(input);
@@ -602,6 +648,7 @@ static void apply_scan(struct tf_container *input)
     if (input->is_first_start) {
         set_marker(input);
     }
+    input->has_scanned = true;
 }
 
 /* Every file was seen, was read, and is not at its end for good. */
@@ -654,6 +701,15 @@ static uint64_t soon_ms(const struct tf_container *input)
     return wait_ms < input->options->rescan_ms ? wait_ms : input->options->rescan_ms;
 }
 
+/* Where the kernel gives no hints for some files, they are looked at by time. */
+static uint64_t rescan_ms(const struct tf_container *input)
+{
+    uint64_t poll_ms = POLL_MS + SOON_FACTOR * input->scan_took_ms;
+
+    return input->told_watches && poll_ms < input->options->rescan_ms ? poll_ms
+                                                                      : input->options->rescan_ms;
+}
+
 static void after_scan(uv_work_t *work, int status)
 {
     struct tf_container *input = work->data;
@@ -670,25 +726,32 @@ static void after_scan(uv_work_t *work, int status)
         return;
     }
     (void)uv_timer_start(&input->scan_timer, on_timer,
-                         input->wants_scan ? soon_ms(input) : input->options->rescan_ms, 0);
+                         input->wants_scan ? soon_ms(input) : rescan_ms(input), 0);
 }
 
-static void begin_scan(struct tf_container *input)
+void tf_sweep_prepare(const struct tf_container *input, struct tf_scan *scan)
 {
-    struct tf_scan *scan = &input->scan;
-
     *scan = (struct tf_scan){
         .opener = &input->opener,
         .globs = input->globs,
         .glob_count = input->glob_count,
         .include = &input->options->include,
         .exclude = &input->options->exclude,
-        .inotify_fd = input->inotify_fd,
+        .inotify_fd = input->dir_watcher.fd,
+        .watch_named_max = input->watch_named_max,
         .open_max = (uint32_t)(input->descriptor_max > input->descriptor_count
                                    ? input->descriptor_max - input->descriptor_count
                                    : 0),
         .start_newest = input->is_first_start && input->options->start_at == 1,
     };
+}
+
+static void begin_scan(struct tf_container *input)
+{
+    struct tf_scan *scan = &input->scan;
+
+    tf_sweep_prepare(input, scan);
+    input->scan_number++;
     input->wants_scan = false;
     if (list_known(input, scan) < 0 ||
         uv_queue_work(input->loop, &input->scan_work, run_scan, after_scan) < 0) {
@@ -715,7 +778,7 @@ static void after_comparing(uv_work_t *work, int status)
         tf_container_maybe_closed(input);
     } else if (status == 0 && input->snapshot_held && !input->wants_scan) {
         input->snapshot_uses++;
-        (void)uv_timer_start(&input->scan_timer, on_timer, input->options->rescan_ms, 0);
+        (void)uv_timer_start(&input->scan_timer, on_timer, rescan_ms(input), 0);
     } else {
         begin_scan(input);
     }
