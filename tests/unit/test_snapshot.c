@@ -108,12 +108,24 @@ static void a_young_directory_is_looked_at_again(void **state)
     assert_false(tf_snapshot_holds(&world->snapshot));
 }
 
-static void what_cannot_be_seen_is_not_noted(void **state)
+static void what_is_not_there_is_noted_until_it_comes(void **state)
 {
     struct world *world = *state;
 
     tf_snapshot_begin(&world->snapshot);
     tf_snapshot_add(&world->snapshot, world->fd, world->folder, "not-there");
+    assert_true(tf_snapshot_holds(&world->snapshot));
+    put(world, "not-there", "it came\n");
+    assert_false(tf_snapshot_holds(&world->snapshot));
+    assert_int_equal(unlinkat(world->fd, "not-there", 0), 0);
+}
+
+static void what_cannot_be_seen_is_not_noted(void **state)
+{
+    struct world *world = *state;
+
+    tf_snapshot_begin(&world->snapshot);
+    tf_snapshot_add(&world->snapshot, world->fd, world->folder, "a.log/not-a-folder");
     assert_false(world->snapshot.is_usable);
     tf_snapshot_add(&world->snapshot, world->fd, world->folder, "a.log");
     assert_int_equal(world->snapshot.count, 0);
@@ -124,6 +136,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_change_ends_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_young_directory_is_looked_at_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_not_there_is_noted_until_it_comes, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(what_cannot_be_seen_is_not_noted, set_up, tear_down),
     };
 

@@ -4,9 +4,9 @@
  * Runs on a worker, from the fixed folder of each glob down, directory by directory through the
  * opener, and only into those that a glob can name. It sees primaries (a glob names them) and
  * siblings (what rotation made of one: the primary's name, then '.' or '-' and anything). A file
- * that is already followed is known by its identity and not opened again. Compressed files are
- * passed over. A link's path tells the names, the file it leads to is the identity, and siblings
- * are looked for where it leads: rotation happens there.
+ * that is already followed is known by its identity and not opened again. A compressed sibling is
+ * judged (judge.c), other compressed files are passed over. A link's path tells the names, the file
+ * it leads to is the identity, and siblings are looked for where it leads: rotation happens there.
  *
  * An unknown sibling may be a copy that `copytruncate` made, or makes right now, of a file that is
  * known. It is one when it was born after a known file of its base and holds the bytes at each
@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #define ENTRIES_MAX (1u << 20)
+#define GZIP_ENDING ".gz"
 #define DEPTH_MAX   32u
 #define LOOK_BACK_BYTES                                                                            \
     65536u /* with start_at newest: the last newline is looked for so far back */
@@ -168,19 +169,28 @@ static bool names(const struct walk *walk, const char *name, size_t size)
             tf_glob_match(glob->text_short, tf_slice(path, (size_t)length), '/'));
 }
 
+static bool has_ending(const char *name, const char *ending)
+{
+    size_t size = strlen(name), ending_size = strlen(ending);
+
+    return size > ending_size && strcmp(name + size - ending_size, ending) == 0;
+}
+
 bool tf_is_compressed_name(const char *name)
 {
-    static const char *const endings[] = {".gz", ".tmp", ".bz2", ".xz", ".zst", ".zip"};
-    size_t size = strlen(name);
+    static const char *const endings[] = {".tmp", ".bz2", ".xz", ".zst", ".zip"};
 
     for (size_t i = 0; i < TF_COUNT(endings); i++) {
-        size_t ending = strlen(endings[i]);
-
-        if (size > ending && strcmp(name + size - ending, endings[i]) == 0) {
+        if (has_ending(name, endings[i])) {
             return true;
         }
     }
     return false;
+}
+
+bool tf_is_gzip_name(const char *name)
+{
+    return has_ending(name, GZIP_ENDING);
 }
 
 /* What is left of a name when rotation's ending is taken off: the size of the base's name, 0 when
@@ -460,7 +470,20 @@ static void set_start(struct tf_found *found)
 
 static bool needs_no_opening(const struct tf_known *known, uint64_t size)
 {
-    return known != NULL && (known->is_followed || (known->is_finished && known->size == size));
+    return known != NULL &&
+           (known->is_followed || (known->is_finished && (known->is_gzip || known->size == size)));
+}
+
+/* Finds out what a compressed sibling is that is not known. */
+static void judge(struct tf_scan *scan, const struct place *place, const struct tf_opened *opened,
+                  struct tf_found *found)
+{
+    found->verdict = tf_judge(scan, opened, tf_path_hash(tf_slice_text(place->base)), &found->match,
+                              &found->text_bytes);
+    if (found->verdict == TF_VERDICT_REFUSED) {
+        tell_unreadable(place->dir_path, place->name, "its text has more than 4 GiB");
+    }
+    found->is_left_out = found->verdict == TF_VERDICT_WAIT || found->verdict == TF_VERDICT_REFUSED;
 }
 
 /* Opens what is not known yet. False: it is not to be read (now). */
@@ -482,7 +505,9 @@ static bool open_found(struct tf_scan *scan, const struct place *place, struct t
     found->size = opened.size;
     found->changed_ns = opened.changed_ns;
     known = find_known(scan, &opened.id);
-    if (found->is_sibling && known == NULL && is_copy(scan, place, &opened)) {
+    if (found->is_gzip && known == NULL) {
+        judge(scan, place, &opened, found);
+    } else if (found->is_sibling && known == NULL && is_copy(scan, place, &opened)) {
         tf_log(TF_LOG_DEBUG, "copy",
                TF_DETAILS(TF_STR("path", found->base), TF_STR("name", place->name)),
                "a copy of what is read already; read only when the file is cut");
@@ -499,7 +524,7 @@ static bool open_found(struct tf_scan *scan, const struct place *place, struct t
     }
     scan->opened++;
     found->fd = opened.fd;
-    if (scan->start_newest && known == NULL) {
+    if (scan->start_newest && known == NULL && !found->is_gzip) {
         set_start(found);
     }
     return true;
@@ -513,6 +538,18 @@ static bool has_successor(int dir_fd, const char *name, size_t base_size)
     memcpy(base, name, base_size);
     base[base_size] = '\0';
     return faccessat(dir_fd, base, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* What rotation put behind the base's name; it tells the order of siblings. */
+static void set_suffix(struct tf_found *found, const struct place *place)
+{
+    const char *suffix = place->name + place->base_size;
+    size_t size = strlen(suffix);
+
+    found->is_gzip = size > 0 && tf_is_gzip_name(place->name);
+    size -= found->is_gzip ? sizeof GZIP_ENDING - 1 : 0;
+    size = size < sizeof found->suffix ? size : sizeof found->suffix - 1;
+    memcpy(found->suffix, suffix, size); /* zeroed behind */
 }
 
 /* True when it is a link. */
@@ -533,12 +570,14 @@ static bool look_at(struct tf_scan *scan, const struct place *place)
         scan->is_complete = false;
         return is_link;
     }
+    set_suffix(&found, place);
     found.is_left_out = !is_selected(scan, place->base);
     found.has_successor =
         found.is_sibling && has_successor(place->dir_fd, place->name, place->base_size);
     if (is_link ||
         (!found.is_left_out && !needs_no_opening(find_known(scan, &found.id), found.size))) {
         if (!open_found(scan, place, &found)) {
+            tf_snapshot_add(&scan->snapshot, place->dir_fd, place->dir_path, place->name);
             free(found.base);
             return is_link;
         }
@@ -641,26 +680,39 @@ static void look_behind_link(struct walk *walk, int link_dir_fd, const char *nam
     (void)closedir(dir);
 }
 
+/* How much of name is the primary's name; 0: it is not for this glob. */
+static size_t base_size_of(const struct walk *walk, int dir_fd, const char *name, bool is_gzip)
+{
+    char plain[NAME_MAX + 1];
+    size_t size = strlen(name) - (is_gzip ? sizeof GZIP_ENDING - 1 : 0), base_size;
+
+    if (size > NAME_MAX) {
+        return 0;
+    }
+    memcpy(plain, name, size);
+    plain[size] = '\0';
+    base_size = sibling_base(walk, dir_fd, plain);
+    return base_size == 0 && names(walk, plain, size) ? size : base_size;
+}
+
 static void look_for_siblings(struct walk *walk, int dir_fd, const char *name);
 
 static void candidate(struct walk *walk, int dir_fd, const char *name)
 {
     char base[TF_FILE_PATH_MAX];
     uint32_t opened;
-    bool is_link;
+    bool is_link, is_gzip = tf_is_gzip_name(name);
     struct place place = {.dir_fd = dir_fd,
                           .dir_path = walk->path,
                           .name = name,
                           .base = base,
                           .is_first_glob = is_first_glob(walk)};
 
-    if (name[0] == '.' || tf_is_compressed_name(name)) {
+    if (name[0] == '.' || tf_is_compressed_name(name) ||
+        (is_gzip && walk->scan->only != NULL)) { /* those can wait for the scan */
         return;
     }
-    place.base_size = sibling_base(walk, dir_fd, name);
-    if (place.base_size == 0 && names(walk, name, strlen(name))) {
-        place.base_size = strlen(name);
-    }
+    place.base_size = base_size_of(walk, dir_fd, name, is_gzip);
     if (place.base_size == 0 || walk->size + place.base_size + 2 > sizeof base) {
         return;
     }
@@ -822,7 +874,9 @@ static void walk_glob(struct tf_scan *scan, const struct tf_path_glob *glob)
     fd = tf_opener_dir(scan->opener, glob->folder, &why);
     if (fd >= 0) {
         walk_dir(&walk, fd, 0);
-    } else if (fd != -ENOENT) {
+    } else if (fd == -ENOENT) {
+        tf_snapshot_add(&scan->snapshot, AT_FDCWD, "", glob->folder);
+    } else {
         scan->is_complete = false;
         tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", glob->folder)), "not read: %s",
                why);

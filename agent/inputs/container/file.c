@@ -134,6 +134,33 @@ static ssize_t read_at(int fd, char *to, size_t size, uint64_t offset)
     return (ssize_t)got;
 }
 
+/* Bytes of the file, or of the text of a compressed one. The count, or a negative errno; -EAGAIN:
+ * call again. */
+static ssize_t read_text(struct tf_file_io *io, char *to, size_t size, uint64_t offset)
+{
+    if (!io->position.is_gzip) {
+        return read_at(io->fd, to, size, offset);
+    }
+    if (io->gunzip == NULL) {
+        io->gunzip = tf_gunzip_new(io->fd);
+    }
+    return io->gunzip != NULL ? tf_gunzip_read(io->gunzip, to, size, offset) : -ENOMEM;
+}
+
+/* As tf_file_print, for a compressed file too. */
+static int print_at(struct tf_file_io *io, uint64_t offset, struct tf_print *out)
+{
+    char bytes[TF_PRINT_BYTES];
+    size_t size = tf_print_size(offset);
+    ssize_t got = read_text(io, bytes, size, offset - size);
+
+    if (got < 0 || (size_t)got < size) {
+        return got < 0 ? (int)got : -ENODATA;
+    }
+    tf_print_take(bytes, offset, out);
+    return 0;
+}
+
 int tf_file_print(int fd, uint64_t offset, struct tf_print *out)
 {
     char bytes[TF_PRINT_BYTES];
@@ -168,7 +195,7 @@ bool tf_file_matches(int fd, const struct tf_print *print)
 }
 
 /* A print at offset, from the block when it holds those bytes, else from the file. */
-static int print_from(const struct tf_file_io *io, const struct tf_buf *block, uint64_t block_at,
+static int print_from(struct tf_file_io *io, const struct tf_buf *block, uint64_t block_at,
                       uint64_t offset, struct tf_print *out)
 {
     size_t size = tf_print_size(offset);
@@ -177,7 +204,7 @@ static int print_from(const struct tf_file_io *io, const struct tf_buf *block, u
         tf_print_take(block->data + (offset - size - block_at), offset, out);
         return 0;
     }
-    return tf_file_print(io->fd, offset, out);
+    return print_at(io, offset, out);
 }
 
 /* Brings the prints behind the largest done. One that cannot be taken is left out: it only helps.
@@ -193,7 +220,7 @@ static int take_prints(struct tf_file_io *io, const struct tf_buf *block, uint64
         return rc;
     }
     below = last;
-    for (unsigned i = 1; i < TF_PRINTS; i++) {
+    for (unsigned i = 1; i < TF_PRINTS && !position->is_gzip; i++) { /* that is never cut */
         struct tf_print *print = &position->prints[i];
         uint64_t distance = print_distance[i];
 
@@ -213,6 +240,7 @@ int tf_file_hold_back(struct tf_file_io *io, const uint64_t held_from[TF_STREAMS
 {
     struct tf_position *position = &io->position;
     uint64_t last = tf_position_last(position), now;
+    int rc;
 
     for (unsigned i = 0; i < TF_STREAMS; i++) {
         if (held_from[i] < position->done[i]) {
@@ -228,7 +256,10 @@ int tf_file_hold_back(struct tf_file_io *io, const uint64_t held_from[TF_STREAMS
             position->prints[i] = (struct tf_print){0};
         }
     }
-    return tf_file_print(io->fd, now, &position->prints[0]);
+    while ((rc = print_at(io, now, &position->prints[0])) == -EAGAIN) {
+        continue; /* far back in a compressed file: rare, and bounded by what is held */
+    }
+    return rc;
 }
 
 /* ---- mending
@@ -237,7 +268,7 @@ int tf_file_hold_back(struct tf_file_io *io, const uint64_t held_from[TF_STREAMS
 /* What the file's position becomes when it goes on at an older print, or (0) at its start. */
 static void go_back_to(const struct tf_position *from, unsigned print, struct tf_position *out)
 {
-    *out = (struct tf_position){.path = from->path};
+    *out = (struct tf_position){.path = from->path, .is_gzip = from->is_gzip};
     if (print == 0) {
         return;
     }
@@ -260,20 +291,42 @@ static bool is_sibling_name(const char *name, const char *base)
            !tf_is_compressed_name(name);
 }
 
+/* The compressed sibling holds the bytes before the position. */
+static bool text_matches(int fd, const struct tf_print *print)
+{
+    struct tf_file_io io = {.fd = fd, .position = {.is_gzip = true}};
+    struct tf_print found;
+    int rc;
+
+    while ((rc = print_at(&io, print->offset, &found)) == -EAGAIN) {
+        continue;
+    }
+    tf_gunzip_free(io.gunzip);
+    return rc == 0 && memcmp(found.hash, print->hash, sizeof found.hash) == 0;
+}
+
+static bool sibling_matches(const struct tf_opened *opened, const struct tf_print *print,
+                            bool is_gzip)
+{
+    if (is_gzip) {
+        return text_matches(opened->fd, print);
+    }
+    return opened->size >= print->offset && tf_file_matches(opened->fd, print);
+}
+
 /* Opens the sibling `name` when it holds the bytes before the position; keeps the newest. */
 static void try_sibling(struct tf_file_io *io, const struct tf_file_read *read, int dir_fd,
                         const char *dir, const char *name)
 {
     struct tf_mend *mend = &io->mend;
     struct tf_opened opened;
-    bool is_better;
+    bool is_better, is_gzip = tf_is_gzip_name(name);
 
     if (tf_opener_file(read->opener, dir_fd, dir, name, &opened) < 0) {
         return;
     }
-    is_better = opened.size >= io->position.prints[0].offset &&
-                tf_file_matches(opened.fd, &io->position.prints[0]) &&
-                (mend->kind == TF_MEND_NONE || opened.changed_ns > mend->sibling.changed_ns);
+    is_better = (mend->kind == TF_MEND_NONE || opened.changed_ns > mend->sibling.changed_ns) &&
+                sibling_matches(&opened, &io->position.prints[0], is_gzip);
     if (!is_better) {
         (void)close(opened.fd);
         return;
@@ -283,6 +336,7 @@ static void try_sibling(struct tf_file_io *io, const struct tf_file_read *read, 
     }
     mend->kind = TF_MEND_SIBLING;
     mend->sibling = opened;
+    mend->is_gzip = is_gzip;
 }
 
 static void look_for_copy(struct tf_file_io *io, const struct tf_file_read *read)
@@ -355,18 +409,28 @@ static bool go_to_line_start(struct tf_file_io *io, const struct tf_file_read *r
     return found;
 }
 
+/* What was seen in the file, and not read, and is not in its copy. */
+static uint64_t bytes_not_copied(const struct tf_file_io *io)
+{
+    uint64_t from = tf_position_last(&io->position);
+
+    from = io->mend.sibling.size > from ? io->mend.sibling.size : from;
+    return io->largest_size > from ? io->largest_size - from : 0;
+}
+
 /* 0 with io->mend set, or -errno. */
 static int mend(struct tf_file_io *io, const struct tf_file_read *read)
 {
     assert(io->mend.kind == TF_MEND_NONE);
-    if (!io->is_deleted && io->position.prints[0].offset > 0) {
+    if (!io->is_deleted && !io->position.is_gzip && io->position.prints[0].offset > 0) {
         look_for_copy(io, read);
     }
     if (io->mend.kind == TF_MEND_SIBLING) {
+        io->mend.lost_bytes = io->mend.is_gzip ? 0 : bytes_not_copied(io);
         go_back_to(&io->position, 0, &io->mend.position);
         return 0;
     }
-    for (unsigned i = 1; i < TF_PRINTS; i++) {
+    for (unsigned i = 1; i < TF_PRINTS && !io->position.is_gzip; i++) {
         int same =
             io->position.prints[i].offset == 0 ? 0 : compare(io->fd, &io->position.prints[i]);
 
@@ -411,15 +475,27 @@ static int look(struct tf_file_io *io, const struct tf_file_read *read,
     return 0;
 }
 
+/* The file does not reach so far. */
+static bool is_shorter(const struct tf_file_io *io, uint64_t offset)
+{
+    return !io->position.is_gzip && io->size < offset;
+}
+
 /* As compare, for the largest done. */
-static int compare_position(const struct tf_file_io *io)
+static int compare_position(struct tf_file_io *io)
 {
     uint64_t last = tf_position_last(&io->position);
+    struct tf_print now;
+    int rc;
 
-    if (last == 0) {
-        return 1;
+    if (last == 0 || is_shorter(io, last)) {
+        return last == 0 ? 1 : 0;
     }
-    return io->size < last ? 0 : compare(io->fd, &io->position.prints[0]);
+    rc = print_at(io, last, &now);
+    if (rc < 0) {
+        return rc == -ENODATA ? 0 : rc;
+    }
+    return memcmp(now.hash, io->position.prints[0].hash, sizeof now.hash) == 0 ? 1 : 0;
 }
 
 /* Before the first read: is this still the file that the position speaks of? 0, 1 to mend, or
@@ -432,7 +508,7 @@ static int verify(struct tf_file_io *io)
         return rc == 0 ? 1 : rc;
     }
     io->offset = tf_position_first(&io->position);
-    rc = tf_file_print(io->fd, io->offset, &io->tail);
+    rc = print_at(io, io->offset, &io->tail);
     if (rc < 0) {
         return rc == -ENODATA ? 1 : rc;
     }
@@ -445,16 +521,20 @@ static int verify(struct tf_file_io *io)
 static int read_block(struct tf_file_io *io, struct tf_buf *block)
 {
     size_t before = tf_print_size(io->offset);
-    ssize_t got = read_at(io->fd, block->data, before + io->block_bytes, io->offset - before);
+    ssize_t got = read_text(io, block->data, before + io->block_bytes, io->offset - before);
 
     if (got < 0) {
         return (int)got;
     }
     block->size = (size_t)got;
-    if (block->size < before || io->size < io->offset) {
+    if (block->size < before || is_shorter(io, io->offset)) {
         return 1;
     }
-    return tf_print_matches(&io->tail, block->data) ? 0 : 1;
+    if (!tf_print_matches(&io->tail, block->data)) {
+        return 1;
+    }
+    io->largest_size = io->size > io->largest_size ? io->size : io->largest_size;
+    return 0;
 }
 
 /* The file ends here for good: what is held goes out too. */
@@ -471,6 +551,7 @@ static void finish(struct tf_file_io *io, struct tf_batch *batch, struct tf_pump
         return;
     }
     io->position.finished = true;
+    io->is_damaged = io->gunzip != NULL && tf_gunzip_is_damaged(io->gunzip);
     batch->is_last = true;
     result->has_position = true;
 }
@@ -548,6 +629,10 @@ void tf_file_pump(struct tf_file_io *io, const struct tf_file_read *read, struct
     }
     if (rc > 0) {
         rc = mend(io, read);
+    }
+    if (rc == -EAGAIN) { /* on the way to the offset in a compressed file */
+        result->again = true;
+        return;
     }
     if (rc < 0) {
         result->status = rc;

@@ -52,7 +52,8 @@ void tf_follow_known(const struct tf_file *file, struct tf_known *out)
                              .base_hash = file->base_hash,
                              .size = file->size,
                              .is_followed = file->state != TF_FILE_FINISHED,
-                             .is_finished = file->state == TF_FILE_FINISHED};
+                             .is_finished = file->state == TF_FILE_FINISHED,
+                             .is_gzip = file->is_gzip};
     memcpy(out->prints, file->prints, sizeof out->prints);
 }
 
@@ -156,8 +157,8 @@ static int describe(const struct tf_file *file, struct tf_batch *batch)
 /* ---- positions
  * --------------------------------------------------------------------------------------- */
 
-static void append_delta(const struct tf_file *file, const struct tf_file_id *id,
-                         const struct tf_position *position, struct tf_buf *deltas)
+void tf_follow_append_delta(const struct tf_file *file, const struct tf_file_id *id,
+                            const struct tf_position *position, struct tf_buf *deltas)
 {
     struct tf_buf key, value;
 
@@ -178,13 +179,14 @@ static void append_delta(const struct tf_file *file, const struct tf_file_id *id
 }
 
 /* The value in the folded state; borrows. */
-static bool stored_value(const struct tf_file *file, struct tf_slice *value)
+static bool stored_value(const struct tf_file *file, const struct tf_file_id *id,
+                         struct tf_slice *value)
 {
     struct tf_buf key;
     bool is_there;
 
     tf_buf_init(&key, TF_STATE_KEY_MAX);
-    tf_position_key(file->input->name, &file->id, &key);
+    tf_position_key(file->input->name, id, &key);
     is_there = key.error == 0 &&
                tf_state_get(tf_pipeline_spool(file->input->pipeline), tf_buf_slice(&key), value);
     tf_buf_fini(&key);
@@ -195,7 +197,7 @@ static bool is_stored(const struct tf_file *file)
 {
     struct tf_slice value;
 
-    return stored_value(file, &value);
+    return stored_value(file, &file->id, &value);
 }
 
 /* 0; 1 when there is none, so that it begins at its start; -EPROTO when what is stored is none. */
@@ -203,13 +205,17 @@ static int load_position(struct tf_file *file)
 {
     struct tf_position *position = &file->io.position;
     struct tf_slice value;
-    int rc = stored_value(file, &value) ? tf_position_decode(value, position) : 1;
+    int rc = stored_value(file, &file->id, &value) ? tf_position_decode(value, position) : 1;
 
+    if (rc == 1 && file->replaces && stored_value(file, &file->shadow_of, &value)) {
+        rc = tf_position_decode(value, position);
+    }
     if (rc != 0) {
         *position = file->start;
     }
     position->path = tf_slice_text(file->base);
     position->finished = false;
+    position->is_gzip = file->is_gzip;
     memcpy(file->source.states, position->states, sizeof file->source.states);
     return rc;
 }
@@ -263,6 +269,8 @@ static void close_file(struct tf_file *file)
     tf_watch_forget(file->input, file);
     file->io.watch = -1;
     file->io.wants_watch = true;
+    tf_gunzip_free(file->io.gunzip);
+    file->io.gunzip = NULL;
     if (file->io.fd >= 0) {
         (void)close(file->io.fd);
         file->io.fd = -1;
@@ -375,7 +383,7 @@ static void tell_unsound(struct tf_file *file)
     struct tf_buf deltas;
 
     tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
-    append_delta(file, &file->id, &file->io.position, &deltas);
+    tf_follow_append_delta(file, &file->id, &file->io.position, &deltas);
     (void)tf_source_gap(&file->source, "position",
                         "the stored position of this file is damaged; it is read from its start",
                         UINT64_MAX, &deltas);
@@ -388,7 +396,7 @@ static void store_start(struct tf_file *file)
     struct tf_buf deltas;
 
     tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
-    append_delta(file, &file->id, &file->io.position, &deltas);
+    tf_follow_append_delta(file, &file->id, &file->io.position, &deltas);
     (void)tf_pipeline_deltas(file->input->pipeline, &file->source, &deltas);
     tf_buf_fini(&deltas);
 }
@@ -406,7 +414,11 @@ static int prepare_io(struct tf_file *file)
     file->offset = tf_position_first(&io->position);
     io->tail = (struct tf_print){0};
     io->is_verified = false;
-    io->is_final = false;
+    io->is_final = file->is_gzip; /* nobody writes it any more */
+    io->is_damaged = false;
+    io->largest_size = 0;
+    tf_gunzip_free(io->gunzip);
+    io->gunzip = NULL;
     io->block_bytes = file->block_bytes;
     io->cookie = 0;
     file->cookie_durable = 0;
@@ -466,8 +478,14 @@ void tf_follow_give_up(struct tf_file *file, const char *text, uint64_t bytes_ma
     struct tf_buf deltas;
     int rc;
 
+    if (tf_shadow_take_over(file)) {
+        file->input->stored_checks = 0; /* so that scans know its position */
+        tf_sweep_soon(file->input);
+        tf_follow_leave(file, TF_AFTER_DROP);
+        return;
+    }
     tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
-    append_delta(file, &file->id, NULL, &deltas);
+    tf_follow_append_delta(file, &file->id, NULL, &deltas);
     rc = tf_source_gap(&file->source, "deleted", text, bytes_max, &deltas);
     tf_buf_fini(&deltas);
     if (rc < 0 && file->io.fd < 0) {
@@ -556,7 +574,10 @@ void tf_follow_position(struct tf_source *source, const uint64_t held_from[TF_ST
         return;
     }
     memcpy(file->io.position.states, states, sizeof file->io.position.states);
-    append_delta(file, &file->id, &file->io.position, deltas);
+    tf_follow_append_delta(file, &file->id, &file->io.position, deltas);
+    if (file->replaces) {
+        tf_follow_append_delta(file, &file->shadow_of, NULL, deltas);
+    }
 }
 
 void tf_follow_committed(struct tf_source *source, uint64_t cookie)
@@ -582,41 +603,77 @@ static void take_less(struct tf_file *file)
 
 static const char *gap_text(enum tf_mend_kind kind)
 {
-    return kind == TF_MEND_OLDER
-               ? "the file was cut or changed; it is read on from the newest place that is "
-                 "unchanged"
-               : "the file was cut and no copy of it was found; it is read from its start";
+    switch (kind) {
+    case TF_MEND_SIBLING:
+        return "the file was copied and cut, and the copy lacks its last lines; let logrotate "
+               "rename "
+               "it instead";
+    case TF_MEND_OLDER:
+        return "the file was cut or changed; it is read on from the newest place that is unchanged";
+    default:
+        return "the file was cut and no copy of it was found; it is read from its start. Let "
+               "logrotate rename it instead of copytruncate";
+    }
+}
+
+/* What was seen in the file and not read, at most; that more was written cannot be known. */
+static uint64_t gap_bytes(const struct tf_file *file)
+{
+    const struct tf_mend *mend = &file->io.mend;
+    uint64_t last = tf_position_last(&file->io.position);
+
+    if (mend->kind == TF_MEND_SIBLING) {
+        return mend->lost_bytes;
+    }
+    return mend->kind == TF_MEND_START && file->io.largest_size > last
+               ? file->io.largest_size - last
+               : UINT64_MAX;
+}
+
+/* The copy goes on where the file was; its position stands in deltas. 0 or -ENOMEM. */
+static int adopt_later(struct tf_file *file, struct tf_buf *deltas)
+{
+    struct tf_mend *mend = &file->io.mend;
+    struct tf_position copied = file->io.position;
+    struct tf_file *known = tf_follow_find(file->input, &mend->sibling.id);
+
+    if (known != NULL && !known->is_shadow) {
+        return 0; /* it is read already */
+    }
+    if (known != NULL) {
+        tf_follow_drop(known);
+    }
+    file->adopted = tf_follow_new(file->input, &mend->sibling.id, copied.path, mend->sibling.fd);
+    mend->sibling.fd = -1;
+    if (file->adopted == NULL) {
+        return -ENOMEM;
+    }
+    file->adopted->is_sibling = true;
+    file->adopted->is_seen = true; /* just now */
+    file->adopted->is_gzip = copied.is_gzip = mend->is_gzip;
+    tf_follow_append_delta(file, &mend->sibling.id, &copied, deltas);
+    return 0;
 }
 
 /* Writes down how the file goes on, and starts it anew from there. */
 static void apply_mend(struct tf_file *file)
 {
     struct tf_mend *mend = &file->io.mend;
-    struct tf_position copied = file->io.position;
     struct tf_buf deltas;
     int rc = 0;
 
     tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
-    append_delta(file, &file->id, &mend->position, &deltas);
+    tf_follow_append_delta(file, &file->id, &mend->position, &deltas);
     if (mend->kind == TF_MEND_SIBLING) {
-        if (tf_follow_find(file->input, &mend->sibling.id) == NULL) { /* else it is read already */
-            file->adopted =
-                tf_follow_new(file->input, &mend->sibling.id, copied.path, mend->sibling.fd);
-            mend->sibling.fd = -1;
-            rc = file->adopted == NULL ? -ENOMEM : 0;
-        }
-        if (rc == 0 && file->adopted != NULL) {
-            file->adopted->is_sibling = true;
-            append_delta(file, &mend->sibling.id, &copied, &deltas);
-        }
-        if (rc == 0) {
-            rc = tf_pipeline_deltas(file->input->pipeline, &file->source, &deltas);
-            tf_log(TF_LOG_DEBUG, "rotated", TF_DETAILS(TF_STR("path", file->base)),
-                   "copied and cut: the copy is read to its end, then the file from its start");
-        }
-    } else {
-        rc =
-            tf_source_gap(&file->source, "copytruncate", gap_text(mend->kind), UINT64_MAX, &deltas);
+        tf_log(TF_LOG_DEBUG, "rotated", TF_DETAILS(TF_STR("path", file->base)),
+               "copied and cut: the copy is read to its end, then the file from its start");
+        rc = adopt_later(file, &deltas);
+    }
+    if (rc == 0 && mend->kind == TF_MEND_SIBLING && mend->lost_bytes == 0) {
+        rc = tf_pipeline_deltas(file->input->pipeline, &file->source, &deltas);
+    } else if (rc == 0) {
+        rc = tf_source_gap(&file->source, "copytruncate", gap_text(mend->kind), gap_bytes(file),
+                           &deltas);
     }
     tf_buf_fini(&deltas);
     file->has_error = rc < 0; /* it is found changed again, at the next rescan */
@@ -624,20 +681,33 @@ static void apply_mend(struct tf_file *file)
     tf_follow_leave(file, TF_AFTER_REVIVE);
 }
 
+static void tell_damaged(struct tf_file *file)
+{
+    (void)tf_source_gap(&file->source, "damaged",
+                        "a compressed log ends too early, or its checksum does not hold; it was "
+                        "read as far as it goes",
+                        UINT64_MAX, NULL);
+}
+
 /* Read to its end for good. One that has a name is remembered, so that it is not read twice. */
 static void apply_finish(struct tf_file *file)
 {
     struct tf_buf deltas;
+    bool stays;
 
-    if (file->is_seen) {
-        tf_follow_leave(file, TF_AFTER_FINISH);
-        return;
+    if (file->io.is_damaged) {
+        tell_damaged(file);
     }
     tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
-    append_delta(file, &file->id, NULL, &deltas);
-    (void)tf_pipeline_deltas(file->input->pipeline, &file->source, &deltas);
+    stays = tf_shadow_settle(file, &deltas) || file->is_seen;
+    if (!stays) {
+        tf_follow_append_delta(file, &file->id, NULL, &deltas);
+    }
+    if (deltas.size > 0) {
+        (void)tf_pipeline_deltas(file->input->pipeline, &file->source, &deltas);
+    }
     tf_buf_fini(&deltas);
-    tf_follow_leave(file, TF_AFTER_FORGET);
+    tf_follow_leave(file, stays ? TF_AFTER_FINISH : TF_AFTER_FORGET);
 }
 
 static void note_watch(struct tf_file *file)
@@ -688,6 +758,9 @@ void tf_follow_pumped(struct tf_source *source, const struct tf_pump_result *res
     if (result->has_position) {
         file->refusals = 0;
         file->is_quiet = false;
+    }
+    if (file->replaces && is_stored(file)) {
+        file->replaces = false; /* once is enough */
     }
     if (io->position.finished) {
         apply_finish(file);

@@ -7,7 +7,10 @@
  *     look.c       looks: what was just made, walked alone and at once
  *     discovery.c  the walk over the globs, on a worker
  *     snapshot.c   whether anything changed since the last look, on a worker
+ *     judge.c      what an unknown compressed file is, on a worker
+ *     shadow.c     compressed files that are copies, or go on where a file has gone
  *     file.c       one file: read, compare, mend, on a worker
+ *     gunzip.c     a compressed file read as its text
  *     opener.c     how a path becomes a descriptor
  *     position.c   the position of a file as bytes
  *     watch.c      inotify: hints, never the truth
@@ -54,6 +57,7 @@ struct tf_position {
     struct tf_stream_state states[TF_STREAMS];
     enum tf_format format;
     bool finished;        /* read to its end for good */
+    bool is_gzip;         /* offsets and prints are those of its text */
     struct tf_slice path; /* the base; borrows */
 };
 
@@ -165,7 +169,18 @@ struct tf_known {
     uint64_t size;    /* of a finished file: as it was then */
     bool is_followed; /* its descriptor is open: no need to open it again */
     bool is_finished;
+    bool is_gzip;
 };
+
+/* What an unknown compressed sibling is. */
+enum tf_verdict {
+    TF_VERDICT_NONE,    /* not judged: no compressed one, or known */
+    TF_VERDICT_WAIT,    /* not known yet */
+    TF_VERDICT_NEW,     /* nothing of it was read */
+    TF_VERDICT_KNOWN,   /* it holds what a known file holds */
+    TF_VERDICT_REFUSED, /* its text is too large */
+};
+#define TF_SUFFIX_MAX 40u
 
 struct tf_found {
     struct tf_file_id id;
@@ -177,7 +192,13 @@ struct tf_found {
     bool is_first_glob; /* no glob before this one could name it by another path */
     bool is_left_out; /* by include and exclude, or because it cannot be opened: only known to exist
                        */
-    struct tf_position start; /* with start_newest: where the reading begins */
+    bool is_gzip;
+    bool replaces; /* set by the loop: match is gone, and this file goes on there */
+    enum tf_verdict verdict;
+    struct tf_file_id match;    /* of the known file, with TF_VERDICT_KNOWN */
+    uint64_t text_bytes;        /* all of its text */
+    char suffix[TF_SUFFIX_MAX]; /* of a sibling's name, behind the base's, cut; without .gz */
+    struct tf_position start;   /* with start_newest: where the reading begins */
 };
 
 struct tf_snapshot_entry;
@@ -224,6 +245,7 @@ struct tf_scan {
     int watch_named_max; /* folders with such a watch, or an older one, have told their path */
     uint32_t open_max;
     bool start_newest;
+    uint64_t judge_bytes; /* text of compressed siblings that may still be looked through */
     /* Set by the worker. */
     struct tf_found *found;
     size_t found_count, found_capacity;
@@ -242,8 +264,31 @@ void tf_scan_sort_known(struct tf_scan *scan);
 void tf_only_free(struct tf_only *only, size_t count); /* accepts NULL */
 
 uint64_t tf_path_hash(struct tf_slice path);
-uint64_t tf_dir_hash(const char *path); /* of its folder */
-bool tf_is_compressed_name(const char *name);
+uint64_t tf_dir_hash(const char *path);       /* of its folder */
+bool tf_is_compressed_name(const char *name); /* but .gz */
+bool tf_is_gzip_name(const char *name);
+
+/* ---- judge.c ----------------------------------------------------------------------------------
+ */
+
+/* Sets *match with TF_VERDICT_KNOWN, *text_bytes with that and with TF_VERDICT_NEW. Worker. */
+enum tf_verdict tf_judge(struct tf_scan *scan, const struct tf_opened *opened, uint64_t base_hash,
+                         struct tf_file_id *match, uint64_t *text_bytes);
+
+/* ---- gunzip.c ---------------------------------------------------------------------------------
+ */
+
+struct tf_gunzip;
+struct tf_gunzip *tf_gunzip_new(int fd);       /* borrows fd; NULL: no memory */
+void tf_gunzip_free(struct tf_gunzip *gunzip); /* accepts NULL */
+/*
+ * Reads text at offset, at most half a MiB. Returns the bytes got, fewer than size only where the
+ * text ends; -EAGAIN when it has inflated as much as a worker should at once (call again); or
+ * another -errno.
+ */
+ssize_t tf_gunzip_read(struct tf_gunzip *gunzip, char *to, size_t size, uint64_t offset);
+/* It ends within a member, or a checksum does not hold. Known when the end was reached. */
+bool tf_gunzip_is_damaged(const struct tf_gunzip *gunzip);
 
 /* ---- file.c -----------------------------------------------------------------------------------
  */
@@ -254,12 +299,15 @@ enum tf_mend_kind { TF_MEND_NONE, TF_MEND_SIBLING, TF_MEND_OLDER, TF_MEND_START 
 struct tf_mend {
     enum tf_mend_kind kind;
     struct tf_opened sibling; /* fd owned */
+    bool is_gzip;             /* the sibling */
+    uint64_t lost_bytes;      /* seen in the file, and in the sibling not */
     struct tf_position position;
 };
 
 /* What a worker touches of a file while its pump runs; the loop only when none does. */
 struct tf_file_io {
     int fd;
+    struct tf_gunzip *gunzip; /* of a compressed file; NULL until its first pump */
     struct tf_lines *lines;
     struct tf_position position; /* path borrows from the file */
     uint64_t offset;             /* where the next read begins */
@@ -270,7 +318,9 @@ struct tf_file_io {
     uint32_t block_bytes;        /* TF_BLOCK_BYTES, less after -EMSGSIZE */
     uint32_t good_pumps;
     uint64_t cookie;
-    uint64_t size; /* at the last look */
+    uint64_t size;         /* at the last look */
+    uint64_t largest_size; /* of all looks that found it unchanged */
+    bool is_damaged;       /* a compressed file does not hold all of its text */
     bool is_deleted;
     bool wants_watch;
     int watch;
@@ -346,8 +396,15 @@ struct tf_file {
     int watch;                         /* -1: none */
     struct tf_file *waits_for;         /* its sibling is read first */
     struct tf_file *follower;
-    struct tf_file *adopted;  /* the copy that is read before this file begins anew */
-    struct tf_position start; /* where to begin without a position */
+    struct tf_file *adopted; /* the copy that is read before this file begins anew */
+    bool is_gzip;
+    bool has_shadow;             /* a compressed file holds the same */
+    bool is_shadow;              /* of shadow_of */
+    bool replaces;               /* its first position takes the place of shadow_of's */
+    bool is_undecided;           /* a compressed file that is not judged yet may be its copy */
+    struct tf_file_id shadow_of; /* with is_shadow and replaces */
+    uint64_t text_bytes;         /* of a shadow */
+    struct tf_position start;    /* where to begin without a position */
     struct tf_file_io io;
 };
 
@@ -408,6 +465,7 @@ struct tf_container {
     struct tf_only *pending; /* for the next look */
     uint32_t pending_count, pending_capacity;
     bool has_scanned;    /* in this run */
+    bool has_undecided;  /* the last scan found compressed files that it could not judge */
     bool is_first_start; /* no scan of any run was complete */
     uint64_t scan_took_ms;
     struct tf_snapshot snapshot; /* of the last scan, when that left nothing to do */
@@ -431,6 +489,8 @@ void tf_follow_on_removed(struct tf_source *source);
 void tf_follow_rewind(struct tf_container *input);
 void tf_follow_close(struct tf_container *input); /* removes every source */
 
+void tf_follow_append_delta(const struct tf_file *file, const struct tf_file_id *id,
+                            const struct tf_position *position, struct tf_buf *deltas);
 void tf_follow_known(const struct tf_file *file, struct tf_known *out); /* for scans */
 struct tf_file *tf_follow_find(const struct tf_container *input, const struct tf_file_id *id);
 
@@ -460,6 +520,21 @@ void tf_sweep_stop(struct tf_container *input);
 void tf_sweep_prepare(const struct tf_container *input,
                       struct tf_scan *scan); /* but what is known */
 void tf_sweep_apply_look(struct tf_container *input);
+
+/* ---- shadow.c ---------------------------------------------------------------------------------
+ */
+
+/* A compressed file that holds what `of` holds, which is followed: it is not read. */
+void tf_shadow_add(struct tf_container *input, struct tf_file *of, const struct tf_found *found);
+/* One of which all was read. */
+void tf_shadow_read(struct tf_container *input, const struct tf_found *found);
+/* file was read to its end. What its shadows hold counts as read, by deltas in the frame that says
+ * so of file. True: one holds more; then the position of file must stay until the next scan. */
+bool tf_shadow_settle(struct tf_file *file, struct tf_buf *deltas);
+/* file is let go unread. True when a shadow takes over: then its position must stay. */
+bool tf_shadow_take_over(struct tf_file *file);
+/* Drops a shadow whose file is not followed any more, so that it is judged anew. */
+void tf_shadow_check(struct tf_file *shadow);
 
 /* ---- look.c -----------------------------------------------------------------------------------
  */

@@ -8,7 +8,7 @@
  *
  *     offset  bytes  field
  *          0      1  version    1
- *          1      1  flags      bit 0: finished, read to its end for good
+ *          1      1  flags      bit 0: finished, read to its end for good; bit 1: compressed
  *          2      1  format     enum tf_format as found
  *          3      1  zero
  *          4     24  done       of stdout, stderr, other; each at most 2^63 - 1
@@ -29,6 +29,7 @@
 
 #define VERSION       1u
 #define FLAG_FINISHED 0x01u
+#define FLAG_GZIP     0x02u
 #define AT_DONE       4u
 #define AT_PRINTS     28u
 #define PRINT_BYTES   24u
@@ -93,7 +94,7 @@ void tf_position_encode(const struct tf_position *position, struct tf_buf *out)
 {
     uint8_t fixed[AT_PATH] = {VERSION};
 
-    fixed[1] = position->finished ? FLAG_FINISHED : 0;
+    fixed[1] = (position->finished ? FLAG_FINISHED : 0u) | (position->is_gzip ? FLAG_GZIP : 0u);
     fixed[2] = (uint8_t)position->format;
     for (unsigned i = 0; i < TF_STREAMS; i++) {
         uint8_t *state = fixed + AT_STATES + i * STATE_BYTES;
@@ -164,12 +165,13 @@ int tf_position_decode(struct tf_slice value, struct tf_position *out)
     int rc;
 
     if (value.size <= AT_PATH || value.size - AT_PATH >= TF_FILE_PATH_MAX || from[0] != VERSION ||
-        (from[1] & ~FLAG_FINISHED) != 0 || from[2] > FORMAT_LAST || from[3] != 0 ||
+        (from[1] & ~(FLAG_FINISHED | FLAG_GZIP)) != 0 || from[2] > FORMAT_LAST || from[3] != 0 ||
         from[AT_PATH_SIZE - 1] != 0 || tf_load16(from + AT_PATH_SIZE) != value.size - AT_PATH ||
         from[AT_PATH] != '/' || memchr(from + AT_PATH, '\0', value.size - AT_PATH) != NULL) {
         return -EPROTO;
     }
     position.finished = (from[1] & FLAG_FINISHED) != 0;
+    position.is_gzip = (from[1] & FLAG_GZIP) != 0;
     position.format = (enum tf_format)from[2];
     for (unsigned i = 0; i < TF_STREAMS; i++) {
         position.done[i] = tf_load64(from + AT_DONE + 8 * i);

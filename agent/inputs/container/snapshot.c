@@ -5,11 +5,13 @@
  * Taken by a scan, of every directory before it is listed and of every file that is read. When all
  * of them still have the same inode, size and times, a walk would find what the last one found. A
  * directory that was changed less than a second before the scan began could change again without
- * its time showing it: such a snapshot is not usable. Links are followed here, since only numbers
+ * its time showing it: such a snapshot is not usable. What a scan did not find (a folder, or what a
+ * link means) is noted as well: it may come. Links are followed here, since only numbers
  * are compared.
  */
 #include "internal.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +24,7 @@ struct tf_snapshot_entry {
     uint64_t inode, size;
     int64_t changed_ns, altered_ns; /* its content; its inode */
     uint32_t path_at;               /* in names, ends with NUL */
+    bool is_dir;
 };
 
 static int64_t to_ns(const struct statx_timestamp *time)
@@ -36,7 +39,22 @@ static struct tf_snapshot_entry make_entry(const struct statx *status)
         .size = S_ISDIR(status->stx_mode) ? 0 : status->stx_size,
         .changed_ns = to_ns(&status->stx_mtime),
         .altered_ns = to_ns(&status->stx_ctime),
+        .is_dir = S_ISDIR(status->stx_mode),
     };
+}
+
+/* What is not there has an entry of zeros. False: it cannot be told. */
+static bool look_at(int dir_fd, const char *name, struct tf_snapshot_entry *out)
+{
+    struct statx status;
+    int flags = name[0] == '\0' ? AT_EMPTY_PATH : 0;
+
+    if (statx(dir_fd, name, flags, STATX_BASIC_STATS, &status) == 0) {
+        *out = make_entry(&status);
+        return true;
+    }
+    *out = (struct tf_snapshot_entry){0};
+    return errno == ENOENT;
 }
 
 void tf_snapshot_begin(struct tf_snapshot *snapshot)
@@ -74,22 +92,19 @@ void tf_snapshot_add(struct tf_snapshot *snapshot, int dir_fd, const char *dir_p
 {
     struct tf_snapshot_entry *entry = snapshot->is_usable ? make_room(snapshot) : NULL;
     size_t path_at = snapshot->names.size;
-    struct statx status;
 
-    if (entry == NULL ||
-        statx(dir_fd, name, name[0] == '\0' ? AT_EMPTY_PATH : 0, STATX_BASIC_STATS, &status) < 0) {
+    if (entry == NULL || !look_at(dir_fd, name, entry)) {
         snapshot->is_usable = false;
         return;
     }
-    *entry = make_entry(&status);
     entry->path_at = (uint32_t)path_at;
     (void)tf_buf_append_text(&snapshot->names, dir_path);
     (void)tf_buf_append_text(&snapshot->names, name[0] == '\0' ? "" : "/");
     (void)tf_buf_append_text(&snapshot->names, name);
     (void)tf_buf_append_byte(&snapshot->names, 0);
     if (snapshot->names.error != 0 ||
-        (S_ISDIR(status.stx_mode) && (entry->changed_ns > snapshot->began_ns - SETTLED_NS ||
-                                      entry->altered_ns > snapshot->began_ns - SETTLED_NS))) {
+        (entry->is_dir && (entry->changed_ns > snapshot->began_ns - SETTLED_NS ||
+                           entry->altered_ns > snapshot->began_ns - SETTLED_NS))) {
         snapshot->is_usable = false;
         return;
     }
@@ -101,13 +116,10 @@ bool tf_snapshot_holds(const struct tf_snapshot *snapshot)
     for (size_t i = 0; i < snapshot->count; i++) {
         const struct tf_snapshot_entry *then = &snapshot->entries[i];
         struct tf_snapshot_entry now;
-        struct statx status;
 
-        if (statx(AT_FDCWD, snapshot->names.data + then->path_at, 0, STATX_BASIC_STATS, &status) <
-            0) {
+        if (!look_at(AT_FDCWD, snapshot->names.data + then->path_at, &now)) {
             return false;
         }
-        now = make_entry(&status);
         if (now.inode != then->inode || now.size != then->size ||
             now.changed_ns != then->changed_ns || now.altered_ns != then->altered_ns) {
             return false;

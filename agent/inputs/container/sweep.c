@@ -31,6 +31,8 @@
 #define DESCRIPTORS_MIN   64u
 #define MARKER_VERSION    1u
 #define SNAPSHOT_USES_MAX 30u
+#define TIME_DIGITS       8u          /* of a day, as 20260101 */
+#define JUDGE_BYTES       (64u << 20) /* of compressed siblings, for one scan */
 
 static void on_timer(uv_timer_t *timer);
 
@@ -74,6 +76,7 @@ static void add_stored(void *ctx, struct tf_slice key, struct tf_slice value)
         memcpy(known.prints, position.prints, sizeof known.prints);
         known.base_hash = tf_path_hash(position.path);
         known.is_finished = position.finished;
+        known.is_gzip = position.is_gzip;
         known.size = tf_position_last(&position);
     }
     add_known(list, &known);
@@ -125,6 +128,24 @@ static int compare_found(const void *a, const void *b)
     return order != 0 ? order : (*x > *y) - (*x < *y); /* in the order of `paths` */
 }
 
+/* By the ends of their names where both tell: a time, which rises, or a number, which falls with
+ * age. 0: they do not. */
+static int compare_suffixes(const char *a, const char *b)
+{
+    size_t a_digits = strspn(a + (*a != '\0'), "0123456789");
+    size_t b_digits = strspn(b + (*b != '\0'), "0123456789");
+    bool a_is_number = a_digits > 0 && a[1 + a_digits] == '\0' && a_digits < TIME_DIGITS;
+    bool b_is_number = b_digits > 0 && b[1 + b_digits] == '\0' && b_digits < TIME_DIGITS;
+
+    if (a_digits >= TIME_DIGITS && b_digits >= TIME_DIGITS) {
+        return strcmp(a, b);
+    }
+    if (!a_is_number || !b_is_number || a_digits != b_digits) {
+        return a_is_number && b_is_number ? (a_digits < b_digits) - (a_digits > b_digits) : 0;
+    }
+    return strcmp(b, a);
+}
+
 /* Those that are to be read: siblings first, the oldest first, for each base. */
 static int compare_fresh(const void *a, const void *b)
 {
@@ -137,7 +158,10 @@ static int compare_fresh(const void *a, const void *b)
     if ((*x)->is_sibling != (*y)->is_sibling) {
         return (*x)->is_sibling ? -1 : 1;
     }
-    return ((*x)->changed_ns > (*y)->changed_ns) - ((*x)->changed_ns < (*y)->changed_ns);
+    order = compare_suffixes((*x)->suffix, (*y)->suffix);
+    return order != 0
+               ? order
+               : ((*x)->changed_ns > (*y)->changed_ns) - ((*x)->changed_ns < (*y)->changed_ns);
 }
 
 static int take_descriptor(struct tf_found *found)
@@ -218,6 +242,10 @@ static void follow_fresh(struct tf_container *input, struct tf_found *found, str
     file->has_successor = found->has_successor;
     file->size = found->size;
     file->start = found->start;
+    file->is_gzip = found->is_gzip;
+    file->io.wants_watch = !found->is_gzip;
+    file->replaces = found->replaces;
+    file->shadow_of = found->match;
     if (is_look && !is_finished && !found->is_first_glob) {
         file->is_provisional = true;
         return;
@@ -271,28 +299,127 @@ static struct tf_found **sort_found(struct tf_scan *scan)
     return sorted;
 }
 
+/* The position of a file in the folded state; its path borrows from there. */
+static bool stored_position(struct tf_container *input, const struct tf_file_id *id,
+                            struct tf_position *out)
+{
+    struct tf_buf key;
+    struct tf_slice value;
+    bool is_sound;
+
+    tf_buf_init(&key, TF_STATE_KEY_MAX);
+    tf_position_key(input->name, id, &key);
+    is_sound = key.error == 0 &&
+               tf_state_get(tf_pipeline_spool(input->pipeline), tf_buf_slice(&key), &value) &&
+               tf_position_decode(value, out) == 0;
+    tf_buf_fini(&key);
+    return is_sound;
+}
+
 /* A file keeps the base by which it was found first: what a link told is not known to its target's
  * folder. */
 static void use_stored_base(struct tf_container *input, struct tf_found *found)
 {
     struct tf_position position;
-    struct tf_buf key;
-    struct tf_slice value;
-    char *base = NULL;
+    char *base = stored_position(input, &found->id, &position)
+                     ? strndup(position.path.data, position.path.size)
+                     : NULL;
 
-    tf_buf_init(&key, TF_STATE_KEY_MAX);
-    tf_position_key(input->name, &found->id, &key);
-    if (key.error == 0 &&
-        tf_state_get(tf_pipeline_spool(input->pipeline), tf_buf_slice(&key), &value) &&
-        tf_position_decode(value, &position) == 0) {
-        base = strndup(position.path.data, position.path.size);
-    }
-    tf_buf_fini(&key);
     if (base != NULL) {
         free(found->base);
         found->base = base;
     }
 }
+
+/* ---- compressed siblings (shadow.c)
+ * ------------------------------------------------------------------ */
+
+static void mark_undecided(struct tf_container *input, const struct tf_found *found)
+{
+    uint64_t hash = tf_path_hash(tf_slice_text(found->base));
+
+    input->has_undecided = true;
+    for (struct tf_file *file = input->files; file != NULL; file = file->next) {
+        file->is_undecided = file->is_undecided || file->base_hash == hash;
+    }
+}
+
+static bool is_among(struct tf_found **fresh, size_t count, const struct tf_file_id *id)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (fresh[i]->fd >= 0 && tf_file_id_compare(&fresh[i]->id, id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* It holds what a file held that is gone, or was read to its end. True: it is to be read. */
+static bool read_on(struct tf_container *input, struct tf_found *found)
+{
+    struct tf_position position;
+
+    if (!stored_position(input, &found->match, &position)) {
+        return true; /* of which nothing was read */
+    }
+    if (found->text_bytes <= tf_position_last(&position)) {
+        tf_shadow_read(input, found);
+        return false;
+    }
+    position.path = tf_slice("", 0);
+    position.finished = false;
+    for (unsigned i = 1; i < TF_PRINTS; i++) {
+        position.prints[i] = (struct tf_print){0};
+    }
+    found->start = position;
+    found->replaces = tf_follow_find(input, &found->match) == NULL;
+    return true;
+}
+
+/* True: it is to be read. Those that are copies of files that are followed come later. */
+static bool decide(struct tf_container *input, struct tf_found *found, struct tf_found **fresh,
+                   size_t count)
+{
+    const struct tf_file *file;
+
+    switch (found->verdict) {
+    case TF_VERDICT_WAIT:
+        mark_undecided(input, found);
+        return false;
+    case TF_VERDICT_NEW:
+        if (!input->scan.start_newest) {
+            return true;
+        }
+        tf_shadow_read(input, found);
+        return false;
+    case TF_VERDICT_KNOWN:
+        file = tf_follow_find(input, &found->match);
+        if ((file != NULL && file->state != TF_FILE_FINISHED) ||
+            is_among(fresh, count, &found->match)) {
+            return false;
+        }
+        return read_on(input, found);
+    default:
+        return false;
+    }
+}
+
+static void add_shadows(struct tf_container *input, struct tf_scan *scan)
+{
+    for (size_t i = 0; i < scan->found_count; i++) {
+        struct tf_found *found = &scan->found[i];
+        struct tf_file *file =
+            found->verdict == TF_VERDICT_KNOWN ? tf_follow_find(input, &found->match) : NULL;
+
+        if (file != NULL && file->state != TF_FILE_FINISHED &&
+            tf_follow_find(input, &found->id) == NULL) {
+            tf_shadow_add(input, file, found);
+        }
+    }
+}
+
+/* ---- what a scan found, all of it
+ * -------------------------------------------------------------------- */
 
 static void apply_found(struct tf_container *input, struct tf_scan *scan, struct tf_found **sorted)
 {
@@ -304,6 +431,7 @@ static void apply_found(struct tf_container *input, struct tf_scan *scan, struct
         struct tf_file *file = tf_follow_find(input, &found->id);
 
         if (previous != NULL && tf_file_id_compare(previous, &found->id) == 0) {
+            found->verdict = TF_VERDICT_NONE;
             continue; /* seen twice, read once */
         }
         previous = &found->id;
@@ -313,12 +441,21 @@ static void apply_found(struct tf_container *input, struct tf_scan *scan, struct
         }
         if (file != NULL) {
             see(input, file, found);
-        } else if (!found->is_left_out) {
+        } else if (!found->is_left_out && found->verdict == TF_VERDICT_NONE) {
             use_stored_base(input, found);
             sorted[fresh++] = found;
         }
     }
+    for (size_t i = 0; i < scan->found_count; i++) { /* when it is known what else is there */
+        struct tf_found *found = &scan->found[i];
+
+        if (found->verdict != TF_VERDICT_NONE && tf_follow_find(input, &found->id) == NULL &&
+            decide(input, found, sorted, fresh)) {
+            sorted[fresh++] = found;
+        }
+    }
     follow_all(input, scan, sorted, fresh);
+    add_shadows(input, scan);
 }
 
 /* ---- files without a name, files at their end
@@ -363,8 +500,15 @@ static void settle(struct tf_container *input, struct tf_file *file)
 {
     bool is_complete = input->scan.is_complete;
 
+    if (file->is_undecided) {
+        return;
+    }
     if (file->state == TF_FILE_FINISHED && !file->is_seen && is_complete) {
         forget_finished(input, file);
+        return;
+    }
+    if (file->is_shadow) {
+        tf_shadow_check(file);
         return;
     }
     if (file->state != TF_FILE_ACTIVE) {
@@ -465,12 +609,36 @@ struct missing_list {
     struct tf_container *input;
     struct missing *first;
     bool failed;
+    bool is_waiting; /* for what a compressed file turns out to be */
 };
 
 static bool was_found(const struct missing_list *list, const struct tf_file_id *id)
 {
     for (size_t i = 0; i < list->input->scan.found_count; i++) {
         if (tf_file_id_compare(&list->input->scan.found[i].id, id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A compressed file goes on there, and will take its place. */
+static bool is_replaced(const struct tf_container *input, const struct tf_file_id *id)
+{
+    for (const struct tf_file *file = input->files; file != NULL; file = file->next) {
+        if (file->replaces && tf_file_id_compare(&file->shadow_of, id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool may_be_compressed(const struct tf_container *input, struct tf_slice base)
+{
+    for (size_t i = 0; i < input->scan.found_count; i++) {
+        const struct tf_found *found = &input->scan.found[i];
+
+        if (found->verdict == TF_VERDICT_WAIT && tf_slice_equal(tf_slice_text(found->base), base)) {
             return true;
         }
     }
@@ -485,10 +653,15 @@ static void add_missing(void *ctx, struct tf_slice key, struct tf_slice value)
     struct missing *missing;
 
     if (tf_position_key_parse(key, list->input->name, &id) < 0 ||
-        tf_follow_find(list->input, &id) != NULL || was_found(list, &id)) {
+        tf_follow_find(list->input, &id) != NULL || was_found(list, &id) ||
+        is_replaced(list->input, &id)) {
         return;
     }
     (void)tf_position_decode(value, &position);
+    if (may_be_compressed(list->input, position.path)) {
+        list->is_waiting = true;
+        return;
+    }
     missing = calloc(1, sizeof *missing);
     if (missing != NULL) {
         missing->base = strndup(position.path.data, position.path.size);
@@ -526,11 +699,11 @@ static void check_stored(struct tf_container *input)
     struct missing *next;
 
     each_stored(input, add_missing, &list);
-    if (list.first == NULL && !list.failed) {
+    if (list.first == NULL && !list.failed && !list.is_waiting) {
         input->stored_checks = STORED_CHECKS;
         return;
     }
-    input->stored_checks += list.failed ? 0 : 1;
+    input->stored_checks += list.failed || list.is_waiting ? 0 : 1;
     input->wants_scan = input->wants_scan || input->stored_checks < STORED_CHECKS;
     for (struct missing *missing = list.first; missing != NULL; missing = next) {
         next = missing->next;
@@ -633,11 +806,14 @@ static void apply_scan(struct tf_container *input)
     }
     for (struct tf_file *file = input->files; file != NULL; file = file->next) {
         file->is_seen = file->scan_number == input->scan_number; /* a look found it meanwhile */
+        file->is_undecided = false;
     }
+    input->has_undecided = false;
     name_dirs(input, &input->scan);
     apply_found(input, &input->scan, sorted);
     free(sorted);
     settle_all(input);
+    input->wants_scan = input->wants_scan || input->scan.judge_bytes == 0;
     tell_descriptors(input);
     if (input->scan.watch_error < 0) {
         tf_watch_tell(input, input->scan.watch_error);
@@ -670,8 +846,9 @@ static bool all_rest(const struct tf_container *input)
 /* Another scan of the same would change nothing. */
 static bool is_settled(const struct tf_container *input)
 {
-    return input->scan.is_complete && input->scan.watch_error >= 0 && !input->wants_scan &&
-           !input->is_first_start && input->stored_checks == STORED_CHECKS && all_rest(input);
+    return input->scan.is_complete && !input->has_undecided && input->scan.watch_error >= 0 &&
+           !input->wants_scan && !input->is_first_start && input->stored_checks == STORED_CHECKS &&
+           all_rest(input);
 }
 
 static void keep_snapshot(struct tf_container *input)
@@ -743,6 +920,7 @@ void tf_sweep_prepare(const struct tf_container *input, struct tf_scan *scan)
                                    ? input->descriptor_max - input->descriptor_count
                                    : 0),
         .start_newest = input->is_first_start && input->options->start_at == 1,
+        .judge_bytes = JUDGE_BYTES,
     };
 }
 

@@ -1,0 +1,122 @@
+/*
+ * shadow.c - compressed siblings on the loop: what becomes of one that a scan has judged (judge.c).
+ *
+ *     nothing known      it is read whole, as any new sibling
+ *     holds what a file  that file is gone          it is read on from that one's position, and its
+ *     held                                          first position takes that one's place
+ *                        that file was read to its  it is remembered as read; what it holds beyond,
+ *                        end                        is read
+ *                        that file is followed      it is a shadow: not read, nothing is stored of
+ * it, until that file comes to one of the ends above not known yet      no file of its base ends
+ * before that is known
+ *
+ * So at every instant the folded state says of one of the two, and of one only, where reading goes
+ * on: a kill between any two steps loses and doubles nothing.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static bool is_shadow_of(const struct tf_file *file, const struct tf_file *of)
+{
+    return file->is_shadow && tf_file_id_compare(&file->shadow_of, &of->id) == 0;
+}
+
+/* Remembered as read, from the frame of deltas on. */
+static void append_read(const struct tf_file *shadow, struct tf_buf *deltas)
+{
+    struct tf_position read = {
+        .finished = true, .is_gzip = true, .path = tf_slice_text(shadow->base)};
+
+    tf_follow_append_delta(shadow, &shadow->id, &read, deltas);
+}
+
+/* The file of a compressed sibling that is not to be read. */
+static struct tf_file *new_closed(struct tf_container *input, const struct tf_found *found)
+{
+    struct tf_file *file = tf_follow_new(input, &found->id, tf_slice_text(found->base), -1);
+
+    if (file != NULL) {
+        file->state = TF_FILE_FINISHED;
+        file->is_seen = true;
+        file->is_sibling = true;
+        file->is_gzip = true;
+        file->size = found->size;
+        file->text_bytes = found->text_bytes;
+    }
+    return file;
+}
+
+void tf_shadow_add(struct tf_container *input, struct tf_file *of, const struct tf_found *found)
+{
+    struct tf_file *shadow = new_closed(input, found);
+
+    if (shadow != NULL) { /* else it is judged again */
+        shadow->is_shadow = true;
+        shadow->shadow_of = of->id;
+        of->has_shadow = true;
+    }
+}
+
+void tf_shadow_read(struct tf_container *input, const struct tf_found *found)
+{
+    struct tf_file *file = new_closed(input, found);
+    struct tf_buf deltas;
+
+    if (file == NULL) {
+        return;
+    }
+    tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
+    append_read(file, &deltas);
+    if (deltas.error != 0 || tf_pipeline_deltas(input->pipeline, NULL, &deltas) < 0) {
+        tf_follow_drop(file);
+    }
+    tf_buf_fini(&deltas);
+}
+
+bool tf_shadow_settle(struct tf_file *file, struct tf_buf *deltas)
+{
+    uint64_t end = tf_position_last(&file->io.position);
+    bool has_more = false;
+    struct tf_file *next;
+
+    for (struct tf_file *shadow = file->input->files; file->has_shadow && shadow != NULL;
+         shadow = next) {
+        next = shadow->next;
+        if (!is_shadow_of(shadow, file)) {
+            continue;
+        }
+        if (shadow->text_bytes <= end) {
+            shadow->is_shadow = false;
+            append_read(shadow, deltas);
+        } else {
+            tf_follow_drop(shadow); /* the next scan finds it, and that file read to its end */
+            has_more = true;
+        }
+    }
+    return has_more;
+}
+
+bool tf_shadow_take_over(struct tf_file *file)
+{
+    bool has_one = false;
+    struct tf_file *next;
+
+    for (struct tf_file *shadow = file->input->files; file->has_shadow && shadow != NULL;
+         shadow = next) {
+        next = shadow->next;
+        if (is_shadow_of(shadow, file)) {
+            tf_follow_drop(shadow); /* the next scan finds it, and a position without a file */
+            has_one = true;
+        }
+    }
+    return has_one;
+}
+
+void tf_shadow_check(struct tf_file *shadow)
+{
+    if (tf_follow_find(shadow->input, &shadow->shadow_of) == NULL) {
+        tf_follow_drop(shadow);
+    }
+}
