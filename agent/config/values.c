@@ -233,7 +233,8 @@ static struct number_text grouped(uint64_t number)
 /* As one would write it: sizes and times in the largest unit that divides them. */
 static struct number_text in_units(uint64_t number, enum tf_option_type type)
 {
-    const struct unit *units = type == TF_OPTION_SIZE ? size_units : time_units;
+    bool is_size = type == TF_OPTION_SIZE || type == TF_OPTION_RATE;
+    const struct unit *units = is_size ? size_units : time_units;
     size_t best = 0;
     struct number_text out;
 
@@ -247,8 +248,9 @@ static struct number_text in_units(uint64_t number, enum tf_option_type type)
     for (size_t i = 1; i < 5; i++) { /* of sizes, the binary ones */
         best = number > 0 && number % units[i].factor == 0 ? i : best;
     }
-    (void)snprintf(out.text, sizeof out.text, "%llu%s",
-                   (unsigned long long)(number / units[best].factor), units[best].name);
+    (void)snprintf(out.text, sizeof out.text, "%llu%s%s",
+                   (unsigned long long)(number / units[best].factor), units[best].name,
+                   type == TF_OPTION_RATE ? "/s" : "");
     return out;
 }
 
@@ -349,6 +351,36 @@ static void read_measure(const struct value *value, bool is_size, uint64_t *memb
         unit += strspn(unit, " ");
         (is_size ? refuse_size : refuse_time)(value, number, unit);
     }
+}
+
+/* The factor of a unit, or 0. */
+static uint64_t size_factor(const char *name, size_t size)
+{
+    for (size_t i = 0; i < TF_COUNT(size_units); i++) {
+        if (strlen(size_units[i].name) == size && memcmp(size_units[i].name, name, size) == 0) {
+            return size_units[i].factor;
+        }
+    }
+    return 0;
+}
+
+static void read_rate(const struct value *value, uint64_t *member)
+{
+    static const char per_second[] = "/s";
+    const char *unit = "", *end;
+    uint64_t number = 0, factor;
+
+    (void)read_digits(value->text, &unit, &number); /* without digits no unit follows */
+    end = strstr(unit, per_second);
+    factor = end != NULL && end[2] == '\0' ? size_factor(unit, (size_t)(end - unit)) : 0;
+    if (factor == 0) {
+        refuse(value, "is not a rate; write a size and /s, such as 20MiB/s");
+        return;
+    }
+    if (__builtin_mul_overflow(number, factor, &number)) {
+        number = UINT64_MAX;
+    }
+    check_bounds(value, number, member);
 }
 
 static void read_count(const struct value *value, uint64_t *member)
@@ -521,6 +553,9 @@ static void read_scalar(const struct tf_scope *scope, const struct tf_option *op
     case TF_OPTION_SIZE:
     case TF_OPTION_TIME:
         read_measure(&value, option->type == TF_OPTION_SIZE, member);
+        break;
+    case TF_OPTION_RATE:
+        read_rate(&value, member);
         break;
     case TF_OPTION_COUNT:
         read_count(&value, member);

@@ -30,6 +30,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "encoding.h"
 #include "held.h"
 
 #define MAX_LINE_MIN     TF_SPAN_CUT_MIN
@@ -38,15 +39,19 @@
 #define HOLD_BYTES       (64u << 10)
 #define CRI_HEADER_MAX   1024u
 #define UNDECIDED_MAX    16u
+#define UTF8_MAX         (64u << 20) /* a line of another encoding: twice what is kept of it */
 #define RECORD_FIELDS    2u
 #define RECORD_MORE_TEXT 64u /* newlines around a text, and then some */
 
-static_assert(2u * MAX_LINE_MAX + RAW_MORE_BYTES + (1u << 20) < TF_BATCH_TEXT_MAX,
+static_assert(3u * MAX_LINE_MAX + RAW_MORE_BYTES + (1u << 20) < TF_BATCH_TEXT_MAX,
               "an empty batch has room for any line");
 static_assert(CRI_HEADER_MAX < RAW_MORE_BYTES / 2, "a long CRI line keeps its head of text");
 
 struct tf_lines {
     enum tf_format wanted, format;
+    enum tf_encoding encoding;
+    bool is_big_endian;
+    struct tf_buf utf8; /* a line of another encoding, once more */
     uint64_t max_line_bytes;
     uint64_t offset;              /* in the file, behind what was consumed */
     uint64_t skip_to[TF_STREAMS]; /* done of the last restart */
@@ -78,7 +83,12 @@ struct entry {
 
 static uint64_t raw_max_bytes(const struct tf_lines *lines)
 {
-    return lines->max_line_bytes + RAW_MORE_BYTES;
+    uint64_t max_bytes = lines->max_line_bytes;
+
+    if (lines->encoding == TF_ENCODING_UTF16) {
+        max_bytes *= 2; /* of which half is left in UTF-8 */
+    }
+    return max_bytes + RAW_MORE_BYTES;
 }
 
 /* Room for whatever one line of raw_bytes may become. */
@@ -233,6 +243,33 @@ static int take_malformed(struct tf_lines *lines, const struct line *line, struc
     return rc;
 }
 
+/* The line in UTF-8; borrows until the next one. Wiped with the block. */
+static int to_utf8(struct tf_lines *lines, const struct tf_span *raw, struct tf_span *out)
+{
+    uint64_t at = 0;
+    size_t ends[3];
+
+    tf_buf_clear(&lines->utf8);
+    for (unsigned i = 0; i < 3; i++) {
+        at += i == 1 ? raw->left_out : 0;
+        (void)tf_encoding_append(lines->encoding, lines->is_big_endian, raw->part[i], at,
+                                 &lines->utf8);
+        at += raw->part[i].size;
+        ends[i] = lines->utf8.size;
+    }
+    if (lines->utf8.error != 0) {
+        lines->utf8.error = 0;
+        return -ENOMEM;
+    }
+    *out = (struct tf_span){.left_out = raw->left_out / tf_newline_bytes(lines->encoding)};
+    for (unsigned i = 0; i < 3; i++) {
+        size_t start = i == 0 ? 0 : ends[i - 1];
+
+        out->part[i] = tf_slice(lines->utf8.data + start, ends[i] - start);
+    }
+    return 0;
+}
+
 static int take_plain(struct tf_lines *lines, const struct line *line, struct tf_batch *batch)
 {
     struct entry entry = {
@@ -244,6 +281,14 @@ static int take_plain(struct tf_lines *lines, const struct line *line, struct tf
         return 0;
     }
     entry.flags = line->given_up ? TF_RECORD_UNFINISHED : 0;
+    if (lines->encoding != TF_ENCODING_UTF8) {
+        int rc = to_utf8(lines, &line->span, &span);
+
+        if (rc < 0) {
+            return rc;
+        }
+        size = tf_span_size(&span);
+    }
     if (line->ended && size > 0 && tf_span_byte(&span, size - 1) == '\r') {
         tf_span_shorten(&span);
     }
@@ -417,11 +462,16 @@ static int take_held_line(struct tf_lines *lines, bool ended, bool given_up, str
     return rc;
 }
 
+static const char *find_newline(const struct tf_lines *lines, struct tf_slice text, uint64_t offset)
+{
+    return tf_newline_find(lines->encoding, lines->is_big_endian, text, offset);
+}
+
 /* Goes on with the held line; *used says how far. Returns as take. */
 static int resume_line(struct tf_lines *lines, struct tf_slice block, bool final,
                        struct tf_batch *batch, size_t *used)
 {
-    const char *newline = block.size > 0 ? memchr(block.data, '\n', block.size) : NULL;
+    const char *newline = find_newline(lines, block, lines->offset);
     size_t size = newline != NULL ? (size_t)(newline - block.data) : block.size;
     int rc;
 
@@ -436,7 +486,7 @@ static int resume_line(struct tf_lines *lines, struct tf_slice block, bool final
     if (newline == NULL && !final) {
         return 0;
     }
-    *used += newline != NULL ? 1 : 0;
+    *used += newline != NULL ? tf_newline_bytes(lines->encoding) : 0;
     return take_held_line(lines, newline != NULL, false, batch);
 }
 
@@ -484,7 +534,8 @@ static int take_lines(struct tf_lines *lines, struct tf_slice block, bool final,
 
     while (*used < block.size) {
         const char *at = block.data + *used;
-        const char *newline = memchr(at, '\n', block.size - *used);
+        const char *newline =
+            find_newline(lines, tf_slice(at, block.size - *used), lines->offset + *used);
 
         if (newline == NULL) {
             break;
@@ -495,9 +546,19 @@ static int take_lines(struct tf_lines *lines, struct tf_slice block, bool final,
         if (rc < 0) {
             return rc;
         }
-        *used += (size_t)(newline - at) + 1;
+        *used += (size_t)(newline - at) + tf_newline_bytes(lines->encoding);
     }
     return take_rest(lines, tf_slice(block.data + *used, block.size - *used), final, batch, used);
+}
+
+/* How many bytes at the start of the file are no text. */
+static size_t skip_mark(struct tf_lines *lines, struct tf_slice block)
+{
+    if (lines->encoding != TF_ENCODING_UTF16 || block.size < TF_UTF16_MARK_BYTES) {
+        return 0;
+    }
+    tf_lines_set_mark(lines, block);
+    return memcmp(block.data, "\xff\xfe", 2) == 0 || lines->is_big_endian ? TF_UTF16_MARK_BYTES : 0;
 }
 
 int64_t tf_lines_decode(struct tf_lines *lines, struct tf_slice block, bool final, int64_t now_ns,
@@ -507,6 +568,9 @@ int64_t tf_lines_decode(struct tf_lines *lines, struct tf_slice block, bool fina
     int rc = 0;
 
     lines->now_ns = now_ns;
+    if (lines->offset == 0) {
+        used = skip_mark(lines, block);
+    }
     if (holds_line(lines)) {
         rc = resume_line(lines, block, final, batch, &used);
     }
@@ -514,6 +578,10 @@ int64_t tf_lines_decode(struct tf_lines *lines, struct tf_slice block, bool fina
         rc = take_lines(lines, block, final, batch, &used);
     }
     free_all_held(lines, false);
+    if (lines->utf8.size > 0) {
+        explicit_bzero(lines->utf8.data, lines->utf8.capacity); /* it may hold secrets */
+        tf_buf_clear(&lines->utf8);
+    }
     if (rc < 0 && rc != -EMSGSIZE) {
         return rc;
     }
@@ -539,14 +607,35 @@ int tf_lines_new(enum tf_format format, uint64_t max_line_bytes, struct tf_lines
     lines->wanted = format;
     lines->format = format;
     lines->max_line_bytes = max_line_bytes;
+    tf_buf_init(&lines->utf8, UTF8_MAX);
     *out = lines;
     return 0;
+}
+
+void tf_lines_set_encoding(struct tf_lines *lines, enum tf_encoding encoding)
+{
+    lines->encoding = encoding;
+    if (encoding != TF_ENCODING_UTF8) {
+        lines->wanted = lines->format = TF_FORMAT_PLAIN;
+    }
+}
+
+void tf_lines_set_mark(struct tf_lines *lines, struct tf_slice first_bytes)
+{
+    lines->is_big_endian = first_bytes.size >= TF_UTF16_MARK_BYTES &&
+                           memcmp(first_bytes.data, "\xfe\xff", TF_UTF16_MARK_BYTES) == 0;
+}
+
+bool tf_lines_has_line(const struct tf_lines *lines, struct tf_slice rest)
+{
+    return find_newline(lines, rest, lines->offset) != NULL;
 }
 
 void tf_lines_free(struct tf_lines *lines)
 {
     if (lines != NULL) {
         free_all_held(lines, true);
+        tf_buf_fini(&lines->utf8);
         free(lines);
     }
 }
@@ -606,6 +695,18 @@ void tf_lines_done(const struct tf_lines *lines, uint64_t done[TF_STREAMS])
         }
         done[i] = reached > lines->skip_to[i] ? reached : lines->skip_to[i];
     }
+}
+
+uint64_t tf_lines_held_at(const struct tf_lines *lines)
+{
+    uint64_t at = holds_line(lines) ? lines->line->start : UINT64_MAX;
+
+    for (unsigned i = 0; i < TF_STREAMS; i++) {
+        if (holds(lines, (enum tf_stream)i) && lines->held[i]->start < at) {
+            at = lines->held[i]->start;
+        }
+    }
+    return at;
 }
 
 bool tf_lines_holds(const struct tf_lines *lines)

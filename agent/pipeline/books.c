@@ -111,6 +111,22 @@ static void log_rule(const struct tf_pipeline *pipeline, const struct rule_book 
     }
 }
 
+static void log_lag(const struct input *input)
+{
+    struct tf_input_status status;
+
+    if (input->kind->tell_lag == NULL) {
+        return;
+    }
+    input->kind->status(input->self, &status);
+    tf_log_answer("lag",
+                  TF_DETAILS(TF_STR("input", input->name), TF_NUM("sources", status.sources),
+                             TF_NUM("lag_bytes", status.lag_bytes), TF_NUM("lag_ms", status.lag_ms),
+                             TF_NUM("deleted_bytes", status.deleted_bytes)),
+                  "how far reading is behind");
+    input->kind->tell_lag(input->self);
+}
+
 static void log_output(const struct output *output)
 {
     struct tf_feed_status status;
@@ -142,6 +158,11 @@ void tf_pipeline_log_books(struct tf_pipeline *pipeline)
     for (size_t i = 0; i < pipeline->output_count; i++) {
         if (pipeline->outputs[i].feed != NULL) {
             log_output(&pipeline->outputs[i]);
+        }
+    }
+    for (size_t i = 0; i < pipeline->input_count; i++) {
+        if (pipeline->inputs[i].open) {
+            log_lag(&pipeline->inputs[i]);
         }
     }
 }

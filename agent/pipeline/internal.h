@@ -74,6 +74,7 @@ struct filter {
 
 struct input {
     const struct tf_input_kind *kind;
+    const char *name;
     void *self;
     bool open;
 };
@@ -100,7 +101,10 @@ struct tf_pipeline {
 
     struct job jobs[TF_JOBS_MAX];
     uint32_t workers, jobs_running;
-    struct tf_source *queue_first, *queue_last;
+    struct source_queue {
+        struct tf_source *first, *last;
+    } queues[2];             /* urgent sources, others */
+    bool was_urgent;         /* the newest job's source */
     struct tf_source *timed; /* those that are woken by time */
     uv_timer_t wake_timer;
     uint64_t wake_at_ms; /* when it fires; 0: it does not run */

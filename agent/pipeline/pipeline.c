@@ -59,6 +59,7 @@ static int open_inputs(struct tf_pipeline *pipeline, struct tf_error *err)
         int rc;
 
         input->kind = item->kind;
+        input->name = item->name;
         rc = input->kind->open(&args, &input->self, err);
         if (rc == 0) {
             input->open = true;

@@ -1,9 +1,13 @@
 /*
  * sources.c - the queue of awake sources, and the pump jobs that read them on workers.
  *
- *     ASLEEP --wake--> QUEUED --job free--> RUNNING --again--> QUEUED (at the end: round robin)
+ *     ASLEEP --wake--> QUEUED --job free--> RUNNING --again--> QUEUED (at the end)
  *                                              \--else--> ASLEEP
  *     any --remove--> REMOVED; on_removed when its last batch is durable or gone
+ *
+ * Sources take turns by deficit round robin: a turn is a block of TF_BLOCK_BYTES, and one that took
+ * more in a turn (a message of some MiB) passes others' turns by until it is made up for. Urgent
+ * ones have a queue of their own, which is served every second time.
  *
  * A source may ask to be woken by time: an input that has read its share, a filter that holds a
  * record until its next piece comes. One timer does it for all, and runs only while one of them
@@ -20,34 +24,62 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void enqueue(struct tf_pipeline *pipeline, struct tf_source *source)
+/* ---- the queue ----------------------------------------------------------------------------------
+ */
+
+static struct source_queue *queue_of(struct tf_pipeline *pipeline, const struct tf_source *source)
 {
-    source->state = TF_SOURCE_QUEUED;
-    source->next = NULL;
-    if (pipeline->queue_last != NULL) {
-        pipeline->queue_last->next = source;
-    } else {
-        pipeline->queue_first = source;
-    }
-    pipeline->queue_last = source;
+    return &pipeline->queues[source->is_urgent ? 0 : 1];
 }
 
-static struct tf_source *dequeue(struct tf_pipeline *pipeline)
+static void enqueue(struct tf_pipeline *pipeline, struct tf_source *source)
 {
-    struct tf_source *source = pipeline->queue_first;
+    struct source_queue *queue = queue_of(pipeline, source);
 
-    pipeline->queue_first = source->next;
-    if (pipeline->queue_first == NULL) {
-        pipeline->queue_last = NULL;
+    source->state = TF_SOURCE_QUEUED;
+    source->next = NULL;
+    if (queue->last != NULL) {
+        queue->last->next = source;
+    } else {
+        queue->first = source;
+    }
+    queue->last = source;
+}
+
+static struct tf_source *dequeue(struct source_queue *queue)
+{
+    struct tf_source *source = queue->first;
+
+    queue->first = source->next;
+    if (queue->first == NULL) {
+        queue->last = NULL;
     }
     source->next = NULL;
     return source;
 }
 
+/* Deficit round robin: one that took more than its share in a turn passes until it is made up for.
+ */
+static struct tf_source *next_source(struct tf_pipeline *pipeline)
+{
+    struct source_queue *urgent = &pipeline->queues[0], *others = &pipeline->queues[1];
+    bool is_urgent = urgent->first != NULL && (others->first == NULL || !pipeline->was_urgent);
+    struct tf_source *source = dequeue(is_urgent ? urgent : others);
+
+    while (source->deficit_bytes < 0) {
+        source->deficit_bytes += TF_BLOCK_BYTES;
+        enqueue(pipeline, source);
+        source = dequeue(is_urgent ? urgent : others);
+    }
+    pipeline->was_urgent = is_urgent;
+    return source;
+}
+
 static void unlink_queued(struct tf_pipeline *pipeline, struct tf_source *source)
 {
+    struct source_queue *queue = queue_of(pipeline, source);
     struct tf_source *before = NULL;
-    struct tf_source *at = pipeline->queue_first;
+    struct tf_source *at = queue->first;
 
     while (at != NULL && at != source) {
         before = at;
@@ -59,11 +91,25 @@ static void unlink_queued(struct tf_pipeline *pipeline, struct tf_source *source
     if (before != NULL) {
         before->next = source->next;
     } else {
-        pipeline->queue_first = source->next;
+        queue->first = source->next;
     }
-    if (pipeline->queue_last == source) {
-        pipeline->queue_last = before;
+    if (queue->last == source) {
+        queue->last = before;
     }
+}
+
+void tf_source_hurry(struct tf_source *source, bool is_urgent)
+{
+    if (source->is_urgent == is_urgent) {
+        return;
+    }
+    if (source->state != TF_SOURCE_QUEUED) {
+        source->is_urgent = is_urgent;
+        return;
+    }
+    unlink_queued(source->pipeline, source);
+    source->is_urgent = is_urgent;
+    enqueue(source->pipeline, source);
 }
 
 /* ---- by time ------------------------------------------------------------------------------------
@@ -371,6 +417,8 @@ static void after_job(uv_work_t *work, int status)
         lose_batch(pipeline, source, rc);
     }
     note_held(source, held.records);
+    source->deficit_bytes += (int64_t)TF_BLOCK_BYTES - (int64_t)job->batch.read_bytes;
+    source->deficit_bytes = source->deficit_bytes < 0 ? source->deficit_bytes : 0;
     result = job->result;
     pipeline->jobs_running--;
     job->source = NULL; /* from here on the job may run for another source, already in `pumped` */
@@ -390,7 +438,8 @@ static void after_job(uv_work_t *work, int status)
 
 static bool may_pump(const struct tf_pipeline *pipeline)
 {
-    return !pipeline->rewinding && pipeline->queue_first != NULL &&
+    return !pipeline->rewinding &&
+           (pipeline->queues[0].first != NULL || pipeline->queues[1].first != NULL) &&
            pipeline->jobs_running < pipeline->workers && tf_spool_has_room(pipeline->spool) &&
            tf_spool_unsynced_bytes(pipeline->spool) < TF_PRESSURE_BYTES;
 }
@@ -415,7 +464,7 @@ void tf_sources_run(struct tf_pipeline *pipeline)
         if (tf_batch_reset(&job->batch) < 0) {
             return; /* the next finished job tries again */
         }
-        source = dequeue(pipeline);
+        source = next_source(pipeline);
         source->state = TF_SOURCE_RUNNING;
         source->wake_again = false;
         source->jobs++;

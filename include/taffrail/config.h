@@ -23,6 +23,7 @@ enum tf_option_type {
     TF_OPTION_TEXTS,  /* struct tf_texts: a list, or one text */
     TF_OPTION_PATHS,  /* struct tf_texts, made absolute (globs too) */
     TF_OPTION_SIZE,   /* uint64_t bytes: 64KiB, 1MB; 0 needs no unit */
+    TF_OPTION_RATE,   /* uint64_t bytes a second: 20MiB/s */
     TF_OPTION_TIME,   /* uint64_t milliseconds: 200ms, 30s, 5m, 2h, 7d; 0 needs no unit */
     TF_OPTION_COUNT,  /* uint64_t */
     TF_OPTION_SWITCH, /* bool: true, false */

@@ -49,9 +49,16 @@ int tf_time_parse(struct tf_slice text, int64_t *time_ns);
  * before it was emitted.
  */
 struct tf_lines;
+enum tf_encoding { TF_ENCODING_UTF8, TF_ENCODING_LATIN1, TF_ENCODING_UTF16 };
 /* max_line_bytes is 256 to 8 MiB. Returns 0, -EINVAL or -ENOMEM. */
 int tf_lines_new(enum tf_format format, uint64_t max_line_bytes, struct tf_lines **out);
 void tf_lines_free(struct tf_lines *lines);
+
+/* For a new tf_lines: its lines are plain, whatever format was said, and become UTF-8. With UTF-16
+ * the first bytes of the file tell the byte order, so they are needed before a restart elsewhere.
+ */
+void tf_lines_set_encoding(struct tf_lines *lines, enum tf_encoding encoding);
+void tf_lines_set_mark(struct tf_lines *lines, struct tf_slice first_bytes);
 
 /* Starts over at file offset `offset`, with nothing held; lines of a stream that start below its
  * done are skipped. The format found so far is kept, but for offset 0, where it is looked for
@@ -75,6 +82,10 @@ int64_t tf_lines_decode(struct tf_lines *lines, struct tf_slice block, bool fina
 int tf_lines_flush(struct tf_lines *lines, struct tf_batch *batch);
 
 void tf_lines_done(const struct tf_lines *lines, uint64_t done[TF_STREAMS]);
+uint64_t tf_lines_held_at(const struct tf_lines *lines); /* where the oldest held text starts;
+                                                            UINT64_MAX: nothing is held */
+/* Whether a whole line stands in rest, which begins at the offset reached so far. */
+bool tf_lines_has_line(const struct tf_lines *lines, struct tf_slice rest);
 bool tf_lines_holds(const struct tf_lines *lines); /* a partial, or a line without newline */
 enum tf_format tf_lines_format(const struct tf_lines *lines); /* AUTO until known */
 uint64_t

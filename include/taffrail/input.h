@@ -52,6 +52,9 @@ struct tf_input_args {
 
 struct tf_input_status {
     uint64_t sources, connections, refused, repeats, contradictions;
+    uint64_t lag_bytes;     /* not read yet, of all sources */
+    uint64_t lag_ms;        /* since the source that is behind the longest was at its end */
+    uint64_t deleted_bytes; /* of lag_bytes, in files without a name */
 };
 
 struct tf_input_kind {
@@ -87,6 +90,8 @@ struct tf_input_kind {
      * for an input that was never started. */
     void (*close)(void *self, void (*on_closed)(void *ctx), void *ctx);
     void (*status)(const void *self, struct tf_input_status *status); /* may be NULL */
+    /* Says in the own log which sources are furthest behind. May be NULL. */
+    void (*tell_lag)(const void *self);
 };
 
 #define TF_BLOCK_BYTES (256u << 10)
@@ -103,6 +108,8 @@ struct tf_source {
     /* The pipeline's own. */
     struct tf_pipeline *pipeline;
     enum tf_source_state state;
+    bool is_urgent;        /* every second job is for such ones */
+    int64_t deficit_bytes; /* at most 0: taken beyond its share */
     bool wake_again;       /* woken while running */
     uint32_t held_records; /* by its filters, after its last job: a pump then has a position */
     uint64_t wake_at_ms;   /* 0: not by time */
@@ -127,6 +134,9 @@ int tf_source_add(struct tf_pipeline *pipeline, void *input_self, struct tf_sour
 
 /* There may be something to read. Cheap; as often as one likes. */
 void tf_source_wake(struct tf_source *source);
+
+/* From now on it goes before others (they still get every second job), or as all do. */
+void tf_source_hurry(struct tf_source *source, bool is_urgent);
 
 /* No more pumps; on_removed comes when its last job is done (durable or not). */
 void tf_source_remove(struct tf_source *source);

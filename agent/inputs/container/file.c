@@ -28,6 +28,7 @@
 
 #define POOL_MAX           16u
 #define GOOD_PUMPS_TO_GROW 64u
+#define HELD_MAX_MS        30000u
 #define SIBLINGS_MAX       4096u /* names looked at for a copy */
 
 static const uint64_t print_distance[TF_PRINTS] = {0, 4u << 10, 64u << 10, 1u << 20, 16u << 20};
@@ -498,6 +499,18 @@ static int compare_position(struct tf_file_io *io)
     return memcmp(now.hash, io->position.prints[0].hash, sizeof now.hash) == 0 ? 1 : 0;
 }
 
+/* The byte order stands at the file's start. */
+static int tell_mark(struct tf_file_io *io)
+{
+    char mark[2];
+    ssize_t got = read_text(io, mark, sizeof mark, 0);
+
+    if (got >= 0) {
+        tf_lines_set_mark(io->lines, tf_slice(mark, (size_t)got));
+    }
+    return got < 0 ? (int)got : 0;
+}
+
 /* Before the first read: is this still the file that the position speaks of? 0, 1 to mend, or
  * -errno. */
 static int verify(struct tf_file_io *io)
@@ -511,6 +524,10 @@ static int verify(struct tf_file_io *io)
     rc = print_at(io, io->offset, &io->tail);
     if (rc < 0) {
         return rc == -ENODATA ? 1 : rc;
+    }
+    rc = io->encoding == TF_ENCODING_UTF16 ? tell_mark(io) : 0;
+    if (rc < 0) {
+        return rc;
     }
     tf_lines_restart(io->lines, io->offset, io->position.done);
     io->is_verified = true;
@@ -556,6 +573,34 @@ static void finish(struct tf_file_io *io, struct tf_batch *batch, struct tf_pump
     result->has_position = true;
 }
 
+/* Pieces whose last one does not come go out as they are. */
+static void bound_held(struct tf_file_io *io, struct tf_batch *batch, struct tf_pump_result *result)
+{
+    uint64_t held_at = tf_lines_held_at(io->lines);
+    int rc;
+
+    if (held_at != io->held_at) {
+        io->held_at = held_at;
+        io->held_since_ms = batch->now_ms;
+    }
+    if (held_at == UINT64_MAX) {
+        return;
+    }
+    if (batch->now_ms - io->held_since_ms < HELD_MAX_MS) {
+        result->wake_at_ms = io->held_since_ms + HELD_MAX_MS;
+        return;
+    }
+    rc = tf_lines_flush(io->lines, batch);
+    if (rc == -EMSGSIZE && batch->record_count > 0) {
+        result->again = true;
+    } else if (rc < 0) {
+        result->status = -ENOMEM;
+    } else {
+        io->held_at = UINT64_MAX;
+    }
+    result->has_position = true;
+}
+
 static void decode(struct tf_file_io *io, struct tf_buf *block, struct tf_batch *batch,
                    struct tf_pump_result *result)
 {
@@ -574,15 +619,20 @@ static void decode(struct tf_file_io *io, struct tf_buf *block, struct tf_batch 
         return;
     }
     io->offset += (uint64_t)used;
+    io->tokens_bytes -= used;
     if (is_end && (size_t)used == fresh.size) {
         finish(io, batch, result);
+    }
+    if (result->status == 0 && !io->position.finished) {
+        bound_held(io, batch, result);
     }
     if (is_full && used == 0) { /* one line is longer than what was read */
         io->block_bytes =
             io->block_bytes < TF_BLOCK_BYTES / 2 ? io->block_bytes * 2 : TF_BLOCK_BYTES;
     }
-    result->again = result->again || is_full || (is_end && (size_t)used < fresh.size) ||
-                    memchr(fresh.data + used, '\n', fresh.size - (size_t)used) != NULL;
+    result->again =
+        result->again || is_full || (is_end && (size_t)used < fresh.size) ||
+        tf_lines_has_line(io->lines, tf_slice(fresh.data + used, fresh.size - (size_t)used));
     if (result->status < 0 || (used == 0 && !result->has_position && !io->is_held)) {
         return;
     }
@@ -593,6 +643,28 @@ static void decode(struct tf_file_io *io, struct tf_buf *block, struct tf_batch 
     if (result->status == 0) {
         result->status = take_prints(io, block, block_at);
     }
+}
+
+/* A token bucket, of one second's worth. True: it must wait, until result->wake_at_ms. */
+static bool is_over_rate(struct tf_file_io *io, uint64_t now_ms, struct tf_pump_result *result)
+{
+    int64_t rate = (int64_t)io->max_rate_bytes;
+    uint64_t passed_ms = now_ms - io->refilled_ms;
+
+    io->is_throttled = false;
+    if (rate == 0) {
+        return false;
+    }
+    passed_ms = io->refilled_ms == 0 ? 0 : passed_ms < 60000 ? passed_ms : 60000;
+    io->tokens_bytes += (int64_t)(passed_ms * io->max_rate_bytes / 1000);
+    io->tokens_bytes = io->tokens_bytes < rate ? io->tokens_bytes : rate;
+    io->refilled_ms = now_ms;
+    if (io->tokens_bytes >= 0) {
+        return false;
+    }
+    result->wake_at_ms = now_ms + (uint64_t)(-io->tokens_bytes * 1000 / rate) + 1;
+    io->is_throttled = true;
+    return true;
 }
 
 static void grow_block(struct tf_file_io *io)
@@ -613,6 +685,9 @@ void tf_file_pump(struct tf_file_io *io, const struct tf_file_read *read, struct
         return; /* the loop has not come to it yet */
     }
     batch->may_hold = true;
+    if (is_over_rate(io, batch->now_ms, result)) {
+        return;
+    }
     rc = look(io, read, result);
     if (rc == 0 && !io->is_verified) {
         rc = verify(io);

@@ -354,8 +354,24 @@ void tf_follow_drop(struct tf_file *file)
     free(file);
 }
 
+uint64_t tf_follow_lag_bytes(const struct tf_file *file)
+{
+    uint64_t size = file->found_size > file->size ? file->found_size : file->size;
+
+    if (file->state == TF_FILE_FINISHED) {
+        return 0;
+    }
+    if (file->is_gzip) { /* how much text is left cannot be known */
+        return file->size;
+    }
+    return size > file->offset ? size - file->offset : 0;
+}
+
 void tf_follow_wake(struct tf_file *file)
 {
+    if (file->behind_since_ms == 0) {
+        file->behind_since_ms = uv_now(file->input->loop);
+    }
     if (file->state == TF_FILE_ACTIVE && file->waits_for == NULL && file->io.fd >= 0 &&
         !file->input->is_closing) {
         tf_source_wake(&file->source);
@@ -406,6 +422,7 @@ static int prepare_io(struct tf_file *file)
     struct tf_file_io *io = &file->io;
     bool begins = tf_position_first(&io->position) == 0;
     enum tf_format format = (enum tf_format)file->input->options->format;
+    int rc;
 
     if (format == TF_FORMAT_AUTO && !begins) {
         format = io->position.format;
@@ -415,7 +432,8 @@ static int prepare_io(struct tf_file *file)
     io->tail = (struct tf_print){0};
     io->is_verified = false;
     io->is_final = file->is_gzip; /* nobody writes it any more */
-    io->is_damaged = false;
+    io->is_damaged = io->is_throttled = false;
+    io->held_at = UINT64_MAX;
     io->largest_size = 0;
     tf_gunzip_free(io->gunzip);
     io->gunzip = NULL;
@@ -427,7 +445,12 @@ static int prepare_io(struct tf_file *file)
     memcpy(file->prints, io->position.prints, sizeof file->prints);
     tf_lines_free(io->lines);
     io->lines = NULL;
-    return tf_lines_new(format, file->line_limit_bytes, &io->lines);
+    rc = tf_lines_new(format, file->line_limit_bytes, &io->lines);
+    if (rc == 0) {
+        io->encoding = (enum tf_encoding)file->input->options->encoding;
+        tf_lines_set_encoding(io->lines, io->encoding);
+    }
+    return rc;
 }
 
 void tf_follow_activate(struct tf_file *file)
@@ -561,6 +584,7 @@ void tf_follow_pump(struct tf_source *source, struct tf_batch *batch, struct tf_
     };
 
     file->io.is_held = source->held_records > 0;
+    file->io.max_rate_bytes = input->options->max_rate_bytes;
     tf_file_pump(&file->io, &read, batch, result);
 }
 
@@ -767,8 +791,10 @@ void tf_follow_pumped(struct tf_source *source, const struct tf_pump_result *res
         return;
     }
     note_watch(file);
-    file->is_at_end = !result->again && io->is_verified;
+    file->is_at_end = !result->again && io->is_verified && !io->is_throttled;
     if (file->is_at_end) {
+        file->behind_since_ms = 0;
+        file->found_size = 0;
         release_follower(file);
     }
 }

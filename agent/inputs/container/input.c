@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define WORST_MAX 5u /* files told by name that are behind */
+
 static const struct tf_option selection_options[] = {
     {.name = "namespace",
      .type = TF_OPTION_TEXTS,
@@ -71,6 +73,12 @@ static const struct tf_option container_options[] = {
      .def = "auto",
      .choices = "auto|docker|cri|plain",
      .about = "of the lines; auto finds it by content, for each file"},
+    {.name = "encoding",
+     .type = TF_OPTION_CHOICE,
+     .offset = offsetof(struct tf_container_options, encoding),
+     .def = "utf-8",
+     .choices = "utf-8|latin1|utf-16",
+     .about = "of plain files; the byte order of utf-16 is that of the mark at the file's start"},
     {.name = "start_at",
      .type = TF_OPTION_CHOICE,
      .offset = offsetof(struct tf_container_options, start_at),
@@ -84,6 +92,12 @@ static const struct tf_option container_options[] = {
      .min = 256,
      .max = 8u << 20,
      .about = "of a longer line head and tail are kept, and its length is marked"},
+    {.name = "max_rate",
+     .type = TF_OPTION_RATE,
+     .offset = offsetof(struct tf_container_options, max_rate_bytes),
+     .min = 1024,
+     .max = UINT64_C(1) << 40,
+     .about = "how fast each log is read at most; the rest waits in its file"},
     {.name = "rescan",
      .type = TF_OPTION_TIME,
      .offset = offsetof(struct tf_container_options, rescan_ms),
@@ -187,10 +201,23 @@ static int add_paths(struct tf_container *input, const struct tf_input_args *arg
     return first;
 }
 
+/* docker and CRI write UTF-8. */
+static int check_encoding(const struct tf_container *input, const struct tf_input_args *args,
+                          struct tf_error *err)
+{
+    const struct tf_container_options *options = input->options;
+
+    if (options->encoding == TF_ENCODING_UTF8 || options->format == TF_FORMAT_PLAIN) {
+        return 0;
+    }
+    return tf_error_add(err, &args->at,
+                        "encoding: only plain files have another than utf-8; write format: plain");
+}
+
 static int container_open(const struct tf_input_args *args, void **self, struct tf_error *err)
 {
     struct tf_container *input = calloc(1, sizeof *input);
-    int rc = -ENOMEM, tag_rc;
+    int rc = -ENOMEM, tag_rc, encoding_rc;
 
     if (input == NULL) {
         return -ENOMEM;
@@ -208,8 +235,10 @@ static int container_open(const struct tf_input_args *args, void **self, struct 
         goto done;
     }
     tag_rc = check_tag(args, err);
+    encoding_rc = check_encoding(input, args, err);
     rc = add_paths(input, args, err);
     rc = rc == 0 ? tag_rc : rc;
+    rc = rc == 0 ? encoding_rc : rc;
     if (rc == 0) {
         *self = input;
         input = NULL;
@@ -293,10 +322,61 @@ static void container_rewind(void *self)
 static void container_status(const void *self, struct tf_input_status *status)
 {
     const struct tf_container *input = self;
+    uint64_t now_ms = uv_now(input->loop);
 
     *status = (struct tf_input_status){0};
     for (const struct tf_file *file = input->files; file != NULL; file = file->next) {
-        status->sources += file->state != TF_FILE_FINISHED;
+        uint64_t lag_bytes = tf_follow_lag_bytes(file);
+
+        if (file->state == TF_FILE_FINISHED) {
+            continue;
+        }
+        status->sources++;
+        status->lag_bytes += lag_bytes;
+        status->deleted_bytes += file->is_deleted ? lag_bytes : 0;
+        if (file->behind_since_ms != 0 && now_ms - file->behind_since_ms > status->lag_ms) {
+            status->lag_ms = now_ms - file->behind_since_ms;
+        }
+    }
+}
+
+/* The files that are furthest behind, the worst first. */
+static size_t worst(const struct tf_container *input, const struct tf_file *files[WORST_MAX])
+{
+    size_t count = 0;
+
+    for (const struct tf_file *file = input->files; file != NULL; file = file->next) {
+        uint64_t lag_bytes = tf_follow_lag_bytes(file);
+        size_t at = count < WORST_MAX ? count : WORST_MAX - 1;
+
+        if (lag_bytes == 0 || (count == WORST_MAX && tf_follow_lag_bytes(files[at]) >= lag_bytes)) {
+            continue;
+        }
+        while (at > 0 && tf_follow_lag_bytes(files[at - 1]) < lag_bytes) {
+            files[at] = files[at - 1];
+            at--;
+        }
+        files[at] = file;
+        count += count < WORST_MAX;
+    }
+    return count;
+}
+
+static void container_tell_lag(const void *self)
+{
+    const struct tf_container *input = self;
+    const struct tf_file *files[WORST_MAX];
+    size_t count = worst(input, files);
+    uint64_t now_ms = uv_now(input->loop);
+
+    for (size_t i = 0; i < count; i++) {
+        tf_log_answer("lag",
+                      TF_DETAILS(TF_STR("input", input->name), TF_STR("path", files[i]->base),
+                                 TF_NUM("lag_bytes", tf_follow_lag_bytes(files[i])),
+                                 TF_NUM("lag_ms", files[i]->behind_since_ms != 0
+                                                      ? now_ms - files[i]->behind_since_ms
+                                                      : 0)),
+                      "a log that is behind");
     }
 }
 
@@ -314,4 +394,5 @@ const struct tf_input_kind tf_input_container = {
     .rewind = container_rewind,
     .close = container_close,
     .status = container_status,
+    .tell_lag = container_tell_lag,
 };

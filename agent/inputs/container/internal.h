@@ -309,6 +309,7 @@ struct tf_file_io {
     int fd;
     struct tf_gunzip *gunzip; /* of a compressed file; NULL until its first pump */
     struct tf_lines *lines;
+    enum tf_encoding encoding;
     struct tf_position position; /* path borrows from the file */
     uint64_t offset;             /* where the next read begins */
     struct tf_print tail;        /* before offset */
@@ -318,9 +319,15 @@ struct tf_file_io {
     uint32_t block_bytes;        /* TF_BLOCK_BYTES, less after -EMSGSIZE */
     uint32_t good_pumps;
     uint64_t cookie;
-    uint64_t size;         /* at the last look */
-    uint64_t largest_size; /* of all looks that found it unchanged */
-    bool is_damaged;       /* a compressed file does not hold all of its text */
+    uint64_t size;           /* at the last look */
+    uint64_t largest_size;   /* of all looks that found it unchanged */
+    uint64_t max_rate_bytes; /* a second; 0: no bound */
+    int64_t tokens_bytes;    /* that may be read now; below 0: it waits */
+    uint64_t refilled_ms;
+    bool is_throttled;      /* the last pump read nothing for that */
+    uint64_t held_at;       /* where the oldest held piece starts; UINT64_MAX: none */
+    uint64_t held_since_ms; /* seen first then */
+    bool is_damaged;        /* a compressed file does not hold all of its text */
     bool is_deleted;
     bool wants_watch;
     int watch;
@@ -387,6 +394,8 @@ struct tf_file {
     bool is_deleted; /* has no name any more */
     uint64_t quiet_size, size, offset;
     uint64_t deleted_since_ms;
+    uint64_t behind_since_ms; /* there is something to read since then; 0: it is at its end */
+    uint64_t found_size;      /* by the last scan, when it is behind */
     uint64_t cookie_durable;
     uint64_t line_limit_bytes;
     uint32_t block_bytes;
@@ -415,8 +424,10 @@ struct tf_container_options {
     struct tf_texts paths, link_roots;
     struct tf_selection include, exclude;
     int format;   /* enum tf_format */
+    int encoding; /* enum tf_encoding */
     int start_at; /* 0 oldest, 1 newest */
     uint64_t max_line_bytes;
+    uint64_t max_rate_bytes; /* a second, of each file; 0: no bound */
     uint64_t rescan_ms;
     struct {
         uint64_t size_bytes, age_ms;
@@ -502,6 +513,7 @@ void tf_follow_drop(struct tf_file *file); /* a file without a source: closes an
 /* Gives it a source, at its stored position or at file->start, and wakes it. */
 void tf_follow_activate(struct tf_file *file);
 void tf_follow_wake(struct tf_file *file); /* unless a sibling is read first; never in `pumped` */
+uint64_t tf_follow_lag_bytes(const struct tf_file *file);
 void tf_follow_on_wake_timer(uv_timer_t *timer);
 
 /* Takes its source away; then what `after` says. The file may be gone when this returns. */

@@ -196,6 +196,7 @@ static void see(struct tf_container *input, struct tf_file *file, struct tf_foun
         tf_follow_activate(file);
     } else if (file->state == TF_FILE_ACTIVE && (found->size != file->size || file->has_error)) {
         file->has_error = false;
+        file->found_size = found->size;
         tf_follow_wake(file);
     }
 }
@@ -543,11 +544,11 @@ static bool is_held(const struct tf_file *file)
            (file->source.state == TF_SOURCE_QUEUED || !file->is_at_end);
 }
 
-/* Deleted files that wait to be read, because the spool has no room: too many bytes, or too long.
- */
+/* Deleted files that wait to be read: too many bytes, or too long. */
 static void bound_deleted(struct tf_container *input)
 {
     uint64_t now_ms = uv_now(input->loop), held_bytes = 0, done;
+    bool has_room = tf_spool_has_room(tf_pipeline_spool(input->pipeline));
     struct tf_file *next;
 
     for (struct tf_file *file = input->files; file != NULL; file = next) {
@@ -564,6 +565,10 @@ static void bound_deleted(struct tf_container *input)
         held_bytes += file->size;
         if (now_ms - file->deleted_since_ms < input->options->deleted.age_ms &&
             held_bytes <= input->options->deleted.size_bytes) {
+            continue;
+        }
+        if (has_room) { /* then it goes before all others */
+            tf_source_hurry(&file->source, true);
             continue;
         }
         held_bytes -= file->size;
