@@ -711,12 +711,13 @@ int tf_constants_encode(const struct tf_batch *batch, struct tf_constants *out)
         }
     }
     finish(&e);
-    if (rc < 0) {
-        tf_buf_fini(&made.pairs);
-        return rc;
+    if (rc == 0) {
+        out->count = made.count;
+        tf_buf_init(&out->pairs, made.pairs.size); /* each source has its own: no byte to spare */
+        rc = tf_buf_append(&out->pairs, made.pairs.data, made.pairs.size);
     }
-    *out = made;
-    return 0;
+    tf_buf_fini(&made.pairs);
+    return rc;
 }
 
 void tf_constants_fini(struct tf_constants *constants)

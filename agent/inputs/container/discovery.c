@@ -259,6 +259,7 @@ static void add_found(struct tf_scan *scan, struct tf_found *found)
     if (found->base == NULL || scan->found_count == scan->found_capacity) {
         scan->is_complete = false;
         free(found->base);
+        free(found->start);
         if (found->fd >= 0) {
             (void)close(found->fd);
         }
@@ -279,6 +280,7 @@ void tf_scan_fini(struct tf_scan *scan)
 {
     for (size_t i = 0; i < scan->found_count; i++) {
         free(scan->found[i].base);
+        free(scan->found[i].start);
         if (scan->found[i].fd >= 0) {
             (void)close(scan->found[i].fd);
         }
@@ -457,15 +459,22 @@ static uint64_t newest_start(int fd, uint64_t size)
     return limit == 0 ? 0 : size;
 }
 
-static void set_start(struct tf_found *found)
+/* 0, or -ENOMEM: then it is found again by the next scan. */
+static int set_start(struct tf_found *found)
 {
     uint64_t at = newest_start(found->fd, found->size);
+    struct tf_position *start = calloc(1, sizeof *start);
 
-    if (tf_file_print(found->fd, at, &found->start.prints[0]) == 0) {
+    if (start == NULL) {
+        return -ENOMEM;
+    }
+    if (tf_file_print(found->fd, at, &start->prints[0]) == 0) {
         for (unsigned i = 0; i < TF_STREAMS; i++) {
-            found->start.done[i] = at;
+            start->done[i] = at;
         }
     }
+    found->start = start;
+    return 0;
 }
 
 static bool needs_no_opening(const struct tf_known *known, uint64_t size)
@@ -522,11 +531,13 @@ static bool open_found(struct tf_scan *scan, const struct place *place, struct t
         scan->is_complete = false;
         return false;
     }
-    scan->opened++;
     found->fd = opened.fd;
-    if (scan->start_newest && known == NULL && !found->is_gzip) {
-        set_start(found);
+    if (scan->start_newest && known == NULL && !found->is_gzip && set_start(found) < 0) {
+        (void)close(opened.fd);
+        scan->is_complete = false;
+        return false;
     }
+    scan->opened++;
     return true;
 }
 

@@ -319,7 +319,7 @@ static bool sibling_matches(const struct tf_opened *opened, const struct tf_prin
 static void try_sibling(struct tf_file_io *io, const struct tf_file_read *read, int dir_fd,
                         const char *dir, const char *name)
 {
-    struct tf_mend *mend = &io->mend;
+    struct tf_mend *mend = io->mend;
     struct tf_opened opened;
     bool is_better, is_gzip = tf_is_gzip_name(name);
 
@@ -415,20 +415,24 @@ static uint64_t bytes_not_copied(const struct tf_file_io *io)
 {
     uint64_t from = tf_position_last(&io->position);
 
-    from = io->mend.sibling.size > from ? io->mend.sibling.size : from;
+    from = io->mend->sibling.size > from ? io->mend->sibling.size : from;
     return io->largest_size > from ? io->largest_size - from : 0;
 }
 
 /* 0 with io->mend set, or -errno. */
 static int mend(struct tf_file_io *io, const struct tf_file_read *read)
 {
-    assert(io->mend.kind == TF_MEND_NONE);
+    assert(io->mend == NULL);
+    io->mend = calloc(1, sizeof *io->mend);
+    if (io->mend == NULL) {
+        return -ENOMEM;
+    }
     if (!io->is_deleted && !io->position.is_gzip && io->position.prints[0].offset > 0) {
         look_for_copy(io, read);
     }
-    if (io->mend.kind == TF_MEND_SIBLING) {
-        io->mend.lost_bytes = io->mend.is_gzip ? 0 : bytes_not_copied(io);
-        go_back_to(&io->position, 0, &io->mend.position);
+    if (io->mend->kind == TF_MEND_SIBLING) {
+        io->mend->lost_bytes = io->mend->is_gzip ? 0 : bytes_not_copied(io);
+        go_back_to(&io->position, 0, &io->mend->position);
         return 0;
     }
     for (unsigned i = 1; i < TF_PRINTS && !io->position.is_gzip; i++) {
@@ -439,16 +443,16 @@ static int mend(struct tf_file_io *io, const struct tf_file_read *read)
             return same;
         }
         if (same == 1) {
-            go_back_to(&io->position, i, &io->mend.position);
-            if (!go_to_line_start(io, read, &io->mend.position)) {
+            go_back_to(&io->position, i, &io->mend->position);
+            if (!go_to_line_start(io, read, &io->mend->position)) {
                 continue; /* further back, in the end the start */
             }
-            io->mend.kind = TF_MEND_OLDER;
+            io->mend->kind = TF_MEND_OLDER;
             return 0;
         }
     }
-    io->mend.kind = TF_MEND_START;
-    go_back_to(&io->position, 0, &io->mend.position);
+    io->mend->kind = TF_MEND_START;
+    go_back_to(&io->position, 0, &io->mend->position);
     return 0;
 }
 
@@ -681,7 +685,7 @@ void tf_file_pump(struct tf_file_io *io, const struct tf_file_read *read, struct
     struct tf_buf *block;
     int rc;
 
-    if (io->mend.kind != TF_MEND_NONE || io->position.finished) {
+    if (io->mend != NULL || io->position.finished) {
         return; /* the loop has not come to it yet */
     }
     batch->may_hold = true;

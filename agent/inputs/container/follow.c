@@ -211,7 +211,7 @@ static int load_position(struct tf_file *file)
         rc = tf_position_decode(value, position);
     }
     if (rc != 0) {
-        *position = file->start;
+        *position = file->start != NULL ? *file->start : (struct tf_position){0};
     }
     position->path = tf_slice_text(file->base);
     position->finished = false;
@@ -280,10 +280,13 @@ static void close_file(struct tf_file *file)
 
 static void forget_mend(struct tf_file *file)
 {
-    if (file->io.mend.kind == TF_MEND_SIBLING && file->io.mend.sibling.fd >= 0) {
-        (void)close(file->io.mend.sibling.fd);
+    struct tf_mend *mend = file->io.mend;
+
+    if (mend != NULL && mend->kind == TF_MEND_SIBLING && mend->sibling.fd >= 0) {
+        (void)close(mend->sibling.fd);
     }
-    file->io.mend = (struct tf_mend){0};
+    free(mend);
+    file->io.mend = NULL;
 }
 
 /* It was released and is dropped before its wake-up came, or released twice. */
@@ -349,6 +352,7 @@ void tf_follow_drop(struct tf_file *file)
     unlink_file(file->input, file);
     tf_lines_free(file->io.lines);
     tf_follow_drop(file->adopted);
+    free(file->start);
     free(file->base);
     free(file->tag);
     free(file);
@@ -480,7 +484,7 @@ void tf_follow_activate(struct tf_file *file)
     }
     if (loaded == -EPROTO) {
         tell_unsound(file);
-    } else if (loaded == 1 && tf_position_last(&file->start) > 0) {
+    } else if (loaded == 1 && file->start != NULL) {
         store_start(file);
     }
     if (!file->has_error) {
@@ -643,7 +647,7 @@ static const char *gap_text(enum tf_mend_kind kind)
 /* What was seen in the file and not read, at most; that more was written cannot be known. */
 static uint64_t gap_bytes(const struct tf_file *file)
 {
-    const struct tf_mend *mend = &file->io.mend;
+    const struct tf_mend *mend = file->io.mend;
     uint64_t last = tf_position_last(&file->io.position);
 
     if (mend->kind == TF_MEND_SIBLING) {
@@ -657,7 +661,7 @@ static uint64_t gap_bytes(const struct tf_file *file)
 /* The copy goes on where the file was; its position stands in deltas. 0 or -ENOMEM. */
 static int adopt_later(struct tf_file *file, struct tf_buf *deltas)
 {
-    struct tf_mend *mend = &file->io.mend;
+    struct tf_mend *mend = file->io.mend;
     struct tf_position copied = file->io.position;
     struct tf_file *known = tf_follow_find(file->input, &mend->sibling.id);
 
@@ -682,7 +686,7 @@ static int adopt_later(struct tf_file *file, struct tf_buf *deltas)
 /* Writes down how the file goes on, and starts it anew from there. */
 static void apply_mend(struct tf_file *file)
 {
-    struct tf_mend *mend = &file->io.mend;
+    struct tf_mend *mend = file->io.mend;
     struct tf_buf deltas;
     int rc = 0;
 
@@ -701,7 +705,8 @@ static void apply_mend(struct tf_file *file)
     }
     tf_buf_fini(&deltas);
     file->has_error = rc < 0; /* it is found changed again, at the next rescan */
-    file->start = (struct tf_position){0};
+    free(file->start);
+    file->start = NULL;
     tf_follow_leave(file, TF_AFTER_REVIVE);
 }
 
@@ -775,7 +780,7 @@ void tf_follow_pumped(struct tf_source *source, const struct tf_pump_result *res
         note_error(file, result->status);
         return;
     }
-    if (io->mend.kind != TF_MEND_NONE) {
+    if (io->mend != NULL) {
         apply_mend(file);
         return;
     }

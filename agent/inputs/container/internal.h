@@ -198,7 +198,7 @@ struct tf_found {
     struct tf_file_id match;    /* of the known file, with TF_VERDICT_KNOWN */
     uint64_t text_bytes;        /* all of its text */
     char suffix[TF_SUFFIX_MAX]; /* of a sibling's name, behind the base's, cut; without .gz */
-    struct tf_position start;   /* with start_newest: where the reading begins */
+    struct tf_position *start;  /* owned: where the reading begins; NULL: at its start */
 };
 
 struct tf_snapshot_entry;
@@ -206,6 +206,7 @@ struct tf_snapshot {
     struct tf_snapshot_entry *entries;
     size_t count, capacity;
     struct tf_buf names;
+    uint32_t last_dir_at; /* in names */
     int64_t began_ns;
     bool is_usable;
 };
@@ -332,7 +333,7 @@ struct tf_file_io {
     bool wants_watch;
     int watch;
     int watch_error;
-    struct tf_mend mend;
+    struct tf_mend *mend; /* owned; the loop has not come to it yet. NULL most of the time */
 };
 
 struct tf_container;
@@ -413,7 +414,7 @@ struct tf_file {
     bool is_undecided;           /* a compressed file that is not judged yet may be its copy */
     struct tf_file_id shadow_of; /* with is_shadow and replaces */
     uint64_t text_bytes;         /* of a shadow */
-    struct tf_position start;    /* where to begin without a position */
+    struct tf_position *start;   /* owned: where to begin without a position; NULL: at its start */
     struct tf_file_io io;
 };
 
@@ -481,6 +482,7 @@ struct tf_container {
     uint64_t scan_took_ms;
     struct tf_snapshot snapshot; /* of the last scan, when that left nothing to do */
     bool snapshot_held;          /* the outcome of comparing it */
+    uint64_t comparing_us;       /* how long that took */
     uint32_t snapshot_uses;
     uint32_t stored_checks; /* complete scans that the stored positions were compared with */
     uint32_t open_handles;

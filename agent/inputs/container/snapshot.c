@@ -23,7 +23,7 @@
 struct tf_snapshot_entry {
     uint64_t inode, size;
     int64_t changed_ns, altered_ns; /* its content; its inode */
-    uint32_t path_at;               /* in names, ends with NUL */
+    uint32_t dir_at, name_at; /* in names, each ends with NUL; the path of its folder, its name */
     bool is_dir;
 };
 
@@ -87,21 +87,30 @@ static struct tf_snapshot_entry *make_room(struct tf_snapshot *snapshot)
     return &snapshot->entries[snapshot->count];
 }
 
+/* A folder's path is kept once for all that is noted of it in a row. */
+static uint32_t note_dir(struct tf_snapshot *snapshot, const char *dir_path)
+{
+    const char *last = snapshot->names.data + snapshot->last_dir_at;
+
+    if (snapshot->count == 0 || strcmp(last, dir_path) != 0) {
+        snapshot->last_dir_at = (uint32_t)snapshot->names.size;
+        (void)tf_buf_append(&snapshot->names, dir_path, strlen(dir_path) + 1);
+    }
+    return snapshot->last_dir_at;
+}
+
 void tf_snapshot_add(struct tf_snapshot *snapshot, int dir_fd, const char *dir_path,
                      const char *name)
 {
     struct tf_snapshot_entry *entry = snapshot->is_usable ? make_room(snapshot) : NULL;
-    size_t path_at = snapshot->names.size;
 
     if (entry == NULL || !look_at(dir_fd, name, entry)) {
         snapshot->is_usable = false;
         return;
     }
-    entry->path_at = (uint32_t)path_at;
-    (void)tf_buf_append_text(&snapshot->names, dir_path);
-    (void)tf_buf_append_text(&snapshot->names, name[0] == '\0' ? "" : "/");
-    (void)tf_buf_append_text(&snapshot->names, name);
-    (void)tf_buf_append_byte(&snapshot->names, 0);
+    entry->dir_at = note_dir(snapshot, dir_path);
+    entry->name_at = (uint32_t)snapshot->names.size;
+    (void)tf_buf_append(&snapshot->names, name, strlen(name) + 1);
     if (snapshot->names.error != 0 ||
         (entry->is_dir && (entry->changed_ns > snapshot->began_ns - SETTLED_NS ||
                            entry->altered_ns > snapshot->began_ns - SETTLED_NS))) {
@@ -115,9 +124,13 @@ bool tf_snapshot_holds(const struct tf_snapshot *snapshot)
 {
     for (size_t i = 0; i < snapshot->count; i++) {
         const struct tf_snapshot_entry *then = &snapshot->entries[i];
+        const char *name = snapshot->names.data + then->name_at;
+        char path[2 * TF_FILE_PATH_MAX];
         struct tf_snapshot_entry now;
 
-        if (!look_at(AT_FDCWD, snapshot->names.data + then->path_at, &now)) {
+        (void)snprintf(path, sizeof path, "%s%s%s", snapshot->names.data + then->dir_at,
+                       name[0] == '\0' ? "" : "/", name);
+        if (!look_at(AT_FDCWD, path, &now)) {
             return false;
         }
         if (now.inode != then->inode || now.size != then->size ||

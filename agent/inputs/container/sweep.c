@@ -27,6 +27,7 @@
 #define SOON_MS           50u
 #define SOON_FACTOR       10u
 #define POLL_MS           1000u
+#define IDLE_MAX_MS       300000u
 #define STORED_CHECKS     2u
 #define DESCRIPTORS_MIN   64u
 #define MARKER_VERSION    1u
@@ -243,6 +244,7 @@ static void follow_fresh(struct tf_container *input, struct tf_found *found, str
     file->has_successor = found->has_successor;
     file->size = found->size;
     file->start = found->start;
+    found->start = NULL;
     file->is_gzip = found->is_gzip;
     file->io.wants_watch = !found->is_gzip;
     file->replaces = found->replaces;
@@ -372,7 +374,12 @@ static bool read_on(struct tf_container *input, struct tf_found *found)
     for (unsigned i = 1; i < TF_PRINTS; i++) {
         position.prints[i] = (struct tf_print){0};
     }
-    found->start = position;
+    found->start = malloc(sizeof position);
+    if (found->start == NULL) {
+        input->wants_scan = true;
+        return false;
+    }
+    *found->start = position;
     found->replaces = tf_follow_find(input, &found->match) == NULL;
     return true;
 }
@@ -949,7 +956,19 @@ static void compare_snapshot(uv_work_t *work)
 {
     struct tf_container *input = work->data;
 
+    uint64_t start_ns = uv_hrtime();
+
     input->snapshot_held = tf_snapshot_holds(&input->snapshot);
+    input->comparing_us = (uv_hrtime() - start_ns) / 1000;
+}
+
+/* Where all that is read has watches, comparing a very large tree may cost a thousandth of a core.
+ */
+static uint64_t idle_ms(const struct tf_container *input)
+{
+    uint64_t wait_ms = input->comparing_us < IDLE_MAX_MS ? input->comparing_us : IDLE_MAX_MS;
+
+    return wait_ms > input->options->rescan_ms && !input->told_watches ? wait_ms : rescan_ms(input);
 }
 
 static void after_comparing(uv_work_t *work, int status)
@@ -961,7 +980,7 @@ static void after_comparing(uv_work_t *work, int status)
         tf_container_maybe_closed(input);
     } else if (status == 0 && input->snapshot_held && !input->wants_scan) {
         input->snapshot_uses++;
-        (void)uv_timer_start(&input->scan_timer, on_timer, rescan_ms(input), 0);
+        (void)uv_timer_start(&input->scan_timer, on_timer, idle_ms(input), 0);
     } else {
         begin_scan(input);
     }
