@@ -239,6 +239,7 @@ static void run_job(uv_work_t *work)
         return;
     }
     (void)snprintf(job->tag, sizeof job->tag, "%s", source->tag);
+    job->batch.tag = job->tag;
     job->status = apply_filters(job);
     if (job->status < 0) {
         return;

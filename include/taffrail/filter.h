@@ -105,5 +105,6 @@ struct tf_filter_kind {
 };
 
 extern const struct tf_filter_kind tf_filter_redact;
+extern const struct tf_filter_kind tf_filter_select;
 
 #endif
