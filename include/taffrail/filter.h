@@ -70,7 +70,7 @@ struct tf_filter_kind {
     const struct tf_option *options;
     size_t options_bytes;
     /* It looks at all there is: the constants of a source, gaps and the agent's own records too.
-     * Others see what inputs read, where their `match` takes its tag. */
+     * Others see what inputs read, where their `match` takes its tag, but no taffrail.audit. */
     bool sees_all;
     /* Builds *self (returns new). All that is wrong goes to err. Returns 0 or a negative errno. */
     int (*open)(const struct tf_filter_args *args, void **self, struct tf_error *err);

@@ -595,6 +595,24 @@ static void dropped_records_are_told_by_name(void **state)
     free(log);
 }
 
+/* What agents say of themselves is evidence: no filter but redact sees it, received or not. */
+static void audit_records_pass_unseen(void **state)
+{
+    static const struct script steps[] = {{.tag = "taffrail.audit", .records = 1},
+                                          {.tag = "a", .records = 1, .wants_gap = true}};
+
+    (void)state;
+    free(run_filtered("select: {drop: [{name: all, where: {log: ''}}]},"
+                      "edit: {add: {team: shop}}",
+                      steps, TF_COUNT(steps)));
+    assert_int_equal(world->text_count, 4); /* start, the first step, its gap, stop */
+    (void)find(" record 0 ");
+    (void)find("\"reason\":\"copytruncate\"");
+    for (unsigned i = 0; i < world->text_count; i++) {
+        assert_null(strstr(world->texts[i], "team"));
+    }
+}
+
 static void a_batch_in_mode_always_is_a_frame(void **state)
 {
     static const struct script steps[] = {
@@ -635,6 +653,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(filters_run_and_are_counted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_withheld_is_told_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(dropped_records_are_told_by_name, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(audit_records_pass_unseen, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_short_records_fit_messages, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_batch_in_mode_always_is_a_frame, set_up, tear_down),
     };
