@@ -1,8 +1,10 @@
 /*
- * bytes.c - CRC32C, UTF-8, base64 and globs: pure functions over bytes.
+ * bytes.c - CRC32C, UTF-8, base64, globs and the digits of a double: pure functions.
  */
 #include "taffrail/base.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- CRC32C, RFC 3720 B.4: reflected polynomial 0x82f63b78 ------------------------------------
@@ -190,5 +192,27 @@ bool tf_glob_match(const char *pattern, struct tf_slice text, char separator)
         } else {
             return false;
         }
+    }
+}
+
+/* ---- numbers ------------------------------------------------------------------------------------
+ */
+
+void tf_double_format(double value, char text[TF_DOUBLE_TEXT_BYTES])
+{
+    int digits = 15;
+
+    if (isnan(value) || isinf(value)) {
+        (void)snprintf(text, TF_DOUBLE_TEXT_BYTES, "%s",
+                       isnan(value) ? "NaN"
+                       : value < 0  ? "-Infinity"
+                                    : "Infinity");
+        return;
+    }
+    do {
+        (void)snprintf(text, TF_DOUBLE_TEXT_BYTES, "%.*g", digits, value);
+    } while (strtod(text, NULL) != value && ++digits <= 17);
+    if (strpbrk(text, ".e") == NULL) {
+        memcpy(text + strlen(text), ".0", 3); /* still a float for who reads it */
     }
 }

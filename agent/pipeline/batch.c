@@ -87,6 +87,7 @@ int tf_batch_reset(struct tf_batch *batch)
     batch->read_bytes = 0;
     batch->may_hold = false;
     batch->is_last = false;
+    batch->tag = NULL;
     return add_prelude(batch);
 }
 

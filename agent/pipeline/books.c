@@ -100,14 +100,19 @@ void tf_books_tell_withheld(struct tf_pipeline *pipeline, const struct tf_tally 
 
 static void log_rule(const struct tf_pipeline *pipeline, const struct rule_book *book)
 {
+    const char *filter = pipeline->config->filters.items[book->filter].name;
     const char *name = rule_name(pipeline, book);
 
     if (is_withheld(book->rule)) {
-        tf_log_answer("books", TF_DETAILS(TF_STR("rule", name), TF_NUM("withheld", book->hits)),
+        tf_log_answer("books",
+                      TF_DETAILS(TF_STR("filter", filter), TF_STR("rule", name),
+                                 TF_NUM("withheld", book->hits)),
                       "what a rule's limits withheld since start");
     } else {
-        tf_log_answer("books", TF_DETAILS(TF_STR("rule", name), TF_NUM("hits", book->hits)),
-                      "what a rule took out since start");
+        tf_log_answer(
+            "books",
+            TF_DETAILS(TF_STR("filter", filter), TF_STR("rule", name), TF_NUM("hits", book->hits)),
+            "hits of a rule since start");
     }
 }
 

@@ -28,10 +28,8 @@
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #define EVENT_TIME_BYTES 8u
-#define NUMBER_TEXT_MAX  40u
 #define SOURCE_WIDTH     18 /* of the names' column for eyes; longer ones move the rest */
 #define ID_SHOWN_MAX     12u
 
@@ -405,20 +403,13 @@ static int next_checked(struct reader *in, struct token *out)
 
 static void put_real(struct tf_buf *out, double real)
 {
-    char text[NUMBER_TEXT_MAX];
-    int digits = 15;
+    const char *quote = isfinite(real) ? "" : "\""; /* JSON has no such numbers */
+    char text[TF_DOUBLE_TEXT_BYTES];
 
-    if (isnan(real) || isinf(real)) {
-        put_literal(out, isnan(real) ? "\"NaN\"" : real < 0 ? "\"-Infinity\"" : "\"Infinity\"");
-        return;
-    }
-    do {
-        (void)snprintf(text, sizeof text, "%.*g", digits, real);
-    } while (strtod(text, NULL) != real && ++digits <= 17);
+    tf_double_format(real, text);
+    put_literal(out, quote);
     put_literal(out, text);
-    if (strpbrk(text, ".e") == NULL) {
-        put_literal(out, ".0"); /* still a float for who reads it */
-    }
+    put_literal(out, quote);
 }
 
 static void put_scalar(struct tf_buf *out, const struct token *token)

@@ -199,6 +199,9 @@ static bool filter_applies(const struct filter *filter, const char *tag)
 {
     struct tf_slice text = tf_slice_text(tag);
 
+    if (strcmp(tag, TF_AUDIT_TAG) == 0) { /* what agents say of themselves, received too */
+        return filter->kind->sees_all;
+    }
     for (size_t i = 0; i < filter->match->count; i++) {
         if (tf_glob_match(filter->match->items[i].text, text, '.')) {
             return true;
@@ -285,6 +288,7 @@ static void run_job(uv_work_t *work)
         return;
     }
     (void)snprintf(job->tag, sizeof job->tag, "%s", source->tag);
+    job->batch.tag = job->tag;
     job->status = apply_filters(job);
     if (job->status < 0) {
         return;

@@ -137,6 +137,13 @@ int64_t tf_now_ns(void);
 void tf_time_format(int64_t time_ns, char text[TF_TIME_TEXT_BYTES]);
 
 /*
+ * Writes the fewest of 15 to 17 digits that read back the same, always with '.' or 'e': "0.1",
+ * "3.0", "1e+300". What is no number is "NaN", "Infinity" or "-Infinity".
+ */
+#define TF_DOUBLE_TEXT_BYTES 32
+void tf_double_format(double value, char text[TF_DOUBLE_TEXT_BYTES]);
+
+/*
  * A place where a test build may die by SIGKILL: TAFFRAIL_CRASH="NAME:N" kills at the N-th pass of
  * NAME. Nothing in a release build. The names are listed in docs/guarantees.md.
  */

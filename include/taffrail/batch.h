@@ -130,6 +130,7 @@ struct tf_batch {
     bool may_hold; /* set by the input: the source can be read again from where they start */
     bool is_last;  /* set by the input: nothing comes after this batch, so what is held goes out */
     uint64_t now_ms; /* set by the pipeline: the loop's clock (uv_hrtime) */
+    const char *tag; /* set by the pipeline, for the filters: of all its records; NULL: not known */
     /* The strings that most records need, laid at the start of the arena by tf_batch_reset. */
     uint32_t key_log, key_stream, text_stdout, text_stderr; /* offsets; sizes are 3, 6, 6, 6 */
 };

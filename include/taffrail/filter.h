@@ -70,7 +70,7 @@ struct tf_filter_kind {
     const struct tf_option *options;
     size_t options_bytes;
     /* It looks at all there is: the constants of a source, gaps and the agent's own records too.
-     * Others see what inputs read, where their `match` takes its tag. */
+     * Others see what inputs read, where their `match` takes its tag, but no taffrail.audit. */
     bool sees_all;
     /* Builds *self (returns new). All that is wrong goes to err. Returns 0 or a negative errno. */
     int (*open)(const struct tf_filter_args *args, void **self, struct tf_error *err);
@@ -92,8 +92,8 @@ struct tf_filter_kind {
     void (*held)(const void *state, struct tf_filter_held *out);
     /*
      * Changes the batch. state may be NULL (constants of a source, tap of received messages).
-     * Returns 0, or -ENOMEM when not even masking was possible: the pipeline then withholds the
-     * batch's text.
+     * Returns 0; -ENOMEM: the batch is lost and its source goes back; -EMSGSIZE when a bound of
+     * the batch is passed: the input then takes less at once, or refuses the message.
      */
     int (*apply)(void *self, void *scratch, void *state, struct tf_batch *batch);
     /* The name of a rule for metrics and audit, or NULL when there is no such rule. */
@@ -104,6 +104,8 @@ struct tf_filter_kind {
     void (*observe)(void *scratch, tf_filter_hit_fn *on_hit, void *ctx);
 };
 
+extern const struct tf_filter_kind tf_filter_edit;
 extern const struct tf_filter_kind tf_filter_redact;
+extern const struct tf_filter_kind tf_filter_select;
 
 #endif

@@ -1,5 +1,6 @@
 /* test_base.c - buffers, bytes, time and globs keep what base.h says. */
 #include <errno.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -137,6 +138,30 @@ static void little_endian_reads_back(void **state)
     assert_true(tf_load64(bytes) == UINT64_C(0x0102030405060708));
 }
 
+static void a_double_reads_back_the_same(void **state)
+{
+    static const struct {
+        double value;
+        const char *text;
+    } cases[] = {
+        {3, "3.0"},
+        {-0.5, "-0.5"},
+        {0.1 + 0.2, "0.30000000000000004"},
+        {1e300, "1e+300"},
+        {NAN, "NaN"},
+        {INFINITY, "Infinity"},
+        {-INFINITY, "-Infinity"},
+        {-2.2250738585072014e-308, "-2.2250738585072014e-308"},
+    };
+    char text[TF_DOUBLE_TEXT_BYTES];
+
+    (void)state;
+    for (size_t i = 0; i < TF_COUNT(cases); i++) {
+        tf_double_format(cases[i].value, text);
+        assert_string_equal(text, cases[i].text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +172,7 @@ int main(void)
         cmocka_unit_test(globs_stop_at_their_separator),
         cmocka_unit_test(time_has_nine_digits),
         cmocka_unit_test(little_endian_reads_back),
+        cmocka_unit_test(a_double_reads_back_the_same),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

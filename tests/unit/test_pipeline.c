@@ -540,6 +540,79 @@ static void what_is_withheld_is_told_once(void **state)
     tf_arena_free(arena);
 }
 
+/* Runs the first source through these filters; returns what is logged meanwhile, to be freed. */
+static char *run_filtered(const char *filters, const struct script *steps, unsigned count)
+{
+    char yaml[1024], *text = calloc(1, 65536);
+    FILE *log = tmpfile();
+    int saved = dup(STDERR_FILENO);
+    struct tf_config *config = NULL;
+    struct tf_error err;
+
+    assert_true(text != NULL && log != NULL && saved >= 0);
+    (void)snprintf(yaml, sizeof yaml,
+                   "inputs: [container: {}]\noutputs: [stdout: {}]\nfilters: [%s, redact: off]\n",
+                   filters);
+    tf_error_init(&err);
+    assert_int_equal(
+        tf_config_parse(tf_slice_text(yaml), "t.yaml", "/", &tf_plugins, &config, &err), 0);
+    tf_error_fini(&err);
+    world->config.filters = config->filters;
+    give(0, steps, count);
+    assert_true(dup2(fileno(log), STDERR_FILENO) >= 0);
+    run();
+    assert_true(dup2(saved, STDERR_FILENO) >= 0);
+    assert_true(pread(fileno(log), text, 65535, 0) > 0);
+    tf_config_free(config);
+    (void)close(saved);
+    (void)fclose(log);
+    return text;
+}
+
+static void dropped_records_are_told_by_name(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 3, .text = "probe"},
+                                          {.tag = "b", .records = 2, .text = "probe"},
+                                          {.tag = "b", .records = 2, .text = "shop"}};
+    const char *stop;
+    char *log;
+
+    (void)state;
+    log = run_filtered("select: {drop: [{name: probes, where: {tag: '^a$', host: '^node-1$', log: "
+                       "'^probe'}}, {name: other, where: {tag: '^a$', host: '^node-2$'}}]},"
+                       "select: {name: shop, match: [b], keep: [{name: shop, where: {log: shop}}]}",
+                       steps, TF_COUNT(steps));
+    stop = world->texts[find("\"event\":\"stop\"")];
+    assert_non_null(strstr(stop, "\"decoded\":8")); /* seven and the start */
+    assert_non_null(strstr(stop, "\"spooled\":3"));
+    assert_non_null(strstr(stop, "\"filtered\":5"));
+    assert_non_null(strstr(log, " filter=select rule=probes hits=3\n"));
+    assert_non_null(strstr(log, " filter=shop rule=not-kept hits=2\n"));
+    assert_null(strstr(log, "rule=other"));
+    assert_int_equal(world->text_count, 4);
+    (void)find("shop record 5 ");
+    assert_int_equal(world->sources[0].committed, 3);
+    free(log);
+}
+
+/* What agents say of themselves is evidence: no filter but redact sees it, received or not. */
+static void audit_records_pass_unseen(void **state)
+{
+    static const struct script steps[] = {{.tag = "taffrail.audit", .records = 1},
+                                          {.tag = "a", .records = 1, .wants_gap = true}};
+
+    (void)state;
+    free(run_filtered("select: {drop: [{name: all, where: {log: ''}}]},"
+                      "edit: {add: {team: shop}}",
+                      steps, TF_COUNT(steps)));
+    assert_int_equal(world->text_count, 4); /* start, the first step, its gap, stop */
+    (void)find(" record 0 ");
+    (void)find("\"reason\":\"copytruncate\"");
+    for (unsigned i = 0; i < world->text_count; i++) {
+        assert_null(strstr(world->texts[i], "team"));
+    }
+}
+
 static void a_batch_in_mode_always_is_a_frame(void **state)
 {
     static const struct script steps[] = {
@@ -579,6 +652,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(two_sources_share_frames, set_up, tear_down),
         cmocka_unit_test_setup_teardown(filters_run_and_are_counted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_withheld_is_told_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(dropped_records_are_told_by_name, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(audit_records_pass_unseen, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_short_records_fit_messages, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_batch_in_mode_always_is_a_frame, set_up, tear_down),
     };
