@@ -23,6 +23,7 @@
 #define WINDOW_BYTES (1u << 20)
 #define INPUT_BYTES  (64u << 10)
 #define STEP_BYTES   (4u << 20)
+#define MAGIC_BYTES  2u
 #define GZIP_BITS    (15 + 16) /* the largest window; a gzip header is expected */
 
 struct tf_gunzip {
@@ -104,8 +105,9 @@ static void take_outcome(struct tf_gunzip *gunzip, int outcome)
         (void)inflateReset(&gunzip->stream);
     } else if (outcome == Z_OK || outcome == Z_BUF_ERROR) {
         gunzip->is_in_member = true;
-    } else { /* behind a whole member: no member, and none of our business */
-        end(gunzip, gunzip->is_in_member || gunzip->out_at + gunzip->out_size == 0);
+    } else { /* behind whole members what has not even the magic is none of our business */
+        end(gunzip, gunzip->is_in_member || gunzip->stream.total_in > MAGIC_BYTES ||
+                        gunzip->out_at + gunzip->out_size == 0);
     }
 }
 
