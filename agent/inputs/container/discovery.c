@@ -399,21 +399,36 @@ static bool is_beginning(const struct tf_scan *scan, const struct place *place,
     return is;
 }
 
-/* True when the unknown sibling holds what a file of its base, which is known, holds too. */
-static bool is_copy(const struct tf_scan *scan, const struct place *place,
-                    const struct tf_opened *copy)
+/* The unknown sibling holds what a file of its base, which is known, holds too. While that is
+ * followed, it is passed over; else the loop decides (shadow.c). */
+static void find_original(const struct tf_scan *scan, const struct place *place,
+                          const struct tf_opened *copy, struct tf_found *found)
 {
-    uint64_t hash = tf_path_hash(tf_slice_text(place->base));
+    uint64_t hash = tf_path_hash(tf_slice_text(place->base)), furthest = 0;
 
-    if (copy->size == 0) {
-        return true; /* nothing to read yet */
-    }
-    for (size_t i = 0; i < scan->known_count; i++) {
-        if (scan->known[i].base_hash == hash && holds_all_of(copy, &scan->known[i])) {
-            return true;
+    for (size_t i = 0; i < scan->known_count && !found->is_left_out; i++) {
+        const struct tf_known *known = &scan->known[i];
+
+        if (known->base_hash != hash || known->is_gzip || !holds_all_of(copy, known)) {
+            continue;
+        }
+        found->is_left_out = known->is_followed;
+        if (known->prints[0].offset > furthest) {
+            furthest = known->prints[0].offset;
+            found->verdict = TF_VERDICT_KNOWN;
+            found->match = known->id;
+            found->text_bytes = copy->size;
         }
     }
-    return is_beginning(scan, place, copy);
+    if (copy->size == 0 || (found->verdict == TF_VERDICT_NONE && is_beginning(scan, place, copy))) {
+        found->is_left_out = true; /* there is nothing to read yet */
+    }
+    if (found->is_left_out) {
+        found->verdict = TF_VERDICT_NONE;
+        tf_log(TF_LOG_DEBUG, "copy",
+               TF_DETAILS(TF_STR("path", found->base), TF_STR("name", place->name)),
+               "a copy of what is read already; read only when the file is cut");
+    }
 }
 
 /* ---- candidates
@@ -516,11 +531,8 @@ static bool open_found(struct tf_scan *scan, const struct place *place, struct t
     known = find_known(scan, &opened.id);
     if (found->is_gzip && known == NULL) {
         judge(scan, place, &opened, found);
-    } else if (found->is_sibling && known == NULL && is_copy(scan, place, &opened)) {
-        tf_log(TF_LOG_DEBUG, "copy",
-               TF_DETAILS(TF_STR("path", found->base), TF_STR("name", place->name)),
-               "a copy of what is read already; read only when the file is cut");
-        found->is_left_out = true;
+    } else if (found->is_sibling && known == NULL) {
+        find_original(scan, place, &opened, found);
     }
     if (found->is_left_out || needs_no_opening(known, opened.size)) {
         (void)close(opened.fd);

@@ -419,6 +419,7 @@ struct tf_file {
 };
 
 #define TF_FILE_BUCKETS   1024u
+#define TF_UNNAMED_MAX    256u
 #define TF_FILE_BLOCK_MIN 4096u
 
 struct tf_container_options {
@@ -469,6 +470,9 @@ struct tf_container {
     struct tf_watcher file_watcher, dir_watcher;
     struct tf_dir *dirs[TF_FILE_BUCKETS]; /* by watch */
     int watch_named_max;
+    int unnamed[TF_UNNAMED_MAX]; /* watches with a hint before their folder's path was told: a ring
+                                  */
+    size_t unnamed_count;
     bool is_scanning, wants_scan;
     uint32_t scan_number;
     struct tf_scan look;
@@ -540,8 +544,9 @@ void tf_sweep_apply_look(struct tf_container *input);
 
 /* A compressed file that holds what `of` holds, which is followed: it is not read. */
 void tf_shadow_add(struct tf_container *input, struct tf_file *of, const struct tf_found *found);
-/* One of which all was read. */
-void tf_shadow_read(struct tf_container *input, const struct tf_found *found);
+/* One that holds no more than was read: up to `read`, of another file. */
+void tf_shadow_read(struct tf_container *input, const struct tf_found *found,
+                    const struct tf_position *read);
 /* file was read to its end. What its shadows hold counts as read, by deltas in the frame that says
  * so of file. True: one holds more; then the position of file must stay until the next scan. */
 bool tf_shadow_settle(struct tf_file *file, struct tf_buf *deltas);

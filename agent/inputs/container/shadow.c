@@ -1,5 +1,7 @@
 /*
- * shadow.c - compressed siblings on the loop: what becomes of one that a scan has judged (judge.c).
+ * shadow.c - siblings that hold what a file held, on the loop: what becomes of a compressed one
+ * that a scan has judged (judge.c). A copy that is not compressed is passed over while its file is
+ * there (discovery.c), and goes the same way where that is gone.
  *
  *     nothing known      it is read whole, as any new sibling
  *     holds what a file  that file is gone          it is read on from that one's position, and its
@@ -23,16 +25,19 @@ static bool is_shadow_of(const struct tf_file *file, const struct tf_file *of)
     return file->is_shadow && tf_file_id_compare(&file->shadow_of, &of->id) == 0;
 }
 
-/* Remembered as read, from the frame of deltas on. */
-static void append_read(const struct tf_file *shadow, struct tf_buf *deltas)
+/* Remembered as read, from the frame of deltas on; read: as far as it was. */
+static void append_read(const struct tf_file *file, const struct tf_position *read,
+                        struct tf_buf *deltas)
 {
-    struct tf_position read = {
-        .finished = true, .is_gzip = true, .path = tf_slice_text(shadow->base)};
+    struct tf_position position = *read;
 
-    tf_follow_append_delta(shadow, &shadow->id, &read, deltas);
+    position.finished = true;
+    position.is_gzip = file->is_gzip;
+    position.path = tf_slice_text(file->base);
+    tf_follow_append_delta(file, &file->id, &position, deltas);
 }
 
-/* The file of a compressed sibling that is not to be read. */
+/* The file of a sibling that is not to be read. */
 static struct tf_file *new_closed(struct tf_container *input, const struct tf_found *found)
 {
     struct tf_file *file = tf_follow_new(input, &found->id, tf_slice_text(found->base), -1);
@@ -41,7 +46,7 @@ static struct tf_file *new_closed(struct tf_container *input, const struct tf_fo
         file->state = TF_FILE_FINISHED;
         file->is_seen = true;
         file->is_sibling = true;
-        file->is_gzip = true;
+        file->is_gzip = found->is_gzip;
         file->size = found->size;
         file->text_bytes = found->text_bytes;
     }
@@ -59,7 +64,8 @@ void tf_shadow_add(struct tf_container *input, struct tf_file *of, const struct 
     }
 }
 
-void tf_shadow_read(struct tf_container *input, const struct tf_found *found)
+void tf_shadow_read(struct tf_container *input, const struct tf_found *found,
+                    const struct tf_position *read)
 {
     struct tf_file *file = new_closed(input, found);
     struct tf_buf deltas;
@@ -67,8 +73,12 @@ void tf_shadow_read(struct tf_container *input, const struct tf_found *found)
     if (file == NULL) {
         return;
     }
+    memcpy(file->prints, read->prints, sizeof file->prints);
     tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
-    append_read(file, &deltas);
+    append_read(file, read, &deltas);
+    if (found->replaces) {
+        tf_follow_append_delta(file, &found->match, NULL, &deltas);
+    }
     if (deltas.error != 0 || tf_pipeline_deltas(input->pipeline, NULL, &deltas) < 0) {
         tf_follow_drop(file);
     }
@@ -89,7 +99,7 @@ bool tf_shadow_settle(struct tf_file *file, struct tf_buf *deltas)
         }
         if (shadow->text_bytes <= end) {
             shadow->is_shadow = false;
-            append_read(shadow, deltas);
+            append_read(shadow, &file->io.position, deltas);
         } else {
             tf_follow_drop(shadow); /* the next scan finds it, and that file read to its end */
             has_more = true;

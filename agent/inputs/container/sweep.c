@@ -216,6 +216,33 @@ static struct tf_file *find_unread_sibling(struct tf_container *input, const cha
     return NULL;
 }
 
+/* The position of a file in the folded state; its path borrows from there. */
+static bool stored_position(struct tf_container *input, const struct tf_file_id *id,
+                            struct tf_position *out)
+{
+    struct tf_buf key;
+    struct tf_slice value;
+    bool is_sound;
+
+    tf_buf_init(&key, TF_STATE_KEY_MAX);
+    tf_position_key(input->name, id, &key);
+    is_sound = key.error == 0 &&
+               tf_state_get(tf_pipeline_spool(input->pipeline), tf_buf_slice(&key), &value) &&
+               tf_position_decode(value, out) == 0;
+    tf_buf_fini(&key);
+    return is_sound;
+}
+
+/* A copy of it is known by them. */
+static void remember_prints(struct tf_file *file)
+{
+    struct tf_position position;
+
+    if (stored_position(file->input, &file->id, &position)) {
+        memcpy(file->prints, position.prints, sizeof file->prints);
+    }
+}
+
 /* A look's file stands under its path now: that of the scan, which sees links too. */
 static void take_provisional(struct tf_container *input, struct tf_file *file,
                              struct tf_found *found)
@@ -254,6 +281,7 @@ static void follow_fresh(struct tf_container *input, struct tf_found *found, str
         return;
     }
     if (is_finished) {
+        remember_prints(file);
         file->state = TF_FILE_FINISHED;
         return;
     }
@@ -302,23 +330,6 @@ static struct tf_found **sort_found(struct tf_scan *scan)
     return sorted;
 }
 
-/* The position of a file in the folded state; its path borrows from there. */
-static bool stored_position(struct tf_container *input, const struct tf_file_id *id,
-                            struct tf_position *out)
-{
-    struct tf_buf key;
-    struct tf_slice value;
-    bool is_sound;
-
-    tf_buf_init(&key, TF_STATE_KEY_MAX);
-    tf_position_key(input->name, id, &key);
-    is_sound = key.error == 0 &&
-               tf_state_get(tf_pipeline_spool(input->pipeline), tf_buf_slice(&key), &value) &&
-               tf_position_decode(value, out) == 0;
-    tf_buf_fini(&key);
-    return is_sound;
-}
-
 /* A file keeps the base by which it was found first: what a link told is not known to its target's
  * folder. */
 static void use_stored_base(struct tf_container *input, struct tf_found *found)
@@ -365,13 +376,14 @@ static bool read_on(struct tf_container *input, struct tf_found *found)
     if (!stored_position(input, &found->match, &position)) {
         return true; /* of which nothing was read */
     }
+    found->replaces = tf_follow_find(input, &found->match) == NULL;
     if (found->text_bytes <= tf_position_last(&position)) {
-        tf_shadow_read(input, found);
+        tf_shadow_read(input, found, &position);
         return false;
     }
     position.path = tf_slice("", 0);
     position.finished = false;
-    for (unsigned i = 1; i < TF_PRINTS; i++) {
+    for (unsigned i = 1; i < TF_PRINTS && found->is_gzip; i++) {
         position.prints[i] = (struct tf_print){0};
     }
     found->start = malloc(sizeof position);
@@ -380,7 +392,6 @@ static bool read_on(struct tf_container *input, struct tf_found *found)
         return false;
     }
     *found->start = position;
-    found->replaces = tf_follow_find(input, &found->match) == NULL;
     return true;
 }
 
@@ -388,6 +399,7 @@ static bool read_on(struct tf_container *input, struct tf_found *found)
 static bool decide(struct tf_container *input, struct tf_found *found, struct tf_found **fresh,
                    size_t count)
 {
+    static const struct tf_position nothing;
     const struct tf_file *file;
 
     switch (found->verdict) {
@@ -398,11 +410,11 @@ static bool decide(struct tf_container *input, struct tf_found *found, struct tf
         if (!input->scan.start_newest) {
             return true;
         }
-        tf_shadow_read(input, found);
+        tf_shadow_read(input, found, &nothing);
         return false;
     case TF_VERDICT_KNOWN:
         file = tf_follow_find(input, &found->match);
-        if ((file != NULL && file->state != TF_FILE_FINISHED) ||
+        if ((file != NULL && (file->state != TF_FILE_FINISHED || !found->is_gzip)) ||
             is_among(fresh, count, &found->match)) {
             return false;
         }
@@ -419,7 +431,7 @@ static void add_shadows(struct tf_container *input, struct tf_scan *scan)
         struct tf_file *file =
             found->verdict == TF_VERDICT_KNOWN ? tf_follow_find(input, &found->match) : NULL;
 
-        if (file != NULL && file->state != TF_FILE_FINISHED &&
+        if (file != NULL && file->state != TF_FILE_FINISHED && found->is_gzip &&
             tf_follow_find(input, &found->id) == NULL) {
             tf_shadow_add(input, file, found);
         }

@@ -135,6 +135,27 @@ static void drop_dir(struct tf_dir **slot)
     free(dir);
 }
 
+/* A hint came before the folder's path was known. It may be too late for the scan. */
+static void note_unnamed(struct tf_container *input, int watch)
+{
+    input->unnamed[input->unnamed_count % TF_UNNAMED_MAX] = watch;
+    input->unnamed_count++;
+}
+
+static void look_again(struct tf_container *input, const struct tf_dir *dir)
+{
+    const char *slash = strrchr(dir->path, '/');
+    char parent[TF_FILE_PATH_MAX];
+
+    for (size_t i = 0; i < TF_UNNAMED_MAX; i++) {
+        if (input->unnamed[i] == dir->watch && slash != NULL) {
+            input->unnamed[i] = 0; /* watches count from 1 */
+            (void)snprintf(parent, sizeof parent, "%.*s", (int)(slash - dir->path), dir->path);
+            tf_look_at(input, parent, slash + 1);
+        }
+    }
+}
+
 void tf_watch_name_dir(struct tf_container *input, int watch, const char *path)
 {
     struct tf_dir **slot = find_dir(input, watch), *dir;
@@ -154,6 +175,7 @@ void tf_watch_name_dir(struct tf_container *input, int watch, const char *path)
     dir->next = NULL;
     memcpy(dir->path, path, size);
     *find_dir(input, watch) = dir;
+    look_again(input, dir);
 }
 
 static void on_dir_event(struct tf_container *input, const struct inotify_event *event)
@@ -166,8 +188,12 @@ static void on_dir_event(struct tf_container *input, const struct inotify_event 
         }
         return;
     }
-    if ((event->mask & IN_CREATE) != 0 && event->len > 0 && slot != NULL && *slot != NULL) {
-        tf_look_at(input, (*slot)->path, event->name);
+    if ((event->mask & IN_CREATE) != 0 && event->len > 0 && slot != NULL) {
+        if (*slot != NULL) {
+            tf_look_at(input, (*slot)->path, event->name);
+        } else {
+            note_unnamed(input, event->wd);
+        }
     }
     tf_sweep_soon(input);
 }
