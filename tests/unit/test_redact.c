@@ -956,7 +956,7 @@ static void a_flood_of_candidates_has_one_pool(void **state)
     }
     tf_redact_scan_text(bench.scan, text, size);
     assert_true(bench.scan->hits.full);
-    for (size_t at = 0; at < size; at += value) {
+    for (size_t at = 0; at + value <= size; at += value) {
         tf_redact_scan_value(bench.scan, text, at, value);
         withheld += bench.scan->withheld_from < value ? 1 : 0;
         allowed += TF_REDACT_WORK_A_VALUE + value * TF_REDACT_WORK_A_BYTE;
