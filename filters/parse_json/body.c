@@ -9,9 +9,10 @@
  * container , "key":     before a child, in so far as it is not the first, and a map's value a
  * scalar, or one that opens
  *
- * Keys and texts are undone right into the arena's end. They never need more room than the object
- * itself: each is shorter than what it stands for, with its quotes, by one byte at least, which is
- * for its '\n'; a number that stays text has the byte that must follow it.
+ * Keys and texts are undone right into the arena's end, a text with its '\n', a key with `":`, so
+ * that redaction, which looks for its keywords in the arena as a whole, finds those that end so.
+ * They never need more room than the object itself: each is shorter than what it stands for, with
+ * its quotes, by two bytes at least; a number that stays text has the byte that must follow it.
  *
  * A key twice in a map is found by a tag of 32 bits for each key so far: that is quadratic in their
  * number, which is at most TF_PARSE_JSON_FIELDS_MAX, and quick for the few that bodies have.
@@ -104,7 +105,7 @@ static bool note_key(struct reading *r, const struct tf_field *field)
     return true;
 }
 
-/* A string, undone, with its '\n'. */
+/* A string, undone. */
 static bool read_string(struct reading *r, struct tf_slice *text)
 {
     char *start = r->to, *end = tf_json_text(&r->in, start, false);
@@ -113,8 +114,7 @@ static bool read_string(struct reading *r, struct tf_slice *text)
         return false;
     }
     *text = tf_slice(start, (size_t)(end - start));
-    *end = '\n';
-    r->to = end + 1;
+    r->to = end;
     return true;
 }
 
@@ -125,6 +125,8 @@ static bool read_key(struct reading *r, struct tf_field *field)
     if (!read_string(r, &key) || key.size > TF_PARSE_JSON_KEY_MAX || !tf_json_take(&r->in, ':')) {
         return false;
     }
+    *r->to++ = '"';
+    *r->to++ = ':';
     field->key_at = offset_of(r, key.data);
     field->key_size = (uint32_t)key.size;
     return note_key(r, field);
@@ -158,6 +160,7 @@ static bool read_text(struct reading *r, struct tf_field *field)
     if (!read_string(r, &text)) {
         return false;
     }
+    *r->to++ = '\n';
     set_text(r, field, text);
     know(r, field, text, true);
     return true;

@@ -88,10 +88,10 @@ struct tf_parse_json_body {
 };
 
 /*
- * Reads text, a JSON object. Keys and texts, each with a '\n' behind it, are written into the arena
- * from its end on, where the caller has made room for text.size bytes; text may lie in the arena
- * itself. All of that room may be overwritten; the arena's size stays.
- * Returns how many bytes were written, or -1 when it is no such object, or passes a limit.
+ * Reads text, a JSON object. Keys, each with `":` behind it, and texts, with '\n', are written into
+ * the arena from its end on, where the caller has made room for text.size bytes; text may lie in
+ * the arena itself. All of that room may be overwritten; the arena's size stays. Returns how many
+ * bytes were written, or -1 when it is no such object, or passes a limit.
  */
 int64_t tf_parse_json_read(struct tf_slice text, const struct tf_parse_json_limits *limits,
                            const struct tf_buf *arena, struct tf_parse_json_body *body);

@@ -946,6 +946,11 @@ static void redaction_sees_keys_and_values(void **state)
         {"{\"a\":{\"ghp_0123456789abcdefghijABCDEFGHIJ456789\":1}}", secret, "{\"[REDACTED:"},
         {"{\"msg\":\"token \\u0067hp_0123456789abcdefghijABCDEFGHIJ456789\"}", secret,
          "\"log\":\"token [REDACTED:"},
+        {"{\"db.pwd\":\"rwciGeipUxft\"}", "rwciGe", "\"db.pwd\":\"[REDACTED:"},
+        {"{\"cfg\":{\"userPass\":\"Tiger2024\"}}", "Tiger", "\"userPass\":\"[REDACTED:"},
+        {"{\"pass\":\"ge\\\"heim12\",\"next\":1}", "heim", "\"pass\":\"[REDACTED:"},
+        {"{\"SECRET_KEY_BASE\":\"db42b4f7d50dfffd6eacc3e9bcaf60b9ae5dee099d36e5a4\"}", "db42",
+         "\"SECRET_KEY_BASE\":\"[REDACTED:"},
         {"{\"api_key\":1234567890}", "1234567890", "\"api_key\":\"[REDACTED:"},
         {"{\"password\":12345678901234567890123}", "123456", "\"password\":\"[REDACTED:"},
     };
