@@ -6,10 +6,12 @@
  *   1. its name: one that gives a value away (`db_password`) has its value replaced whole: a text,
  *      a number that could be a secret, the texts of an array, what is under `value` of a map, and
  *      of a pair {name: db_password, value: …} the value;
- *   2. its key's own text, and its text or bytes value: what the rules find is replaced, and in a
+ *   2. its text behind its key, as JSON has the two, when a keyword stands in the key: what a rule
+ *      knows by the name before it is found in fields as in texts;
+ *   3. its key's own text, and its text or bytes value: what the rules find is replaced, and in a
  *      text that holds JSON what its names give away (names.c); the same in what it reads when its
  *      escapes are undone, up to three times (undo.c);
- *   3. in the record's main text (log, message, MESSAGE, msg) the lines of an open private key.
+ *   4. in the record's main text (log, message, MESSAGE, msg) the lines of an open private key.
  *
  * true, false and null are no secrets. What is a mark as a whole, of this agent or another, stays.
  * A changed value is appended to the arena and its field pointed there; what was appended is not
@@ -37,6 +39,7 @@ struct scratch {
     struct tf_redact_undone undone;
     struct tf_redact_hash *hash;
     struct tf_buf value; /* the one being rewritten */
+    struct tf_buf pair;  /* a key and its value, as JSON has them */
     struct tf_buf ids;   /* of the rules that hit in the record, each followed by '\n' */
     bool *unions;        /* by span: more than one match of one rule; only where modes ask for it */
     struct tf_redact_span *found; /* the spans before they were united; the same */
@@ -93,6 +96,7 @@ void tf_redact_scratch_free(void *self)
         tf_redact_undone_wipe(&scratch->undone, true);
         tf_redact_hash_free(scratch->hash);
         wipe(&scratch->value);
+        wipe(&scratch->pair);
         tf_buf_fini(&scratch->ids);
         free(scratch->unions);
         free(scratch->found);
@@ -110,6 +114,7 @@ void *tf_redact_scratch_new(void *self)
         return NULL;
     }
     tf_buf_init(&scratch->value, TF_BATCH_TEXT_MAX);
+    tf_buf_init(&scratch->pair, TF_BATCH_TEXT_MAX);
     tf_buf_init(&scratch->ids, (TF_RECORD_IDS_MAX + 1) * 64);
     scratch->scan = tf_redact_scan_new(redact->engine);
     scratch->inner = tf_redact_scan_new_inner(redact->engine);
@@ -513,6 +518,62 @@ static void scan_undone(struct work *work, struct tf_slice text, bool is_main, u
     }
 }
 
+/* Books what was found in a pair, for its value, which begins at `from` there. */
+static void take_pair(struct work *work, size_t from, struct tf_slice text)
+{
+    struct tf_redact_scan *inner = work->scratch->inner;
+
+    if (inner->reason != NULL && work->scan->reason == NULL) {
+        work->scan->reason = inner->reason;
+        work->scan->withheld_rule = inner->withheld_rule;
+    }
+    tf_redact_scan_merge(inner, work->scratch->pair.size);
+    for (uint32_t i = 0; i < inner->span_count; i++) {
+        const struct tf_redact_span *span = &inner->spans[i];
+        size_t start = span->start > from ? span->start - from : 0;
+        size_t end = span->end > from ? span->end - from : 0;
+
+        end = end < text.size ? end : text.size;
+        if (start >= end) {
+            continue; /* in the key, whose text is scanned for itself */
+        }
+        if (end < text.size && text.data[end] == '"') {
+            end = text.size; /* no quote ends a value here */
+        }
+        tf_redact_scan_add(work->scan, start, end, span->rule, span->keyword);
+    }
+}
+
+/* Scans a field's text behind its key, when a keyword stands there. */
+static void scan_pair(struct work *work, const struct tf_field *field, struct tf_slice text)
+{
+    struct tf_redact_scan *inner = work->scratch->inner;
+    struct tf_buf *pair = &work->scratch->pair;
+    size_t from;
+
+    if (field->key_at < work->prelude_end ||
+        !tf_redact_scan_has_keyword(work->scan, field->key_at, field->key_size)) {
+        return;
+    }
+    tf_buf_clear(pair);
+    (void)tf_buf_append_byte(pair, '"');
+    (void)tf_buf_append(pair, work->batch->text.data + field->key_at, field->key_size);
+    (void)tf_buf_append_text(pair, "\": \"");
+    from = pair->size;
+    (void)tf_buf_append(pair, text.data, text.size);
+    if (tf_buf_append_byte(pair, '"') < 0) {
+        tf_redact_scan_withhold(work->scan, 0, TF_REDACT_WITHHELD, "memory");
+    } else if (!tf_redact_scan_inner(inner, work->scan, pair->data, pair->size)) {
+        tf_redact_scan_withhold(work->scan, 0, TF_REDACT_WITHHELD, "budget");
+    } else {
+        tf_redact_names_scan(tf_buf_slice(pair), work->redact->name_rules, inner);
+        take_pair(work, from, text);
+    }
+    if (pair->data != NULL) {
+        explicit_bzero(pair->data, pair->size);
+    }
+}
+
 static void scan_text(struct work *work, struct tf_field *field, uint32_t *at, uint32_t *size,
                       bool is_main)
 {
@@ -526,6 +587,9 @@ static void scan_text(struct work *work, struct tf_field *field, uint32_t *at, u
     text = tf_batch_slice(work->batch, *at, *size);
     tf_redact_scan_value(scan, work->batch->text.data, *at, *size);
     tf_redact_names_scan(text, work->redact->name_rules, scan);
+    if (at == &field->value.text.at) {
+        scan_pair(work, field, text);
+    }
     is_main = is_main && work->redact->private_key != TF_REDACT_NO_RULE;
     before = *left;
     if (is_main && (*left > 0 || scan->private_key_seen || scan->reason != NULL)) {

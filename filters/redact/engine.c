@@ -651,6 +651,13 @@ static uint32_t first_hit(const struct tf_redact_hits *hits, size_t at)
     return low;
 }
 
+bool tf_redact_scan_has_keyword(const struct tf_redact_scan *scan, size_t at, size_t size)
+{
+    uint32_t i = first_hit(&scan->hits, at);
+
+    return !scan->covered || (i < scan->hits.count && scan->hits.items[i].at < at + size);
+}
+
 static void begin_value(struct tf_redact_scan *scan, size_t size)
 {
     scan->span_count = 0;

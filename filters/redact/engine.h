@@ -114,6 +114,10 @@ void tf_redact_scan_text(struct tf_redact_scan *scan, const char *text, size_t s
  */
 void tf_redact_scan_value(struct tf_redact_scan *scan, const char *text, size_t at, size_t size);
 
+/* Whether a keyword of some rule stands in these bytes of the text given to tf_redact_scan_text;
+ * true as well when that is not known. */
+bool tf_redact_scan_has_keyword(const struct tf_redact_scan *scan, size_t at, size_t size);
+
 /*
  * A scan for texts that are made from values of another one: what base64 or escapes hid. Returns
  * new, or NULL.

@@ -105,6 +105,7 @@ struct tf_filter_kind {
 };
 
 extern const struct tf_filter_kind tf_filter_edit;
+extern const struct tf_filter_kind tf_filter_parse_json;
 extern const struct tf_filter_kind tf_filter_redact;
 extern const struct tf_filter_kind tf_filter_select;
 

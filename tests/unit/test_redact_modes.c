@@ -247,6 +247,29 @@ static void the_same_secret_has_the_same_mark(void **state)
                    "[HASH: TKT-[HASH:ticket:b102c4be:VJGGRPWW5KS4PZCNF2C0] ]");
 }
 
+/* A rule that knows a secret by the name before it finds it in fields as in texts. */
+static void a_value_is_read_behind_its_key(void **state)
+{
+    struct fixture *f = *state;
+
+    open_filter(f, 0);
+    assert_int_equal(tf_batch_reset(&f->batch), 0);
+    add(f, "storageAccountKey",
+        "NutIx0NhhXL6Fb7l4sOro29XwryC6NKzazLqJgF5rFCttMMtJF9tf6D8M5/8TrOqvhWnaIOoe0CvHUKOFELr+H==");
+    add(f, "db.pwd", "rwci\"GeipUxft");
+    add(f, "db.pwd", "[REDACTED:x]");
+    add(f, "seat 12", "what stands in the key stays out of it");
+    apply(f);
+    assert_int_equal(f->hit_count, 3);
+    assert_int_equal(f->hits[0].from, 0);
+    assert_int_equal(f->hits[0].to, 88);
+    assert_int_equal(f->hits[1].from, 0);
+    assert_int_equal(f->hits[1].to, 13); /* a quote in it does not end it */
+    assert_string_equal(f->hits[2].rule, "seat");
+    assert_field(f, 2, "[REDACTED:x]");
+    assert_field(f, 3, "what stands in the key stays out of it");
+}
+
 static void guessable_values_are_hashed_only_by_name(void **state)
 {
     struct fixture *f = *state;
@@ -701,6 +724,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_mask_does_not_tell_the_length),
         TEST(the_same_secret_has_the_same_mark),
+        TEST(a_value_is_read_behind_its_key),
         TEST(guessable_values_are_hashed_only_by_name),
         TEST(a_part_is_a_quarter_at_most),
         TEST(a_dropped_record_is_marked_and_counted),

@@ -1,0 +1,127 @@
+/* test_json.c - strings of JSON, good and hostile, in memory of their very size. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "taffrail/json.h"
+
+#define REPLACED "\xef\xbf\xbd" /* U+FFFD */
+
+/* What json becomes, in new memory of as many bytes as it has; NULL when it is no string. */
+static char *undo(struct tf_slice json, bool takes_controls, size_t *size, size_t *left)
+{
+    char *copy = malloc(json.size + (json.size == 0)), *to = malloc(json.size + (json.size == 0));
+    struct tf_json in = tf_json(tf_slice(copy, json.size));
+    char *end;
+
+    assert_non_null(copy);
+    assert_non_null(to);
+    memcpy(copy, json.data, json.size);
+    end = tf_json_text(&in, to, takes_controls);
+    *left = (size_t)(in.end - in.at);
+    free(copy);
+    if (end == NULL) {
+        free(to);
+        return NULL;
+    }
+    *size = (size_t)(end - to);
+    return to;
+}
+
+static void check(struct tf_slice json, struct tf_slice wanted)
+{
+    size_t size = 0, left = 0;
+    char *text = undo(json, false, &size, &left);
+
+    assert_non_null(text);
+    assert_int_equal(size, wanted.size);
+    assert_memory_equal(text, wanted.data, size);
+    assert_int_equal(left, 0);
+    free(text);
+}
+
+static bool is_string(struct tf_slice json, bool takes_controls)
+{
+    size_t size, left;
+    char *text = undo(json, takes_controls, &size, &left);
+
+    free(text);
+    return text != NULL;
+}
+
+static void strings_are_read(void **state)
+{
+    (void)state;
+    check(tf_slice_text("\"\""), tf_slice_text(""));
+    check(tf_slice_text(" \t\r\n\"a\""), tf_slice_text("a"));
+    check(tf_slice_text("\"0123456789abcdef0123456789abcdef é\""),
+          tf_slice_text("0123456789abcdef0123456789abcdef é"));
+    check(tf_slice_text("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\""),
+          tf_slice_text("\"\\/\b\f\n\r\tA"));
+    check(tf_slice_text("\"\\u0000\""), tf_slice("\0", 1));
+    check(tf_slice_text("\"\\ud83d\\ude00\\ud83d\\ude00\""), tf_slice_text("😀😀"));
+    check(tf_slice_text("\"\\ude00\\ud83d\\u0041\""), tf_slice_text(REPLACED REPLACED "A"));
+    check(tf_slice_text("\"\x7f\xff\""), tf_slice_text("\x7f\xff"));
+}
+
+/* At each place in a step, and behind the last whole one. */
+static void controls_are_refused_where_they_may_not_stand(void **state)
+{
+    char json[64];
+
+    (void)state;
+    for (size_t size = 3; size <= sizeof json; size++) {
+        for (size_t at = 1; at < size - 1; at++) {
+            for (int byte = 0; byte <= ' '; byte += byte < 31 ? 31 : 1) {
+                memset(json, 'x', size);
+                json[0] = json[size - 1] = '"';
+                json[at] = (char)byte;
+                assert_int_equal(is_string(tf_slice(json, size), false), byte == ' ');
+                assert_true(is_string(tf_slice(json, size), true));
+            }
+        }
+    }
+}
+
+static void broken_strings_are_refused(void **state)
+{
+    static const char *const broken[] = {
+        "",          " ",           "a",         "\"",          "\"a",          "\"\\\"",
+        "\"\\",      "\"\\x\"",     "\"\\u12\"", "\"\\u123g\"", "\"\\u",        "'a'",
+        "\"\\ud83d", "\"\\U0041\"", "\"\\0\"",   "\"\\\n\"",    "\"\\ud83d\\u", "\"\\ud83d\\ude0\"",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < TF_COUNT(broken); i++) {
+        if (is_string(tf_slice_text(broken[i]), false)) {
+            fail_msg("%s is no string", broken[i]);
+        }
+    }
+}
+
+static void raw_strings_are_as_they_are_written(void **state)
+{
+    struct tf_json in = tf_json(tf_slice_text(" \"a\\\"\\\\\" : \"cut\\"));
+    struct tf_slice raw;
+
+    (void)state;
+    assert_true(tf_json_raw(&in, &raw));
+    assert_true(tf_slice_equal(raw, tf_slice_text("a\\\"\\\\")));
+    assert_false(tf_json_take(&in, ','));
+    assert_true(tf_json_take(&in, ':'));
+    assert_false(tf_json_raw(&in, &raw));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(strings_are_read),
+        cmocka_unit_test(controls_are_refused_where_they_may_not_stand),
+        cmocka_unit_test(broken_strings_are_refused),
+        cmocka_unit_test(raw_strings_are_as_they_are_written),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
