@@ -6,7 +6,8 @@
 #include "taffrail/output.h"
 
 static const struct tf_input_kind *const inputs[] = {&tf_input_container, &tf_input_forward, NULL};
-static const struct tf_filter_kind *const filters[] = {&tf_filter_redact, NULL};
+static const struct tf_filter_kind *const filters[] = {&tf_filter_multiline, &tf_filter_redact,
+                                                       NULL};
 static const struct tf_output_kind *const outputs[] = {&tf_output_forward, &tf_output_file,
                                                        &tf_output_stdout, NULL};
 

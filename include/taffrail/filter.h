@@ -105,6 +105,7 @@ struct tf_filter_kind {
     void (*observe)(void *scratch, tf_filter_hit_fn *on_hit, void *ctx);
 };
 
+extern const struct tf_filter_kind tf_filter_multiline;
 extern const struct tf_filter_kind tf_filter_redact;
 
 #endif
