@@ -289,7 +289,9 @@ static void run_job(uv_work_t *work)
     }
     (void)snprintf(job->tag, sizeof job->tag, "%s", source->tag);
     job->batch.tag = job->tag;
-    job->status = apply_filters(job);
+    if (job->result.has_position || job->batch.record_count > 0) {
+        job->status = apply_filters(job);
+    } /* else nothing that filters hold may go out: without a position it would come again */
     if (job->status < 0) {
         return;
     }

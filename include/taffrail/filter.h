@@ -88,7 +88,8 @@ struct tf_filter_kind {
      * are the same for each of its records (kubernetes, host, labels), not in the batches. May be
      * missing. */
     void (*describe)(void *self, void *state, const char *tag, const struct tf_batch *constants);
-    /* Worker, after apply. Missing for a filter that holds nothing back. */
+    /* Worker, after apply, and after a pump that came to nothing. Missing for a filter that holds
+     * nothing back. */
     void (*held)(const void *state, struct tf_filter_held *out);
     /*
      * Changes the batch. state may be NULL (constants of a source, tap of received messages).
@@ -106,6 +107,7 @@ struct tf_filter_kind {
 
 extern const struct tf_filter_kind tf_filter_edit;
 extern const struct tf_filter_kind tf_filter_parse_json;
+extern const struct tf_filter_kind tf_filter_multiline;
 extern const struct tf_filter_kind tf_filter_redact;
 extern const struct tf_filter_kind tf_filter_select;
 

@@ -145,7 +145,7 @@ spool: {{path: spool, keep_free: 0{spool}}}
 outputs:
 {outputs}""")
 
-    def configure_agent(self, port=None, spool="", inputs=None, outputs=None, agent="host: node-1"):
+    def configure_agent(self, port=None, spool="", inputs=None, outputs=None, agent="host: node-1", filters="[]"):
         inputs = inputs or """  - container:
       paths: [../logs/pods/*/*/*.log]
       link_roots: [../logs/pods, ../logs/docker/containers]
@@ -158,6 +158,7 @@ outputs:
 agent: {{{agent}}}
 inputs:
 {inputs}
+filters: {filters}
 spool: {{path: spool, keep_free: 0{spool}}}
 outputs:
 {outputs}""")
@@ -208,17 +209,24 @@ def check_numbers(events):
     need(numbers == sorted(numbers), "frame numbers do not rise")
 
 
-def check_books(program):
-    """The last books of a program that stopped add up, for each output."""
+def read_books(program):
+    """The last books of a program: {output, rule, or "" for what was read: {name: number}}."""
     books = {}
     for line in program.text().splitlines():
         words = dict(word.split("=", 1) for word in line.split(" ") if "=" in word)
         if words.get("event") == "books":
             books[words.get("output", words.get("rule", ""))] = {
                 name: int(value) for name, value in words.items() if value.isdigit()}
+    return books
+
+
+def check_books(program):
+    """The last books of a program that stopped add up, for each output."""
+    books = read_books(program)
     need("" in books, f"no books\n{program.tail()}")
     read = books[""]
-    need(read["decoded"] == read["spooled"] + read["joined"] + read["filtered"], f"{program.log}: {read}")
+    need(read["decoded"] == sum(read[name] for name in ("spooled", "joined", "filtered", "held")),
+         f"{program.log}: {read}")
     for output in (book for book in books.values() if "acked" in book):
         gone = sum(output[name] for name in ("acked", "skipped", "expired", "rejected", "pending"))
         need(output["pending_at_start"] + read["spooled"] == gone, f"{program.log}: {output} of {read}")

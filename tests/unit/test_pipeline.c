@@ -3,7 +3,8 @@
  *
  * What is shown: events and positions share a frame (docs/guarantees.md B2), batches of one source
  * keep their order over frames of other tags and gaps, commits come after durability, the books
- * add up, a batch that is too large is told to its input, stop delivers what was read.
+ * add up, a batch that is too large is told to its input, stop delivers what was read, what a
+ * filter holds back is behind the position and goes out by its deadline.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,6 +28,7 @@ struct script {
     bool only_position;
     const char *text;
     const char *long_text; /* in place of all that */
+    bool no_position;      /* it comes to nothing */
 };
 
 struct fake_source {
@@ -37,6 +39,8 @@ struct fake_source {
     unsigned committed; /* the newest cookie */
     unsigned too_large;
     unsigned number; /* of the next record */
+    unsigned pumps;
+    uint64_t held_from[100]; /* what positions were told, by pump */
 };
 
 struct world {
@@ -54,6 +58,8 @@ struct world {
     char *texts[RECORDS_MAX]; /* JSON of what was delivered, in order */
     unsigned text_count;
     unsigned frames;
+    uint64_t delay_ms;    /* of what is held */
+    bool stops_with_held; /* the stop does not wait for it */
     bool stopped;
 };
 
@@ -76,20 +82,28 @@ static void pump(struct tf_source *base, struct tf_batch *batch, struct tf_pump_
     const struct script *step;
     char *text;
 
+    source->pumps++;
     if (source->step == source->step_count) {
+        result->has_position = source->source.held_records > 0;
         return;
     }
     step = &source->steps[source->step++];
+    if (step->no_position) {
+        result->again = source->step < source->step_count;
+        return;
+    }
     source->source.tag = step->tag;
     text = malloc(step->text_bytes + 64);
     assert_non_null(text);
     memset(text, 'x', step->text_bytes + 64);
     for (unsigned i = 0; i < step->records; i++) {
-        int used = snprintf(text, 64, "%s record %u ", step->text != NULL ? step->text : "",
-                            source->number++);
+        unsigned number = source->number++;
+        int used =
+            snprintf(text, 64, "%s record %u ", step->text != NULL ? step->text : "", number);
 
         text[used] = 'x';
         assert_non_null(tf_batch_add_record(batch, 1000 + i, TF_STREAM_STDOUT));
+        batch->records[batch->record_count - 1].source_at = number;
         if (step->long_text != NULL) {
             assert_int_equal(tf_batch_add_text_field(batch, "log", tf_slice_text(step->long_text)),
                              0);
@@ -112,8 +126,10 @@ static void position(struct tf_source *base, const uint64_t held_from[TF_STREAMS
     struct fake_source *source = (struct fake_source *)base;
     uint8_t value[4];
 
-    (void)held_from;
     (void)states;
+    if (source->pumps <= TF_COUNT(source->held_from)) {
+        source->held_from[source->pumps - 1] = held_from[TF_STREAM_STDOUT];
+    }
     tf_store32(value, source->position);
     tf_delta_append(deltas, TF_DELTA_SET, tf_slice_text("fake"), tf_slice(value, sizeof value));
 }
@@ -187,6 +203,85 @@ static const struct tf_input_kind fake_input = {
     .on_removed = on_removed,
     .rewind = input_rewind,
     .close = input_close,
+};
+
+/* ---- the filter that holds the newest record ------------------------------------------------ */
+
+struct holder {
+    bool holds;
+    char text[64];
+    uint64_t from, deadline_ms;
+};
+
+static int holder_open(const struct tf_filter_args *args, void **self, struct tf_error *err)
+{
+    (void)args;
+    (void)err;
+    *self = world;
+    return 0;
+}
+
+static void holder_close(void *self)
+{
+    (void)self;
+}
+
+static void *holder_new(void *self)
+{
+    (void)self;
+    return calloc(1, sizeof(struct holder));
+}
+
+static void holder_held(const void *state, struct tf_filter_held *out)
+{
+    const struct holder *holder = state;
+
+    *out = (struct tf_filter_held){.from = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+    if (holder->holds) {
+        out->from[TF_STREAM_STDOUT] = holder->from;
+        out->records = 1;
+        out->deadline_ms = holder->deadline_ms;
+    }
+}
+
+static int holder_apply(void *self, void *scratch, void *state, struct tf_batch *batch)
+{
+    struct holder *holder = state;
+    uint32_t count = batch->record_count;
+    struct tf_record *last;
+    const struct tf_field *field;
+
+    (void)self;
+    (void)scratch;
+    if (holder->holds && (count > 0 || batch->now_ms >= holder->deadline_ms)) {
+        assert_non_null(tf_batch_add_record(batch, 1, TF_STREAM_STDOUT));
+        assert_int_equal(tf_batch_add_text_field(batch, "log", tf_slice_text(holder->text)), 0);
+        holder->holds = false;
+    }
+    if (count > 0) {
+        last = &batch->records[count - 1];
+        field = &batch->fields[last->first_field];
+        holder->holds = true;
+        holder->from = last->source_at;
+        holder->deadline_ms = batch->now_ms + world->delay_ms;
+        (void)snprintf(holder->text, sizeof holder->text, "%.*s", (int)field->value.text.size,
+                       batch->text.data + field->value.text.at);
+        last->flags |= TF_RECORD_DROPPED | TF_RECORD_JOINED;
+    }
+    return 0;
+}
+
+static const struct tf_filter_kind holding_filter = {
+    .name = "holder",
+    .options = no_options,
+    .open = holder_open,
+    .close = holder_close,
+    .scratch_new = holder_new,
+    .scratch_free = free,
+    .state_new = holder_new,
+    .state_free = free,
+    .held = holder_held,
+    .apply = holder_apply,
 };
 
 /* ---- the output that keeps everything ------------------------------------------------------- */
@@ -328,6 +423,9 @@ static bool is_pumped_out(void)
         const struct fake_source *source = &world->sources[i];
 
         if (source->source.state == TF_SOURCE_RUNNING || source->step < source->step_count) {
+            return false;
+        }
+        if (source->source.held_records > 0 && !world->stops_with_held) {
             return false;
         }
     }
@@ -638,6 +736,70 @@ static void many_short_records_fit_messages(void **state)
     assert_int_equal(world->text_count, 90002);
 }
 
+static void hold_newest(uint64_t delay_ms)
+{
+    world->delay_ms = delay_ms;
+    world->filter = (struct tf_plugin_config){.kind = &holding_filter, .name = "holder"};
+    world->config.filters = (struct tf_plugin_list){.items = &world->filter, .count = 1};
+}
+
+/* Nothing comes any more: the source is woken by the deadline, once. */
+static void what_is_held_goes_out_by_its_deadline(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 3}, {.tag = "a", .records = 2}};
+    const struct fake_source *source = &world->sources[0];
+
+    (void)state;
+    hold_newest(30);
+    give(0, steps, TF_COUNT(steps));
+    run();
+    assert_int_equal(source->pumps, 3);
+    assert_int_equal(source->held_from[0], 2);
+    assert_int_equal(source->held_from[1], 4);
+    assert_int_equal(source->held_from[2], UINT64_MAX);
+    for (unsigned i = 0; i < 5; i++) {
+        char text[32];
+
+        (void)snprintf(text, sizeof text, " record %u ", i);
+        (void)find(text);
+    }
+    assert_int_equal(world->text_count, 7); /* with start and stop */
+    assert_non_null(strstr(world->texts[find("\"event\":\"stop\"")], "\"decoded\":6"));
+    assert_non_null(strstr(world->texts[find("\"event\":\"stop\"")], "\"spooled\":6"));
+}
+
+/* A stop leaves it to the next start, which reads it again: the position is before it. */
+static void what_is_held_at_a_stop_is_not_done(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 3}};
+
+    (void)state;
+    hold_newest(60000);
+    world->stops_with_held = true;
+    give(0, steps, TF_COUNT(steps));
+    run();
+    assert_int_equal(world->sources[0].held_from[0], 2);
+    assert_int_equal(world->text_count, 4);
+    assert_non_null(strstr(world->texts[find("\"event\":\"stop\"")], "\"decoded\":3"));
+    assert_non_null(strstr(world->texts[find("\"event\":\"stop\"")], "\"spooled\":3"));
+}
+
+/* A file that was cut: it is read anew from its position, so what is held must not go out now. */
+static void without_a_position_nothing_held_goes_out(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 1}, {.no_position = true}};
+    const struct fake_source *source = &world->sources[0];
+
+    (void)state;
+    hold_newest(0);
+    give(0, steps, TF_COUNT(steps));
+    run();
+    assert_int_equal(source->pumps, 3);
+    assert_int_equal(source->held_from[0], 0);
+    assert_int_equal(source->held_from[2], UINT64_MAX); /* it went out with the third */
+    (void)find(" record 0 ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -656,6 +818,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(audit_records_pass_unseen, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_short_records_fit_messages, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_batch_in_mode_always_is_a_frame, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_held_goes_out_by_its_deadline, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_held_at_a_stop_is_not_done, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_a_position_nothing_held_goes_out, set_up,
+                                        tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
