@@ -4,19 +4,15 @@
  * Runs on a worker, from the fixed folder of each glob down, directory by directory through the
  * opener, and only into those that a glob can name. It sees primaries (a glob names them) and
  * siblings (what rotation made of one: the primary's name, then '.' or '-' and anything). A file
- * that is already followed is known by its identity and not opened again. A compressed sibling is
- * judged (judge.c), other compressed files are passed over. A link's path tells the names, the file
- * it leads to is the identity, and siblings are looked for where it leads: rotation happens there.
- *
- * An unknown sibling may be a copy that `copytruncate` made, or makes right now, of a file that is
- * known. It is one when it was born after a known file of its base and holds the bytes at each
- * print of that file's position, or when the primary still begins with it; then it is passed over,
- * and read only when that file is found cut (file.c).
+ * that is already followed is known by its identity and not opened again. What an unknown
+ * sibling is tells judge.c; other compressed files are passed over. A link's path tells the names,
+ * the file it leads to is the identity, and siblings are looked for where it leads: rotation
+ * happens there.
  *
  * A look (scan->only) goes the same way below single paths, and concludes nothing.
  *
- * Bounds: TF_FILES_MAX files, ENTRIES_MAX names, DEPTH_MAX folders deep, open_max descriptors; past
- * one of them the scan is not complete, and nothing is concluded from what it did not find.
+ * Bounds: TF_FILES_MAX files, ENTRIES_MAX names, TF_DEPTH_MAX folders deep, open_max descriptors;
+ * past one of them the scan is not complete, and nothing is concluded from what it did not find.
  */
 #include "internal.h"
 
@@ -31,8 +27,6 @@
 #include <unistd.h>
 
 #define ENTRIES_MAX (1u << 20)
-#define GZIP_ENDING ".gz"
-#define DEPTH_MAX   32u
 #define LOOK_BACK_BYTES                                                                            \
     65536u /* with start_at newest: the last newline is looked for so far back */
 
@@ -45,152 +39,12 @@ struct walk {
     uint32_t entries;
 };
 
-/* A file to look at: base_size characters of name are the primary's name in this directory; base is
- * the path that tells the names, which is a link's where one leads here. */
-struct place {
-    int dir_fd;
-    const char *dir_path, *name, *base;
-    size_t base_size;
-    bool is_first_glob;
-};
-
-/* ---- globs --------------------------------------------------------------------------------------
+/* ---- names ------------------------------------------------------------------------------------
  */
 
-static bool has_wildcard(const char *text, size_t size)
-{
-    return memchr(text, '*', size) != NULL || memchr(text, '?', size) != NULL;
-}
-
-static int add_part(struct tf_path_glob *glob, const char *text, size_t size)
-{
-    char **parts = realloc(glob->parts, (glob->part_count + 1) * sizeof *parts);
-
-    if (parts == NULL) {
-        return -ENOMEM;
-    }
-    glob->parts = parts;
-    parts[glob->part_count] = strndup(text, size);
-    if (parts[glob->part_count] == NULL) {
-        return -ENOMEM;
-    }
-    glob->part_count++;
-    return 0;
-}
-
-/* `a / ** / b` names `a/b` too. */
-static int keep_deep_text(struct tf_path_glob *glob, const char *normal)
-{
-    const char *deep = strstr(normal, "/**/");
-
-    glob->text = strdup(normal);
-    if (glob->text == NULL) {
-        return -ENOMEM;
-    }
-    if (deep == NULL) {
-        return 0;
-    }
-    glob->text_short = strdup(normal);
-    if (glob->text_short == NULL) {
-        return -ENOMEM;
-    }
-    (void)memmove(glob->text_short + (deep - normal), deep + 3, strlen(deep + 3) + 1);
-    return 0;
-}
-
-int tf_path_glob_init(struct tf_path_glob *glob, const char *pattern)
-{
-    char normal[TF_FILE_PATH_MAX];
-    const char *at = normal;
-    int rc = tf_path_normalize(pattern, normal);
-
-    *glob = (struct tf_path_glob){0};
-    if (rc < 0) {
-        return rc;
-    }
-    if (normal[1] == '\0') {
-        return -EINVAL;
-    }
-    for (;;) { /* at stands on a slash */
-        size_t part = strcspn(at + 1, "/");
-
-        if (at[1 + part] == '\0' || has_wildcard(at + 1, part)) {
-            break;
-        }
-        at += 1 + part;
-    }
-    glob->folder = strndup(normal, at == normal ? 1 : (size_t)(at - normal));
-    if (glob->folder == NULL) {
-        return -ENOMEM;
-    }
-    if (strstr(at, "**") != NULL) {
-        return keep_deep_text(glob, normal);
-    }
-    while (*at == '/' && rc == 0) {
-        size_t part = strcspn(at + 1, "/");
-
-        rc = add_part(glob, at + 1, part);
-        at += 1 + part;
-    }
-    return rc;
-}
-
-void tf_path_glob_fini(struct tf_path_glob *glob)
-{
-    for (size_t i = 0; i < glob->part_count; i++) {
-        free(glob->parts[i]);
-    }
-    free(glob->parts);
-    free(glob->folder);
-    free(glob->text);
-    free(glob->text_short);
-    *glob = (struct tf_path_glob){0};
-}
-
-/* True when the glob names the file of these first characters of name in the walk's directory. */
 static bool names(const struct walk *walk, const char *name, size_t size)
 {
-    const struct tf_path_glob *glob = walk->glob;
-    char path[TF_FILE_PATH_MAX];
-    int length;
-
-    if (name[0] == '.') {
-        return false; /* hidden, as for a shell */
-    }
-    if (glob->text == NULL) {
-        return tf_glob_match(glob->parts[glob->part_count - 1], tf_slice(name, size), '/');
-    }
-    length = snprintf(path, sizeof path, "%s/%.*s", walk->path, (int)size, name);
-    if (length < 0 || (size_t)length >= sizeof path) {
-        return false;
-    }
-    return tf_glob_match(glob->text, tf_slice(path, (size_t)length), '/') ||
-           (glob->text_short != NULL &&
-            tf_glob_match(glob->text_short, tf_slice(path, (size_t)length), '/'));
-}
-
-static bool has_ending(const char *name, const char *ending)
-{
-    size_t size = strlen(name), ending_size = strlen(ending);
-
-    return size > ending_size && strcmp(name + size - ending_size, ending) == 0;
-}
-
-bool tf_is_compressed_name(const char *name)
-{
-    static const char *const endings[] = {".tmp", ".bz2", ".xz", ".zst", ".zip"};
-
-    for (size_t i = 0; i < TF_COUNT(endings); i++) {
-        if (has_ending(name, endings[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-bool tf_is_gzip_name(const char *name)
-{
-    return has_ending(name, GZIP_ENDING);
+    return tf_path_glob_names(walk->glob, walk->path, name, size);
 }
 
 /* What is left of a name when rotation's ending is taken off: the size of the base's name, 0 when
@@ -236,7 +90,7 @@ void tf_scan_sort_known(struct tf_scan *scan)
     }
 }
 
-static const struct tf_known *find_known(const struct tf_scan *scan, const struct tf_file_id *id)
+const struct tf_known *tf_scan_known(const struct tf_scan *scan, const struct tf_file_id *id)
 {
     static_assert(offsetof(struct tf_known, id) == 0, "the key is compared as an id");
     return scan->known_count == 0
@@ -332,105 +186,6 @@ static void tell_unreadable(const char *dir, const char *name, const char *why)
     tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", path)), "not read: %s", why);
 }
 
-/* ---- copies
- * --------------------------------------------------------------------------------------- */
-
-/* The bytes [offset - size, offset) of both files are the same. */
-static bool same_bytes(int a_fd, int b_fd, uint64_t offset, size_t size)
-{
-    char a[TF_PRINT_BYTES], b[TF_PRINT_BYTES];
-
-    return pread(a_fd, a, size, (off_t)(offset - size)) == (ssize_t)size &&
-           pread(b_fd, b, size, (off_t)(offset - size)) == (ssize_t)size && memcmp(a, b, size) == 0;
-}
-
-uint64_t tf_path_hash(struct tf_slice base)
-{
-    uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
-
-    for (size_t i = 0; i < base.size; i++) {
-        hash = (hash ^ (uint8_t)base.data[i]) * UINT64_C(0x100000001b3);
-    }
-    return hash;
-}
-
-uint64_t tf_dir_hash(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return tf_path_hash(tf_slice(path, slash != NULL ? (size_t)(slash - path) : 0));
-}
-
-/* It was born after the file that is known, and holds all that is known of it. */
-static bool holds_all_of(const struct tf_opened *copy, const struct tf_known *known)
-{
-    if (known->prints[0].offset == 0 || copy->size < known->prints[0].offset ||
-        copy->id.born_ns < known->id.born_ns) {
-        return false;
-    }
-    for (unsigned i = 0; i < TF_PRINTS; i++) {
-        if (known->prints[i].offset != 0 && !tf_file_matches(copy->fd, &known->prints[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* A copy that is being made, or was made of a part: the primary, which is followed, begins with it.
- */
-static bool is_beginning(const struct tf_scan *scan, const struct place *place,
-                         const struct tf_opened *copy)
-{
-    size_t size = tf_print_size(copy->size);
-    char base_name[NAME_MAX + 1];
-    struct tf_opened base;
-    bool is;
-
-    memcpy(base_name, place->name, place->base_size);
-    base_name[place->base_size] = '\0';
-    if (tf_opener_file(scan->opener, place->dir_fd, place->dir_path, base_name, &base) < 0) {
-        return false;
-    }
-    is = tf_file_id_compare(&base.id, &copy->id) != 0 && find_known(scan, &base.id) != NULL &&
-         copy->id.born_ns >= base.id.born_ns && copy->size <= base.size &&
-         same_bytes(copy->fd, base.fd, size, size) &&
-         same_bytes(copy->fd, base.fd, copy->size, size);
-    (void)close(base.fd);
-    return is;
-}
-
-/* The unknown sibling holds what a file of its base, which is known, holds too. While that is
- * followed, it is passed over; else the loop decides (shadow.c). */
-static void find_original(const struct tf_scan *scan, const struct place *place,
-                          const struct tf_opened *copy, struct tf_found *found)
-{
-    uint64_t hash = tf_path_hash(tf_slice_text(place->base)), furthest = 0;
-
-    for (size_t i = 0; i < scan->known_count && !found->is_left_out; i++) {
-        const struct tf_known *known = &scan->known[i];
-
-        if (known->base_hash != hash || known->is_gzip || !holds_all_of(copy, known)) {
-            continue;
-        }
-        found->is_left_out = known->is_followed;
-        if (known->prints[0].offset > furthest) {
-            furthest = known->prints[0].offset;
-            found->verdict = TF_VERDICT_KNOWN;
-            found->match = known->id;
-            found->text_bytes = copy->size;
-        }
-    }
-    if (copy->size == 0 || (found->verdict == TF_VERDICT_NONE && is_beginning(scan, place, copy))) {
-        found->is_left_out = true; /* there is nothing to read yet */
-    }
-    if (found->is_left_out) {
-        found->verdict = TF_VERDICT_NONE;
-        tf_log(TF_LOG_DEBUG, "copy",
-               TF_DETAILS(TF_STR("path", found->base), TF_STR("name", place->name)),
-               "a copy of what is read already; read only when the file is cut");
-    }
-}
-
 /* ---- candidates
  * ------------------------------------------------------------------------------------ */
 
@@ -499,8 +254,8 @@ static bool needs_no_opening(const struct tf_known *known, uint64_t size)
 }
 
 /* Finds out what a compressed sibling is that is not known. */
-static void judge(struct tf_scan *scan, const struct place *place, const struct tf_opened *opened,
-                  struct tf_found *found)
+static void judge(struct tf_scan *scan, const struct tf_candidate *place,
+                  const struct tf_opened *opened, struct tf_found *found)
 {
     found->verdict = tf_judge(scan, opened, tf_path_hash(tf_slice_text(place->base)), &found->match,
                               &found->text_bytes);
@@ -511,7 +266,8 @@ static void judge(struct tf_scan *scan, const struct place *place, const struct 
 }
 
 /* Opens what is not known yet. False: it is not to be read (now). */
-static bool open_found(struct tf_scan *scan, const struct place *place, struct tf_found *found)
+static bool open_found(struct tf_scan *scan, const struct tf_candidate *place,
+                       struct tf_found *found)
 {
     const struct tf_known *known;
     struct tf_opened opened;
@@ -528,11 +284,11 @@ static bool open_found(struct tf_scan *scan, const struct place *place, struct t
     found->id = opened.id;
     found->size = opened.size;
     found->changed_ns = opened.changed_ns;
-    known = find_known(scan, &opened.id);
+    known = tf_scan_known(scan, &opened.id);
     if (found->is_gzip && known == NULL) {
         judge(scan, place, &opened, found);
     } else if (found->is_sibling && known == NULL) {
-        find_original(scan, place, &opened, found);
+        tf_judge_copy(scan, place, &opened, found);
     }
     if (found->is_left_out || needs_no_opening(known, opened.size)) {
         (void)close(opened.fd);
@@ -564,19 +320,19 @@ static bool has_successor(int dir_fd, const char *name, size_t base_size)
 }
 
 /* What rotation put behind the base's name; it tells the order of siblings. */
-static void set_suffix(struct tf_found *found, const struct place *place)
+static void set_suffix(struct tf_found *found, const struct tf_candidate *place)
 {
     const char *suffix = place->name + place->base_size;
     size_t size = strlen(suffix);
 
     found->is_gzip = size > 0 && tf_is_gzip_name(place->name);
-    size -= found->is_gzip ? sizeof GZIP_ENDING - 1 : 0;
+    size -= found->is_gzip ? sizeof TF_GZIP_ENDING - 1 : 0;
     size = size < sizeof found->suffix ? size : sizeof found->suffix - 1;
     memcpy(found->suffix, suffix, size); /* zeroed behind */
 }
 
 /* True when it is a link. */
-static bool look_at(struct tf_scan *scan, const struct place *place)
+static bool look_at(struct tf_scan *scan, const struct tf_candidate *place)
 {
     struct tf_found found = {.fd = -1,
                              .is_sibling = place->name[place->base_size] != '\0',
@@ -598,7 +354,7 @@ static bool look_at(struct tf_scan *scan, const struct place *place)
     found.has_successor =
         found.is_sibling && has_successor(place->dir_fd, place->name, place->base_size);
     if (is_link ||
-        (!found.is_left_out && !needs_no_opening(find_known(scan, &found.id), found.size))) {
+        (!found.is_left_out && !needs_no_opening(tf_scan_known(scan, &found.id), found.size))) {
         if (!open_found(scan, place, &found)) {
             tf_snapshot_add(&scan->snapshot, place->dir_fd, place->dir_path, place->name);
             free(found.base);
@@ -671,7 +427,8 @@ static bool is_first_glob(const struct walk *walk)
 static void look_behind_link(struct walk *walk, int link_dir_fd, const char *name, const char *base)
 {
     char path[TF_FILE_PATH_MAX];
-    struct place place = {.dir_path = path, .base = base, .is_first_glob = is_first_glob(walk)};
+    struct tf_candidate place = {
+        .dir_path = path, .base = base, .is_first_glob = is_first_glob(walk)};
     const char *target;
     int fd = tf_opener_link_dir(walk->scan->opener, link_dir_fd, walk->path, name, path, &target);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -707,7 +464,7 @@ static void look_behind_link(struct walk *walk, int link_dir_fd, const char *nam
 static size_t base_size_of(const struct walk *walk, int dir_fd, const char *name, bool is_gzip)
 {
     char plain[NAME_MAX + 1];
-    size_t size = strlen(name) - (is_gzip ? sizeof GZIP_ENDING - 1 : 0), base_size;
+    size_t size = strlen(name) - (is_gzip ? sizeof TF_GZIP_ENDING - 1 : 0), base_size;
 
     if (size > NAME_MAX) {
         return 0;
@@ -725,11 +482,11 @@ static void candidate(struct walk *walk, int dir_fd, const char *name)
     char base[TF_FILE_PATH_MAX];
     uint32_t opened;
     bool is_link, is_gzip = tf_is_gzip_name(name);
-    struct place place = {.dir_fd = dir_fd,
-                          .dir_path = walk->path,
-                          .name = name,
-                          .base = base,
-                          .is_first_glob = is_first_glob(walk)};
+    struct tf_candidate place = {.dir_fd = dir_fd,
+                                 .dir_path = walk->path,
+                                 .name = name,
+                                 .base = base,
+                                 .is_first_glob = is_first_glob(walk)};
 
     if (name[0] == '.' || tf_is_compressed_name(name) ||
         (is_gzip && walk->scan->only != NULL)) { /* those can wait for the scan */
@@ -789,7 +546,7 @@ static void descend(struct walk *walk, int dir_fd, const char *name, size_t part
     const char *why;
     int fd;
 
-    if (size + 1 + name_size >= sizeof walk->path || walk->depth == DEPTH_MAX) {
+    if (size + 1 + name_size >= sizeof walk->path || walk->depth == TF_DEPTH_MAX) {
         walk->scan->is_complete = false;
         return;
     }
@@ -813,12 +570,6 @@ static void descend(struct walk *walk, int dir_fd, const char *name, size_t part
     walk->path[size] = '\0';
 }
 
-static bool may_descend(const struct tf_path_glob *glob, size_t part, const char *name)
-{
-    return (name[0] != '.' || glob->parts[part][0] == '.') &&
-           tf_glob_match(glob->parts[part], tf_slice_text(name), '/');
-}
-
 /* type: as readdir has it. */
 static void visit(struct walk *walk, int dir_fd, const char *name, unsigned char type, size_t part)
 {
@@ -836,7 +587,7 @@ static void visit(struct walk *walk, int dir_fd, const char *name, unsigned char
         if (type != DT_DIR) {
             candidate(walk, dir_fd, name);
         }
-    } else if (may_be_dir && may_descend(glob, part, name)) {
+    } else if (may_be_dir && tf_path_glob_descends(glob, part, name)) {
         descend(walk, dir_fd, name, part + 1);
     }
 }
@@ -873,7 +624,7 @@ static void walk_dir(struct walk *walk, int fd, size_t part)
 
     watch_dir(walk->scan, fd, walk->path);
     if (glob->text == NULL && part + 1 < glob->part_count &&
-        !has_wildcard(glob->parts[part], strlen(glob->parts[part]))) {
+        strpbrk(glob->parts[part], "*?") == NULL) {
         descend(walk, fd, glob->parts[part], part + 1);
         (void)close(fd);
         return;
@@ -906,34 +657,6 @@ static void walk_glob(struct tf_scan *scan, const struct tf_path_glob *glob)
     }
 }
 
-/* How many components of the glob the folder dir is, below the glob's fixed one; -1: it is none
- * that the glob can name. */
-static int depth_of(const struct tf_path_glob *glob, const char *dir)
-{
-    size_t size = strcmp(glob->folder, "/") == 0 ? 0 : strlen(glob->folder);
-    int depth = 0;
-
-    if (strncmp(dir, glob->folder, size) != 0 || (dir[size] != '/' && dir[size] != '\0')) {
-        return -1;
-    }
-    for (const char *at = dir + size; *at == '/'; depth++) {
-        char part[NAME_MAX + 1];
-        size_t part_size = strcspn(at + 1, "/");
-
-        if (part_size > NAME_MAX || depth == (int)DEPTH_MAX) {
-            return -1;
-        }
-        memcpy(part, at + 1, part_size);
-        part[part_size] = '\0';
-        if (glob->text == NULL &&
-            ((size_t)depth + 1 >= glob->part_count || !may_descend(glob, (size_t)depth, part))) {
-            return -1;
-        }
-        at += 1 + part_size;
-    }
-    return depth;
-}
-
 /* What stands under one path, where the glob can name it. */
 static void walk_only(struct tf_scan *scan, const struct tf_path_glob *glob, const char *path)
 {
@@ -944,7 +667,7 @@ static void walk_only(struct tf_scan *scan, const struct tf_path_glob *glob, con
     walk.size = (size_t)(slash - path);
     memcpy(walk.path, path, walk.size);
     walk.path[walk.size] = '\0';
-    depth = depth_of(glob, walk.path);
+    depth = tf_path_glob_depth(glob, walk.path);
     if (depth < 0) {
         return;
     }
@@ -966,6 +689,7 @@ void tf_scan_run(struct tf_scan *scan)
         if (scan->only == NULL) {
             walk_glob(scan, &scan->globs[i]);
         }
+        assert(scan->only != NULL || scan->only_count == 0);
         for (size_t j = 0; j < scan->only_count; j++) {
             walk_only(scan, &scan->globs[i], scan->only[j].path);
         }

@@ -1,120 +1,31 @@
 /*
- * file.c - one file, on a worker: read a block, compare what stood before it, decode; mend.
+ * file.c - one file, on a worker: read a block, compare what stood before it, decode.
  *
  * Each read begins up to 64 bytes before the offset, in the same pread, and those bytes are
  * compared with the print kept of them (docs/guarantees.md B4). When they differ, or the file is
- * shorter, nothing is decoded: io->mend says how to go on, and the loop writes it down and starts
- * the file anew from there. In order:
- *
- *     TF_MEND_SIBLING  a copy in the same directory holds the bytes before the position: it is read
- * on from there, then this file from its start (`copytruncate`, nothing lost) TF_MEND_OLDER    an
- * older print still matches: from there (the file lost its own tail) TF_MEND_START    nothing
- * matches: from the start
+ * shorter, nothing is decoded: mend.c finds how to go on, and the loop writes it down and starts
+ * the file anew from there.
  *
  * Older prints stand about 4 KiB, 64 KiB, 1 MiB and 16 MiB back, each taken anew when it is twice
  * as far.
  *
- * The blocks' buffers belong to a pool of as many as jobs run at once: an idle file has none.
+ * A pump also holds the bounds of the file: its rate, and how long pieces of a record are held.
  */
 #include "internal.h"
 
-#include <assert.h>
-#include <dirent.h>
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define POOL_MAX           16u
 #define GOOD_PUMPS_TO_GROW 64u
 #define HELD_MAX_MS        30000u
-#define SIBLINGS_MAX       4096u /* names looked at for a copy */
 
 static const uint64_t print_distance[TF_PRINTS] = {0, 4u << 10, 64u << 10, 1u << 20, 16u << 20};
-
-/* ---- blocks
- * -------------------------------------------------------------------------------------- */
-
-struct tf_block_pool {
-    uv_mutex_t mutex;
-    struct tf_buf *free[POOL_MAX];
-    unsigned count;
-};
-
-struct tf_block_pool *tf_block_pool_new(void)
-{
-    struct tf_block_pool *pool = calloc(1, sizeof *pool);
-
-    if (pool != NULL && uv_mutex_init(&pool->mutex) < 0) {
-        free(pool);
-        pool = NULL;
-    }
-    return pool;
-}
-
-static void block_free(struct tf_buf *block)
-{
-    if (block != NULL) {
-        tf_buf_fini(block);
-        free(block);
-    }
-}
-
-void tf_block_pool_free(struct tf_block_pool *pool)
-{
-    if (pool == NULL) {
-        return;
-    }
-    while (pool->count > 0) {
-        block_free(pool->free[--pool->count]);
-    }
-    uv_mutex_destroy(&pool->mutex);
-    free(pool);
-}
-
-struct tf_buf *tf_block_get(struct tf_block_pool *pool)
-{
-    struct tf_buf *block = NULL;
-
-    uv_mutex_lock(&pool->mutex);
-    if (pool->count > 0) {
-        block = pool->free[--pool->count];
-    }
-    uv_mutex_unlock(&pool->mutex);
-    if (block != NULL) {
-        return block;
-    }
-    block = calloc(1, sizeof *block);
-    if (block == NULL) {
-        return NULL;
-    }
-    tf_buf_init(block, TF_BLOCK_BYTES + TF_PRINT_BYTES);
-    if (tf_buf_reserve(block, TF_BLOCK_BYTES + TF_PRINT_BYTES) < 0) {
-        block_free(block);
-        return NULL;
-    }
-    return block;
-}
-
-void tf_block_put(struct tf_block_pool *pool, struct tf_buf *block)
-{
-    explicit_bzero(block->data, block->size); /* it may hold what redaction takes out */
-    tf_buf_clear(block);
-    uv_mutex_lock(&pool->mutex);
-    if (pool->count < POOL_MAX) {
-        pool->free[pool->count++] = block;
-        block = NULL;
-    }
-    uv_mutex_unlock(&pool->mutex);
-    block_free(block);
-}
 
 /* ---- prints
  * -------------------------------------------------------------------------------------- */
 
-/* Reads until size bytes are there or the file ends. Returns the count or a negative errno. */
-static ssize_t read_at(int fd, char *to, size_t size, uint64_t offset)
+ssize_t tf_file_read(int fd, char *to, size_t size, uint64_t offset)
 {
     size_t got = 0;
 
@@ -140,7 +51,7 @@ static ssize_t read_at(int fd, char *to, size_t size, uint64_t offset)
 static ssize_t read_text(struct tf_file_io *io, char *to, size_t size, uint64_t offset)
 {
     if (!io->position.is_gzip) {
-        return read_at(io->fd, to, size, offset);
+        return tf_file_read(io->fd, to, size, offset);
     }
     if (io->gunzip == NULL) {
         io->gunzip = tf_gunzip_new(io->fd);
@@ -148,8 +59,7 @@ static ssize_t read_text(struct tf_file_io *io, char *to, size_t size, uint64_t 
     return io->gunzip != NULL ? tf_gunzip_read(io->gunzip, to, size, offset) : -ENOMEM;
 }
 
-/* As tf_file_print, for a compressed file too. */
-static int print_at(struct tf_file_io *io, uint64_t offset, struct tf_print *out)
+int tf_file_print_text(struct tf_file_io *io, uint64_t offset, struct tf_print *out)
 {
     char bytes[TF_PRINT_BYTES];
     size_t size = tf_print_size(offset);
@@ -166,7 +76,7 @@ int tf_file_print(int fd, uint64_t offset, struct tf_print *out)
 {
     char bytes[TF_PRINT_BYTES];
     size_t size = tf_print_size(offset);
-    ssize_t got = read_at(fd, bytes, size, offset - size);
+    ssize_t got = tf_file_read(fd, bytes, size, offset - size);
 
     if (got < 0) {
         return (int)got;
@@ -178,8 +88,7 @@ int tf_file_print(int fd, uint64_t offset, struct tf_print *out)
     return 0;
 }
 
-/* 1 when the file holds those bytes, 0 when not, or -errno: a failed read says nothing of them. */
-static int compare(int fd, const struct tf_print *print)
+int tf_file_compare(int fd, const struct tf_print *print)
 {
     struct tf_print now;
     int rc = tf_file_print(fd, print->offset, &now);
@@ -192,7 +101,7 @@ static int compare(int fd, const struct tf_print *print)
 
 bool tf_file_matches(int fd, const struct tf_print *print)
 {
-    return compare(fd, print) == 1;
+    return tf_file_compare(fd, print) == 1;
 }
 
 /* A print at offset, from the block when it holds those bytes, else from the file. */
@@ -205,7 +114,7 @@ static int print_from(struct tf_file_io *io, const struct tf_buf *block, uint64_
         tf_print_take(block->data + (offset - size - block_at), offset, out);
         return 0;
     }
-    return print_at(io, offset, out);
+    return tf_file_print_text(io, offset, out);
 }
 
 /* Brings the prints behind the largest done. One that cannot be taken is left out: it only helps.
@@ -257,203 +166,10 @@ int tf_file_hold_back(struct tf_file_io *io, const uint64_t held_from[TF_STREAMS
             position->prints[i] = (struct tf_print){0};
         }
     }
-    while ((rc = print_at(io, now, &position->prints[0])) == -EAGAIN) {
+    while ((rc = tf_file_print_text(io, now, &position->prints[0])) == -EAGAIN) {
         continue; /* far back in a compressed file: rare, and bounded by what is held */
     }
     return rc;
-}
-
-/* ---- mending
- * --------------------------------------------------------------------------------------- */
-
-/* What the file's position becomes when it goes on at an older print, or (0) at its start. */
-static void go_back_to(const struct tf_position *from, unsigned print, struct tf_position *out)
-{
-    *out = (struct tf_position){.path = from->path, .is_gzip = from->is_gzip};
-    if (print == 0) {
-        return;
-    }
-    for (unsigned i = 0; i < TF_STREAMS; i++) {
-        out->done[i] = from->prints[print].offset;
-        out->states[i] = from->states[i];
-    }
-    out->format = from->format;
-    out->prints[0] = from->prints[print];
-    for (unsigned i = print + 1; i < TF_PRINTS; i++) {
-        out->prints[i] = from->prints[i];
-    }
-}
-
-static bool is_sibling_name(const char *name, const char *base)
-{
-    size_t size = strlen(base);
-
-    return strncmp(name, base, size) == 0 && (name[size] == '.' || name[size] == '-') &&
-           !tf_is_compressed_name(name);
-}
-
-/* The compressed sibling holds the bytes before the position. */
-static bool text_matches(int fd, const struct tf_print *print)
-{
-    struct tf_file_io io = {.fd = fd, .position = {.is_gzip = true}};
-    struct tf_print found;
-    int rc;
-
-    while ((rc = print_at(&io, print->offset, &found)) == -EAGAIN) {
-        continue;
-    }
-    tf_gunzip_free(io.gunzip);
-    return rc == 0 && memcmp(found.hash, print->hash, sizeof found.hash) == 0;
-}
-
-static bool sibling_matches(const struct tf_opened *opened, const struct tf_print *print,
-                            bool is_gzip)
-{
-    if (is_gzip) {
-        return text_matches(opened->fd, print);
-    }
-    return opened->size >= print->offset && tf_file_matches(opened->fd, print);
-}
-
-/* Opens the sibling `name` when it holds the bytes before the position; keeps the newest. */
-static void try_sibling(struct tf_file_io *io, const struct tf_file_read *read, int dir_fd,
-                        const char *dir, const char *name)
-{
-    struct tf_mend *mend = io->mend;
-    struct tf_opened opened;
-    bool is_better, is_gzip = tf_is_gzip_name(name);
-
-    if (tf_opener_file(read->opener, dir_fd, dir, name, &opened) < 0) {
-        return;
-    }
-    is_better = (mend->kind == TF_MEND_NONE || opened.changed_ns > mend->sibling.changed_ns) &&
-                sibling_matches(&opened, &io->position.prints[0], is_gzip);
-    if (!is_better) {
-        (void)close(opened.fd);
-        return;
-    }
-    if (mend->kind != TF_MEND_NONE) {
-        (void)close(mend->sibling.fd);
-    }
-    mend->kind = TF_MEND_SIBLING;
-    mend->sibling = opened;
-    mend->is_gzip = is_gzip;
-}
-
-static void look_for_copy(struct tf_file_io *io, const struct tf_file_read *read)
-{
-    char dir_path[TF_FILE_PATH_MAX];
-    const char *slash = strrchr(read->base, '/');
-    char path[TF_FILE_PATH_MAX];
-    const char *why, *name;
-    int fd, base_fd;
-    DIR *dir;
-
-    (void)snprintf(dir_path, sizeof dir_path, "%.*s", (int)(slash - read->base), read->base);
-    base_fd = tf_opener_dir(read->opener, dir_path[0] == '\0' ? "/" : dir_path, &why);
-    if (base_fd < 0) {
-        return;
-    }
-    fd = tf_opener_link_dir(read->opener, base_fd, dir_path, slash + 1, path, &name);
-    (void)close(base_fd);
-    dir = fd < 0 ? NULL : fdopendir(fd);
-    if (dir == NULL) {
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return;
-    }
-    for (unsigned i = 0; i < SIBLINGS_MAX; i++) {
-        const struct dirent *entry = readdir(dir);
-
-        if (entry == NULL) {
-            break;
-        }
-        if (is_sibling_name(entry->d_name, name)) {
-            try_sibling(io, read, fd, path, entry->d_name);
-        }
-    }
-    (void)closedir(dir);
-}
-
-/* Moves the place back behind the newest newline before it, so that no half line goes out; false
- * when there is none within a block. */
-static bool go_to_line_start(struct tf_file_io *io, const struct tf_file_read *read,
-                             struct tf_position *position)
-{
-    uint64_t at = position->prints[0].offset;
-    size_t size = at < TF_BLOCK_BYTES ? (size_t)at : TF_BLOCK_BYTES;
-    struct tf_buf *block = tf_block_get(read->pool);
-    const char *newline;
-    bool found = false;
-
-    if (block == NULL) {
-        return false;
-    }
-    if (read_at(io->fd, block->data, size, at - size) == (ssize_t)size) {
-        block->size = size;
-        newline = memrchr(block->data, '\n', size);
-        if (newline != NULL) {
-            at = at - size + (size_t)(newline - block->data) + 1;
-            found = tf_file_print(io->fd, at, &position->prints[0]) == 0;
-        }
-    }
-    tf_block_put(read->pool, block);
-    for (unsigned i = 1; i < TF_PRINTS; i++) {
-        if (position->prints[i].offset >= at) {
-            position->prints[i] = (struct tf_print){0};
-        }
-    }
-    for (unsigned i = 0; i < TF_STREAMS; i++) {
-        position->done[i] = at;
-    }
-    return found;
-}
-
-/* What was seen in the file, and not read, and is not in its copy. */
-static uint64_t bytes_not_copied(const struct tf_file_io *io)
-{
-    uint64_t from = tf_position_last(&io->position);
-
-    from = io->mend->sibling.size > from ? io->mend->sibling.size : from;
-    return io->largest_size > from ? io->largest_size - from : 0;
-}
-
-/* 0 with io->mend set, or -errno. */
-static int mend(struct tf_file_io *io, const struct tf_file_read *read)
-{
-    assert(io->mend == NULL);
-    io->mend = calloc(1, sizeof *io->mend);
-    if (io->mend == NULL) {
-        return -ENOMEM;
-    }
-    if (!io->is_deleted && !io->position.is_gzip && io->position.prints[0].offset > 0) {
-        look_for_copy(io, read);
-    }
-    if (io->mend->kind == TF_MEND_SIBLING) {
-        io->mend->lost_bytes = io->mend->is_gzip ? 0 : bytes_not_copied(io);
-        go_back_to(&io->position, 0, &io->mend->position);
-        return 0;
-    }
-    for (unsigned i = 1; i < TF_PRINTS && !io->position.is_gzip; i++) {
-        int same =
-            io->position.prints[i].offset == 0 ? 0 : compare(io->fd, &io->position.prints[i]);
-
-        if (same < 0) {
-            return same;
-        }
-        if (same == 1) {
-            go_back_to(&io->position, i, &io->mend->position);
-            if (!go_to_line_start(io, read, &io->mend->position)) {
-                continue; /* further back, in the end the start */
-            }
-            io->mend->kind = TF_MEND_OLDER;
-            return 0;
-        }
-    }
-    io->mend->kind = TF_MEND_START;
-    go_back_to(&io->position, 0, &io->mend->position);
-    return 0;
 }
 
 /* ---- reading
@@ -496,7 +212,7 @@ static int compare_position(struct tf_file_io *io)
     if (last == 0 || is_shorter(io, last)) {
         return last == 0 ? 1 : 0;
     }
-    rc = print_at(io, last, &now);
+    rc = tf_file_print_text(io, last, &now);
     if (rc < 0) {
         return rc == -ENODATA ? 0 : rc;
     }
@@ -525,7 +241,7 @@ static int verify(struct tf_file_io *io)
         return rc == 0 ? 1 : rc;
     }
     io->offset = tf_position_first(&io->position);
-    rc = print_at(io, io->offset, &io->tail);
+    rc = tf_file_print_text(io, io->offset, &io->tail);
     if (rc < 0) {
         return rc == -ENODATA ? 1 : rc;
     }
@@ -707,7 +423,7 @@ void tf_file_pump(struct tf_file_io *io, const struct tf_file_read *read, struct
         rc = -ENOMEM;
     }
     if (rc > 0) {
-        rc = mend(io, read);
+        rc = tf_file_mend(io, read);
     }
     if (rc == -EAGAIN) { /* on the way to the offset in a compressed file */
         result->again = true;

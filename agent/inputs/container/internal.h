@@ -3,13 +3,19 @@
  *
  *     input.c      options, descriptor, start and close
  *     follow.c     the files that are followed, on the loop: their sources and positions
- *     sweep.c      scans: when they run, what they change
+ *     sweep.c      scans: when they run
+ *     found.c      what a scan found becomes files that are followed
+ *     ends.c       how files end, by what a scan did not find
+ *     stored.c     positions in the folded state, and those that belong to no file
  *     look.c       looks: what was just made, walked alone and at once
+ *     globs.c      the globs of `paths`, taken apart for the walk
  *     discovery.c  the walk over the globs, on a worker
  *     snapshot.c   whether anything changed since the last look, on a worker
- *     judge.c      what an unknown compressed file is, on a worker
+ *     judge.c      what an unknown sibling is, on a worker
  *     shadow.c     compressed files that are copies, or go on where a file has gone
- *     file.c       one file: read, compare, mend, on a worker
+ *     file.c       one file: read, compare, decode, on a worker
+ *     mend.c       how it goes on after it was cut or changed, on a worker
+ *     blocks.c     the buffers for blocks
  *     gunzip.c     a compressed file read as its text
  *     opener.c     how a path becomes a descriptor
  *     position.c   the position of a file as bytes
@@ -156,6 +162,23 @@ struct tf_path_glob {
 int tf_path_glob_init(struct tf_path_glob *glob,
                       const char *pattern); /* 0, -ENOMEM, -EINVAL, -EMSGSIZE */
 void tf_path_glob_fini(struct tf_path_glob *glob);
+/* The glob names the file name[0..size) of the folder dir. */
+bool tf_path_glob_names(const struct tf_path_glob *glob, const char *dir, const char *name,
+                        size_t size);
+/* The folder `name` is one that its component `part` names. Not for globs with `**`. */
+bool tf_path_glob_descends(const struct tf_path_glob *glob, size_t part, const char *name);
+/* How many components of the glob the folder dir is, below the glob's fixed one; -1: it is none
+ * that the glob can name. */
+int tf_path_glob_depth(const struct tf_path_glob *glob, const char *dir);
+
+#define TF_DEPTH_MAX   32u /* folders below the fixed one */
+#define TF_GZIP_ENDING ".gz"
+
+bool tf_is_compressed_name(const char *name); /* but .gz */
+bool tf_is_gzip_name(const char *name);
+
+uint64_t tf_path_hash(struct tf_slice path);
+uint64_t tf_dir_hash(const char *path); /* of its folder */
 
 struct tf_selection {
     struct tf_texts namespaces, pods, containers;
@@ -262,17 +285,29 @@ struct tf_scan {
 void tf_scan_run(struct tf_scan *scan); /* worker */
 void tf_scan_fini(struct tf_scan *scan);
 void tf_scan_sort_known(struct tf_scan *scan);
+const struct tf_known *tf_scan_known(const struct tf_scan *scan, const struct tf_file_id *id);
 void tf_only_free(struct tf_only *only, size_t count); /* accepts NULL */
-
-uint64_t tf_path_hash(struct tf_slice path);
-uint64_t tf_dir_hash(const char *path);       /* of its folder */
-bool tf_is_compressed_name(const char *name); /* but .gz */
-bool tf_is_gzip_name(const char *name);
 
 /* ---- judge.c ----------------------------------------------------------------------------------
  */
 
-/* Sets *match with TF_VERDICT_KNOWN, *text_bytes with that and with TF_VERDICT_NEW. Worker. */
+/* A file to look at: base_size characters of name are the primary's name in this directory; base is
+ * the path that tells the names, which is a link's where one leads here. */
+struct tf_candidate {
+    int dir_fd;
+    const char *dir_path, *name, *base;
+    size_t base_size;
+    bool is_first_glob;
+};
+
+/* The unknown sibling holds what a file of its base, which is known, holds too: while that is
+ * followed, found is left out; else the loop decides (shadow.c). Not for compressed ones. Worker.
+ */
+void tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candidate,
+                   const struct tf_opened *copy, struct tf_found *found);
+
+/* What an unknown compressed sibling is. Sets *match with TF_VERDICT_KNOWN, *text_bytes with that
+ * and with TF_VERDICT_NEW. Worker. */
 enum tf_verdict tf_judge(struct tf_scan *scan, const struct tf_opened *opened, uint64_t base_hash,
                          struct tf_file_id *match, uint64_t *text_bytes);
 
@@ -359,9 +394,20 @@ void tf_file_pump(struct tf_file_io *io, const struct tf_file_read *read, struct
 /* No stream's position may pass held_from. Worker, after the pump. 0, or -errno. */
 int tf_file_hold_back(struct tf_file_io *io, const uint64_t held_from[TF_STREAMS]);
 
-/* Reads exactly the bytes that a print covers and compares. Worker. */
+/* Reads until size bytes are there or the file ends. The count, or a negative errno. */
+ssize_t tf_file_read(int fd, char *to, size_t size, uint64_t offset);
+/* As tf_file_print, of the text of a compressed file too; -EAGAIN: call again. */
+int tf_file_print_text(struct tf_file_io *io, uint64_t offset, struct tf_print *out);
+/* 1 when the file holds those bytes, 0 when not, or -errno: a failed read says nothing of them. */
+int tf_file_compare(int fd, const struct tf_print *print);
 bool tf_file_matches(int fd, const struct tf_print *print);
 int tf_file_print(int fd, uint64_t offset, struct tf_print *out); /* 0, -errno, -ENODATA */
+
+/* ---- mend.c -----------------------------------------------------------------------------------
+ */
+
+/* 0 with io->mend set, or -errno. */
+int tf_file_mend(struct tf_file_io *io, const struct tf_file_read *read);
 
 /* ---- follow.c ---------------------------------------------------------------------------------
  */
@@ -538,6 +584,31 @@ void tf_sweep_stop(struct tf_container *input);
 void tf_sweep_prepare(const struct tf_container *input,
                       struct tf_scan *scan); /* but what is known */
 void tf_sweep_apply_look(struct tf_container *input);
+
+/* ---- found.c ----------------------------------------------------------------------------------
+ */
+
+/* Takes over what a scan or a look found. Without memory another scan is asked for. */
+void tf_found_apply(struct tf_container *input, struct tf_scan *scan);
+
+/* ---- ends.c -----------------------------------------------------------------------------------
+ */
+
+void tf_ends_settle(struct tf_container *input); /* after a scan's files were taken over */
+/* Forgets the position of a finished file, and drops it. */
+void tf_ends_forget(struct tf_container *input, struct tf_file *file);
+
+/* ---- stored.c ---------------------------------------------------------------------------------
+ */
+
+#define TF_STORED_CHECKS 2u /* complete scans that stored positions are compared with */
+
+/* The position of a file in the folded state; its path borrows from there. */
+bool tf_stored_position(struct tf_container *input, const struct tf_file_id *id,
+                        struct tf_position *out);
+void tf_stored_each(struct tf_container *input, tf_state_fn *fn, void *ctx);
+/* After a complete scan: tells of positions whose file is gone. */
+void tf_stored_check(struct tf_container *input);
 
 /* ---- shadow.c ---------------------------------------------------------------------------------
  */

@@ -1,19 +1,110 @@
 /*
- * judge.c - what an unknown compressed sibling is: a copy of a file that is known, what is left of
- * one that is gone, or new. Worker, within a scan.
+ * judge.c - what an unknown sibling is: a copy of a file that is known, what is left of one that is
+ * gone, or new. Worker, within a scan.
  *
- * Its whole text is inflated once, and compared with the prints of each known file of the same base
- * where these stand. All of a scan's siblings share a budget of text; when it is used up, the
- * others wait for the next scan. A file that is not whole yet waits too, unless nobody has changed
- * it for a while: then it is what it is, and is read as far as it goes.
+ * A plain one may be a copy that `copytruncate` made, or makes right now. It is one when it was
+ * born after a known file of its base and holds the bytes at each print of that file's position, or
+ * when the primary still begins with it.
+ *
+ * Of a compressed one the whole text is inflated once, and compared with the prints of each known
+ * file of the same base where these stand. All of a scan's siblings share a budget of text; when it
+ * is used up, the others wait for the next scan. A file that is not whole yet waits too, unless
+ * nobody has changed it for a while: then it is what it is, and is read as far as it goes.
  */
 #include "internal.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <unistd.h>
 
 #define STALE_NS    (60 * TF_S_IN_NS)
 #define BLOCK_BYTES (64u << 10)
 #define TEXT_MAX    (UINT64_C(4) << 30)
+
+/* ---- copies -------------------------------------------------------------------------------------
+ */
+
+/* The bytes [offset - size, offset) of both files are the same. */
+static bool same_bytes(int a_fd, int b_fd, uint64_t offset, size_t size)
+{
+    char a[TF_PRINT_BYTES], b[TF_PRINT_BYTES];
+
+    return pread(a_fd, a, size, (off_t)(offset - size)) == (ssize_t)size &&
+           pread(b_fd, b, size, (off_t)(offset - size)) == (ssize_t)size && memcmp(a, b, size) == 0;
+}
+
+/* It was born after the file that is known, and holds all that is known of it. */
+static bool holds_all_of(const struct tf_opened *copy, const struct tf_known *known)
+{
+    if (known->prints[0].offset == 0 || copy->size < known->prints[0].offset ||
+        copy->id.born_ns < known->id.born_ns) {
+        return false;
+    }
+    for (unsigned i = 0; i < TF_PRINTS; i++) {
+        if (known->prints[i].offset != 0 && !tf_file_matches(copy->fd, &known->prints[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A copy that is being made, or was made of a part: the primary, which is followed, begins with it.
+ */
+static bool is_beginning(const struct tf_scan *scan, const struct tf_candidate *candidate,
+                         const struct tf_opened *copy)
+{
+    size_t size = tf_print_size(copy->size);
+    char base_name[NAME_MAX + 1];
+    struct tf_opened base;
+    bool is;
+
+    memcpy(base_name, candidate->name, candidate->base_size);
+    base_name[candidate->base_size] = '\0';
+    if (tf_opener_file(scan->opener, candidate->dir_fd, candidate->dir_path, base_name, &base) <
+        0) {
+        return false;
+    }
+    is = tf_file_id_compare(&base.id, &copy->id) != 0 && tf_scan_known(scan, &base.id) != NULL &&
+         copy->id.born_ns >= base.id.born_ns && copy->size <= base.size &&
+         same_bytes(copy->fd, base.fd, size, size) &&
+         same_bytes(copy->fd, base.fd, copy->size, size);
+    (void)close(base.fd);
+    return is;
+}
+
+void tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candidate,
+                   const struct tf_opened *copy, struct tf_found *found)
+{
+    uint64_t hash = tf_path_hash(tf_slice_text(candidate->base)), furthest = 0;
+
+    for (size_t i = 0; i < scan->known_count && !found->is_left_out; i++) {
+        const struct tf_known *known = &scan->known[i];
+
+        if (known->base_hash != hash || known->is_gzip || !holds_all_of(copy, known)) {
+            continue;
+        }
+        found->is_left_out = known->is_followed;
+        if (known->prints[0].offset > furthest) {
+            furthest = known->prints[0].offset;
+            found->verdict = TF_VERDICT_KNOWN;
+            found->match = known->id;
+            found->text_bytes = copy->size;
+        }
+    }
+    if (copy->size == 0 ||
+        (found->verdict == TF_VERDICT_NONE && is_beginning(scan, candidate, copy))) {
+        found->is_left_out = true; /* there is nothing to read yet */
+    }
+    if (found->is_left_out) {
+        found->verdict = TF_VERDICT_NONE;
+        tf_log(TF_LOG_DEBUG, "copy",
+               TF_DETAILS(TF_STR("path", found->base), TF_STR("name", candidate->name)),
+               "a copy of what is read already; read only when the file is cut");
+    }
+}
+
+/* ---- compressed siblings -----------------------------------------------------------------------
+ */
 
 /* Candidates are known files of the base; of those past the bound nothing is found out. */
 #define CANDIDATES_MAX 64u

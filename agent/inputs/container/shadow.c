@@ -17,8 +17,6 @@
  */
 #include "internal.h"
 
-#include <errno.h>
-#include <stdlib.h>
 
 static bool is_shadow_of(const struct tf_file *file, const struct tf_file *of)
 {

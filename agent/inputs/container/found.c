@@ -1,0 +1,362 @@
+/*
+ * found.c - what a scan or a look found becomes files that are followed. Loop.
+ *
+ * What is found is known or fresh, by identity. Of a known file it is seen that it is there, and by
+ * which name. Fresh ones are followed: the siblings of a base before its primary, the oldest first,
+ * each waiting for the one before it. Siblings that hold what a file held come last, when it is
+ * known what else is there (shadow.c says what becomes of them).
+ */
+#include "internal.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define TIME_DIGITS 8u /* of a day, as 20260101 */
+
+static int compare_found(const void *a, const void *b)
+{
+    const struct tf_found *const *x = a, *const *y = b;
+    int order = tf_file_id_compare(&(*x)->id, &(*y)->id);
+
+    return order != 0 ? order : (*x > *y) - (*x < *y); /* in the order of `paths` */
+}
+
+/* By the ends of their names where both tell: a time, which rises, or a number, which falls with
+ * age. 0: they do not. */
+static int compare_suffixes(const char *a, const char *b)
+{
+    size_t a_digits = strspn(a + (*a != '\0'), "0123456789");
+    size_t b_digits = strspn(b + (*b != '\0'), "0123456789");
+    bool a_is_number = a_digits > 0 && a[1 + a_digits] == '\0' && a_digits < TIME_DIGITS;
+    bool b_is_number = b_digits > 0 && b[1 + b_digits] == '\0' && b_digits < TIME_DIGITS;
+
+    if (a_digits >= TIME_DIGITS && b_digits >= TIME_DIGITS) {
+        return strcmp(a, b);
+    }
+    if (!a_is_number || !b_is_number || a_digits != b_digits) {
+        return a_is_number && b_is_number ? (a_digits < b_digits) - (a_digits > b_digits) : 0;
+    }
+    return strcmp(b, a);
+}
+
+/* Those that are to be read: siblings first, the oldest first, for each base. */
+static int compare_fresh(const void *a, const void *b)
+{
+    const struct tf_found *const *x = a, *const *y = b;
+    int order = strcmp((*x)->base, (*y)->base);
+
+    if (order != 0) {
+        return order;
+    }
+    if ((*x)->is_sibling != (*y)->is_sibling) {
+        return (*x)->is_sibling ? -1 : 1;
+    }
+    order = compare_suffixes((*x)->suffix, (*y)->suffix);
+    return order != 0
+               ? order
+               : ((*x)->changed_ns > (*y)->changed_ns) - ((*x)->changed_ns < (*y)->changed_ns);
+}
+
+static int take_descriptor(struct tf_found *found)
+{
+    int fd = found->fd;
+
+    found->fd = -1;
+    return fd;
+}
+
+static void note_rotation(struct tf_file *file, const struct tf_found *found)
+{
+    if (found->is_sibling && !file->is_sibling) {
+        tf_log(TF_LOG_DEBUG, "rotated", TF_DETAILS(TF_STR("path", file->base)),
+               "renamed; it is read to its end");
+    }
+    file->is_sibling = found->is_sibling;
+    file->has_successor = found->has_successor;
+}
+
+/* A file that is known was found, by whatever name. */
+static void see(struct tf_container *input, struct tf_file *file, struct tf_found *found)
+{
+    file->is_seen = true;
+    file->deleted_since_ms = 0;
+    if (!found->is_left_out) {
+        note_rotation(file, found);
+    }
+    if (file->state == TF_FILE_FINISHED && found->fd >= 0) { /* it has grown after all */
+        file->io.fd = take_descriptor(found);
+        input->descriptor_count++;
+        tf_follow_activate(file);
+    } else if (file->state == TF_FILE_ACTIVE && (found->size != file->size || file->has_error)) {
+        file->has_error = false;
+        file->found_size = found->size;
+        tf_follow_wake(file);
+    }
+}
+
+/* The sibling that a new primary comes from, when there is still something to read in it. */
+static struct tf_file *find_unread_sibling(struct tf_container *input, const char *base)
+{
+    uint64_t hash = tf_path_hash(tf_slice_text(base));
+
+    for (struct tf_file *file = input->files; file != NULL; file = file->next) {
+        if (file->state == TF_FILE_ACTIVE && !file->is_at_end && !file->has_error &&
+            file->follower == NULL && file->base_hash == hash && strcmp(file->base, base) == 0) {
+            return file;
+        }
+    }
+    return NULL;
+}
+
+/* A copy of it is known by them. */
+static void remember_prints(struct tf_file *file)
+{
+    struct tf_position position;
+
+    if (tf_stored_position(file->input, &file->id, &position)) {
+        memcpy(file->prints, position.prints, sizeof file->prints);
+    }
+}
+
+/* A look's file stands under its path now: that of the scan, which sees links too. */
+static void take_provisional(struct tf_container *input, struct tf_file *file,
+                             struct tf_found *found)
+{
+    if (found->fd < 0) {
+        found->fd = file->io.fd;
+        file->io.fd = -1;
+        input->descriptor_count--;
+    }
+    tf_follow_drop(file);
+}
+
+static void follow_fresh(struct tf_container *input, struct tf_found *found, struct tf_file *before,
+                         bool is_look)
+{
+    bool is_finished = found->fd < 0; /* known by its stored position, and not grown since */
+    struct tf_file *file =
+        tf_follow_new(input, &found->id, tf_slice_text(found->base), take_descriptor(found));
+
+    if (file == NULL) {
+        input->wants_scan = true;
+        return;
+    }
+    file->is_seen = true;
+    file->is_sibling = found->is_sibling;
+    file->has_successor = found->has_successor;
+    file->size = found->size;
+    file->start = found->start;
+    found->start = NULL;
+    file->is_gzip = found->is_gzip;
+    file->io.wants_watch = !found->is_gzip;
+    file->replaces = found->replaces;
+    file->shadow_of = found->match;
+    if (is_look && !is_finished && !found->is_first_glob) {
+        file->is_provisional = true;
+        return;
+    }
+    if (is_finished) {
+        remember_prints(file);
+        file->state = TF_FILE_FINISHED;
+        return;
+    }
+    if (before != NULL && before->state == TF_FILE_ACTIVE && before->follower == NULL) {
+        file->waits_for = before;
+        before->follower = file;
+    }
+    tf_follow_activate(file);
+}
+
+static void follow_all(struct tf_container *input, struct tf_scan *scan, struct tf_found **fresh,
+                       size_t count)
+{
+    bool is_start = input->file_count == 0;
+
+    if (count > 0) {
+        qsort(fresh, count, sizeof *fresh, compare_fresh);
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct tf_file *before = NULL;
+
+        if (i > 0 && strcmp(fresh[i - 1]->base, fresh[i]->base) == 0) {
+            before = tf_follow_find(input, &fresh[i - 1]->id);
+        } else if (!is_start) {
+            before = find_unread_sibling(input, fresh[i]->base);
+        }
+        if (input->file_count >= TF_FILES_MAX) {
+            scan->is_complete = false;
+            return;
+        }
+        follow_fresh(input, fresh[i], before, scan->only != NULL);
+    }
+}
+
+/* Sorts what was found by identity: the first of each counts. Returns new, or NULL. */
+static struct tf_found **sort_found(struct tf_scan *scan)
+{
+    struct tf_found **sorted = calloc(scan->found_count + 1, sizeof *sorted);
+
+    for (size_t i = 0; sorted != NULL && i < scan->found_count; i++) {
+        sorted[i] = &scan->found[i];
+    }
+    if (sorted != NULL && scan->found_count > 0) {
+        qsort(sorted, scan->found_count, sizeof *sorted, compare_found);
+    }
+    return sorted;
+}
+
+/* A file keeps the base by which it was found first: what a link told is not known to its target's
+ * folder. */
+static void use_stored_base(struct tf_container *input, struct tf_found *found)
+{
+    struct tf_position position;
+    char *base = tf_stored_position(input, &found->id, &position)
+                     ? strndup(position.path.data, position.path.size)
+                     : NULL;
+
+    if (base != NULL) {
+        free(found->base);
+        found->base = base;
+    }
+}
+
+/* ---- compressed siblings (shadow.c)
+ * ------------------------------------------------------------------ */
+
+static void mark_undecided(struct tf_container *input, const struct tf_found *found)
+{
+    uint64_t hash = tf_path_hash(tf_slice_text(found->base));
+
+    input->has_undecided = true;
+    for (struct tf_file *file = input->files; file != NULL; file = file->next) {
+        file->is_undecided = file->is_undecided || file->base_hash == hash;
+    }
+}
+
+static bool is_among(struct tf_found **fresh, size_t count, const struct tf_file_id *id)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (fresh[i]->fd >= 0 && tf_file_id_compare(&fresh[i]->id, id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* It holds what a file held that is gone, or was read to its end. True: it is to be read. */
+static bool read_on(struct tf_container *input, struct tf_found *found)
+{
+    struct tf_position position;
+
+    if (!tf_stored_position(input, &found->match, &position)) {
+        return true; /* of which nothing was read */
+    }
+    found->replaces = tf_follow_find(input, &found->match) == NULL;
+    if (found->text_bytes <= tf_position_last(&position)) {
+        tf_shadow_read(input, found, &position);
+        return false;
+    }
+    position.path = tf_slice("", 0);
+    position.finished = false;
+    for (unsigned i = 1; i < TF_PRINTS && found->is_gzip; i++) {
+        position.prints[i] = (struct tf_print){0};
+    }
+    found->start = malloc(sizeof position);
+    if (found->start == NULL) {
+        input->wants_scan = true;
+        return false;
+    }
+    *found->start = position;
+    return true;
+}
+
+/* True: it is to be read. Those that are copies of files that are followed come later. */
+static bool decide(struct tf_container *input, struct tf_found *found, struct tf_found **fresh,
+                   size_t count)
+{
+    static const struct tf_position nothing;
+    const struct tf_file *file;
+
+    switch (found->verdict) {
+    case TF_VERDICT_WAIT:
+        mark_undecided(input, found);
+        return false;
+    case TF_VERDICT_NEW:
+        if (!input->scan.start_newest) {
+            return true;
+        }
+        tf_shadow_read(input, found, &nothing);
+        return false;
+    case TF_VERDICT_KNOWN:
+        file = tf_follow_find(input, &found->match);
+        if ((file != NULL && (file->state != TF_FILE_FINISHED || !found->is_gzip)) ||
+            is_among(fresh, count, &found->match)) {
+            return false;
+        }
+        return read_on(input, found);
+    default:
+        return false;
+    }
+}
+
+static void add_shadows(struct tf_container *input, struct tf_scan *scan)
+{
+    for (size_t i = 0; i < scan->found_count; i++) {
+        struct tf_found *found = &scan->found[i];
+        struct tf_file *file =
+            found->verdict == TF_VERDICT_KNOWN ? tf_follow_find(input, &found->match) : NULL;
+
+        if (file != NULL && file->state != TF_FILE_FINISHED && found->is_gzip &&
+            tf_follow_find(input, &found->id) == NULL) {
+            tf_shadow_add(input, file, found);
+        }
+    }
+}
+
+/* ---- what a scan found, all of it
+ * -------------------------------------------------------------------- */
+
+void tf_found_apply(struct tf_container *input, struct tf_scan *scan)
+{
+    struct tf_found **sorted = sort_found(scan);
+    const struct tf_file_id *previous = NULL;
+    size_t fresh = 0; /* they are moved to the front of sorted */
+
+    if (sorted == NULL) {
+        input->wants_scan = true;
+        return;
+    }
+    for (size_t i = 0; i < scan->found_count; i++) {
+        struct tf_found *found = sorted[i];
+        struct tf_file *file;
+
+        assert(found != NULL); /* as sort_found made it */
+        file = tf_follow_find(input, &found->id);
+        if (previous != NULL && tf_file_id_compare(previous, &found->id) == 0) {
+            found->verdict = TF_VERDICT_NONE;
+            continue; /* seen twice, read once */
+        }
+        previous = &found->id;
+        if (file != NULL && file->is_provisional && scan->only == NULL) {
+            take_provisional(input, file, found);
+            file = NULL;
+        }
+        if (file != NULL) {
+            see(input, file, found);
+        } else if (!found->is_left_out && found->verdict == TF_VERDICT_NONE) {
+            use_stored_base(input, found);
+            sorted[fresh++] = found;
+        }
+    }
+    for (size_t i = 0; i < scan->found_count; i++) { /* when it is known what else is there */
+        struct tf_found *found = &scan->found[i];
+
+        if (found->verdict != TF_VERDICT_NONE && tf_follow_find(input, &found->id) == NULL &&
+            decide(input, found, sorted, fresh)) {
+            sorted[fresh++] = found;
+        }
+    }
+    follow_all(input, scan, sorted, fresh);
+    add_shadows(input, scan);
+    free(sorted);
+}

@@ -1,0 +1,211 @@
+/*
+ * mend.c - how a file goes on after the bytes before its position have changed, on a worker.
+ *
+ * In order:
+ *
+ *     TF_MEND_SIBLING  a copy in the same directory, compressed or not, holds the bytes before the
+ *                      position: it is read on from there, then this file from its start
+ *                      (`copytruncate`; lost is only what was seen and stands in neither)
+ *     TF_MEND_OLDER    an older print still matches: from there (the file lost its own tail)
+ *     TF_MEND_START    nothing matches: from the start
+ */
+#include "internal.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define SIBLINGS_MAX 4096u /* names looked at for a copy */
+
+/* What the file's position becomes when it goes on at an older print, or (0) at its start. */
+static void go_back_to(const struct tf_position *from, unsigned print, struct tf_position *out)
+{
+    *out = (struct tf_position){.path = from->path, .is_gzip = from->is_gzip};
+    if (print == 0) {
+        return;
+    }
+    for (unsigned i = 0; i < TF_STREAMS; i++) {
+        out->done[i] = from->prints[print].offset;
+        out->states[i] = from->states[i];
+    }
+    out->format = from->format;
+    out->prints[0] = from->prints[print];
+    for (unsigned i = print + 1; i < TF_PRINTS; i++) {
+        out->prints[i] = from->prints[i];
+    }
+}
+
+static bool is_sibling_name(const char *name, const char *base)
+{
+    size_t size = strlen(base);
+
+    return strncmp(name, base, size) == 0 && (name[size] == '.' || name[size] == '-') &&
+           !tf_is_compressed_name(name);
+}
+
+/* The compressed sibling holds the bytes before the position. */
+static bool text_matches(int fd, const struct tf_print *print)
+{
+    struct tf_file_io io = {.fd = fd, .position = {.is_gzip = true}};
+    struct tf_print found;
+    int rc;
+
+    while ((rc = tf_file_print_text(&io, print->offset, &found)) == -EAGAIN) {
+        continue;
+    }
+    tf_gunzip_free(io.gunzip);
+    return rc == 0 && memcmp(found.hash, print->hash, sizeof found.hash) == 0;
+}
+
+static bool sibling_matches(const struct tf_opened *opened, const struct tf_print *print,
+                            bool is_gzip)
+{
+    if (is_gzip) {
+        return text_matches(opened->fd, print);
+    }
+    return opened->size >= print->offset && tf_file_matches(opened->fd, print);
+}
+
+/* Opens the sibling `name` when it holds the bytes before the position; keeps the newest. */
+static void try_sibling(struct tf_file_io *io, const struct tf_file_read *read, int dir_fd,
+                        const char *dir, const char *name)
+{
+    struct tf_mend *mend = io->mend;
+    struct tf_opened opened;
+    bool is_better, is_gzip = tf_is_gzip_name(name);
+
+    if (tf_opener_file(read->opener, dir_fd, dir, name, &opened) < 0) {
+        return;
+    }
+    is_better = (mend->kind == TF_MEND_NONE || opened.changed_ns > mend->sibling.changed_ns) &&
+                sibling_matches(&opened, &io->position.prints[0], is_gzip);
+    if (!is_better) {
+        (void)close(opened.fd);
+        return;
+    }
+    if (mend->kind != TF_MEND_NONE) {
+        (void)close(mend->sibling.fd);
+    }
+    mend->kind = TF_MEND_SIBLING;
+    mend->sibling = opened;
+    mend->is_gzip = is_gzip;
+}
+
+static void look_for_copy(struct tf_file_io *io, const struct tf_file_read *read)
+{
+    char dir_path[TF_FILE_PATH_MAX];
+    const char *slash = strrchr(read->base, '/');
+    char path[TF_FILE_PATH_MAX];
+    const char *why, *name;
+    int fd, base_fd;
+    DIR *dir;
+
+    (void)snprintf(dir_path, sizeof dir_path, "%.*s", (int)(slash - read->base), read->base);
+    base_fd = tf_opener_dir(read->opener, dir_path[0] == '\0' ? "/" : dir_path, &why);
+    if (base_fd < 0) {
+        return;
+    }
+    fd = tf_opener_link_dir(read->opener, base_fd, dir_path, slash + 1, path, &name);
+    (void)close(base_fd);
+    dir = fd < 0 ? NULL : fdopendir(fd);
+    if (dir == NULL) {
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        return;
+    }
+    for (unsigned i = 0; i < SIBLINGS_MAX; i++) {
+        const struct dirent *entry = readdir(dir);
+
+        if (entry == NULL) {
+            break;
+        }
+        if (is_sibling_name(entry->d_name, name)) {
+            try_sibling(io, read, fd, path, entry->d_name);
+        }
+    }
+    (void)closedir(dir);
+}
+
+/* Moves the place back behind the newest newline before it, so that no half line goes out; false
+ * when there is none within a block. */
+static bool go_to_line_start(struct tf_file_io *io, const struct tf_file_read *read,
+                             struct tf_position *position)
+{
+    uint64_t at = position->prints[0].offset;
+    size_t size = at < TF_BLOCK_BYTES ? (size_t)at : TF_BLOCK_BYTES;
+    struct tf_buf *block = tf_block_get(read->pool);
+    const char *newline;
+    bool found = false;
+
+    if (block == NULL) {
+        return false;
+    }
+    if (tf_file_read(io->fd, block->data, size, at - size) == (ssize_t)size) {
+        block->size = size;
+        newline = memrchr(block->data, '\n', size);
+        if (newline != NULL) {
+            at = at - size + (size_t)(newline - block->data) + 1;
+            found = tf_file_print(io->fd, at, &position->prints[0]) == 0;
+        }
+    }
+    tf_block_put(read->pool, block);
+    for (unsigned i = 1; i < TF_PRINTS; i++) {
+        if (position->prints[i].offset >= at) {
+            position->prints[i] = (struct tf_print){0};
+        }
+    }
+    for (unsigned i = 0; i < TF_STREAMS; i++) {
+        position->done[i] = at;
+    }
+    return found;
+}
+
+/* What was seen in the file, and not read, and is not in its copy. */
+static uint64_t bytes_not_copied(const struct tf_file_io *io)
+{
+    uint64_t from = tf_position_last(&io->position);
+
+    from = io->mend->sibling.size > from ? io->mend->sibling.size : from;
+    return io->largest_size > from ? io->largest_size - from : 0;
+}
+
+int tf_file_mend(struct tf_file_io *io, const struct tf_file_read *read)
+{
+    assert(io->mend == NULL);
+    io->mend = calloc(1, sizeof *io->mend);
+    if (io->mend == NULL) {
+        return -ENOMEM;
+    }
+    if (!io->is_deleted && !io->position.is_gzip && io->position.prints[0].offset > 0) {
+        look_for_copy(io, read);
+    }
+    if (io->mend->kind == TF_MEND_SIBLING) {
+        io->mend->lost_bytes = io->mend->is_gzip ? 0 : bytes_not_copied(io);
+        go_back_to(&io->position, 0, &io->mend->position);
+        return 0;
+    }
+    for (unsigned i = 1; i < TF_PRINTS && !io->position.is_gzip; i++) {
+        int same = io->position.prints[i].offset == 0
+                       ? 0
+                       : tf_file_compare(io->fd, &io->position.prints[i]);
+
+        if (same < 0) {
+            return same;
+        }
+        if (same == 1) {
+            go_back_to(&io->position, i, &io->mend->position);
+            if (!go_to_line_start(io, read, &io->mend->position)) {
+                continue; /* further back, in the end the start */
+            }
+            io->mend->kind = TF_MEND_OLDER;
+            return 0;
+        }
+    }
+    io->mend->kind = TF_MEND_START;
+    go_back_to(&io->position, 0, &io->mend->position);
+    return 0;
+}
