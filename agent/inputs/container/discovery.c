@@ -9,7 +9,8 @@
  * the file it leads to is the identity, and siblings are looked for where it leads: rotation
  * happens there.
  *
- * A look (scan->only) goes the same way below single paths, and concludes nothing.
+ * A look (scan->only) goes the same way below single paths, sees primaries only, and concludes
+ * nothing.
  *
  * Bounds: TF_FILES_MAX files, ENTRIES_MAX names, TF_DEPTH_MAX folders deep, open_max descriptors;
  * past one of them the scan is not complete, and nothing is concluded from what it did not find.
@@ -122,14 +123,6 @@ static void add_found(struct tf_scan *scan, struct tf_found *found)
     scan->found[scan->found_count++] = *found;
 }
 
-void tf_only_free(struct tf_only *only, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        free(only[i].path);
-    }
-    free(only);
-}
-
 void tf_scan_fini(struct tf_scan *scan)
 {
     for (size_t i = 0; i < scan->found_count; i++) {
@@ -139,11 +132,10 @@ void tf_scan_fini(struct tf_scan *scan)
             (void)close(scan->found[i].fd);
         }
     }
-    for (size_t i = 0; i < scan->watched_count; i++) {
-        free(scan->watched[i].path);
+    for (size_t i = 0; i < scan->only_count; i++) {
+        free(scan->only[i]);
     }
-    free(scan->watched);
-    tf_only_free(scan->only, scan->only_count);
+    free(scan->only);
     free(scan->found);
     free(scan->known);
     tf_snapshot_fini(&scan->snapshot);
@@ -285,6 +277,9 @@ static bool open_found(struct tf_scan *scan, const struct tf_candidate *place,
     found->size = opened.size;
     found->changed_ns = opened.changed_ns;
     known = tf_scan_known(scan, &opened.id);
+    found->is_cut = known != NULL && !known->is_followed && !known->is_finished &&
+                    !found->is_gzip && known->prints[0].offset > 0 &&
+                    !tf_file_matches(opened.fd, &known->prints[0]);
     if (found->is_gzip && known == NULL) {
         judge(scan, place, &opened, found);
     } else if (found->is_sibling && known == NULL) {
@@ -380,42 +375,13 @@ static bool may_look_on(struct walk *walk, const struct dirent *entry)
     return true;
 }
 
-/* The loop is told the path of a new watch. Without memory it is not: hints there ask for a scan.
- */
-static void note_watched(struct tf_scan *scan, int watch, const char *path)
-{
-    if (watch <= scan->watch_named_max) {
-        return;
-    }
-    if (scan->watched_count == scan->watched_capacity) {
-        size_t capacity = scan->watched_capacity == 0 ? 16 : scan->watched_capacity * 2;
-        struct tf_watched *grown = realloc(scan->watched, capacity * sizeof *grown);
-
-        if (grown == NULL) {
-            return;
-        }
-        scan->watched = grown;
-        scan->watched_capacity = capacity;
-    }
-    scan->watched[scan->watched_count] = (struct tf_watched){.watch = watch, .path = strdup(path)};
-    scan->watched_count += scan->watched[scan->watched_count].path != NULL;
-}
-
 /* Before a directory is listed, so that nothing falls between. */
 static void watch_dir(struct tf_scan *scan, int fd, const char *path)
 {
-    int rc;
+    int rc = tf_looker_watch(scan->looker, fd, path);
 
     tf_snapshot_add(&scan->snapshot, fd, path, "");
-    if (scan->inotify_fd < 0) {
-        return;
-    }
-    rc = tf_watch_add(scan->inotify_fd, fd, TF_WATCH_DIR_MASK);
-    if (rc < 0) {
-        scan->watch_error = rc;
-    } else {
-        note_watched(scan, rc, path);
-    }
+    scan->watch_error = rc < 0 ? rc : scan->watch_error;
 }
 
 static bool is_first_glob(const struct walk *walk)
@@ -475,64 +441,32 @@ static size_t base_size_of(const struct walk *walk, int dir_fd, const char *name
     return base_size == 0 && names(walk, plain, size) ? size : base_size;
 }
 
-static void look_for_siblings(struct walk *walk, int dir_fd, const char *name);
-
 static void candidate(struct walk *walk, int dir_fd, const char *name)
 {
     char base[TF_FILE_PATH_MAX];
-    uint32_t opened;
-    bool is_link, is_gzip = tf_is_gzip_name(name);
+    bool is_gzip = tf_is_gzip_name(name), is_sibling;
     struct tf_candidate place = {.dir_fd = dir_fd,
                                  .dir_path = walk->path,
                                  .name = name,
                                  .base = base,
                                  .is_first_glob = is_first_glob(walk)};
 
-    if (name[0] == '.' || tf_is_compressed_name(name) ||
-        (is_gzip && walk->scan->only != NULL)) { /* those can wait for the scan */
+    if (name[0] == '.' || tf_is_compressed_name(name)) {
         return;
     }
     place.base_size = base_size_of(walk, dir_fd, name, is_gzip);
-    if (place.base_size == 0 || walk->size + place.base_size + 2 > sizeof base) {
+    is_sibling = name[place.base_size] != '\0';
+    if (place.base_size == 0 || walk->size + place.base_size + 2 > sizeof base ||
+        (is_sibling && walk->scan->only != NULL)) { /* the scan knows what it could be a copy of */
         return;
     }
     memcpy(base, walk->path, walk->size);
     base[walk->size] = '/';
     memcpy(base + walk->size + 1, name, place.base_size);
     base[walk->size + 1 + place.base_size] = '\0';
-    opened = walk->scan->opened;
-    is_link = look_at(walk->scan, &place);
-    if (name[place.base_size] != '\0') {
-        return;
-    }
-    if (is_link) {
+    if (look_at(walk->scan, &place) && !is_sibling) {
         look_behind_link(walk, dir_fd, name, base);
-    } else if (walk->scan->only != NULL && walk->scan->opened > opened) {
-        look_for_siblings(walk, dir_fd, name);
     }
-}
-
-/* It was made just now, and may have been rotated since: what it was is to be read before it. */
-static void look_for_siblings(struct walk *walk, int dir_fd, const char *name)
-{
-    size_t size = strlen(name);
-    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
-
-    if (dir == NULL) {
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return; /* the next scan finds them */
-    }
-    for (entry = readdir(dir); may_look_on(walk, entry); entry = readdir(dir)) {
-        if (strncmp(entry->d_name, name, size) == 0 && entry->d_name[size] != '\0' &&
-            entry->d_type != DT_DIR) {
-            candidate(walk, dir_fd, entry->d_name);
-        }
-    }
-    (void)closedir(dir);
 }
 
 /* ---- the walk
@@ -691,7 +625,7 @@ void tf_scan_run(struct tf_scan *scan)
         }
         assert(scan->only != NULL || scan->only_count == 0);
         for (size_t j = 0; j < scan->only_count; j++) {
-            walk_only(scan, &scan->globs[i], scan->only[j].path);
+            walk_only(scan, &scan->globs[i], scan->only[j]);
         }
     }
 }

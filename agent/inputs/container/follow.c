@@ -240,7 +240,6 @@ struct tf_file *tf_follow_new(struct tf_container *input, const struct tf_file_i
     file->input = input;
     file->id = *id;
     file->base_hash = tf_path_hash(base);
-    file->dir_hash = tf_dir_hash(file->base);
     file->scan_number = input->scan_number;
     file->watch = -1;
     file->block_bytes = TF_BLOCK_BYTES;
@@ -475,6 +474,8 @@ void tf_follow_activate(struct tf_file *file)
         return;
     }
     file->state = TF_FILE_ACTIVE;
+    file->replaces = file->replaces && !is_stored(file);
+    file->tells_replaced = file->replaces;
     if (file->io.fd < 0) {
         tf_follow_give_up(file,
                           "the file vanished while no agent read it; what it held unread is lost",
@@ -583,7 +584,7 @@ void tf_follow_pump(struct tf_source *source, struct tf_batch *batch, struct tf_
         .pool = input->pool,
         .opener = &input->opener,
         .base = file->base,
-        .inotify_fd = input->file_watcher.fd,
+        .inotify_fd = input->inotify_fd,
     };
 
     file->io.is_held = source->held_records > 0;
@@ -602,7 +603,7 @@ void tf_follow_position(struct tf_source *source, const uint64_t held_from[TF_ST
     }
     memcpy(file->io.position.states, states, sizeof file->io.position.states);
     tf_follow_append_delta(file, &file->id, &file->io.position, deltas);
-    if (file->replaces) {
+    if (file->tells_replaced) {
         tf_follow_append_delta(file, &file->shadow_of, NULL, deltas);
     }
 }
@@ -682,6 +683,18 @@ static int adopt_later(struct tf_file *file, struct tf_buf *deltas)
     return 0;
 }
 
+/* The copy takes this file's place, and has not said so yet: until it has, this position is all
+ * that is known of the copy. */
+static bool must_wait_for_copy(const struct tf_file *file)
+{
+    const struct tf_mend *mend = file->io.mend;
+    const struct tf_file *copy =
+        mend->kind == TF_MEND_SIBLING ? tf_follow_find(file->input, &mend->sibling.id) : NULL;
+
+    return copy != NULL && copy->replaces && tf_file_id_compare(&copy->shadow_of, &file->id) == 0 &&
+           !is_stored(copy);
+}
+
 /* Writes down how the file goes on, and starts it anew from there. */
 static void apply_mend(struct tf_file *file)
 {
@@ -689,6 +702,12 @@ static void apply_mend(struct tf_file *file)
     struct tf_buf deltas;
     int rc = 0;
 
+    if (must_wait_for_copy(file)) {
+        file->has_error = true; /* the next scan tries again */
+        release_follower(file);
+        tf_follow_leave(file, TF_AFTER_REVIVE);
+        return;
+    }
     tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
     tf_follow_append_delta(file, &file->id, &mend->position, &deltas);
     if (mend->kind == TF_MEND_SIBLING) {
@@ -787,9 +806,8 @@ void tf_follow_pumped(struct tf_source *source, const struct tf_pump_result *res
         file->refusals = 0;
         file->is_quiet = false;
     }
-    if (file->replaces && is_stored(file)) {
-        file->replaces = false; /* once is enough */
-    }
+    file->tells_replaced = file->tells_replaced && !result->has_position; /* once: that file may be
+                                                                             there again */
     if (io->position.finished) {
         apply_finish(file);
         return;

@@ -233,10 +233,11 @@ static void mark_undecided(struct tf_container *input, const struct tf_found *fo
     }
 }
 
+/* Such a file is there, and still holds what its position says. */
 static bool is_among(struct tf_found **fresh, size_t count, const struct tf_file_id *id)
 {
     for (size_t i = 0; i < count; i++) {
-        if (fresh[i]->fd >= 0 && tf_file_id_compare(&fresh[i]->id, id) == 0) {
+        if (fresh[i]->fd >= 0 && !fresh[i]->is_cut && tf_file_id_compare(&fresh[i]->id, id) == 0) {
             return true;
         }
     }

@@ -189,10 +189,3 @@ uint64_t tf_path_hash(struct tf_slice base)
     }
     return hash;
 }
-
-uint64_t tf_dir_hash(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return tf_path_hash(tf_slice(path, slash != NULL ? (size_t)(slash - path) : 0));
-}

@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define WORST_MAX 5u /* files told by name that are behind */
 
@@ -225,8 +226,7 @@ static int container_open(const struct tf_input_args *args, void **self, struct 
     input->tag = args->tag;
     input->host = args->host;
     input->loop = args->loop;
-    input->file_watcher.fd = input->dir_watcher.fd = -1;
-    input->look_work.data = input;
+    input->inotify_fd = -1;
     tf_opener_init(&input->opener);
     input->name = strdup(args->name);
     input->pool = tf_block_pool_new();
@@ -274,11 +274,13 @@ void tf_container_maybe_closed(struct tf_container *input)
     void (*on_closed)(void *ctx) = input->on_closed;
     void *ctx = input->closed_ctx;
 
-    if (input->open_handles > 0 || input->is_scanning || input->is_looking ||
-        input->files != NULL) {
+    if (input->open_handles > 0 || input->is_scanning || input->files != NULL) {
         return;
     }
-    tf_watch_fini(input);
+    if (input->inotify_fd >= 0) {
+        (void)close(input->inotify_fd);
+    }
+    tf_looker_free(input->looker);
     container_free(input);
     on_closed(ctx);
 }
@@ -304,12 +306,14 @@ static void container_close(void *self, void (*on_closed)(void *ctx), void *ctx)
         return;
     }
     tf_sweep_stop(input);
-    tf_look_stop(input);
     tf_follow_close(input); /* the handles below are still open, so it cannot end in here */
     uv_close((uv_handle_t *)&input->scan_timer, on_handle_closed);
     uv_close((uv_handle_t *)&input->hint_timer, on_handle_closed);
     uv_close((uv_handle_t *)&input->wake_timer, on_handle_closed);
-    tf_watch_close(input, on_handle_closed);
+    if (input->has_poll) {
+        uv_close((uv_handle_t *)&input->watch_poll, on_handle_closed);
+    }
+    tf_looker_stop(input->looker);
 }
 
 static void container_rewind(void *self)

@@ -7,7 +7,7 @@
  *     found.c      what a scan found becomes files that are followed
  *     ends.c       how files end, by what a scan did not find
  *     stored.c     positions in the folded state, and those that belong to no file
- *     look.c       looks: what was just made, walked alone and at once
+ *     look.c       looks: what was just made is opened at once, on a thread of its own
  *     globs.c      the globs of `paths`, taken apart for the walk
  *     discovery.c  the walk over the globs, on a worker
  *     snapshot.c   whether anything changed since the last look, on a worker
@@ -178,7 +178,6 @@ bool tf_is_compressed_name(const char *name); /* but .gz */
 bool tf_is_gzip_name(const char *name);
 
 uint64_t tf_path_hash(struct tf_slice path);
-uint64_t tf_dir_hash(const char *path); /* of its folder */
 
 struct tf_selection {
     struct tf_texts namespaces, pods, containers;
@@ -216,6 +215,7 @@ struct tf_found {
     bool is_left_out; /* by include and exclude, or because it cannot be opened: only known to exist
                        */
     bool is_gzip;
+    bool is_cut;   /* it does not hold what its stored position says */
     bool replaces; /* set by the loop: match is gone, and this file goes on there */
     enum tf_verdict verdict;
     struct tf_file_id match;    /* of the known file, with TF_VERDICT_KNOWN */
@@ -243,17 +243,7 @@ void tf_snapshot_add(struct tf_snapshot *snapshot, int dir_fd, const char *dir_p
 /* Nothing that was noted has changed. */
 bool tf_snapshot_holds(const struct tf_snapshot *snapshot);
 
-/* A path that a look is about. */
-struct tf_only {
-    char *path;        /* owned */
-    uint64_t dir_hash; /* of its folder */
-};
-
-/* A folder that got a watch. */
-struct tf_watched {
-    int watch;
-    char *path; /* owned */
-};
+struct tf_looker;
 
 struct tf_scan {
     /* Set by the loop. */
@@ -263,18 +253,15 @@ struct tf_scan {
     const struct tf_selection *include, *exclude;
     struct tf_known *known;
     size_t known_count;
-    struct tf_only *only; /* a look: nothing but these; NULL: everything */
+    char **only; /* a look: nothing but these paths, owned; NULL: everything */
     size_t only_count;
-    int inotify_fd;      /* for folders; -1: none */
-    int watch_named_max; /* folders with such a watch, or an older one, have told their path */
+    struct tf_looker *looker; /* for watches of folders; NULL: none */
     uint32_t open_max;
     bool start_newest;
     uint64_t judge_bytes; /* text of compressed siblings that may still be looked through */
     /* Set by the worker. */
     struct tf_found *found;
     size_t found_count, found_capacity;
-    struct tf_watched *watched;
-    size_t watched_count, watched_capacity;
     uint32_t opened;
     struct tf_snapshot snapshot;
     bool is_complete; /* every directory could be read: what was not found is not there */
@@ -286,7 +273,6 @@ void tf_scan_run(struct tf_scan *scan); /* worker */
 void tf_scan_fini(struct tf_scan *scan);
 void tf_scan_sort_known(struct tf_scan *scan);
 const struct tf_known *tf_scan_known(const struct tf_scan *scan, const struct tf_file_id *id);
-void tf_only_free(struct tf_only *only, size_t count); /* accepts NULL */
 
 /* ---- judge.c ----------------------------------------------------------------------------------
  */
@@ -427,7 +413,7 @@ struct tf_file {
     struct tf_file_id id;
     char *base;
     char *tag;
-    uint64_t base_hash, dir_hash;
+    uint64_t base_hash;
     uint32_t scan_number; /* of the newest scan that had begun when it was made */
     struct tf_file *next_in_bucket, *next_by_watch, *next_to_wake;
     struct tf_file *previous, *next; /* all files */
@@ -457,6 +443,7 @@ struct tf_file {
     bool has_shadow;             /* a compressed file holds the same */
     bool is_shadow;              /* of shadow_of */
     bool replaces;               /* its first position takes the place of shadow_of's */
+    bool tells_replaced;         /* the next position says so */
     bool is_undecided;           /* a compressed file that is not judged yet may be its copy */
     struct tf_file_id shadow_of; /* with is_shadow and replaces */
     uint64_t text_bytes;         /* of a shadow */
@@ -465,7 +452,6 @@ struct tf_file {
 };
 
 #define TF_FILE_BUCKETS   1024u
-#define TF_UNNAMED_MAX    256u
 #define TF_FILE_BLOCK_MIN 4096u
 
 struct tf_container_options {
@@ -481,17 +467,6 @@ struct tf_container_options {
         uint64_t size_bytes, age_ms;
     } deleted;
 };
-
-/* One inotify descriptor. */
-struct tf_watcher {
-    struct tf_container *input;
-    int fd; /* -1: none */
-    uv_poll_t poll;
-    bool has_poll;
-    void (*on_event)(struct tf_container *input, const struct inotify_event *event);
-};
-
-struct tf_dir;
 
 struct tf_container {
     const struct tf_container_options *options;
@@ -513,19 +488,12 @@ struct tf_container {
     uv_work_t scan_work;
     uv_timer_t scan_timer, hint_timer, wake_timer;
     struct tf_file *to_wake;
-    struct tf_watcher file_watcher, dir_watcher;
-    struct tf_dir *dirs[TF_FILE_BUCKETS]; /* by watch */
-    int watch_named_max;
-    int unnamed[TF_UNNAMED_MAX]; /* watches with a hint before their folder's path was told: a ring
-                                  */
-    size_t unnamed_count;
+    uv_poll_t watch_poll;
+    int inotify_fd; /* for files; -1: none */
+    bool has_poll;
+    struct tf_looker *looker; /* for folders; NULL: none */
     bool is_scanning, wants_scan;
     uint32_t scan_number;
-    struct tf_scan look;
-    uv_work_t look_work;
-    bool is_looking;
-    struct tf_only *pending; /* for the next look */
-    uint32_t pending_count, pending_capacity;
     bool has_scanned;    /* in this run */
     bool has_undecided;  /* the last scan found compressed files that it could not judge */
     bool is_first_start; /* no scan of any run was complete */
@@ -581,9 +549,6 @@ void tf_sweep_start(struct tf_container *input);
 void tf_sweep_soon(struct tf_container *input);
 void tf_sweep_rewind(struct tf_container *input); /* says again what a lost frame said */
 void tf_sweep_stop(struct tf_container *input);
-void tf_sweep_prepare(const struct tf_container *input,
-                      struct tf_scan *scan); /* but what is known */
-void tf_sweep_apply_look(struct tf_container *input);
 
 /* ---- found.c ----------------------------------------------------------------------------------
  */
@@ -629,9 +594,12 @@ void tf_shadow_check(struct tf_file *shadow);
 /* ---- look.c -----------------------------------------------------------------------------------
  */
 
-/* `name` was made in the watched folder dir. */
-void tf_look_at(struct tf_container *input, const char *dir, const char *name);
-void tf_look_stop(struct tf_container *input);
+int tf_looker_new(struct tf_container *input, struct tf_looker **out); /* 0 or a negative errno */
+void tf_looker_start(struct tf_looker *looker); /* after the first scan; accepts NULL */
+void tf_looker_stop(struct tf_looker *looker);  /* ends its thread; accepts NULL */
+void tf_looker_free(struct tf_looker *looker);  /* when no scan runs any more; accepts NULL */
+/* Watches an open folder, and notes its path. Any thread. 0 or a negative errno. */
+int tf_looker_watch(struct tf_looker *looker, int fd, const char *path);
 
 /* input.c: once files, work and handles are gone, frees the input and tells. */
 void tf_container_maybe_closed(struct tf_container *input);
@@ -643,9 +611,6 @@ void tf_watch_start(struct tf_container *input); /* without inotify the input li
 void tf_watch_register(struct tf_container *input, struct tf_file *file, int watch);
 void tf_watch_tell(struct tf_container *input, int error); /* once: no hints, for this reason */
 void tf_watch_forget(struct tf_container *input, struct tf_file *file);
-void tf_watch_name_dir(struct tf_container *input, int watch, const char *path);
-void tf_watch_close(struct tf_container *input, uv_close_cb on_closed); /* data: the input */
-void tf_watch_fini(struct tf_container *input);
 
 /* Adds a watch for an open descriptor. Any thread. Returns the watch or a negative errno. */
 int tf_watch_add(int inotify_fd, int fd, uint32_t mask);

@@ -1,128 +1,321 @@
 /*
- * look.c - looks: what was just made in a watched folder is walked alone, at once.
+ * look.c - looks: what was just made in a watched folder is opened at once, on a thread of its own.
  *
- * A container may live for 50 ms, and its log is gone with it: a scan of the whole tree would come
- * too late. A look opens what is new below one path (a file, or a folder with all that is in it)
- * and watches the folders on its way. It concludes nothing from what it did not find: names, ends
- * and deletions are the scan's (sweep.c), which runs beside it. One look runs at a time, over all
- * paths that came since the last one.
+ * A container may live for 50 ms, and its log is gone with it: neither a scan of the whole tree nor
+ * a job that waits for the loop and for a worker comes in time. So this thread does nothing but
+ * wait for inotify's hints about folders, walk what is new below each (discovery.c, with
+ * scan->only), and hand what it has opened to the loop. It concludes nothing from what it did not
+ * find, and leaves siblings alone: names, ends, rotations and deletions are the scan's, which each
+ * hint asks for too.
+ *
+ *     thread   hint → look → list of looks → uv_async_send        (sleeps without a hint)
+ *     loop     found.c takes over what the looks have found
+ *
+ * Shared, under the mutex: the paths of watched folders, which scans on workers fill as well, the
+ * finished looks, and three flags. A watch is added and its path is noted under one lock, so that
+ * no hint comes for a folder without a path.
  */
 #include "internal.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
-#define PENDING_MAX 4096u /* paths at once; further ones wait for the scan */
+#define PATHS_MAX  1024u /* of one look; further ones are the scan's */
+#define LOOKS_MAX  64u   /* that wait for the loop */
+#define OPENED_MAX 256u  /* descriptors of one look */
 
-static void begin(struct tf_container *input);
+/* A watched folder. */
+struct dir {
+    struct dir *next;
+    int watch;
+    char path[];
+};
 
-/* Those that a new sibling could be a copy of: files of the same folder. */
-static int list_known(const struct tf_container *input, struct tf_scan *scan)
+struct tf_looker {
+    struct tf_container *input;
+    const struct tf_opener *opener;
+    int inotify_fd, stop_fd;
+    uv_thread_t thread;
+    uv_async_t async;
+    bool is_running;
+    uv_mutex_t mutex;
+    struct dir *dirs[TF_FILE_BUCKETS]; /* by watch */
+    struct tf_scan looks[LOOKS_MAX];   /* finished */
+    size_t look_count;
+    bool wants_scan, is_stopping;
+};
+
+/* ---- watched folders: any thread ----------------------------------------------------------------
+ */
+
+static struct dir **find_dir(struct tf_looker *looker, int watch)
 {
-    size_t capacity = 0;
+    struct dir **slot = &looker->dirs[(uint32_t)watch % TF_FILE_BUCKETS];
 
-    for (const struct tf_file *file = input->files; file != NULL; file = file->next) {
-        for (size_t i = 0; i < scan->only_count; i++) {
-            if (scan->only[i].dir_hash != file->dir_hash) {
-                continue;
-            }
-            if (scan->known_count == capacity) {
-                struct tf_known *grown;
+    while (*slot != NULL && (*slot)->watch != watch) {
+        slot = &(*slot)->next;
+    }
+    return slot;
+}
 
-                capacity = capacity == 0 ? 16 : capacity * 2;
-                grown = realloc(scan->known, capacity * sizeof *grown);
-                if (grown == NULL) {
-                    return -1;
-                }
-                scan->known = grown;
+static void drop_dir(struct dir **slot)
+{
+    struct dir *dir = *slot;
+
+    *slot = dir->next;
+    free(dir);
+}
+
+static void note_path(struct tf_looker *looker, int watch, const char *path)
+{
+    struct dir **slot = find_dir(looker, watch), *dir;
+    size_t size = strlen(path) + 1;
+
+    if (*slot != NULL && strcmp((*slot)->path, path) == 0) {
+        return;
+    }
+    if (*slot != NULL) {
+        drop_dir(slot); /* it was renamed */
+    }
+    dir = malloc(sizeof *dir + size);
+    if (dir != NULL) { /* else what is made there is found by the scan */
+        dir->watch = watch;
+        memcpy(dir->path, path, size);
+        slot = find_dir(looker, watch);
+        dir->next = *slot;
+        *slot = dir;
+    }
+}
+
+int tf_looker_watch(struct tf_looker *looker, int fd, const char *path)
+{
+    int rc;
+
+    if (looker == NULL) {
+        return 0; /* told at the start */
+    }
+    uv_mutex_lock(&looker->mutex);
+    rc = tf_watch_add(looker->inotify_fd, fd, TF_WATCH_DIR_MASK);
+    if (rc >= 0) {
+        note_path(looker, rc, path);
+    }
+    uv_mutex_unlock(&looker->mutex);
+    return rc < 0 ? rc : 0;
+}
+
+/* ---- the thread ---------------------------------------------------------------------------------
+ */
+
+/* What was made there becomes one more path of the look. */
+static void add_path(struct tf_scan *look, const struct dir *dir, const char *name)
+{
+    char path[TF_FILE_PATH_MAX];
+    int size = snprintf(path, sizeof path, "%s/%s", dir->path, name);
+
+    if (look->only_count < PATHS_MAX && size > 0 && (size_t)size < sizeof path) {
+        look->only[look->only_count] = strdup(path);
+        look->only_count += look->only[look->only_count] != NULL;
+    }
+}
+
+/* Under the mutex. */
+static void take_event(struct tf_looker *looker, const struct inotify_event *event,
+                       struct tf_scan *look)
+{
+    struct dir **slot = event->wd < 0 ? NULL : find_dir(looker, event->wd);
+
+    if ((event->mask & IN_IGNORED) != 0) {
+        if (slot != NULL && *slot != NULL) {
+            drop_dir(slot);
+        }
+        return;
+    }
+    looker->wants_scan = true;
+    if ((event->mask & IN_CREATE) != 0 && event->len > 0 && slot != NULL && *slot != NULL) {
+        add_path(look, *slot, event->name);
+    }
+}
+
+/* Reads what hints there are. False: no memory, so that nothing is looked at. */
+static bool read_events(struct tf_looker *looker, struct tf_scan *look)
+{
+    _Alignas(struct inotify_event) char bytes[16384];
+    ssize_t size;
+
+    look->only = calloc(PATHS_MAX, sizeof *look->only);
+    uv_mutex_lock(&looker->mutex);
+    while ((size = read(looker->inotify_fd, bytes, sizeof bytes)) > 0) {
+        for (size_t at = 0; at + sizeof(struct inotify_event) <= (size_t)size;) {
+            const struct inotify_event *event = (const struct inotify_event *)(bytes + at);
+
+            if (look->only != NULL) {
+                take_event(looker, event, look);
             }
-            tf_follow_known(file, &scan->known[scan->known_count++]);
-            break;
+            looker->wants_scan = looker->wants_scan || look->only == NULL;
+            at += sizeof *event + event->len;
         }
     }
-    tf_scan_sort_known(scan);
+    uv_mutex_unlock(&looker->mutex);
+    return look->only != NULL;
+}
+
+/* Hands a look to the loop, or drops it: then its files are found by the scan, if they still live.
+ */
+static void hand_over(struct tf_looker *looker, struct tf_scan *look)
+{
+    uv_mutex_lock(&looker->mutex);
+    if (look->found_count > 0 && looker->look_count < LOOKS_MAX) {
+        looker->looks[looker->look_count++] = *look;
+        *look = (struct tf_scan){0};
+    }
+    uv_mutex_unlock(&looker->mutex);
+    tf_scan_fini(look);
+    (void)uv_async_send(&looker->async); /* for the scan too */
+}
+
+static void run(void *ctx)
+{
+    struct tf_looker *looker = ctx;
+    struct pollfd polled[] = {{.fd = looker->inotify_fd, .events = POLLIN},
+                              {.fd = looker->stop_fd, .events = POLLIN}};
+
+    for (;;) {
+        struct tf_scan look = {.opener = looker->opener,
+                               .globs = looker->input->globs,
+                               .glob_count = looker->input->glob_count,
+                               .include = &looker->input->options->include,
+                               .exclude = &looker->input->options->exclude,
+                               .looker = looker,
+                               .open_max = OPENED_MAX};
+
+        if (poll(polled, TF_COUNT(polled), -1) < 0 && errno != EINTR) {
+            return; /* never: the descriptors are ours, and valid */
+        }
+        if (polled[1].revents != 0) {
+            return;
+        }
+        if (read_events(looker, &look) && look.only_count > 0) {
+            tf_scan_run(&look);
+        }
+        hand_over(looker, &look);
+    }
+}
+
+/* ---- the loop -----------------------------------------------------------------------------------
+ */
+
+static void on_async(uv_async_t *async)
+{
+    struct tf_looker *looker = async->data;
+    struct tf_container *input = looker->input;
+    struct tf_scan looks[LOOKS_MAX];
+    size_t count;
+    bool wants_scan;
+
+    uv_mutex_lock(&looker->mutex);
+    count = looker->look_count;
+    memcpy(looks, looker->looks, count * sizeof *looks);
+    looker->look_count = 0;
+    wants_scan = looker->wants_scan;
+    looker->wants_scan = false;
+    uv_mutex_unlock(&looker->mutex);
+    for (size_t i = 0; i < count; i++) {
+        if (!input->is_closing) {
+            tf_found_apply(input, &looks[i]);
+        }
+        tf_scan_fini(&looks[i]);
+    }
+    if (wants_scan) {
+        tf_sweep_soon(input);
+    }
+}
+
+void tf_looker_free(struct tf_looker *looker)
+{
+    if (looker == NULL) {
+        return;
+    }
+    if (looker->inotify_fd >= 0) {
+        (void)close(looker->inotify_fd);
+    }
+    if (looker->stop_fd >= 0) {
+        (void)close(looker->stop_fd);
+    }
+    for (size_t i = 0; i < looker->look_count; i++) {
+        tf_scan_fini(&looker->looks[i]);
+    }
+    for (size_t i = 0; i < TF_FILE_BUCKETS; i++) {
+        while (looker->dirs[i] != NULL) {
+            drop_dir(&looker->dirs[i]);
+        }
+    }
+    uv_mutex_destroy(&looker->mutex);
+    free(looker);
+}
+
+int tf_looker_new(struct tf_container *input, struct tf_looker **out)
+{
+    struct tf_looker *looker = calloc(1, sizeof *looker);
+    int rc;
+
+    if (looker == NULL) {
+        return -ENOMEM;
+    }
+    if (uv_mutex_init(&looker->mutex) < 0) {
+        free(looker);
+        return -ENOMEM;
+    }
+    looker->input = input;
+    looker->opener = &input->opener;
+    looker->stop_fd = -1;
+    looker->inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    rc = looker->inotify_fd < 0 ? -errno : 0;
+    if (rc == 0) {
+        looker->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        rc = looker->stop_fd < 0 ? -errno : uv_async_init(input->loop, &looker->async, on_async);
+    }
+    if (rc < 0) {
+        tf_looker_free(looker);
+        return rc;
+    }
+    looker->async.data = looker;
+    input->open_handles++;
+    *out = looker;
     return 0;
 }
 
-static void run(uv_work_t *work)
+void tf_looker_start(struct tf_looker *looker)
 {
-    struct tf_container *input = work->data;
-
-    tf_scan_run(&input->look);
-}
-
-static void after(uv_work_t *work, int status)
-{
-    struct tf_container *input = work->data;
-
-    input->is_looking = false;
-    if (!input->is_closing && status == 0) {
-        tf_sweep_apply_look(input);
-    }
-    tf_scan_fini(&input->look);
-    if (input->is_closing) {
-        tf_container_maybe_closed(input);
-    } else if (input->pending_count > 0) {
-        begin(input);
+    if (looker != NULL && !looker->is_running && !looker->input->is_closing) {
+        looker->is_running = uv_thread_create(&looker->thread, run, looker) == 0;
     }
 }
 
-static void begin(struct tf_container *input)
+static void on_closed(uv_handle_t *handle)
 {
-    struct tf_scan *look = &input->look;
+    struct tf_looker *looker = handle->data;
+    struct tf_container *input = looker->input;
 
-    assert(!input->is_looking);
-    tf_sweep_prepare(input, look);
-    look->only = input->pending;
-    look->only_count = input->pending_count;
-    input->pending = NULL;
-    input->pending_count = input->pending_capacity = 0;
-    if (list_known(input, look) < 0 ||
-        uv_queue_work(input->loop, &input->look_work, run, after) < 0) {
-        tf_scan_fini(look); /* the scan that follows each hint finds it */
+    input->open_handles--;
+    tf_container_maybe_closed(input);
+}
+
+void tf_looker_stop(struct tf_looker *looker)
+{
+    uint64_t one = 1;
+
+    if (looker == NULL) {
         return;
     }
-    input->is_looking = true;
-}
-
-void tf_look_at(struct tf_container *input, const char *dir, const char *name)
-{
-    struct tf_only *grown;
-    char path[TF_FILE_PATH_MAX];
-    int size = snprintf(path, sizeof path, "%s/%s", dir, name);
-
-    if (input->is_closing || !input->has_scanned || input->pending_count == PENDING_MAX ||
-        size < 0 || (size_t)size >= sizeof path) {
-        return;
+    if (looker->is_running) {
+        (void)!write(looker->stop_fd, &one, sizeof one); /* cannot be full */
+        (void)uv_thread_join(&looker->thread);           /* at most the look that it is at */
+        looker->is_running = false;
     }
-    if (input->pending_count == input->pending_capacity) {
-        uint32_t capacity = input->pending_capacity == 0 ? 16 : input->pending_capacity * 2;
-
-        grown = realloc(input->pending, capacity * sizeof *grown);
-        if (grown == NULL) {
-            return;
-        }
-        input->pending = grown;
-        input->pending_capacity = capacity;
-    }
-    grown = &input->pending[input->pending_count];
-    grown->path = strdup(path);
-    grown->dir_hash = tf_dir_hash(path);
-    if (grown->path != NULL) {
-        input->pending_count++;
-        if (!input->is_looking) {
-            begin(input);
-        }
-    }
-}
-
-void tf_look_stop(struct tf_container *input)
-{
-    if (input->is_looking) {
-        (void)uv_cancel((uv_req_t *)&input->look_work); /* when it has begun, it is waited for */
-    }
-    tf_only_free(input->pending, input->pending_count);
-    input->pending = NULL;
-    input->pending_count = 0;
+    uv_close((uv_handle_t *)&looker->async, on_closed);
 }

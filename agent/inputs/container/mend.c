@@ -173,6 +173,20 @@ static uint64_t bytes_not_copied(const struct tf_file_io *io)
     return io->largest_size > from ? io->largest_size - from : 0;
 }
 
+/* As tf_file_compare, for a print and all that are older: alone it may match by chance, where lines
+ * are much alike. 0 where there is none. */
+static int compare_from(const struct tf_file_io *io, unsigned i)
+{
+    int same = io->position.prints[i].offset != 0;
+
+    for (; i < TF_PRINTS && same == 1; i++) {
+        if (io->position.prints[i].offset != 0) {
+            same = tf_file_compare(io->fd, &io->position.prints[i]);
+        }
+    }
+    return same;
+}
+
 int tf_file_mend(struct tf_file_io *io, const struct tf_file_read *read)
 {
     assert(io->mend == NULL);
@@ -189,9 +203,7 @@ int tf_file_mend(struct tf_file_io *io, const struct tf_file_read *read)
         return 0;
     }
     for (unsigned i = 1; i < TF_PRINTS && !io->position.is_gzip; i++) {
-        int same = io->position.prints[i].offset == 0
-                       ? 0
-                       : tf_file_compare(io->fd, &io->position.prints[i]);
+        int same = compare_from(io, i);
 
         if (same < 0) {
             return same;

@@ -17,7 +17,6 @@
  */
 #include "internal.h"
 
-
 static bool is_shadow_of(const struct tf_file *file, const struct tf_file *of)
 {
     return file->is_shadow && tf_file_id_compare(&file->shadow_of, &of->id) == 0;

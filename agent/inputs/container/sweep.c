@@ -154,23 +154,6 @@ static void tell_descriptors(struct tf_container *input)
            input->descriptor_count);
 }
 
-/* The paths of folders that got a watch. */
-static void name_dirs(struct tf_container *input, const struct tf_scan *scan)
-{
-    for (size_t i = 0; i < scan->watched_count; i++) {
-        tf_watch_name_dir(input, scan->watched[i].watch, scan->watched[i].path);
-        if (scan->watched[i].watch > input->watch_named_max) {
-            input->watch_named_max = scan->watched[i].watch;
-        }
-    }
-}
-
-void tf_sweep_apply_look(struct tf_container *input)
-{
-    name_dirs(input, &input->look);
-    tf_found_apply(input, &input->look);
-}
-
 static void apply_scan(struct tf_container *input)
 {
     for (struct tf_file *file = input->files; file != NULL; file = file->next) {
@@ -178,7 +161,6 @@ static void apply_scan(struct tf_container *input)
         file->is_undecided = false;
     }
     input->has_undecided = false;
-    name_dirs(input, &input->scan);
     tf_found_apply(input, &input->scan);
     tf_ends_settle(input);
     input->wants_scan = input->wants_scan || input->scan.judge_bytes == 0;
@@ -192,7 +174,7 @@ static void apply_scan(struct tf_container *input)
     if (input->is_first_start) {
         set_marker(input);
     }
-    input->has_scanned = true;
+    tf_looker_start(input->looker);
 }
 
 /* Every file was seen, was read, and is not at its end for good. */
@@ -274,29 +256,23 @@ static void after_scan(uv_work_t *work, int status)
                          input->wants_scan ? soon_ms(input) : rescan_ms(input), 0);
 }
 
-void tf_sweep_prepare(const struct tf_container *input, struct tf_scan *scan)
+static void begin_scan(struct tf_container *input)
 {
+    struct tf_scan *scan = &input->scan;
+
     *scan = (struct tf_scan){
         .opener = &input->opener,
         .globs = input->globs,
         .glob_count = input->glob_count,
         .include = &input->options->include,
         .exclude = &input->options->exclude,
-        .inotify_fd = input->dir_watcher.fd,
-        .watch_named_max = input->watch_named_max,
+        .looker = input->looker,
         .open_max = (uint32_t)(input->descriptor_max > input->descriptor_count
                                    ? input->descriptor_max - input->descriptor_count
                                    : 0),
         .start_newest = input->is_first_start && input->options->start_at == 1,
         .judge_bytes = JUDGE_BYTES,
     };
-}
-
-static void begin_scan(struct tf_container *input)
-{
-    struct tf_scan *scan = &input->scan;
-
-    tf_sweep_prepare(input, scan);
     input->scan_number++;
     input->wants_scan = false;
     if (list_known(input, scan) < 0 ||
