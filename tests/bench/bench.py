@@ -3,9 +3,9 @@
 
 Speed: a docker log of MEBIBYTES (200) from a fixed seed goes tail -> redact -> spool -> mutual TLS -> a
 receiver that only counts and acks. Memory: 1,000 idle files, and a backlog of 1 GiB with the collector
-down. Idle: CPU used in 10 s. Every limit that the project promises is checked; exit 1 when one is
-passed. Speed is printed, with where the CPU went (by thread), and as a ratio to gzip -1 of the same
-log on the same machine.
+down. Idle: CPU used in 10 s. Scale: 10,000 files, how soon a start has read what is new in each, what one
+of them costs at rest. Every limit that the project promises is checked; exit 1 when one is passed. Speed is
+printed, with where the CPU went (by thread), and as a ratio to gzip -1 of the same log on the same machine.
 """
 
 import json
@@ -23,6 +23,8 @@ from harness import CriFile, DockerFile, House, need, wait_until  # noqa: E402
 
 RSS_MAX_KIB = 32 * 1024
 IDLE_CPU_MAX_S = 0.010
+SCALE_FILES, SCALE_FEW = 10000, 10
+SCALE_WARM_S, SCALE_WARM_MAX_S = 2, 4  # wanted, and allowed
 TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1 << 20
 
@@ -172,6 +174,66 @@ def bench_idle(binary):
         need(agent.stop() == 0 and collector.stop() == 0, "stop")
 
 
+def told(agent, event, word):
+    """What SIGUSR1 tells: the number behind `word` in the newest line of that event that has it; 0 when none has."""
+    agent.process.send_signal(signal.SIGUSR1)
+    time.sleep(0.02)
+    found = [line for line in agent.text().splitlines() if f" event={event} " in line and f" {word}=" in line]
+    return int(found[-1].split(f" {word}=")[1].split()[0]) if found else 0
+
+
+def make_files(house, first, end):
+    """Of two lines each; closed, so that this script needs no descriptors."""
+    files = []
+    for number in range(first, end):
+        files.append(CriFile(house, "shop", f"pod-{number}", f"{number:08x}"))
+        files[-1].write(["started", "ready"])
+        files[-1].close()
+    return files
+
+
+def wait_spooled(agent, lines):
+    wait_until(lambda: told(agent, "books", "spooled") >= lines, 60, lambda: f"{lines} lines were not read: {agent.tail()}")
+
+
+def bench_scale(binary):
+    with House(binary) as house:
+        house.make_pki()
+        house.configure_agent(port=house.port)
+        house.configure_collector()
+        files = make_files(house, 0, SCALE_FEW)
+        collector, agent = house.start("collector"), house.start("agent")
+        wait_until(lambda: house.stored_lines() >= 2 * SCALE_FEW, 20, lambda: "the first lines did not arrive: " + agent.tail())
+        time.sleep(11)  # past the first rescan and the cursors
+        few_kib = status_kib(agent.pid, "VmRSS")
+        need(agent.stop() == 0, agent.tail())
+        files += make_files(house, SCALE_FEW, SCALE_FILES)
+        began = time.monotonic()
+        agent = house.start("agent")
+        wait_spooled(agent, 2 * (SCALE_FILES - SCALE_FEW))
+        cold_s = time.monotonic() - began
+        wait_until(lambda: house.stored_lines() >= 2 * SCALE_FILES, 60, lambda: "not all lines arrived: " + agent.tail())
+        need(agent.stop() == 0, agent.tail())
+        new = files[0].line("again")
+        for file in files:
+            with open(file.path, "ab") as to:
+                to.write(new)
+        began = time.monotonic()
+        agent = house.start("agent")
+        ready_s = time.monotonic() - began
+        wait_spooled(agent, SCALE_FILES)
+        warm_s = time.monotonic() - began
+        time.sleep(21)  # past the rescans that see that nothing is new
+        idle_s, kib = cpu_in(agent.pid, 10), status_kib(agent.pid, "VmRSS")
+        print(f"scale      {SCALE_FILES:,} files: ready after {ready_s:.2f} s, a new line of each read after {warm_s:.2f} s ({SCALE_WARM_S} s wanted; "
+              f"first start {cold_s:.2f} s); {(kib - few_kib) * 1024 / (SCALE_FILES - SCALE_FEW):,.0f} bytes resident a file "
+              f"({kib / 1024:.1f} MiB, {few_kib / 1024:.1f} with {SCALE_FEW}); {idle_s * 1000:.1f} ms of CPU in 10 idle s", flush=True)
+        need(warm_s <= SCALE_WARM_MAX_S, f"{warm_s:.1f} s until the new lines of {SCALE_FILES} files were read, {SCALE_WARM_MAX_S} allowed")
+        need(agent.stop() == 0 and collector.stop() == 0, "stop")
+        lines = sum(record["log"] in ("started", "ready", "again") for record in house.records())
+        need(lines == 3 * SCALE_FILES, f"{lines} of {3 * SCALE_FILES} lines are stored")
+
+
 def bench_backlog(binary, mebibytes):
     with House(binary) as house:
         house.make_pki()
@@ -197,6 +259,11 @@ def main(binary, sink, mebibytes="200", backlog="1024"):
     bench_speed(binary, sink, int(mebibytes))
     bench_speed(binary, sink, int(mebibytes), with_places=True)
     bench_idle(binary)
+    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors >= SCALE_FILES * 3 // 2:
+        bench_scale(binary)
+    else:
+        print(f"scale      left out: the hard limit of descriptors is {descriptors} (ulimit -Hn)")
     bench_backlog(binary, int(backlog))
 
 

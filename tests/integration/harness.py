@@ -3,18 +3,23 @@
 A House is a folder with certificates made by `taffrail pki`, a collector and an agent, each the real
 binary with a configuration of its own. Programs are started with their log in a file, waited for by
 the events that they log, and ended by their pid. Writers imitate the runtimes: docker's json-file
-(rotated X.log -> X.log.1) and the kubelet's CRI files (rotated 0.log -> 0.log.TIME).
+(rotated X.log -> X.log.1), the kubelet's CRI files (rotated 0.log -> 0.log.TIME) and programs' plain lines. Stored
+reads what the collector wrote, while it writes.
 """
 
+import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 
 
 class Failed(Exception):
@@ -232,6 +237,65 @@ def check_books(program):
         need(output["pending_at_start"] + read["spooled"] == gone, f"{program.log}: {output} of {read}")
 
 
+class Stored:
+    """What stands in the collector's file, each look going on where the last one ended.
+
+    Lines are known by their text, "NAME line NUMBER …": counts has how often each is there, order their first
+    arrivals by name, again when one was seen another time. gaps are the agent's records of losses.
+    """
+
+    LINE = re.compile(r"^([a-z0-9.-]+) line (\d+)(?: |$)")
+
+    def __init__(self, house):
+        self.path = house.records_path
+        self.offset = 0
+        self.counts = {}
+        self.order = {}
+        self.again = {}
+        self.gaps = []
+        self.others = []
+
+    def look(self):
+        if os.path.exists(self.path):
+            with open(self.path, "rb") as file:
+                file.seek(self.offset)
+                data = file.read()
+            data = data[:data.rfind(b"\n") + 1]  # the last line may be half written
+            self.offset += len(data)
+            for line in data.splitlines():
+                self.take(json.loads(line))
+        return self
+
+    def take(self, record):
+        match = self.LINE.match(record.get("log", ""))
+        if record["tag"] == "taffrail.audit":
+            if record.get("event") == "gap":
+                self.gaps.append(record)
+        elif match:
+            key = match[1], int(match[2])
+            self.counts[key] = self.counts.get(key, 0) + 1
+            if self.counts[key] == 1:
+                self.order.setdefault(match[1], []).append(key[1])
+            else:
+                self.again[key] = time.monotonic()
+        else:
+            self.others.append(record)
+
+    def has(self, name, number):
+        return (name, number) in self.counts
+
+    def gaps_of(self, pod):
+        return [gap for gap in self.gaps if gap.get("kubernetes", {}).get("pod_name") == pod]
+
+    def missing(self, lines):
+        """Of lines, {name: count}, those that are not there."""
+        return [(name, number) for name, count in lines.items() for number in range(count)
+                if (name, number) not in self.counts]
+
+    def doubled(self):
+        return sorted(key for key, times in self.counts.items() if times > 1)
+
+
 def rfc3339(time_ns):
     seconds, fraction = divmod(time_ns, 10**9)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{fraction:09d}Z"
@@ -240,10 +304,11 @@ def rfc3339(time_ns):
 class CriFile:
     """A pod's container log as the kubelet writes it."""
 
+    ROOT = "logs/pods"
     PIECE = 8192
 
     def __init__(self, house, namespace, pod, uid, container="app"):
-        self.folder = house.path("logs/pods", f"{namespace}_{pod}_{uid}", container)
+        self.folder = house.path(self.ROOT, f"{namespace}_{pod}_{uid}", container)
         os.makedirs(self.folder, exist_ok=True)
         self.path = os.path.join(self.folder, "0.log")
         self.file = open(self.path, "ab", buffering=0)
@@ -280,16 +345,20 @@ class CriFile:
 class DockerFile(CriFile):
     """A container's json-file log, and the kubelet's link to it."""
 
+    ROOT = "logs/docker/containers"
     PIECE = 16384
+    IS_LINKED = True
 
     def __init__(self, house, namespace, pod, uid, container="app"):
         self.id = (uid.replace("-", "") * 8)[:64]
-        self.folder = house.path("logs/docker/containers", self.id)
+        self.folder = house.path(self.ROOT, self.id)
         os.makedirs(self.folder, exist_ok=True)
         self.path = os.path.join(self.folder, f"{self.id}-json.log")
         self.file = open(self.path, "ab", buffering=0)
         self.rotations = 0
         self.lines = 0
+        if not self.IS_LINKED:
+            return
         pod_folder = house.path("logs/pods", f"{namespace}_{pod}_{uid}", container)
         os.makedirs(pod_folder, exist_ok=True)
         if not os.path.lexists(os.path.join(pod_folder, "0.log")):
@@ -309,3 +378,32 @@ class DockerFile(CriFile):
             os.rename(f"{self.path}.{number}", f"{self.path}.{number + 1}")
         os.rename(self.path, f"{self.path}.1")
         self.file = open(self.path, "ab", buffering=0)
+
+
+class PlainFile(CriFile):
+    """A log of plain lines, in a folder that tells pod and container as the kubelet's do."""
+
+    ROOT = "logs/plain/pods"
+
+    def line(self, text, stream="stdout"):
+        return (text if isinstance(text, bytes) else text.encode()) + b"\n"
+
+
+def gzip_by_kubelet(path):
+    """PATH becomes PATH.gz through PATH.tmp, as the kubelet compresses what it rotated."""
+    with open(path, "rb") as source, open(f"{path}.tmp", "wb") as temporary:
+        temporary.write(gzip.compress(source.read()))
+    os.rename(f"{path}.tmp", f"{path}.gz")
+    os.unlink(path)
+
+
+def gzip_by_docker(path):
+    """PATH becomes PATH.gz, which grows under that name and has an extra field in its head, as docker writes it."""
+    with open(path, "rb") as source, open(f"{path}.gz", "wb", buffering=0) as target:
+        data = source.read()
+        extra = b'{"lastTime":"2026-01-01T10:10:10Z"}'
+        packer = zlib.compressobj(wbits=-15)
+        target.write(b"\x1f\x8b\x08\x04" + bytes(5) + b"\xff" + struct.pack("<H", len(extra)) + extra)
+        target.write(packer.compress(data))
+        target.write(packer.flush() + struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF))
+    os.unlink(path)
