@@ -249,8 +249,7 @@ static bool needs_no_opening(const struct tf_known *known, uint64_t size)
 static void judge(struct tf_scan *scan, const struct tf_candidate *place,
                   const struct tf_opened *opened, struct tf_found *found)
 {
-    found->verdict = tf_judge(scan, opened, tf_path_hash(tf_slice_text(place->base)), &found->match,
-                              &found->text_bytes);
+    found->verdict = tf_judge(scan, opened, tf_path_hash(tf_slice_text(place->base)), found);
     if (found->verdict == TF_VERDICT_REFUSED) {
         tell_unreadable(place->dir_path, place->name, "its text has more than 4 GiB");
     }

@@ -271,6 +271,13 @@ static bool read_on(struct tf_container *input, struct tf_found *found)
     return true;
 }
 
+/* The file was cut since it was compared: what holds its old bytes is not its copy any more. */
+static bool is_outdated(const struct tf_found *found, const struct tf_file *file)
+{
+    return file != NULL && file->state != TF_FILE_FINISHED &&
+           (file->state != TF_FILE_ACTIVE || file->prints[0].offset < found->match_offset);
+}
+
 /* True: it is to be read. Those that are copies of files that are followed come later. */
 static bool decide(struct tf_container *input, struct tf_found *found, struct tf_found **fresh,
                    size_t count)
@@ -290,6 +297,11 @@ static bool decide(struct tf_container *input, struct tf_found *found, struct tf
         return false;
     case TF_VERDICT_KNOWN:
         file = tf_follow_find(input, &found->match);
+        if (is_outdated(found, file)) {
+            found->verdict = TF_VERDICT_WAIT;
+            mark_undecided(input, found);
+            return false;
+        }
         if ((file != NULL && (file->state != TF_FILE_FINISHED || !found->is_gzip)) ||
             is_among(fresh, count, &found->match)) {
             return false;
