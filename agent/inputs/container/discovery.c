@@ -99,6 +99,15 @@ const struct tf_known *tf_scan_known(const struct tf_scan *scan, const struct tf
                : bsearch(id, scan->known, scan->known_count, sizeof *scan->known, compare_known);
 }
 
+static void note_found(struct tf_scan *scan, const struct tf_file_id *id)
+{
+    const struct tf_known *known = tf_scan_known(scan, id);
+
+    if (known != NULL) {
+        scan->known[known - scan->known].is_found = true;
+    }
+}
+
 /* Takes found->base and found->fd. */
 static void add_found(struct tf_scan *scan, struct tf_found *found)
 {
@@ -121,6 +130,7 @@ static void add_found(struct tf_scan *scan, struct tf_found *found)
         return;
     }
     scan->found[scan->found_count++] = *found;
+    note_found(scan, &found->id);
 }
 
 void tf_scan_fini(struct tf_scan *scan)

@@ -192,6 +192,7 @@ struct tf_known {
     uint64_t size;        /* of a finished file: as it was then */
     bool is_followed;     /* its descriptor is open: no need to open it again */
     bool is_finished;
+    bool is_found; /* by this scan */
     bool is_gzip;
 };
 
