@@ -743,7 +743,7 @@ static void apply_mend(struct tf_file *file)
                "copied and cut: the copy is read to its end, then the file from its start");
         rc = adopt_later(file, &deltas);
     }
-    (void)tf_shadow_settle(file, &deltas); /* compressed copies are of what stood there before */
+    tf_shadow_settle(file, &deltas); /* compressed copies are of what stood there before */
     if (rc == 0 && mend->kind == TF_MEND_SIBLING && mend->lost_bytes == 0) {
         rc = tf_pipeline_deltas(file->input->pipeline, &file->source, &deltas);
     } else if (rc == 0) {
@@ -765,25 +765,22 @@ static void tell_damaged(struct tf_file *file)
                         UINT64_MAX, NULL);
 }
 
-/* Read to its end for good. One that has a name is remembered, so that it is not read twice. */
+/* Read to its end for good. It is remembered while it has a name, so that it is not read twice, and
+ * two scans longer, so that what it was made into by then is known as its copy (ends.c). */
 static void apply_finish(struct tf_file *file)
 {
     struct tf_buf deltas;
-    bool stays;
 
     if (file->io.is_damaged) {
         tell_damaged(file);
     }
     tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
-    stays = tf_shadow_settle(file, &deltas) || file->is_seen;
-    if (!stays) {
-        tf_follow_append_delta(file, &file->id, NULL, &deltas);
-    }
+    tf_shadow_settle(file, &deltas);
     if (deltas.size > 0) {
         (void)tf_pipeline_deltas(file->input->pipeline, &file->source, &deltas);
     }
     tf_buf_fini(&deltas);
-    tf_follow_leave(file, stays ? TF_AFTER_FINISH : TF_AFTER_FORGET);
+    tf_follow_leave(file, TF_AFTER_FINISH);
 }
 
 static void note_watch(struct tf_file *file)

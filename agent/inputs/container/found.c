@@ -21,6 +21,17 @@ static int compare_found(const void *a, const void *b)
     return order != 0 ? order : (*x > *y) - (*x < *y); /* in the order of `paths` */
 }
 
+/* Some fresh file goes on in the known one's place. */
+static bool is_taken_over(struct tf_found **fresh, size_t count, const struct tf_file_id *known)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (fresh[i]->replaces && tf_file_id_compare(&fresh[i]->match, known) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* By the ends of their names where both tell: a time, which rises, or a number, which falls with
  * age. 0: they do not. */
 static int compare_suffixes(const char *a, const char *b)
@@ -171,17 +182,6 @@ static void follow_fresh(struct tf_container *input, struct tf_found *found, str
     tf_follow_activate(file);
 }
 
-/* Some fresh file goes on in the known one's place. */
-static bool is_taken_over(struct tf_found **fresh, size_t count, const struct tf_known *known)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (fresh[i]->replaces && tf_file_id_compare(&fresh[i]->match, &known->id) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* A stored position of the base has no file in this scan: it may have been renamed under its eyes,
  * and is to be read first. When the next ones do not find it either, it is gone (stored.c). */
 static bool must_wait_for_older(const struct tf_container *input, const struct tf_scan *scan,
@@ -193,7 +193,7 @@ static bool must_wait_for_older(const struct tf_container *input, const struct t
         const struct tf_known *known = &scan->known[i];
 
         if (known->base_hash == hash && !known->is_found && !known->is_followed &&
-            !known->is_finished && !is_taken_over(fresh, count, known)) {
+            !known->is_finished && !is_taken_over(fresh, count, &known->id)) {
             return true;
         }
     }
@@ -231,7 +231,7 @@ static void follow_all(struct tf_container *input, struct tf_scan *scan, struct 
             return;
         }
         if (unfound && must_wait_for_older(input, scan, fresh, count, fresh[i]->base)) {
-            input->wants_scan = true;
+            input->wants_scan = input->is_postponing = true;
             continue;
         }
         follow_fresh(input, fresh[i], before, scan->only != NULL);
@@ -344,7 +344,7 @@ static bool decide(struct tf_container *input, struct tf_found *found, struct tf
         return false;
     case TF_VERDICT_KNOWN:
         file = tf_follow_find(input, &found->match);
-        if (is_outdated(found, file)) {
+        if (is_outdated(found, file) || is_taken_over(fresh, count, &found->match)) {
             found->verdict = TF_VERDICT_WAIT;
             mark_undecided(input, found);
             return false;
@@ -357,6 +357,22 @@ static bool decide(struct tf_container *input, struct tf_found *found, struct tf
     default:
         return false;
     }
+}
+
+/* When it is known what else is there. What is not compressed goes first: one that is may be its
+ * copy. Returns how many are fresh then. */
+static size_t take_decided(struct tf_container *input, struct tf_scan *scan, bool is_gzip,
+                           struct tf_found **fresh, size_t count)
+{
+    for (size_t i = 0; i < scan->found_count; i++) {
+        struct tf_found *found = &scan->found[i];
+
+        if (found->verdict != TF_VERDICT_NONE && found->is_gzip == is_gzip &&
+            tf_follow_find(input, &found->id) == NULL && decide(input, found, fresh, count)) {
+            fresh[count++] = found;
+        }
+    }
+    return count;
 }
 
 static void add_shadows(struct tf_container *input, struct tf_scan *scan)
@@ -408,14 +424,8 @@ void tf_found_apply(struct tf_container *input, struct tf_scan *scan)
             sorted[fresh++] = found;
         }
     }
-    for (size_t i = 0; i < scan->found_count; i++) { /* when it is known what else is there */
-        struct tf_found *found = &scan->found[i];
-
-        if (found->verdict != TF_VERDICT_NONE && tf_follow_find(input, &found->id) == NULL &&
-            decide(input, found, sorted, fresh)) {
-            sorted[fresh++] = found;
-        }
-    }
+    fresh = take_decided(input, scan, false, sorted, fresh);
+    fresh = take_decided(input, scan, true, sorted, fresh);
     follow_all(input, scan, sorted, fresh);
     add_shadows(input, scan);
     free(sorted);

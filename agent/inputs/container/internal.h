@@ -504,6 +504,7 @@ struct tf_container {
     bool is_scanning, wants_scan;
     uint32_t scan_number;
     bool has_scanned;    /* in this run */
+    bool is_postponing;  /* the last scan left files for later, since an older one is missing */
     bool has_undecided;  /* the last scan found compressed files that it could not judge */
     bool is_first_start; /* no scan of any run was complete */
     uint64_t scan_took_ms;
@@ -593,8 +594,8 @@ void tf_shadow_add(struct tf_container *input, struct tf_file *of, const struct 
 void tf_shadow_read(struct tf_container *input, const struct tf_found *found,
                     const struct tf_position *read);
 /* file was read to its end. What its shadows hold counts as read, by deltas in the frame that says
- * so of file. True: one holds more; then the position of file must stay until the next scan. */
-bool tf_shadow_settle(struct tf_file *file, struct tf_buf *deltas);
+ * so of file; what one holds beyond is found by the next scan. */
+void tf_shadow_settle(struct tf_file *file, struct tf_buf *deltas);
 /* file is let go unread. True when a shadow takes over: then its position must stay. */
 bool tf_shadow_take_over(struct tf_file *file);
 /* Drops a shadow whose file is not followed any more, so that it is judged anew. */

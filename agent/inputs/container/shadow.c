@@ -82,10 +82,9 @@ void tf_shadow_read(struct tf_container *input, const struct tf_found *found,
     tf_buf_fini(&deltas);
 }
 
-bool tf_shadow_settle(struct tf_file *file, struct tf_buf *deltas)
+void tf_shadow_settle(struct tf_file *file, struct tf_buf *deltas)
 {
     uint64_t end = tf_position_last(&file->io.position);
-    bool has_more = false;
     struct tf_file *next;
 
     for (struct tf_file *shadow = file->input->files; file->has_shadow && shadow != NULL;
@@ -99,10 +98,8 @@ bool tf_shadow_settle(struct tf_file *file, struct tf_buf *deltas)
             append_read(shadow, &file->io.position, deltas);
         } else {
             tf_follow_drop(shadow); /* the next scan finds it, and that file read to its end */
-            has_more = true;
         }
     }
-    return has_more;
 }
 
 bool tf_shadow_take_over(struct tf_file *file)

@@ -82,7 +82,7 @@ static int list_known(struct tf_container *input, struct tf_scan *scan)
         tf_follow_known(file, &known);
         add_known(&list, &known);
     }
-    if (input->stored_checks < TF_STORED_CHECKS) {
+    if (input->stored_checks < TF_STORED_CHECKS || input->is_postponing) {
         tf_stored_each(input, add_stored, &list);
     }
     if (list.failed) {
@@ -160,7 +160,7 @@ static void apply_scan(struct tf_container *input)
         file->is_seen = file->scan_number == input->scan_number; /* a look found it meanwhile */
         file->is_undecided = false;
     }
-    input->has_undecided = false;
+    input->has_undecided = input->is_postponing = false;
     tf_found_apply(input, &input->scan);
     tf_ends_settle(input);
     input->wants_scan = input->wants_scan || input->scan.judge_bytes == 0;
