@@ -19,6 +19,7 @@
 struct world {
     char path[64];
     struct tf_file_io io;
+    struct tf_file_id id;
     struct tf_opener opener;
     struct tf_file_read read;
     struct tf_batch batch;
@@ -41,6 +42,7 @@ static int set_up(void **state)
     tf_lines_restart(world->io.lines, 0, done);
     tf_opener_init(&world->opener);
     world->read = (struct tf_file_read){.pool = tf_block_pool_new(),
+                                        .id = &world->id,
                                         .opener = &world->opener,
                                         .base = world->path,
                                         .inotify_fd = -1};

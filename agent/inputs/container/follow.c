@@ -588,7 +588,7 @@ void tf_follow_pump(struct tf_source *source, struct tf_batch *batch, struct tf_
         .pool = input->pool,
         .opener = &input->opener,
         .base = file->base,
-        .born_ns = file->id.born_ns,
+        .id = &file->id,
         .inotify_fd = input->inotify_fd,
     };
 
@@ -711,26 +711,28 @@ static int adopt_later(struct tf_file *file, struct tf_buf *deltas)
     return 0;
 }
 
-/* The copy takes this file's place, and has not said so yet: until it has, this position is all
- * that is known of the copy. */
-static bool must_wait_for_copy(const struct tf_file *file)
+/* The copy that goes on where this file was, since a scan found it so (shadow.c). */
+static const struct tf_file *find_heir(const struct tf_file *file)
 {
-    const struct tf_mend *mend = file->io.mend;
-    const struct tf_file *copy =
-        mend->kind == TF_MEND_SIBLING ? tf_follow_find(file->input, &mend->sibling.id) : NULL;
-
-    return copy != NULL && copy->replaces && tf_file_id_compare(&copy->shadow_of, &file->id) == 0 &&
-           !is_stored(copy);
+    for (const struct tf_file *heir = file->input->files; file->has_heir && heir != NULL;
+         heir = heir->next) {
+        if (heir->replaces && tf_file_id_compare(&heir->shadow_of, &file->id) == 0) {
+            return heir;
+        }
+    }
+    return NULL;
 }
 
 /* Writes down how the file goes on, and starts it anew from there. */
 static void apply_mend(struct tf_file *file)
 {
+    const struct tf_file *heir = find_heir(file);
     struct tf_mend *mend = file->io.mend;
     struct tf_buf deltas;
     int rc = 0;
 
-    if (must_wait_for_copy(file)) {
+    if (heir != NULL &&
+        !is_stored(heir)) {     /* until it is, this position is all that is known of it */
         file->has_error = true; /* the next scan tries again */
         release_follower(file);
         tf_follow_leave(file, TF_AFTER_REVIVE);
@@ -738,13 +740,14 @@ static void apply_mend(struct tf_file *file)
     }
     tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
     tf_follow_append_delta(file, &file->id, &mend->position, &deltas);
-    if (mend->kind == TF_MEND_SIBLING) {
+    if (mend->kind == TF_MEND_SIBLING && heir == NULL) {
         tf_log(TF_LOG_DEBUG, "rotated", TF_DETAILS(TF_STR("path", file->base)),
                "copied and cut: the copy is read to its end, then the file from its start");
         rc = adopt_later(file, &deltas);
     }
     tf_shadow_settle(file, &deltas); /* compressed copies are of what stood there before */
-    if (rc == 0 && mend->kind == TF_MEND_SIBLING && mend->lost_bytes == 0) {
+    if (rc == 0 && ((heir != NULL && mend->kind != TF_MEND_OLDER) ||
+                    (mend->kind == TF_MEND_SIBLING && mend->lost_bytes == 0))) {
         rc = tf_pipeline_deltas(file->input->pipeline, &file->source, &deltas);
     } else if (rc == 0) {
         rc = tf_source_gap(&file->source, "copytruncate", gap_text(mend->kind), gap_bytes(file),
@@ -752,6 +755,7 @@ static void apply_mend(struct tf_file *file)
     }
     tf_buf_fini(&deltas);
     file->has_error = rc < 0; /* it is found changed again, at the next rescan */
+    file->has_heir = file->has_heir && rc < 0;
     free(file->start);
     file->start = NULL;
     tf_follow_leave(file, TF_AFTER_REVIVE);

@@ -291,13 +291,22 @@ static bool is_among(struct tf_found **fresh, size_t count, const struct tf_file
     return false;
 }
 
+/* The verdict is outdated: the next scan finds another. */
+static void wait_for_next(struct tf_container *input, struct tf_found *found)
+{
+    found->verdict = TF_VERDICT_WAIT;
+    input->wants_scan = true;
+    mark_undecided(input, found);
+}
+
 /* It holds what a file held that is gone, or was read to its end. True: it is to be read. */
 static bool read_on(struct tf_container *input, struct tf_found *found)
 {
     struct tf_position position;
 
     if (!tf_stored_position(input, &found->match, &position)) {
-        return true; /* of which nothing was read */
+        wait_for_next(input, found); /* it was forgotten since they were compared */
+        return false;
     }
     found->replaces = tf_follow_find(input, &found->match) == NULL;
     if (found->text_bytes <= tf_position_last(&position)) {
@@ -345,8 +354,7 @@ static bool decide(struct tf_container *input, struct tf_found *found, struct tf
     case TF_VERDICT_KNOWN:
         file = tf_follow_find(input, &found->match);
         if (is_outdated(found, file) || is_taken_over(fresh, count, &found->match)) {
-            found->verdict = TF_VERDICT_WAIT;
-            mark_undecided(input, found);
+            wait_for_next(input, found);
             return false;
         }
         if ((file != NULL && (file->state != TF_FILE_FINISHED || !found->is_gzip)) ||
@@ -373,6 +381,18 @@ static size_t take_decided(struct tf_container *input, struct tf_scan *scan, boo
         }
     }
     return count;
+}
+
+/* Files that were cut, and whose copies go on in their place. */
+static void note_heirs(struct tf_container *input, struct tf_found **fresh, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct tf_file *file = fresh[i]->replaces ? tf_follow_find(input, &fresh[i]->match) : NULL;
+
+        if (file != NULL && tf_follow_find(input, &fresh[i]->id) != NULL) {
+            file->has_heir = true;
+        }
+    }
 }
 
 static void add_shadows(struct tf_container *input, struct tf_scan *scan)
@@ -427,6 +447,7 @@ void tf_found_apply(struct tf_container *input, struct tf_scan *scan)
     fresh = take_decided(input, scan, false, sorted, fresh);
     fresh = take_decided(input, scan, true, sorted, fresh);
     follow_all(input, scan, sorted, fresh);
+    note_heirs(input, sorted, fresh);
     add_shadows(input, scan);
     free(sorted);
 }

@@ -376,7 +376,7 @@ struct tf_file_read {
     struct tf_block_pool *pool;
     const struct tf_opener *opener;
     const char *base;
-    int64_t born_ns;
+    const struct tf_file_id *id;
     int inotify_fd;
 };
 
@@ -449,6 +449,7 @@ struct tf_file {
     struct tf_file *follower;
     struct tf_file *adopted; /* the copy that is read before this file begins anew */
     bool is_gzip;
+    bool has_heir;               /* a copy goes on where it was, before it was cut */
     bool has_shadow;             /* a compressed file holds the same */
     bool is_shadow;              /* of shadow_of */
     bool replaces;               /* its first position takes the place of shadow_of's */

@@ -35,6 +35,12 @@ static bool same_bytes(int a_fd, int b_fd, uint64_t offset, size_t size)
            pread(b_fd, b, size, (off_t)(offset - size)) == (ssize_t)size && memcmp(a, b, size) == 0;
 }
 
+/* Only of a file that is followed lines may have been read that its copy lacks. */
+static bool is_too_short(const struct tf_known *known, uint64_t text_bytes)
+{
+    return !known->is_followed && known->prints[0].offset > text_bytes;
+}
+
 /* It was born after the file that is known, and holds what stands at each of that one's prints, as
  * far as it reaches. */
 static bool holds_all_of(const struct tf_opened *copy, const struct tf_known *known)
@@ -42,7 +48,8 @@ static bool holds_all_of(const struct tf_opened *copy, const struct tf_known *kn
     const struct tf_print *head = &known->head;
     bool holds_one = false;
 
-    if (known->prints[0].offset == 0 || copy->id.born_ns < known->id.born_ns) {
+    if (known->prints[0].offset == 0 || copy->id.born_ns < known->id.born_ns ||
+        is_too_short(known, copy->size)) {
         return false;
     }
     for (unsigned i = 0; i <= TF_PRINTS; i++) {
@@ -189,16 +196,26 @@ static size_t list_candidates(const struct tf_scan *scan, uint64_t base_hash,
     return count;
 }
 
-/* The candidate that agrees, and of several the one that was read furthest. */
-static const struct tf_known *best(const struct judged *candidates, size_t count)
+/* Of two that agree, the one that was read further; or that is a copy, not what it is a copy of. */
+static bool is_nearer(const struct tf_known *a, const struct tf_known *b)
+{
+    if (a->prints[0].offset != b->prints[0].offset) {
+        return a->prints[0].offset > b->prints[0].offset;
+    }
+    return a->id.born_ns > b->id.born_ns;
+}
+
+/* The candidate that agrees. */
+static const struct tf_known *best(const struct judged *candidates, size_t count,
+                                   uint64_t text_bytes)
 {
     const struct tf_known *found = NULL;
 
     for (size_t i = 0; i < count; i++) {
         const struct tf_known *known = candidates[i].known;
 
-        if (!candidates[i].differs && candidates[i].holds_one &&
-            (found == NULL || known->prints[0].offset > found->prints[0].offset)) {
+        if (!candidates[i].differs && candidates[i].holds_one && !is_too_short(known, text_bytes) &&
+            (found == NULL || is_nearer(known, found))) {
             found = known;
         }
     }
@@ -229,7 +246,7 @@ enum tf_verdict tf_judge(struct tf_scan *scan, const struct tf_opened *opened, u
     if (rc < 0 || (is_damaged && tf_now_ns() - opened->changed_ns < STALE_NS)) {
         return TF_VERDICT_WAIT;
     }
-    known = best(candidates, count);
+    known = best(candidates, count, found->text_bytes);
     if (known == NULL) {
         return TF_VERDICT_NEW;
     }

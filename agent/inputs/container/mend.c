@@ -97,6 +97,12 @@ static bool is_better(const struct tf_mend *mend, const struct tf_opened *opened
     return opened->changed_ns > mend->sibling.changed_ns;
 }
 
+/* It is not the file itself, by another name, and was born after it. */
+static bool may_be_copy(const struct tf_file_id *sibling, const struct tf_file_id *file)
+{
+    return tf_file_id_compare(sibling, file) != 0 && sibling->born_ns >= file->born_ns;
+}
+
 /* Opens the sibling `name`; keeps it when it is the best so far. */
 static void try_sibling(struct tf_file_io *io, const struct tf_file_read *read, int dir_fd,
                         const char *dir, const char *name)
@@ -110,7 +116,7 @@ static void try_sibling(struct tf_file_io *io, const struct tf_file_read *read, 
     if (tf_opener_file(read->opener, dir_fd, dir, name, &opened) < 0) {
         return;
     }
-    held = opened.id.born_ns >= read->born_ns ? compare_sibling(io, &opened, is_gzip) : HOLDS_NOT;
+    held = may_be_copy(&opened.id, read->id) ? compare_sibling(io, &opened, is_gzip) : HOLDS_NOT;
     if (held == HOLDS_BEGINNING && !is_gzip && tf_file_print(opened.fd, opened.size, &end) < 0) {
         held = HOLDS_NOT;
     }

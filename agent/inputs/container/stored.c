@@ -62,11 +62,18 @@ static bool was_found(const struct missing_list *list, const struct tf_file_id *
     return false;
 }
 
-/* A compressed file goes on there, and will take its place. */
+/* A sibling goes on there, or will, and takes its place. */
 static bool is_replaced(const struct tf_container *input, const struct tf_file_id *id)
 {
     for (const struct tf_file *file = input->files; file != NULL; file = file->next) {
         if (file->replaces && tf_file_id_compare(&file->shadow_of, id) == 0) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < input->scan.found_count; i++) { /* left for the next scan */
+        const struct tf_found *found = &input->scan.found[i];
+
+        if (found->replaces && tf_file_id_compare(&found->match, id) == 0) {
             return true;
         }
     }
