@@ -12,6 +12,10 @@
 
 #include <sys/stat.h>
 
+/* A file may have been compressed while a scan ran, which saw neither: it is remembered until the
+ * next one has seen what it became. */
+#define UNSEEN_SCANS 2u
+
 void tf_ends_forget(struct tf_container *input, struct tf_file *file)
 {
     struct tf_buf key, deltas;
@@ -55,9 +59,12 @@ static void settle(struct tf_container *input, struct tf_file *file)
         return;
     }
     if (file->state == TF_FILE_FINISHED && !file->is_seen && is_complete) {
-        tf_ends_forget(input, file);
+        if (++file->unseen == UNSEEN_SCANS) {
+            tf_ends_forget(input, file);
+        }
         return;
     }
+    file->unseen = 0;
     if (file->is_shadow) {
         tf_shadow_check(file);
         return;

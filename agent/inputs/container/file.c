@@ -117,6 +117,16 @@ static int print_from(struct tf_file_io *io, const struct tf_buf *block, uint64_
     return tf_file_print_text(io, offset, out);
 }
 
+/* A print of the file's first bytes, as soon as so many were read. It only helps. */
+static void take_head(struct tf_file_io *io)
+{
+    uint64_t size = io->offset < TF_PRINT_BYTES ? io->offset : TF_PRINT_BYTES;
+
+    if (!io->position.is_gzip && io->head.offset < size) {
+        (void)tf_file_print(io->fd, size, &io->head);
+    }
+}
+
 /* Brings the prints behind the largest done. One that cannot be taken is left out: it only helps.
  */
 static int take_prints(struct tf_file_io *io, const struct tf_buf *block, uint64_t block_at)
@@ -250,6 +260,7 @@ static int verify(struct tf_file_io *io)
         return rc;
     }
     tf_lines_restart(io->lines, io->offset, io->position.done);
+    take_head(io);
     io->is_verified = true;
     return 0;
 }
@@ -362,6 +373,7 @@ static void decode(struct tf_file_io *io, struct tf_buf *block, struct tf_batch 
     result->status = print_from(io, block, block_at, io->offset, &io->tail);
     if (result->status == 0) {
         result->status = take_prints(io, block, block_at);
+        take_head(io);
     }
 }
 

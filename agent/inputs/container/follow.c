@@ -54,6 +54,9 @@ void tf_follow_known(const struct tf_file *file, struct tf_known *out)
                              .is_finished = file->state == TF_FILE_FINISHED,
                              .is_gzip = file->is_gzip};
     memcpy(out->prints, file->prints, sizeof out->prints);
+    if (!file->is_sibling) { /* copies are made of primaries */
+        out->head = file->head;
+    }
 }
 
 static void link_file(struct tf_container *input, struct tf_file *file)
@@ -445,6 +448,7 @@ static int prepare_io(struct tf_file *file)
     file->is_at_end = false;
     file->is_quiet = false;
     memcpy(file->prints, io->position.prints, sizeof file->prints);
+    io->head = file->head = (struct tf_print){0};
     tf_lines_free(io->lines);
     io->lines = NULL;
     rc = tf_lines_new(format, file->line_limit_bytes, &io->lines);
@@ -584,6 +588,7 @@ void tf_follow_pump(struct tf_source *source, struct tf_batch *batch, struct tf_
         .pool = input->pool,
         .opener = &input->opener,
         .base = file->base,
+        .born_ns = file->id.born_ns,
         .inotify_fd = input->inotify_fd,
     };
 
@@ -658,6 +663,25 @@ static uint64_t gap_bytes(const struct tf_file *file)
                : UINT64_MAX;
 }
 
+/* The copy ends before the file's position: it counts as read. */
+static void pass_over_copy(const struct tf_file *file)
+{
+    const struct tf_mend *mend = file->io.mend;
+    struct tf_position read = {.format = file->io.position.format};
+    struct tf_found found = {.id = mend->sibling.id,
+                             .base = file->base,
+                             .size = mend->sibling.size,
+                             .is_gzip = mend->is_gzip};
+
+    if (!mend->is_gzip) {
+        read.prints[0] = mend->end;
+        for (unsigned i = 0; i < TF_STREAMS; i++) {
+            read.done[i] = mend->end.offset;
+        }
+    }
+    tf_shadow_read(file->input, &found, &read);
+}
+
 /* The copy goes on where the file was; its position stands in deltas. 0 or -ENOMEM. */
 static int adopt_later(struct tf_file *file, struct tf_buf *deltas)
 {
@@ -670,6 +694,10 @@ static int adopt_later(struct tf_file *file, struct tf_buf *deltas)
     }
     if (known != NULL) {
         tf_follow_drop(known);
+    }
+    if (mend->is_short) {
+        pass_over_copy(file);
+        return 0;
     }
     file->adopted = tf_follow_new(file->input, &mend->sibling.id, copied.path, mend->sibling.fd);
     mend->sibling.fd = -1;
@@ -715,6 +743,7 @@ static void apply_mend(struct tf_file *file)
                "copied and cut: the copy is read to its end, then the file from its start");
         rc = adopt_later(file, &deltas);
     }
+    (void)tf_shadow_settle(file, &deltas); /* compressed copies are of what stood there before */
     if (rc == 0 && mend->kind == TF_MEND_SIBLING && mend->lost_bytes == 0) {
         rc = tf_pipeline_deltas(file->input->pipeline, &file->source, &deltas);
     } else if (rc == 0) {
@@ -788,6 +817,7 @@ void tf_follow_pumped(struct tf_source *source, const struct tf_pump_result *res
     file->offset = io->offset;
     file->is_deleted = io->is_deleted;
     memcpy(file->prints, io->position.prints, sizeof file->prints);
+    file->head = io->head;
     file->block_bytes = io->block_bytes;
     file->is_at_end = false;
     if (result->status == -EMSGSIZE) {

@@ -188,8 +188,9 @@ struct tf_known {
     struct tf_file_id id;
     uint64_t base_hash;
     struct tf_print prints[TF_PRINTS];
-    uint64_t size;    /* of a finished file: as it was then */
-    bool is_followed; /* its descriptor is open: no need to open it again */
+    struct tf_print head; /* of a primary that is followed: of its first bytes; or none */
+    uint64_t size;        /* of a finished file: as it was then */
+    bool is_followed;     /* its descriptor is open: no need to open it again */
     bool is_finished;
     bool is_gzip;
 };
@@ -322,6 +323,8 @@ struct tf_mend {
     enum tf_mend_kind kind;
     struct tf_opened sibling; /* fd owned */
     bool is_gzip;             /* the sibling */
+    bool is_short;            /* it ends before the position: nothing is left to read in it */
+    struct tf_print end;      /* of a short one that is not compressed */
     uint64_t lost_bytes;      /* seen in the file, and in the sibling not */
     struct tf_position position;
 };
@@ -335,6 +338,7 @@ struct tf_file_io {
     struct tf_position position; /* path borrows from the file */
     uint64_t offset;             /* where the next read begins */
     struct tf_print tail;        /* before offset */
+    struct tf_print head;        /* of the file's first bytes, to know a copy by; none of a gzip */
     bool is_verified;            /* position was compared with the file */
     bool is_final;               /* set by the loop: nobody writes any more */
     bool is_held;                /* by a filter: the position may change though nothing is read */
@@ -370,6 +374,7 @@ struct tf_file_read {
     struct tf_block_pool *pool;
     const struct tf_opener *opener;
     const char *base;
+    int64_t born_ns;
     int inotify_fd;
 };
 
@@ -420,6 +425,7 @@ struct tf_file {
     enum tf_file_state state;
     enum tf_file_after after;
     bool is_seen;        /* by the last scan */
+    uint8_t unseen;      /* complete scans in a row that did not see it, once it is finished */
     bool is_provisional; /* found by a look; a scan may know it by another path, a link's */
     bool is_sibling, has_successor;
     bool is_at_end;  /* the last pump read all there was */
@@ -435,8 +441,9 @@ struct tf_file {
     uint32_t refusals;                 /* -EMSGSIZE since the last batch that was taken */
     bool has_error;                    /* the next scan wakes it */
     struct tf_print prints[TF_PRINTS]; /* of its position, for the scan */
-    int watch;                         /* -1: none */
-    struct tf_file *waits_for;         /* its sibling is read first */
+    struct tf_print head;
+    int watch;                 /* -1: none */
+    struct tf_file *waits_for; /* its sibling is read first */
     struct tf_file *follower;
     struct tf_file *adopted; /* the copy that is read before this file begins anew */
     bool is_gzip;

@@ -3,8 +3,10 @@
  * gone, or new. Worker, within a scan.
  *
  * A plain one may be a copy that `copytruncate` made, or makes right now. It is one when it was
- * born after a known file of its base and holds the bytes at each print of that file's position, or
- * when the primary still begins with it.
+ * born after a known file of its base and holds the bytes at each print of that file's position
+ * that lies within it, and one at least does; of a primary that is followed, the first bytes count
+ * as well, since lines may have been read that were written after the copy was made. Or the primary
+ * still begins with it.
  *
  * Of a compressed one the whole text is inflated once, and compared with the prints of each known
  * file of the same base where these stand. All of a scan's siblings share a budget of text; when it
@@ -33,19 +35,28 @@ static bool same_bytes(int a_fd, int b_fd, uint64_t offset, size_t size)
            pread(b_fd, b, size, (off_t)(offset - size)) == (ssize_t)size && memcmp(a, b, size) == 0;
 }
 
-/* It was born after the file that is known, and holds all that is known of it. */
+/* It was born after the file that is known, and holds what stands at each of that one's prints, as
+ * far as it reaches. */
 static bool holds_all_of(const struct tf_opened *copy, const struct tf_known *known)
 {
-    if (known->prints[0].offset == 0 || copy->size < known->prints[0].offset ||
-        copy->id.born_ns < known->id.born_ns) {
+    const struct tf_print *head = &known->head;
+    bool holds_one = false;
+
+    if (known->prints[0].offset == 0 || copy->id.born_ns < known->id.born_ns) {
         return false;
     }
-    for (unsigned i = 0; i < TF_PRINTS; i++) {
-        if (known->prints[i].offset != 0 && !tf_file_matches(copy->fd, &known->prints[i])) {
+    for (unsigned i = 0; i <= TF_PRINTS; i++) {
+        const struct tf_print *print = i < TF_PRINTS ? &known->prints[i] : head;
+
+        if (print->offset == 0 || print->offset > copy->size) {
+            continue;
+        }
+        if (!tf_file_matches(copy->fd, print)) {
             return false;
         }
+        holds_one = true;
     }
-    return true;
+    return holds_one;
 }
 
 /* A copy that is being made, or was made of a part: the primary, which is followed, begins with it.
@@ -111,18 +122,21 @@ void tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candid
 
 struct judged {
     const struct tf_known *known;
-    bool differs; /* at one of its prints */
+    bool holds_one; /* of its prints */
+    bool differs;   /* at one of them */
 };
 
 /* Compares the prints that lie in block, which begins at text offset `at`. */
 static void compare_block(struct judged *judged, const char *block, size_t size, uint64_t at)
 {
-    for (unsigned i = 0; i < TF_PRINTS && !judged->differs; i++) {
-        const struct tf_print *print = &judged->known->prints[i];
+    for (unsigned i = 0; i <= TF_PRINTS && !judged->differs; i++) {
+        const struct tf_print *print =
+            i < TF_PRINTS ? &judged->known->prints[i] : &judged->known->head;
         size_t covers = tf_print_size(print->offset);
 
         if (print->offset != 0 && print->offset - covers >= at && print->offset <= at + size) {
             judged->differs = !tf_print_matches(print, block + (print->offset - covers - at));
+            judged->holds_one = true;
         }
     }
 }
@@ -175,16 +189,14 @@ static size_t list_candidates(const struct tf_scan *scan, uint64_t base_hash,
 }
 
 /* The candidate that agrees, and of several the one that was read furthest. */
-static const struct tf_known *best(const struct judged *candidates, size_t count,
-                                   uint64_t text_bytes)
+static const struct tf_known *best(const struct judged *candidates, size_t count)
 {
     const struct tf_known *found = NULL;
 
     for (size_t i = 0; i < count; i++) {
         const struct tf_known *known = candidates[i].known;
 
-        if (!candidates[i].differs && known->prints[0].offset > 0 &&
-            known->prints[0].offset <= text_bytes &&
+        if (!candidates[i].differs && candidates[i].holds_one &&
             (found == NULL || known->prints[0].offset > found->prints[0].offset)) {
             found = known;
         }
@@ -216,7 +228,7 @@ enum tf_verdict tf_judge(struct tf_scan *scan, const struct tf_opened *opened, u
     if (rc < 0 || (is_damaged && tf_now_ns() - opened->changed_ns < STALE_NS)) {
         return TF_VERDICT_WAIT;
     }
-    known = best(candidates, count, *text_bytes);
+    known = best(candidates, count);
     if (known == NULL) {
         return TF_VERDICT_NEW;
     }

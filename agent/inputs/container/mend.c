@@ -5,7 +5,9 @@
  *
  *     TF_MEND_SIBLING  a copy in the same directory, compressed or not, holds the bytes before the
  *                      position: it is read on from there, then this file from its start
- *                      (`copytruncate`; lost is only what was seen and stands in neither)
+ *                      (`copytruncate`; lost is only what was seen and stands in neither).
+ *                      One that ends before the position, since lines were read that were written
+ *                      after it was made, holds nothing more to read
  *     TF_MEND_OLDER    an older print still matches: from there (the file lost its own tail)
  *     TF_MEND_START    nothing matches: from the start
  */
@@ -46,43 +48,73 @@ static bool is_sibling_name(const char *name, const char *base)
            !tf_is_compressed_name(name);
 }
 
-/* The compressed sibling holds the bytes before the position. */
-static bool text_matches(int fd, const struct tf_print *print)
+/* How much of the position's prints a sibling holds. */
+enum held { HOLDS_NOT, HOLDS_BEGINNING, HOLDS_ALL };
+
+/* Reads on while a compressed one only inflates. 1: it holds those bytes, 0: not, -ENODATA: it ends
+ * before them, or another -errno. */
+static int holds(struct tf_file_io *sibling, const struct tf_print *print)
 {
-    struct tf_file_io io = {.fd = fd, .position = {.is_gzip = true}};
     struct tf_print found;
     int rc;
 
-    while ((rc = tf_file_print_text(&io, print->offset, &found)) == -EAGAIN) {
-        continue;
-    }
-    tf_gunzip_free(io.gunzip);
-    return rc == 0 && memcmp(found.hash, print->hash, sizeof found.hash) == 0;
+    do {
+        rc = tf_file_print_text(sibling, print->offset, &found);
+    } while (rc == -EAGAIN);
+    return rc < 0 ? rc : memcmp(found.hash, print->hash, sizeof found.hash) == 0;
 }
 
-static bool sibling_matches(const struct tf_opened *opened, const struct tf_print *print,
-                            bool is_gzip)
+/* A copy that was made before the last lines were read ends before the position. It holds the
+ * prints that lie within it, that of the file's first bytes at least. */
+static enum held compare_sibling(const struct tf_file_io *io, const struct tf_opened *opened,
+                                 bool is_gzip)
 {
-    if (is_gzip) {
-        return text_matches(opened->fd, print);
+    struct tf_file_io sibling = {.fd = opened->fd, .position = {.is_gzip = is_gzip}};
+    enum held held = HOLDS_NOT;
+    int rc = holds(&sibling, &io->position.prints[0]);
+
+    if (rc == 1) {
+        held = HOLDS_ALL;
+    } else if (rc == -ENODATA && io->head.offset != 0 && holds(&sibling, &io->head) == 1) {
+        held = HOLDS_BEGINNING;
+        for (unsigned i = 1; i < TF_PRINTS && held != HOLDS_NOT; i++) {
+            if (io->position.prints[i].offset != 0 &&
+                holds(&sibling, &io->position.prints[i]) == 0) {
+                held = HOLDS_NOT;
+            }
+        }
     }
-    return opened->size >= print->offset && tf_file_matches(opened->fd, print);
+    tf_gunzip_free(sibling.gunzip);
+    return held;
 }
 
-/* Opens the sibling `name` when it holds the bytes before the position; keeps the newest. */
+/* One that holds all comes before one that does not, then the newer. */
+static bool is_better(const struct tf_mend *mend, const struct tf_opened *opened, enum held held)
+{
+    if (mend->kind == TF_MEND_NONE || mend->is_short != (held == HOLDS_BEGINNING)) {
+        return mend->kind == TF_MEND_NONE || mend->is_short;
+    }
+    return opened->changed_ns > mend->sibling.changed_ns;
+}
+
+/* Opens the sibling `name`; keeps it when it is the best so far. */
 static void try_sibling(struct tf_file_io *io, const struct tf_file_read *read, int dir_fd,
                         const char *dir, const char *name)
 {
     struct tf_mend *mend = io->mend;
     struct tf_opened opened;
-    bool is_better, is_gzip = tf_is_gzip_name(name);
+    struct tf_print end = {0};
+    bool is_gzip = tf_is_gzip_name(name);
+    enum held held;
 
     if (tf_opener_file(read->opener, dir_fd, dir, name, &opened) < 0) {
         return;
     }
-    is_better = (mend->kind == TF_MEND_NONE || opened.changed_ns > mend->sibling.changed_ns) &&
-                sibling_matches(&opened, &io->position.prints[0], is_gzip);
-    if (!is_better) {
+    held = opened.id.born_ns >= read->born_ns ? compare_sibling(io, &opened, is_gzip) : HOLDS_NOT;
+    if (held == HOLDS_BEGINNING && !is_gzip && tf_file_print(opened.fd, opened.size, &end) < 0) {
+        held = HOLDS_NOT;
+    }
+    if (held == HOLDS_NOT || !is_better(mend, &opened, held)) {
         (void)close(opened.fd);
         return;
     }
@@ -92,6 +124,8 @@ static void try_sibling(struct tf_file_io *io, const struct tf_file_read *read, 
     mend->kind = TF_MEND_SIBLING;
     mend->sibling = opened;
     mend->is_gzip = is_gzip;
+    mend->is_short = held == HOLDS_BEGINNING;
+    mend->end = end;
 }
 
 static void look_for_copy(struct tf_file_io *io, const struct tf_file_read *read)
@@ -194,7 +228,7 @@ int tf_file_mend(struct tf_file_io *io, const struct tf_file_read *read)
     if (io->mend == NULL) {
         return -ENOMEM;
     }
-    if (!io->is_deleted && !io->position.is_gzip && io->position.prints[0].offset > 0) {
+    if (!io->position.is_gzip && io->position.prints[0].offset > 0) {
         look_for_copy(io, read);
     }
     if (io->mend->kind == TF_MEND_SIBLING) {
