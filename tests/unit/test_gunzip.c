@@ -225,8 +225,12 @@ static enum tf_verdict judge(const struct world *world, struct tf_known *known, 
 {
     struct tf_scan scan = {.known = known, .known_count = count, .judge_bytes = 1u << 20};
     struct tf_opened opened = {.fd = world->fd, .changed_ns = changed_ns};
+    struct tf_found found = {.fd = -1};
+    enum tf_verdict verdict = tf_judge(&scan, &opened, BASE, &found);
 
-    return tf_judge(&scan, &opened, BASE, match, text_bytes);
+    *match = found.match;
+    *text_bytes = found.text_bytes;
+    return verdict;
 }
 
 static void a_compressed_file_is_known_by_its_text(void **state)
@@ -271,12 +275,13 @@ static void what_cannot_be_judged_yet_waits(void **state)
     struct tf_known unread = known_file(world, 1, 0);
     struct tf_scan used_up = {0};
     struct tf_opened opened = {.fd = world->fd};
+    struct tf_found found = {.fd = -1};
     struct tf_file_id match;
     uint64_t text_bytes;
     struct stat status;
 
     append_member(world, 0, 5000);
-    assert_int_equal(tf_judge(&used_up, &opened, BASE, &match, &text_bytes), TF_VERDICT_WAIT);
+    assert_int_equal(tf_judge(&used_up, &opened, BASE, &found), TF_VERDICT_WAIT);
     unread.is_followed = true; /* it may be this one: nothing of it was read */
     unread.size = 10;
     assert_int_equal(judge(world, &unread, 1, 0, &match, &text_bytes), TF_VERDICT_WAIT);

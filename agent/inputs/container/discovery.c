@@ -99,6 +99,15 @@ const struct tf_known *tf_scan_known(const struct tf_scan *scan, const struct tf
                : bsearch(id, scan->known, scan->known_count, sizeof *scan->known, compare_known);
 }
 
+static void note_found(struct tf_scan *scan, const struct tf_file_id *id)
+{
+    const struct tf_known *known = tf_scan_known(scan, id);
+
+    if (known != NULL) {
+        scan->known[known - scan->known].is_found = true;
+    }
+}
+
 /* Takes found->base and found->fd. */
 static void add_found(struct tf_scan *scan, struct tf_found *found)
 {
@@ -121,6 +130,7 @@ static void add_found(struct tf_scan *scan, struct tf_found *found)
         return;
     }
     scan->found[scan->found_count++] = *found;
+    note_found(scan, &found->id);
 }
 
 void tf_scan_fini(struct tf_scan *scan)
@@ -249,8 +259,7 @@ static bool needs_no_opening(const struct tf_known *known, uint64_t size)
 static void judge(struct tf_scan *scan, const struct tf_candidate *place,
                   const struct tf_opened *opened, struct tf_found *found)
 {
-    found->verdict = tf_judge(scan, opened, tf_path_hash(tf_slice_text(place->base)), &found->match,
-                              &found->text_bytes);
+    found->verdict = tf_judge(scan, opened, tf_path_hash(tf_slice_text(place->base)), found);
     if (found->verdict == TF_VERDICT_REFUSED) {
         tell_unreadable(place->dir_path, place->name, "its text has more than 4 GiB");
     }

@@ -94,18 +94,21 @@ static void see(struct tf_container *input, struct tf_file *file, struct tf_foun
     }
 }
 
-/* The sibling that a new primary comes from, when there is still something to read in it. */
-static struct tf_file *find_unread_sibling(struct tf_container *input, const char *base)
+/* The file that a new one of its base comes behind: it is looked at once more before the new one is
+ * read, though it was at its end, since its last lines may have been written since. */
+static struct tf_file *find_older(struct tf_container *input, const char *base)
 {
     uint64_t hash = tf_path_hash(tf_slice_text(base));
+    struct tf_file *older = NULL;
 
     for (struct tf_file *file = input->files; file != NULL; file = file->next) {
-        if (file->state == TF_FILE_ACTIVE && !file->is_at_end && !file->has_error &&
-            file->follower == NULL && file->base_hash == hash && strcmp(file->base, base) == 0) {
-            return file;
+        if (file->state == TF_FILE_ACTIVE && !file->has_error && file->follower == NULL &&
+            file->base_hash == hash && strcmp(file->base, base) == 0 &&
+            (older == NULL || (older->is_at_end && !file->is_at_end))) {
+            older = file;
         }
     }
-    return NULL;
+    return older;
 }
 
 /* A copy of it is known by them. */
@@ -163,14 +166,54 @@ static void follow_fresh(struct tf_container *input, struct tf_found *found, str
     if (before != NULL && before->state == TF_FILE_ACTIVE && before->follower == NULL) {
         file->waits_for = before;
         before->follower = file;
+        tf_follow_wake(before);
     }
     tf_follow_activate(file);
+}
+
+/* Some fresh file goes on in the known one's place. */
+static bool is_taken_over(struct tf_found **fresh, size_t count, const struct tf_known *known)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (fresh[i]->replaces && tf_file_id_compare(&fresh[i]->match, &known->id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A stored position of the base has no file in this scan: it may have been renamed under its eyes,
+ * and is to be read first. When the next ones do not find it either, it is gone (stored.c). */
+static bool must_wait_for_older(const struct tf_container *input, const struct tf_scan *scan,
+                                struct tf_found **fresh, size_t count, const char *base)
+{
+    uint64_t hash = tf_path_hash(tf_slice_text(base));
+
+    for (size_t i = 0; input->stored_checks < TF_STORED_CHECKS && i < scan->known_count; i++) {
+        const struct tf_known *known = &scan->known[i];
+
+        if (known->base_hash == hash && !known->is_found && !known->is_followed &&
+            !known->is_finished && !is_taken_over(fresh, count, known)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool has_unfound(const struct tf_scan *scan)
+{
+    for (size_t i = 0; i < scan->known_count; i++) {
+        if (!scan->known[i].is_found) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void follow_all(struct tf_container *input, struct tf_scan *scan, struct tf_found **fresh,
                        size_t count)
 {
-    bool is_start = input->file_count == 0;
+    bool is_start = input->file_count == 0, unfound = has_unfound(scan);
 
     if (count > 0) {
         qsort(fresh, count, sizeof *fresh, compare_fresh);
@@ -181,11 +224,15 @@ static void follow_all(struct tf_container *input, struct tf_scan *scan, struct 
         if (i > 0 && strcmp(fresh[i - 1]->base, fresh[i]->base) == 0) {
             before = tf_follow_find(input, &fresh[i - 1]->id);
         } else if (!is_start) {
-            before = find_unread_sibling(input, fresh[i]->base);
+            before = find_older(input, fresh[i]->base);
         }
         if (input->file_count >= TF_FILES_MAX) {
             scan->is_complete = false;
             return;
+        }
+        if (unfound && must_wait_for_older(input, scan, fresh, count, fresh[i]->base)) {
+            input->wants_scan = true;
+            continue;
         }
         follow_fresh(input, fresh[i], before, scan->only != NULL);
     }
@@ -271,6 +318,13 @@ static bool read_on(struct tf_container *input, struct tf_found *found)
     return true;
 }
 
+/* The file was cut since it was compared: what holds its old bytes is not its copy any more. */
+static bool is_outdated(const struct tf_found *found, const struct tf_file *file)
+{
+    return file != NULL && file->state != TF_FILE_FINISHED &&
+           (file->state != TF_FILE_ACTIVE || file->prints[0].offset < found->match_offset);
+}
+
 /* True: it is to be read. Those that are copies of files that are followed come later. */
 static bool decide(struct tf_container *input, struct tf_found *found, struct tf_found **fresh,
                    size_t count)
@@ -290,6 +344,11 @@ static bool decide(struct tf_container *input, struct tf_found *found, struct tf
         return false;
     case TF_VERDICT_KNOWN:
         file = tf_follow_find(input, &found->match);
+        if (is_outdated(found, file)) {
+            found->verdict = TF_VERDICT_WAIT;
+            mark_undecided(input, found);
+            return false;
+        }
         if ((file != NULL && (file->state != TF_FILE_FINISHED || !found->is_gzip)) ||
             is_among(fresh, count, &found->match)) {
             return false;

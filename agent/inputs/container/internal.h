@@ -192,6 +192,7 @@ struct tf_known {
     uint64_t size;        /* of a finished file: as it was then */
     bool is_followed;     /* its descriptor is open: no need to open it again */
     bool is_finished;
+    bool is_found; /* by this scan */
     bool is_gzip;
 };
 
@@ -220,6 +221,7 @@ struct tf_found {
     bool replaces; /* set by the loop: match is gone, and this file goes on there */
     enum tf_verdict verdict;
     struct tf_file_id match;    /* of the known file, with TF_VERDICT_KNOWN */
+    uint64_t match_offset;      /* to which that one was read when it was compared */
     uint64_t text_bytes;        /* all of its text */
     char suffix[TF_SUFFIX_MAX]; /* of a sibling's name, behind the base's, cut; without .gz */
     struct tf_position *start;  /* owned: where the reading begins; NULL: at its start */
@@ -293,10 +295,10 @@ struct tf_candidate {
 void tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candidate,
                    const struct tf_opened *copy, struct tf_found *found);
 
-/* What an unknown compressed sibling is. Sets *match with TF_VERDICT_KNOWN, *text_bytes with that
+/* What an unknown compressed sibling is. Sets match with TF_VERDICT_KNOWN, text_bytes with that
  * and with TF_VERDICT_NEW. Worker. */
 enum tf_verdict tf_judge(struct tf_scan *scan, const struct tf_opened *opened, uint64_t base_hash,
-                         struct tf_file_id *match, uint64_t *text_bytes);
+                         struct tf_found *found);
 
 /* ---- gunzip.c ---------------------------------------------------------------------------------
  */

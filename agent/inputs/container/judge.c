@@ -99,6 +99,7 @@ void tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candid
             furthest = known->prints[0].offset;
             found->verdict = TF_VERDICT_KNOWN;
             found->match = known->id;
+            found->match_offset = furthest;
             found->text_bytes = copy->size;
         }
     }
@@ -205,7 +206,7 @@ static const struct tf_known *best(const struct judged *candidates, size_t count
 }
 
 enum tf_verdict tf_judge(struct tf_scan *scan, const struct tf_opened *opened, uint64_t base_hash,
-                         struct tf_file_id *match, uint64_t *text_bytes)
+                         struct tf_found *found)
 {
     struct judged candidates[CANDIDATES_MAX];
     struct tf_gunzip *gunzip;
@@ -217,11 +218,11 @@ enum tf_verdict tf_judge(struct tf_scan *scan, const struct tf_opened *opened, u
     if (is_unread || scan->judge_bytes == 0 || (gunzip = tf_gunzip_new(opened->fd)) == NULL) {
         return TF_VERDICT_WAIT; /* a file of which nothing is known yet may be this one */
     }
-    *text_bytes = 0;
-    rc = read_through(gunzip, candidates, count, text_bytes);
+    rc = read_through(gunzip, candidates, count, &found->text_bytes);
     is_damaged = tf_gunzip_is_damaged(gunzip);
     tf_gunzip_free(gunzip);
-    scan->judge_bytes -= *text_bytes < scan->judge_bytes ? *text_bytes : scan->judge_bytes;
+    scan->judge_bytes -=
+        found->text_bytes < scan->judge_bytes ? found->text_bytes : scan->judge_bytes;
     if (rc == -EFBIG) {
         return TF_VERDICT_REFUSED;
     }
@@ -232,6 +233,7 @@ enum tf_verdict tf_judge(struct tf_scan *scan, const struct tf_opened *opened, u
     if (known == NULL) {
         return TF_VERDICT_NEW;
     }
-    *match = known->id;
+    found->match = known->id;
+    found->match_offset = known->prints[0].offset;
     return TF_VERDICT_KNOWN;
 }
