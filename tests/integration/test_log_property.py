@@ -165,8 +165,9 @@ class Life:
         self.remove_oldest()
 
     def copytruncate(self):
+        """Not behind a cut that the agent has not noticed yet: a copy of another content holds nothing that it knows."""
         self.finish_half()
-        if not self.now.ends:
+        if not self.now.ends or self.now.proof and not self.is_proved(self.now):
             return
         path = self.next_sibling()
         with open(self.path, "rb") as source, open(path, "wb") as target:
@@ -185,6 +186,9 @@ class Life:
         self.now = Content(self.path)
         self.tell(f"copied to {os.path.basename(path)} and cut, lines to {self.count}, between copy and cut {lost}")
         self.remove_oldest()
+
+    def is_proved(self, content):
+        return any(number >= content.proof and self.world.has(self.name, number) for number in content.numbers())
 
     def lose(self, what, content, numbers):
         """numbers may be missing from now on; when one that is a proof had arrived, a gap must tell what is missing of them."""
