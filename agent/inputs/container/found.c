@@ -299,6 +299,19 @@ static void wait_for_next(struct tf_container *input, struct tf_found *found)
     mark_undecided(input, found);
 }
 
+/* A fresh file of the same base and size may be what it was made of: it is known better by the next
+ * scan. */
+static bool is_being_compressed(struct tf_found **fresh, size_t count, const struct tf_found *found)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!fresh[i]->is_gzip && fresh[i]->size == found->text_bytes &&
+            strcmp(fresh[i]->base, found->base) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* It holds what a file held that is gone, or was read to its end. True: it is to be read. */
 static bool read_on(struct tf_container *input, struct tf_found *found)
 {
@@ -346,6 +359,10 @@ static bool decide(struct tf_container *input, struct tf_found *found, struct tf
         mark_undecided(input, found);
         return false;
     case TF_VERDICT_NEW:
+        if (is_being_compressed(fresh, count, found)) {
+            wait_for_next(input, found);
+            return false;
+        }
         if (!input->scan.start_newest) {
             return true;
         }
