@@ -315,7 +315,8 @@ class Life:
             again = self.world.stored.again[self.name, doubled[0]] - self.world.began
             parts.append(f"doubled {len(doubled)}: {doubled[:20]}, seen again at {again:.2f}")
         strange = [record["log"][:60] for record in self.world.stored.others if record["kubernetes"]["pod_name"] == self.name]
-        parts += [f"nobody wrote {strange[:3]}"] * bool(strange)
+        # What is read on after a cut, which a gap told, may begin between the pieces of a line.
+        parts += [f"nobody wrote {strange[:3]}"] * (strange != [] and not self.gap_since(0))
         parts += [f"{loss.what}: no gap tells that {sorted(loss.numbers & set(self.missing()))[:10]} are lost" for loss in self.untold()]
         return "; ".join(parts)
 

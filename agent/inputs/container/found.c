@@ -189,7 +189,7 @@ static bool must_wait_for_older(const struct tf_container *input, const struct t
 {
     uint64_t hash = tf_path_hash(tf_slice_text(base));
 
-    for (size_t i = 0; input->stored_checks < TF_STORED_CHECKS && i < scan->known_count; i++) {
+    for (size_t i = 0; input->complete_scans < TF_STORED_CHECKS && i < scan->known_count; i++) {
         const struct tf_known *known = &scan->known[i];
 
         if (known->base_hash == hash && !known->is_found && !known->is_followed &&

@@ -150,7 +150,7 @@ void tf_stored_check(struct tf_container *input)
         input->stored_checks = TF_STORED_CHECKS;
         return;
     }
-    input->stored_checks += list.failed || list.is_waiting ? 0 : 1;
+    input->stored_checks += list.failed ? 0 : 1;
     input->wants_scan = input->wants_scan || input->stored_checks < TF_STORED_CHECKS;
     for (struct missing *missing = list.first; missing != NULL; missing = next) {
         next = missing->next;
@@ -159,5 +159,8 @@ void tf_stored_check(struct tf_container *input)
         }
         free(missing->base);
         free(missing);
+    }
+    if (list.is_waiting && input->stored_checks == TF_STORED_CHECKS) {
+        input->stored_checks--; /* the others were told; these are compared again */
     }
 }

@@ -168,6 +168,7 @@ static void apply_scan(struct tf_container *input)
     if (input->scan.watch_error < 0) {
         tf_watch_tell(input, input->scan.watch_error);
     }
+    input->complete_scans += input->scan.is_complete && input->complete_scans < TF_STORED_CHECKS;
     if (input->scan.is_complete && input->stored_checks < TF_STORED_CHECKS) {
         tf_stored_check(input);
     }
