@@ -709,11 +709,6 @@ uint64_t tf_lines_held_at(const struct tf_lines *lines)
     return at;
 }
 
-bool tf_lines_holds(const struct tf_lines *lines)
-{
-    return holds_line(lines) || holds(lines, TF_STREAM_STDOUT) || holds(lines, TF_STREAM_STDERR);
-}
-
 enum tf_format tf_lines_format(const struct tf_lines *lines)
 {
     return lines->format;

@@ -86,7 +86,6 @@ uint64_t tf_lines_held_at(const struct tf_lines *lines); /* where the oldest hel
                                                             UINT64_MAX: nothing is held */
 /* Whether a whole line stands in rest, which begins at the offset reached so far. */
 bool tf_lines_has_line(const struct tf_lines *lines, struct tf_slice rest);
-bool tf_lines_holds(const struct tf_lines *lines); /* a partial, or a line without newline */
 enum tf_format tf_lines_format(const struct tf_lines *lines); /* AUTO until known */
 uint64_t
 tf_lines_count(const struct tf_lines *lines); /* lines seen so far, pieces counted each; without

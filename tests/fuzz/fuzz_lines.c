@@ -55,7 +55,7 @@ static size_t decode(struct tf_lines *lines, struct tf_slice block, bool final,
 
 static void finish(struct tf_lines *lines, struct tf_batch *batch, struct tf_buf *out)
 {
-    if (tf_lines_flush(lines, batch) < 0 || tf_lines_holds(lines)) {
+    if (tf_lines_flush(lines, batch) < 0 || tf_lines_held_at(lines) != UINT64_MAX) {
         abort();
     }
     collect(batch, out);

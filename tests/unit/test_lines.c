@@ -162,7 +162,7 @@ static void flush(struct fixture *f)
 {
     assert_int_equal(tf_lines_flush(f->lines, &f->batch), 0);
     collect(f);
-    assert_false(tf_lines_holds(f->lines));
+    assert_true(tf_lines_held_at(f->lines) == UINT64_MAX);
 }
 
 /* A whole file in one block. */
@@ -347,10 +347,10 @@ static void held_pieces_hold_back_done_of_their_stream(void **state)
     uint64_t one = sizeof first - 1, two = one + sizeof second - 1;
 
     use(f, TF_FORMAT_CRI, MAX_LINE);
-    assert_false(tf_lines_holds(f->lines));
+    assert_true(tf_lines_held_at(f->lines) == UINT64_MAX);
     decode(f, tf_slice_text(first), false);
     check_done(f, 0, one, one);
-    assert_true(tf_lines_holds(f->lines));
+    assert_true(tf_lines_held_at(f->lines) < UINT64_MAX);
     decode(f, tf_slice_text(second), false);
     check_done(f, 0, one, two);
     flush(f);
@@ -480,7 +480,7 @@ static void check_long(struct fixture *f, enum tf_format format, const char *hea
         assert_int_equal(f->batch.records[0].true_bytes, size);
         assert_int_equal(f->batch.truncated, 1);
         (void)check_cut(only_text(f), tf_slice(line + header_size, size), MAX_LINE);
-        assert_false(tf_lines_holds(f->lines));
+        assert_true(tf_lines_held_at(f->lines) == UINT64_MAX);
         assert_int_equal(tf_batch_reset(&f->batch), 0);
     }
     free(line);
@@ -597,7 +597,7 @@ static void line_without_newline_is_given_up_by_flush(void **state)
     assert_int_equal(decode(f, tf_slice(line, 60000), false), 0); /* stays in the file */
     assert_int_equal(decode(f, tf_slice(line, size), false), size);
     check_out(f, "");
-    assert_true(tf_lines_holds(f->lines));
+    assert_true(tf_lines_held_at(f->lines) < UINT64_MAX);
     check_done(f, 0, 32, 32);
     assert_int_equal(tf_lines_flush(f->lines, &f->batch), 0);
     assert_int_equal(f->batch.records[0].flags, TF_RECORD_UNFINISHED);
@@ -672,7 +672,7 @@ static void full_batch_does_not_touch_what_is_held(void **state)
     assert_int_equal(tf_batch_reset(&f->batch), 0);
     assert_int_equal(tf_lines_decode(f->lines, tf_slice(NULL, 0), true, NOW_NS, &f->batch), 0);
     assert_int_equal(only_text(f).size, 80000);
-    assert_false(tf_lines_holds(f->lines));
+    assert_true(tf_lines_held_at(f->lines) == UINT64_MAX);
     free(line);
 }
 
