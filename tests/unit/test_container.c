@@ -47,7 +47,7 @@ int fdatasync(int fd)
     return (int)syscall(SYS_fdatasync, fd);
 }
 
-static atomic_bool fail_reads, no_inotify;
+static atomic_bool fail_reads, no_inotify, no_watches;
 
 /* Fails for log files only. */
 ssize_t pread(int fd, void *data, size_t size, off_t offset)
@@ -71,6 +71,15 @@ int inotify_init1(int flags)
         return -1;
     }
     return (int)syscall(SYS_inotify_init1, flags);
+}
+
+int inotify_add_watch(int fd, const char *path, uint32_t mask)
+{
+    if (atomic_load(&no_watches)) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return (int)syscall(SYS_inotify_add_watch, fd, path, mask);
 }
 
 /* ---- what arrived
@@ -528,6 +537,7 @@ static int teardown(void **state)
     atomic_store(&fail_sync_in, 0);
     atomic_store(&fail_reads, false);
     atomic_store(&no_inotify, false);
+    atomic_store(&no_watches, false);
     (void)nftw(f->root, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     free((char *)(uintptr_t)f->globs[0].text);
     free(f);
@@ -866,6 +876,21 @@ static void without_hints_the_scans_find_it_all(void **state)
     run_until_lines(f, 30);
     assert_int_equal(unlink(at(f, "0.log.1")), 0);
     run_until_stored(f, 1);
+}
+
+/* Then files are looked at by time, whatever `rescan` says. */
+static void without_watches_files_are_polled(void **state)
+{
+    struct fixture *f = *state;
+
+    atomic_store(&no_watches, true);
+    f->options.rescan_ms = 3600000;
+    append_lines(f, "0.log", "l", 0, 10);
+    start(f);
+    run_until_lines(f, 10);
+    append_lines(f, "0.log", "l", 10, 10);
+    append_lines(f, "1.log", "n", 0, 10);
+    run_until_lines(f, 30);
 }
 
 static void newest_begins_at_the_end_of_what_is_there(void **state)
@@ -1370,6 +1395,7 @@ int main(void)
         TEST(a_failed_sync_is_read_again_once),
         TEST(a_failed_read_is_tried_again),
         TEST(without_hints_the_scans_find_it_all),
+        TEST(without_watches_files_are_polled),
         TEST(newest_begins_at_the_end_of_what_is_there),
         TEST(a_renamed_file_is_read_to_its_end),
         TEST(what_was_rotated_while_nobody_ran_is_read_first),

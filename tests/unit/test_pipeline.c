@@ -29,6 +29,7 @@ struct script {
     const char *text;
     const char *long_text; /* in place of all that */
     bool no_position;      /* it comes to nothing */
+    uint64_t read_bytes;
 };
 
 struct fake_source {
@@ -49,8 +50,9 @@ struct world {
     struct tf_config config;
     struct tf_plugin_config input, filter, output;
     struct tf_pipeline *pipeline;
-    struct fake_source sources[2];
+    struct fake_source sources[3];
     unsigned source_count;
+    bool hurries_last; /* the last source is urgent */
     unsigned removed;
     void (*input_closed)(void *ctx);
     void *input_closed_ctx;
@@ -88,6 +90,7 @@ static void pump(struct tf_source *base, struct tf_batch *batch, struct tf_pump_
         return;
     }
     step = &source->steps[source->step++];
+    batch->read_bytes = step->read_bytes;
     if (step->no_position) {
         result->again = source->step < source->step_count;
         return;
@@ -171,6 +174,9 @@ static int input_start(void *self, struct tf_pipeline *pipeline, struct tf_error
 
         assert_int_equal(tf_source_add(pipeline, self, source, NULL), 0);
         tf_source_wake(source);
+    }
+    if (world->hurries_last) {
+        tf_source_hurry(&world->sources[world->source_count - 1].source, true);
     }
     return 0;
 }
@@ -604,6 +610,63 @@ static void filters_run_and_are_counted(void **state)
     tf_arena_free(arena);
 }
 
+/* One job at a time, so that the order of delivery is that of the turns. */
+static void one_worker(unsigned sources)
+{
+    world->config.agent.workers = 1;
+    world->source_count = sources;
+}
+
+/* What a turn took beyond a block is taken from the next ones. */
+static void who_takes_much_passes_turns_by(void **state)
+{
+    static const struct script loud[] = {
+        {.tag = "a", .records = 1, .text = "loud", .read_bytes = 4 * TF_BLOCK_BYTES},
+        {.tag = "a", .records = 1, .text = "loud", .read_bytes = 1}};
+    static const struct script quiet[] = {{.tag = "a", .records = 1, .text = "quiet"},
+                                          {.tag = "a", .records = 1, .text = "quiet"},
+                                          {.tag = "a", .records = 1, .text = "quiet"},
+                                          {.tag = "a", .records = 1, .text = "quiet"},
+                                          {.tag = "a", .records = 1, .text = "quiet"}};
+
+    (void)state;
+    one_worker(2);
+    give(0, loud, TF_COUNT(loud));
+    give(1, quiet, TF_COUNT(quiet));
+    run();
+    assert_true(find("loud record 0") < find("quiet record 0"));
+    assert_true(find("quiet record 3") < find("loud record 1"));
+    assert_true(find("loud record 1") < find("quiet record 4"));
+}
+
+/* Every second turn is an urgent source's, and the others get on. */
+static void who_is_urgent_has_every_second_turn(void **state)
+{
+    static const struct script steps[3][4] = {{{.tag = "a", .records = 1, .text = "first"},
+                                               {.tag = "a", .records = 1, .text = "first"},
+                                               {.tag = "a", .records = 1, .text = "first"},
+                                               {.tag = "a", .records = 1, .text = "first"}},
+                                              {{.tag = "a", .records = 1, .text = "second"},
+                                               {.tag = "a", .records = 1, .text = "second"},
+                                               {.tag = "a", .records = 1, .text = "second"},
+                                               {.tag = "a", .records = 1, .text = "second"}},
+                                              {{.tag = "a", .records = 1, .text = "urgent"},
+                                               {.tag = "a", .records = 1, .text = "urgent"},
+                                               {.tag = "a", .records = 1, .text = "urgent"},
+                                               {.tag = "a", .records = 1, .text = "urgent"}}};
+
+    (void)state;
+    one_worker(3);
+    world->hurries_last = true;
+    for (unsigned i = 0; i < 3; i++) {
+        give(i, steps[i], 4);
+    }
+    run();
+    assert_true(find("urgent record 3") < find("first record 2"));
+    assert_true(find("urgent record 3") < find("second record 2"));
+    assert_true(find("second record 0") < find("urgent record 1"));
+}
+
 /* A text that no rule can get through: the rule is named, once, in the audit. */
 static void what_is_withheld_is_told_once(void **state)
 {
@@ -813,6 +876,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(two_sources_share_frames, set_up, tear_down),
         cmocka_unit_test_setup_teardown(filters_run_and_are_counted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_takes_much_passes_turns_by, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_is_urgent_has_every_second_turn, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_withheld_is_told_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(dropped_records_are_told_by_name, set_up, tear_down),
         cmocka_unit_test_setup_teardown(audit_records_pass_unseen, set_up, tear_down),
