@@ -25,7 +25,7 @@
 #include "../../agent/tls/internal.h"
 #include "tls_fixture.h"
 
-#define DEADLINE_MS  5000
+#define DEADLINE_MS  30000
 #define TIMEOUT_MS   5000u
 #define SHORT_MS     60u
 #define SECRET       "SECRET-PAYLOAD"
