@@ -399,7 +399,7 @@ int tf_delta_next(struct tf_slice *rest, struct tf_delta *out)
         return 0;
     }
     if (!take_byte(rest, &head) || head != (0x90 | DELTA_PARTS) || !take_byte(rest, &op) ||
-        op < TF_DELTA_SET || op > TF_DELTA_PUSH || !take_bin(rest, &delta.key) ||
+        op < TF_DELTA_SET || op > TF_DELTA_NOTE || !take_bin(rest, &delta.key) ||
         !take_bin(rest, &delta.value) || delta.key.size > TF_STATE_KEY_MAX ||
         delta.value.size > TF_STATE_VALUE_MAX) {
         return -EPROTO;

@@ -164,6 +164,9 @@ int tf_state_prepare(struct tf_state *state, struct tf_slice deltas, struct tf_c
 
     *changes = (struct tf_changes){0};
     while ((rc = tf_delta_next(&deltas, &delta)) == 1) {
+        if (delta.op == TF_DELTA_NOTE) {
+            continue; /* for readers of the frame */
+        }
         rc = promise(state);
         if (rc == 0) {
             rc = add_change(changes, &delta);

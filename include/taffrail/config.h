@@ -122,13 +122,22 @@ struct tf_agent_options {
 enum tf_on_full { TF_ON_FULL_PAUSE, TF_ON_FULL_DROP_OLDEST };
 enum tf_compress { TF_COMPRESS_AUTO, TF_COMPRESS_ISAL, TF_COMPRESS_ZLIB };
 
+enum tf_seal_mode {
+    TF_SEAL_AUTO,     /* on once `pki seal` has made the first key */
+    TF_SEAL_REQUIRED, /* no start without */
+    TF_SEAL_OFF,
+};
+
 struct tf_spool_options {
     struct tf_text path;
     uint64_t max_size_bytes;
     uint64_t keep_free_bytes;
     int on_full; /* enum tf_on_full */
     struct tf_sync_option sync;
-    struct tf_texts keys; /* none: SPOOL.key is made at the first start */
+    struct tf_texts keys;   /* none: SPOOL.key is made at the first start */
+    struct tf_text auditor; /* PEM with an X25519 public key: the only reader of what is kept */
+    int seal;               /* enum tf_seal_mode */
+    bool shred;             /* expiry destroys the segment's key slots first */
     uint64_t retain_age_ms;
     uint64_t retain_size_bytes;
     int compress; /* enum tf_compress */

@@ -48,6 +48,7 @@ enum tf_delta_op {
     TF_DELTA_SET = 1,    /* key := value */
     TF_DELTA_DELETE = 2, /* forget key */
     TF_DELTA_PUSH = 3,   /* key is a list: append value, keep the newest TF_STATE_LIST_MAX */
+    TF_DELTA_NOTE = 4,   /* changes nothing: stays in the frame, for readers */
 };
 
 /* Appends one delta, msgpack [op, bin key, bin value], to deltas. Errors stick in deltas. Any
@@ -90,14 +91,21 @@ struct tf_frame_draft {
     void *ctx;
 };
 
+/* An audit event of the spool: an event word of docs/records.md and a sentence. */
+typedef void tf_spool_event_fn(void *ctx, const char *event, const char *text);
+
 struct tf_spool_callbacks {
     void *ctx;
+    tf_spool_event_fn *on_event; /* never from inside a tf_spool call; may be NULL */
     /* A failed write or sync ended the run, and a new one has begun: all sources go back to the
      * folded state. */
     void (*on_new_run)(void *ctx);
     /* tf_spool_has_room changed from false to true. */
     void (*on_room)(void *ctx);
 };
+
+/* How far the seal has come (docs/evidence.md). */
+enum tf_seal_state { TF_SEALED_OFF, TF_SEALED_ON, TF_SEALED_LOST };
 
 /* How the spool stands, for the books, `ready` and the bench. */
 struct tf_spool_status {
@@ -107,7 +115,12 @@ struct tf_spool_status {
     uint64_t torn_bytes;     /* set aside by the last start */
     uint64_t damaged_frames; /* passed over by the last start */
     bool key_is_beside;      /* made at first start, beside the spool */
-    int error;               /* last disk error, 0 when well */
+    enum tf_seal_state seal;
+    uint64_t seals, sealed_seq;   /* seals made so far; newest frame under a seal */
+    int64_t sealed_ns;            /* when that was; 0: never */
+    uint64_t expired_events;      /* deleted before every output had them, since start */
+    uint64_t unreadable_segments; /* that no key opens; they wait */
+    int error;                    /* last disk error, 0 when well */
 };
 
 /*
@@ -148,6 +161,23 @@ size_t tf_spool_unsynced_bytes(const struct tf_spool *spool);
 
 const uint8_t *tf_spool_id(const struct tf_spool *spool); /* TF_SPOOL_ID_BYTES */
 void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *status);
+
+/* ---- witness: what collectors answer ----------------------------------------------------------
+ */
+
+#define TF_RECEIPT_BYTES     192u /* docs/protocol.md */
+#define TF_RECEIPT_KEY_BYTES 32u
+
+/* The newest receipt that an output got and checked: it goes into the next seal. Copied. */
+void tf_spool_receipt(struct tf_spool *spool, const char *output,
+                      const uint8_t receipt[TF_RECEIPT_BYTES]);
+/* A collector's public key: a notice the first time that this spool sees it. */
+void tf_spool_receipt_key(struct tf_spool *spool, const uint8_t key[TF_RECEIPT_KEY_BYTES]);
+/* A sound receipt names a frame that this spool never made, or made otherwise: it was rolled back
+ * or cloned. A notice, an audit event; a new lineage begins. */
+void tf_spool_forked(struct tf_spool *spool, uint64_t seq, const uint8_t chain[TF_CHAIN_BYTES]);
+/* The number of the newest durable frame. */
+uint64_t tf_spool_newest_seq(const struct tf_spool *spool);
 
 /* ---- reading: feeds ---------------------------------------------------------------------------
  */
