@@ -369,10 +369,13 @@ static bool all_delivered(const struct tf_pipeline *pipeline)
 static void on_stop_poll(uv_timer_t *timer)
 {
     struct tf_pipeline *pipeline = timer->data;
+    bool is_late = uv_now(pipeline->loop) >= pipeline->stop_deadline_ms;
 
     tf_frames_close_all(pipeline);
-    if (!pipeline->inputs_closed ||
-        (!all_delivered(pipeline) && uv_now(pipeline->loop) < pipeline->stop_deadline_ms)) {
+    if (is_late && pipeline->spool != NULL) {
+        tf_spool_give_up(pipeline->spool);
+    }
+    if (!pipeline->inputs_closed || (!all_delivered(pipeline) && !is_late)) {
         return;
     }
     (void)uv_timer_stop(timer);

@@ -486,7 +486,7 @@ struct tf_spool {
     bool had_room;
 
     struct tf_spool_status status;
-    bool closing, close_saved, closed;
+    bool gave_up, closing, close_saved, closed;
     void (*on_closed)(void *ctx);
     void *closed_ctx;
 };

@@ -321,7 +321,7 @@ int tf_spool_append(struct tf_spool *spool, struct tf_frame_draft *draft)
     assert(draft->type == TF_FRAME_DATA || draft->type == TF_FRAME_GAP ||
            draft->type == TF_FRAME_POSITIONS);
     assert(draft->type != TF_FRAME_POSITIONS || draft->payload.size == 0);
-    if (spool->closing) {
+    if (spool->closing || spool->gave_up) {
         return -ECANCELED;
     }
     if (draft->payload.error != 0 || draft->deltas.error != 0) {
@@ -677,6 +677,17 @@ static void cancel_all(struct tf_spool *spool)
 void tf_writer_cancel(struct tf_spool *spool)
 {
     cancel_all(spool);
+}
+
+void tf_spool_give_up(struct tf_spool *spool)
+{
+    spool->gave_up = true;
+    if (spool->create_wait && !spool->creating && spool->first != NULL) {
+        cancel_all(spool);
+        if (spool->callbacks.on_new_run != NULL) {
+            spool->callbacks.on_new_run(spool->callbacks.ctx);
+        }
+    }
 }
 
 /* C8: nothing above the mark had left; it is read again into a new run. */

@@ -149,6 +149,10 @@ void tf_spool_close(struct tf_spool *spool, void (*on_closed)(void *ctx), void *
  */
 int tf_spool_append(struct tf_spool *spool, struct tf_frame_draft *draft);
 
+/* At a stop that may not last longer: what waits for a segment that the disk refuses is cancelled,
+ * and nothing more is taken; its sources read it again at the next start. */
+void tf_spool_give_up(struct tf_spool *spool);
+
 /* False while undelivered bytes are at max_size or the disk at keep_free: inputs pause. */
 bool tf_spool_has_room(const struct tf_spool *spool);
 
