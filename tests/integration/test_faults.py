@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """test_faults.py TAFFRAIL SHIM - disks that fail for a while, under the agent's spool and the collector's.
 
-While lines are written and shipped, the calls of one fault fail with one error at one end, for a while; or the spool's folder is moved away and comes back. The agent goes on or waits, says what is
+While lines are written and shipped, the calls of one fault fail with one error at one end, for a
+while; or the spool's folder is moved away and comes back. The agent goes on or waits, says what is
 wrong, and when the cause ends it recovers by itself: each line is at the collector exactly once, and
 the books add up. A stop that comes while the disk is full loses nothing either.
 """
