@@ -2,10 +2,11 @@
  * sink.c - the bench's receiver: acknowledges forward messages over mutual TLS and throws them
  * away.
  *
- *     sink CA CERT KEY
+ *     sink CA CERT KEY [PORT]
  *
- * Prints its port as the first line. It does as little as a receiver can, so that what is measured
- * is the sender. It ends by SIGTERM and then prints how many messages and bytes it had.
+ * Prints its port, a free one unless PORT is given, as the first line. It does as little as a
+ * receiver can, so that what is measured is the sender. It ends by SIGTERM and then prints how many
+ * messages and bytes it had.
  */
 #include <arpa/inet.h>
 #include <signal.h>
@@ -130,11 +131,11 @@ static void on_stop(uv_signal_t *signal, int number)
     _exit(0);
 }
 
-static int serve(struct sink *sink)
+static int serve(struct sink *sink, int port)
 {
     struct sockaddr_in address;
     int size = sizeof address;
-    int rc = uv_ip4_addr("127.0.0.1", 0, &address);
+    int rc = uv_ip4_addr("127.0.0.1", port, &address);
 
     (void)uv_tcp_init(&sink->loop, &sink->listener);
     (void)uv_signal_init(&sink->loop, &sink->stop);
@@ -167,8 +168,8 @@ int main(int argc, char **argv)
     struct tf_error err;
 
     tf_error_init(&err);
-    if (argc != 4) {
-        (void)fprintf(stderr, "usage: sink CA CERT KEY\n");
+    if (argc != 4 && argc != 5) {
+        (void)fprintf(stderr, "usage: sink CA CERT KEY [PORT]\n");
         return 2;
     }
     options.ca.text = argv[1];
@@ -178,5 +179,5 @@ int main(int argc, char **argv)
         (void)tf_error_print(&err, stderr);
         return 2;
     }
-    return serve(&sink) == 0 ? 0 : 3;
+    return serve(&sink, argc == 5 ? atoi(argv[4]) : 0) == 0 ? 0 : 3;
 }
