@@ -31,8 +31,8 @@
 
 #include "taffrail/log.h"
 
-#define BATCH_BYTES    (4u << 20) /* of one write; one frame may be larger */
-#define KEEP_BYTES     (8u << 20) /* larger buffers are given back */
+#define BATCH_BYTES    (2u << 20) /* of one write; one frame may be larger */
+#define KEEP_BYTES     (2u << 20) /* larger buffers are given back */
 #define WORST_OVERHEAD 1024u
 
 /* ---- segments known ------------------------------------------------------------------------- */

@@ -15,8 +15,8 @@
 #include "taffrail/output.h"
 
 #define TF_FRAME_SOFT_BYTES   (1u << 20)
-#define TF_UNSYNCED_MAX_BYTES (4u << 20) /* fires the sync early */
-#define TF_PRESSURE_BYTES     (8u << 20) /* taken and not durable: pumps wait */
+#define TF_UNSYNCED_MAX_BYTES (2u << 20) /* fires the sync early */
+#define TF_PRESSURE_BYTES     (4u << 20) /* taken and not durable: pumps wait */
 
 /*
  * Builds everything a configuration names without starting it: what `check` and `run` share.
