@@ -217,6 +217,23 @@ int tf_keys_load(const struct tf_spool_options *options, bool may_make, struct t
 /* One key file's content, "taffrail-kek-1:" base64. Pure: fuzzable. 0 or -EPROTO. */
 int tf_key_parse(struct tf_slice text, uint8_t key[TF_KEY_BYTES]);
 
+/* Where a reader (`verify`, `replay`) has its keys from: the first of these that is there. */
+struct tf_reader_keys {
+    const char *const *files; /* --key FILE: each a KEK, or an auditor's private key in PEM */
+    size_t file_count;
+    const char *passphrase_file;            /* of an auditor's key; NULL: it has none */
+    const struct tf_spool_options *options; /* of a configuration (-c), or NULL */
+    const char *spool_path;                 /* then SPOOL.key beside it; or NULL */
+};
+
+/*
+ * Returns new in *out: tf_keyring_free. 0; -ENOENT when there is no key at all, and nothing is
+ * added to err: read on without; -EINVAL with a finding; -ENOMEM. Blocks.
+ */
+int tf_reader_keys_load(const struct tf_reader_keys *from, struct tf_keyring **out,
+                        struct tf_error *err);
+void tf_keyring_free(struct tf_keyring *ring); /* wipes; accepts NULL */
+
 /* ---- gzip.c --------------------------------------------------------------------------------- */
 
 struct tf_gzip;                            /* one worker at a time */
