@@ -2,7 +2,8 @@
  * internal.h - what the files of the spool share.
  *
  *     format.c     bytes of headers, slots, meta and deltas; pure
- *     crypto.c     keys of a segment, frames sealed and opened, chain
+ *     crypto.c     frames sealed and opened, chain
+ *     slots.c      key slots of a segment: its DEK, wrapped for whoever may read it
  *     keys.c       key files
  *     gzip.c       compression of payloads
  *     state.c      the folded state
@@ -158,20 +159,15 @@ struct tf_keyring {
 void *tf_secure_new(size_t size);               /* zeroed; NULL: no memory */
 void tf_secure_free(void *memory, size_t size); /* wipes; accepts NULL */
 
+#define TF_LABEL(text) tf_slice(text, sizeof(text)) /* with its NUL */
+
 int tf_sha256(const struct tf_slice *parts, size_t count, uint8_t out[TF_DIGEST_BYTES]);
+int tf_hmac(const uint8_t *key, size_t key_size, const struct tf_slice *parts, size_t count,
+            uint8_t out[TF_DIGEST_BYTES]);
+/* HKDF-Expand (RFC 5869, 2.3) to 32 bytes: its one block. At most 5 parts of info. */
+int tf_expand(const uint8_t key[TF_KEY_BYTES], const struct tf_slice *info, size_t count,
+              uint8_t out[TF_DIGEST_BYTES]);
 int tf_kek_id(struct tf_kek *kek); /* fills id from key */
-
-/* Draws a DEK, fills sector->dek_id and keys, and wraps it under kek into slot. */
-int tf_dek_new(const struct tf_kek *kek, struct tf_sector0 *sector, struct tf_key_slot *slot,
-               struct tf_frame_keys *keys);
-
-/*
- * Opens the DEK of a segment by any key of the ring. slots are the raw sectors 1-7.
- * Returns 0; -ENOKEY when sound slots are there but none for a key of the ring; -EPROTO when no
- * slot is sound, or the one that should open does not.
- */
-int tf_dek_open(const struct tf_keyring *ring, const struct tf_sector0 *sector,
-                const uint8_t *slots, struct tf_frame_keys *keys);
 
 /*
  * Encrypts: appends header, body and an empty trailer to frame. header comes without nonce and
@@ -200,6 +196,20 @@ int tf_leaf(const uint8_t segment_id[16], const uint8_t header[TF_FRAME_HEADER_B
 int tf_chain_open(uint8_t chain[TF_CHAIN_BYTES], const uint8_t sector0[TF_SECTOR_BYTES]);
 int tf_chain_next(uint8_t chain[TF_CHAIN_BYTES], const uint8_t leaf[TF_DIGEST_BYTES],
                   uint64_t durable);
+
+/* ---- slots.c: as crypto.c -------------------------------------------------------------------- */
+
+/* Draws a DEK, fills sector->dek_id and keys, and wraps it under kek into slot. */
+int tf_dek_new(const struct tf_kek *kek, struct tf_sector0 *sector, struct tf_key_slot *slot,
+               struct tf_frame_keys *keys);
+
+/*
+ * Opens the DEK of a segment by any key of the ring. slots are the raw sectors 1-7.
+ * Returns 0; -ENOKEY when sound slots are there but none for a key of the ring; -EPROTO when no
+ * slot is sound, or the one that should open does not.
+ */
+int tf_dek_open(const struct tf_keyring *ring, const struct tf_sector0 *sector,
+                const uint8_t *slots, struct tf_frame_keys *keys);
 
 /* ---- keys.c --------------------------------------------------------------------------------- */
 
