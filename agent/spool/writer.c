@@ -136,6 +136,7 @@ void tf_new_run(struct tf_spool *spool)
 static int plan_keys(struct tf_spool *spool)
 {
     struct tf_segment_plan *plan = &spool->plan;
+    int rc;
 
     plan->keys = tf_secure_new(sizeof *plan->keys);
     if (plan->keys == NULL) {
@@ -144,7 +145,8 @@ static int plan_keys(struct tf_spool *spool)
     if (RAND_bytes(plan->sector.segment_id, sizeof plan->sector.segment_id) != 1) {
         return -EIO;
     }
-    return tf_dek_new(&spool->ring->keks[0], &plan->sector, &plan->slot, plan->keys);
+    rc = tf_dek_new(spool->ring, &plan->sector, plan->slots, plan->keys);
+    return rc < 0 ? rc : 0;
 }
 
 int tf_plan_segment(struct tf_spool *spool)
