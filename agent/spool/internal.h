@@ -11,6 +11,7 @@
  *     gzip.c       compression of payloads
  *     state.c      the folded state
  *     scan.c       frame after frame out of one segment, over damage
+ *     rewrap.c     key slots rewritten: rotation, auditor, shred
  *     segment.c    a new segment: allocated, headed, with its snapshot
  *     recover.c    what a start accepts
  *     writer.c     drafts to durable frames
@@ -368,6 +369,8 @@ struct tf_segment {
     uint64_t events_before;
     int64_t created_ns;
     uint8_t id[16];
+    struct tf_slots_found slots; /* as found by the start, or left by rewrap.c */
+    bool slots_failed;           /* rewriting them; not tried again in this life */
 };
 
 void tf_segment_name(uint64_t no, char name[TF_SEGMENT_NAME_BYTES]);
@@ -514,6 +517,18 @@ struct tf_retention_job {
     int status;
 };
 
+/* Key slots of one segment to rewrite. */
+struct tf_slots_job {
+    uv_work_t work;
+    int dir_fd;
+    const struct tf_keyring *ring;
+    uint64_t no;
+    uint8_t id[16];
+    bool for_auditor;            /* zero the KEK's slots; else: wrap for the first KEK */
+    struct tf_slots_found found; /* afterwards */
+    int status;
+};
+
 struct tf_spool {
     uv_loop_t *loop;
     char *path;
@@ -576,6 +591,12 @@ struct tf_spool {
     uv_timer_t wake_timer, tick_timer;
     uint32_t open_handles;
 
+    struct tf_slots_job slots_job;
+    bool slots_running;
+    bool key_changed;   /* the newest segment found was another KEK's than the ring's first */
+    uint64_t rewrapped; /* and not yet told */
+    uint32_t remind_ticks;
+
     struct tf_retention_job retention;
     bool retaining;
     uint64_t free_bytes;
@@ -620,6 +641,13 @@ void tf_feeds_end_save(struct tf_spool *spool, int status);
 void tf_feeds_fini(struct tf_spool *spool);
 /* The lowest place of any output, in bytes since the oldest segment, and events up to it. */
 void tf_feeds_lowest(const struct tf_spool *spool, uint64_t *address, uint64_t *events);
+
+/* rewrap.c */
+void tf_slots_run(struct tf_spool *spool);  /* begins the next job, when one is due */
+void tf_slots_tick(struct tf_spool *spool); /* the same, and says which keys are missing */
+bool tf_segment_is_auditors(const struct tf_segment *segment); /* nobody else can read it */
+uint64_t tf_slots_unreadable(const struct tf_spool *spool);    /* segments that no key opens */
+int tf_slots_shred(int dir_fd, uint64_t no);                   /* on a worker */
 
 /* retention.c */
 void tf_retention_run(struct tf_spool *spool);

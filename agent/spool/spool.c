@@ -334,6 +334,7 @@ static void on_tick(uv_timer_t *timer)
     tf_feeds_tick(spool);
     tf_writer_tick(spool);
     tf_retention_run(spool);
+    tf_slots_tick(spool);
     tf_room_changed(spool);
 }
 
@@ -493,7 +494,7 @@ void tf_spool_advance_close(struct tf_spool *spool)
 {
     if (!spool->closing || spool->closed || spool->releasing || spool->io_running ||
         spool->encoding > 0 || spool->creating || spool->saving || spool->retaining ||
-        spool->feed_jobs > 0) {
+        spool->slots_running || spool->feed_jobs > 0) {
         return;
     }
     if (spool->first != NULL) {
@@ -545,6 +546,7 @@ void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *statu
     status->pending_events = spool->mark.events - events;
     status->run = spool->run;
     status->key_is_beside = spool->key_is_beside;
+    status->unreadable_segments = tf_slots_unreadable(spool);
 }
 
 bool tf_state_get(const struct tf_spool *spool, struct tf_slice key, struct tf_slice *value)

@@ -203,7 +203,8 @@ void tf_plan_adopt(struct tf_spool *spool)
                                  .end = plan->end.offset,
                                  .prev_last_seq = plan->sector.prev_last_seq,
                                  .events_before = plan->sector.events_before,
-                                 .created_ns = plan->sector.created_ns};
+                                 .created_ns = plan->sector.created_ns,
+                                 .slots = {.has_recipient = spool->ring->has_auditor}};
     int rc;
 
     memcpy(segment.id, plan->sector.segment_id, sizeof segment.id);
