@@ -19,6 +19,7 @@
  *     cursors.c    the file of cursors, and when it is saved
  *     feed.c       what outputs see
  *     retention.c  what is deleted, and whether there is room
+ *     weak.c       what about place and keys weakens the promises
  *     spool.c      open, close, status
  */
 #ifndef TAFFRAIL_SPOOL_INTERNAL_H
@@ -705,6 +706,11 @@ void tf_retention_run(struct tf_spool *spool);
 void tf_room_changed(struct tf_spool *spool); /* looks anew; tells on_room */
 uint64_t tf_free_bytes(int dir_fd);           /* of the disk; any thread */
 uint64_t tf_pending_bytes(const struct tf_spool *spool);
+
+/* weak.c: adds warnings; the options are sound. */
+void tf_spool_weaknesses(const struct tf_spool_options *options, struct tf_error *err);
+/* The name of a filesystem, by statfs, that does not overwrite in place here; else NULL. */
+const char *tf_copying_filesystem(uint32_t type);
 
 /* spool.c: called at the end of each after-callback while closing. */
 void tf_spool_advance_close(struct tf_spool *spool);

@@ -483,11 +483,7 @@ int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err)
         if (keys_rc == 0 && dir_fd >= 0 && check_newest_key(dir_fd, options, ring, err) < 0) {
             rc = -EINVAL;
         }
-        if (options->keys.count == 0) {
-            tf_warning_add(err, &options->path.at,
-                           "without spool.keys the key lies beside the "
-                           "spool: it protects copies, not this disk");
-        }
+        tf_spool_weaknesses(options, err);
     }
     if (dir_fd >= 0) {
         (void)close(dir_fd);
