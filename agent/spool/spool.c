@@ -436,6 +436,7 @@ int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options,
     spool->had_room = true;
     tf_room_changed(spool);
     tf_seal_opened(spool);
+    tf_slots_opened(spool);
     tell_open(spool, began_ns);
     *out = spool;
     return 0;
