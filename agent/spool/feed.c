@@ -668,7 +668,7 @@ static void begin_at(struct tf_feed *feed)
     } else if (spool->is_new[feed->index] && spool->segment_count > 0) {
         const struct tf_segment *first = spool->segments;
 
-        while (tf_segment_is_auditors(first)) { /* the newest never is */
+        for (size_t i = 1; i < spool->segment_count && tf_segment_is_auditors(first); i++) {
             first++;
         }
         feed->at = (struct tf_spot){.seq = first->prev_last_seq, .events = first->events_before};
