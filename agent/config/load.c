@@ -118,6 +118,10 @@ static const struct tf_option spool_options[] = {
      .type = TF_OPTION_PATHS,
      .offset = offsetof(struct tf_spool_options, keys),
      .about = "key files: the first encrypts, the others still read"},
+    {.name = "auditor",
+     .type = TF_OPTION_PATH,
+     .offset = offsetof(struct tf_spool_options, auditor),
+     .about = "X25519 public key in PEM: its owner is the only reader of what is kept"},
     {.name = "seal",
      .type = TF_OPTION_CHOICE,
      .offset = offsetof(struct tf_spool_options, seal),
@@ -129,6 +133,11 @@ static const struct tf_option spool_options[] = {
      .offset = 0, /* its members are the spool's */
      .table = retain_options,
      .about = "what is kept of what is delivered"},
+    {.name = "shred",
+     .type = TF_OPTION_SWITCH,
+     .offset = offsetof(struct tf_spool_options, shred),
+     .def = "true",
+     .about = "a segment's keys are destroyed before it is deleted"},
     {.name = "compress",
      .type = TF_OPTION_CHOICE,
      .offset = offsetof(struct tf_spool_options, compress),
@@ -231,9 +240,9 @@ static void check_spool(struct tf_load *load, const struct tf_yaml *node)
     const struct tf_yaml *on_full = tf_yaml_get(node, "on_full"), *sync = tf_yaml_get(node, "sync");
 
     if (on_full != NULL && spool->on_full == TF_ON_FULL_DROP_OLDEST) {
-        (void)tf_error_add(load->reader.err, &on_full->at,
-                           "spool.on_full: drop_oldest is not in this release; write pause: inputs "
-                           "wait, and nothing is lost by that");
+        tf_warning_add(load->reader.err, &on_full->at,
+                       "spool.on_full is drop_oldest: when the spool is full, the oldest records "
+                       "are deleted unsent; outputs are told how many");
     }
     if (sync != NULL && spool->sync.mode == TF_SYNC_NEVER) {
         tf_warning_add(load->reader.err, &sync->at,

@@ -2,19 +2,24 @@
  * internal.h - what the files of the spool share.
  *
  *     format.c     bytes of headers, slots, meta and deltas; pure
- *     crypto.c     keys of a segment, frames sealed and opened, chain
+ *     crypto.c     frames sealed and opened, chain
+ *     slots.c      key slots of a segment: its DEK, wrapped for whoever may read it
+ *     hpke.c       one message to an X25519 key
+ *     auditor.c    an auditor's key
  *     index.c      a segment's sparse index
  *     seal.h       seals, notices and their files
  *     keys.c       key files
  *     gzip.c       compression of payloads
  *     state.c      the folded state
  *     scan.c       frame after frame out of one segment, over damage
+ *     rewrap.c     key slots rewritten: rotation, auditor, shred
  *     segment.c    a new segment: allocated, headed, with its snapshot
  *     recover.c    what a start accepts
  *     writer.c     drafts to durable frames
  *     cursors.c    the file of cursors, and when it is saved
  *     feed.c       what outputs see
  *     retention.c  what is deleted, and whether there is room
+ *     weak.c       what about place and keys weakens the promises
  *     spool.c      open, close, status
  */
 #ifndef TAFFRAIL_SPOOL_INTERNAL_H
@@ -42,6 +47,7 @@
 #define TF_DIGEST_BYTES         32u
 #define TF_SPOOL_META_BYTES     64u
 #define TF_SPOOL_KEYS_MAX       16u
+#define TF_PRIVATE_KEYS_MAX     4u
 #define TF_SNAPSHOT_CHUNK_BYTES (512u << 10)
 #define TF_CURSORS_MAX          32u /* outputs */
 #define TF_CURSOR_NAME_BYTES    64u
@@ -152,13 +158,25 @@ struct tf_kek {
     uint8_t key[TF_KEY_BYTES];
     uint8_t id[TF_KEY_ID_BYTES];
 };
+/* An auditor's X25519 key. Only readers have one. */
+struct tf_private_key {
+    uint8_t key[TF_KEY_BYTES], public_key[TF_KEY_BYTES];
+    uint8_t id[TF_KEY_ID_BYTES]; /* of the public key */
+};
+/* In the secure heap. After it was loaded it is only read, on any thread. */
 struct tf_keyring {
     uint32_t count; /* the first encrypts */
     struct tf_kek keks[TF_SPOOL_KEYS_MAX];
+    uint32_t private_count;
+    struct tf_private_key privates[TF_PRIVATE_KEYS_MAX];
+    bool has_auditor; /* new segments can be read with his key too */
+    uint8_t auditor[TF_KEY_BYTES], auditor_id[TF_KEY_ID_BYTES];
 };
 
 void *tf_secure_new(size_t size);               /* zeroed; NULL: no memory */
 void tf_secure_free(void *memory, size_t size); /* wipes; accepts NULL */
+
+#define TF_LABEL(text) tf_slice(text, sizeof(text)) /* with its NUL */
 
 int tf_sha256(const struct tf_slice *parts, size_t count, uint8_t out[TF_DIGEST_BYTES]);
 int tf_hmac(const uint8_t *key, size_t key_size, const struct tf_slice *parts, size_t count,
@@ -167,18 +185,6 @@ int tf_hmac(const uint8_t *key, size_t key_size, const struct tf_slice *parts, s
 int tf_expand(const uint8_t key[TF_KEY_BYTES], const struct tf_slice *info, size_t count,
               uint8_t out[TF_DIGEST_BYTES]);
 int tf_kek_id(struct tf_kek *kek); /* fills id from key */
-
-/* Draws a DEK, fills sector->dek_id and keys, and wraps it under kek into slot. */
-int tf_dek_new(const struct tf_kek *kek, struct tf_sector0 *sector, struct tf_key_slot *slot,
-               struct tf_frame_keys *keys);
-
-/*
- * Opens the DEK of a segment by any key of the ring. slots are the raw sectors 1-7.
- * Returns 0; -ENOKEY when sound slots are there but none for a key of the ring; -EPROTO when no
- * slot is sound, or the one that should open does not.
- */
-int tf_dek_open(const struct tf_keyring *ring, const struct tf_sector0 *sector,
-                const uint8_t *slots, struct tf_frame_keys *keys);
 
 /*
  * Encrypts: appends header, body and an empty trailer to frame. header comes without nonce and
@@ -208,6 +214,69 @@ int tf_chain_open(uint8_t chain[TF_CHAIN_BYTES], const uint8_t sector0[TF_SECTOR
 int tf_chain_next(uint8_t chain[TF_CHAIN_BYTES], const uint8_t leaf[TF_DIGEST_BYTES],
                   uint64_t durable);
 
+/* ---- slots.c: as crypto.c -------------------------------------------------------------------- */
+
+/*
+ * Draws a DEK, fills sector->dek_id, which must be all that is missing there, and keys, and wraps
+ * it into slots: for the ring's first KEK, and for its auditor when it has one. Returns how many.
+ */
+int tf_dek_new(const struct tf_keyring *ring, struct tf_sector0 *sector,
+               struct tf_key_slot slots[TF_SEGMENT_SLOTS], struct tf_frame_keys *keys);
+
+/*
+ * Opens the DEK of a segment by any key of the ring. slots are the raw sectors 1-7.
+ * Returns 0; -ENOKEY when sound slots are there but none for a key of the ring; -EPROTO when no
+ * slot is sound, or the one that should open does not.
+ */
+int tf_dek_open(const struct tf_keyring *ring, const struct tf_sector0 *sector,
+                const uint8_t *slots, struct tf_frame_keys *keys);
+
+/* The slot that lets the ring's first KEK open the DEK, which any key of the ring opens now. Errors
+ * as of tf_dek_open. */
+int tf_dek_rewrap(const struct tf_keyring *ring, const struct tf_sector0 *sector,
+                  const uint8_t *slots, struct tf_key_slot *out);
+
+#define TF_KEK_UNKNOWN 254u /* of no KEK in the ring */
+#define TF_KEK_NONE    255u
+/* Who may open a segment, by the ids in its sound slots. Nothing is proved by that. */
+struct tf_slots_found {
+    uint8_t kek; /* index in the ring of the first KEK that has a slot; TF_KEK_UNKNOWN, _NONE */
+    bool has_old_kek; /* a KEK slot of another than the ring's first */
+    bool has_recipient;
+};
+struct tf_slots_found tf_slots_look(const struct tf_keyring *ring, const uint8_t *slots);
+
+/* ---- hpke.c: as crypto.c -------------------------------------------------------------------- */
+
+enum tf_hpke_aead { TF_HPKE_AES_128_GCM = 1, TF_HPKE_AES_256_GCM = 2 };
+struct tf_hpke_message {
+    struct tf_slice info, aad;
+    struct tf_slice text; /* to seal; or what was sealed, with its tag */
+};
+
+/*
+ * Seals text to the recipient's public key: out has room for text and TF_GCM_TAG_BYTES. fresh are
+ * 32 random bytes that are used once and then wiped. -EBADMSG: a key to which nothing can be
+ * sealed.
+ */
+int tf_hpke_seal(enum tf_hpke_aead aead, const uint8_t recipient[TF_KEY_BYTES],
+                 const uint8_t fresh[TF_KEY_BYTES], const struct tf_hpke_message *message,
+                 uint8_t enc[TF_KEY_BYTES], uint8_t *out);
+/* out has room for text without its tag. -EBADMSG: for another key, or altered. */
+int tf_hpke_open(enum tf_hpke_aead aead, const uint8_t private_key[TF_KEY_BYTES],
+                 const uint8_t enc[TF_KEY_BYTES], const struct tf_hpke_message *message,
+                 uint8_t *out);
+int tf_x25519_public(const uint8_t private_key[TF_KEY_BYTES], uint8_t out[TF_KEY_BYTES]);
+
+/* ---- auditor.c: pure ------------------------------------------------------------------------ */
+
+int tf_recipient_id(const uint8_t public_key[TF_KEY_BYTES], uint8_t id[TF_KEY_ID_BYTES]);
+/* A public key in PEM. 0, or -EPROTO: not an X25519 key, or one to which nothing can be sealed. */
+int tf_auditor_parse(struct tf_slice pem, uint8_t public_key[TF_KEY_BYTES]);
+/* A private key in PEM; passphrase.data NULL: none. 0; -EACCES: it wants another passphrase;
+ * -EPROTO; -EIO. */
+int tf_private_parse(struct tf_slice pem, struct tf_slice passphrase, struct tf_private_key *out);
+
 /* ---- keys.c --------------------------------------------------------------------------------- */
 
 /* Room for "<spool path>.key" is the caller's. Returns 0 or -ENAMETOOLONG. */
@@ -221,8 +290,30 @@ int tf_key_beside_path(const char *spool_path, char *out, size_t size);
 int tf_keys_load(const struct tf_spool_options *options, bool may_make, struct tf_keyring *ring,
                  bool *made, struct tf_error *err);
 
+/* The auditor's public key into the ring, when the options name one. 0, or -EINVAL with a finding.
+ */
+int tf_auditor_load(const struct tf_spool_options *options, struct tf_keyring *ring,
+                    struct tf_error *err);
+
 /* One key file's content, "taffrail-kek-1:" base64. Pure: fuzzable. 0 or -EPROTO. */
 int tf_key_parse(struct tf_slice text, uint8_t key[TF_KEY_BYTES]);
+
+/* Where a reader (`verify`, `replay`) has its keys from: the first of these that is there. */
+struct tf_reader_keys {
+    const char *const *files; /* --key FILE: each a KEK, or an auditor's private key in PEM */
+    size_t file_count;
+    const char *passphrase_file;            /* of an auditor's key; NULL: it has none */
+    const struct tf_spool_options *options; /* of a configuration (-c), or NULL */
+    const char *spool_path;                 /* then SPOOL.key beside it; or NULL */
+};
+
+/*
+ * Returns new in *out: tf_keyring_free. 0; -ENOENT when there is no key at all, and nothing is
+ * added to err: read on without; -EINVAL with a finding; -ENOMEM. Blocks.
+ */
+int tf_reader_keys_load(const struct tf_reader_keys *from, struct tf_keyring **out,
+                        struct tf_error *err);
+void tf_keyring_free(struct tf_keyring *ring); /* wipes; accepts NULL */
 
 /* ---- gzip.c --------------------------------------------------------------------------------- */
 
@@ -292,6 +383,8 @@ struct tf_segment {
     uint64_t events_before;
     int64_t created_ns;
     uint8_t id[16];
+    struct tf_slots_found slots; /* as found by the start, or left by rewrap.c */
+    bool slots_failed;           /* rewriting them; not tried again in this life */
 };
 
 void tf_segment_name(uint64_t no, char name[TF_SEGMENT_NAME_BYTES]);
@@ -305,7 +398,7 @@ int tf_sync_dir(int dir_fd);
 struct tf_segment_plan {
     int dir_fd;
     struct tf_sector0 sector;
-    struct tf_key_slot slot;
+    struct tf_key_slot slots[TF_SEGMENT_SLOTS];
     struct tf_frame_keys *keys; /* the plan's, until it is adopted */
     uint64_t size_bytes;        /* to allocate */
     struct tf_buf *chunks;      /* snapshot */
@@ -432,14 +525,41 @@ struct tf_save_job {
 };
 
 #define TF_UNLINKS_MAX 4096u /* numbers tried by one job */
+/* What a notice `expire` says. */
+struct tf_expiry {
+    int cause; /* enum tf_expire_cause */
+    int64_t time_ns;
+    uint64_t last_no, last_seq; /* of what goes */
+    uint64_t first_seal;        /* of what stays */
+};
 struct tf_retention_job {
     uv_work_t work;
     int dir_fd;
+    bool is_look, shred;
+    struct tf_expiry expiry;
     uint64_t from, to; /* segments from <= no < to; voids and numbers never used among them */
+    uint64_t kept_no, kept_end; /* the first segment that stays */
     uint64_t free_bytes;
     int status;
 };
+enum tf_retention_step {
+    TF_RETENTION_REST,
+    TF_RETENTION_LOOK,
+    TF_RETENTION_NOTICE,
+    TF_RETENTION_DUE,
+};
 
+/* Key slots of one segment to rewrite. */
+struct tf_slots_job {
+    uv_work_t work;
+    int dir_fd;
+    const struct tf_keyring *ring;
+    uint64_t no;
+    uint8_t id[16];
+    bool for_auditor;            /* zero the KEK's slots; else: wrap for the first KEK */
+    struct tf_slots_found found; /* afterwards */
+    int status;
+};
 struct tf_index_entry;
 struct tf_sealing;
 
@@ -494,6 +614,8 @@ struct tf_spool {
     /* cursors */
     int cursors_fd;
     struct tf_cursor_table now, saved;
+    bool is_new[TF_CURSORS_MAX]; /* no place yet: 0 is one, too */
+    bool unsaved_names;          /* the file does not know of some cursor */
     uint64_t ordinals[TF_CURSORS_MAX], saved_ordinals[TF_CURSORS_MAX];
     struct tf_save_job save;
     uint32_t good_slot;
@@ -511,8 +633,18 @@ struct tf_spool {
     uv_timer_t wake_timer, tick_timer;
     uint32_t open_handles;
 
+    struct tf_slots_job slots_job;
+    bool slots_running;
+    bool key_changed;   /* the newest segment found was another KEK's than the ring's first */
+    uint64_t rewrapped; /* and not yet told */
+    uint32_t remind_ticks;
+
     struct tf_retention_job retention;
-    bool retaining;
+    enum tf_retention_step retention_step;
+    struct tf_expiry told; /* by the last notice */
+    bool notice_owed;      /* its segments are gone, and it is not on disk */
+    bool retaining;        /* a job of it runs */
+    bool just_saved;       /* the call comes from a save of cursors */
     uint64_t free_bytes;
     bool had_room;
 
@@ -545,6 +677,7 @@ int tf_cursors_open(struct tf_spool *spool, const char *const *outputs, size_t o
                     bool is_new, uint64_t *highest_run);
 void tf_cursors_save(struct tf_spool *spool); /* begins, or is remembered */
 bool tf_cursors_dirty(const struct tf_spool *spool);
+bool tf_cursors_begun(const struct tf_spool *spool);         /* each output has a place */
 uint64_t tf_cursors_saved_min(const struct tf_spool *spool); /* UINT64_MAX: no output */
 
 /* feed.c */
@@ -554,14 +687,32 @@ void tf_feeds_tick(struct tf_spool *spool);
 void tf_feeds_begin_save(struct tf_spool *spool, struct tf_cursor_table *table);
 void tf_feeds_end_save(struct tf_spool *spool, int status);
 void tf_feeds_fini(struct tf_spool *spool);
+/* The lowest number of a frame that some output has and did not ack, or that is being read;
+ * UINT64_MAX: none. */
+uint64_t tf_feeds_first_in_flight(const struct tf_spool *spool);
+/* Segments below no are deleted: their descriptors are let go. */
+void tf_feeds_forget(struct tf_spool *spool, uint64_t no);
 /* The lowest place of any output, in bytes since the oldest segment, and events up to it. */
 void tf_feeds_lowest(const struct tf_spool *spool, uint64_t *address, uint64_t *events);
+
+/* rewrap.c */
+void tf_slots_opened(struct tf_spool *spool); /* the notice of a new first key */
+void tf_slots_run(struct tf_spool *spool);    /* begins the next job, when one is due */
+void tf_slots_tick(struct tf_spool *spool);   /* the same, and says which keys are missing */
+bool tf_segment_is_auditors(const struct tf_segment *segment); /* nobody else can read it */
+uint64_t tf_slots_unreadable(const struct tf_spool *spool);    /* segments that no key opens */
+int tf_slots_shred(int dir_fd, uint64_t no);                   /* on a worker */
 
 /* retention.c */
 void tf_retention_run(struct tf_spool *spool);
 void tf_room_changed(struct tf_spool *spool); /* looks anew; tells on_room */
 uint64_t tf_free_bytes(int dir_fd);           /* of the disk; any thread */
 uint64_t tf_pending_bytes(const struct tf_spool *spool);
+
+/* weak.c: adds warnings; the options are sound. */
+void tf_spool_weaknesses(const struct tf_spool_options *options, struct tf_error *err);
+/* The name of a filesystem, by statfs, that does not overwrite in place here; else NULL. */
+const char *tf_copying_filesystem(uint32_t type);
 
 /* spool.c: called at the end of each after-callback while closing. */
 void tf_spool_advance_close(struct tf_spool *spool);

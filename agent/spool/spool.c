@@ -25,6 +25,7 @@
 
 #define TICK_MS           1000u
 #define SEGMENT_MIN_BYTES (UINT64_C(1) << 20)
+#define DROP_PARTS        4u
 #define SEGMENT_TOP_BYTES (UINT64_C(768) << 20) /* soft, below the format's 1 GiB */
 
 static int check_options(const struct tf_spool_options *options, struct tf_error *err)
@@ -254,7 +255,7 @@ static void spool_free(struct tf_spool *spool)
     }
     tf_buf_fini(&spool->io.bytes);
     tf_secure_free(spool->keys, sizeof *spool->keys);
-    tf_secure_free(spool->ring, sizeof *spool->ring);
+    tf_keyring_free(spool->ring);
     for (size_t i = 0; i < TF_COUNT(fds); i++) {
         if (fds[i] >= 0) {
             (void)close(fds[i]);
@@ -277,6 +278,7 @@ static int load_keys(struct tf_spool *spool, const struct tf_spool_options *opti
                             "spool cannot be read; put it back",
                             options->path.text);
     }
+    rc = rc < 0 ? rc : tf_auditor_load(options, spool->ring, err);
     spool->key_is_beside = rc == 0 && options->keys.count == 0;
     if (rc == 0 && made) {
         tf_log(TF_LOG_WARN, "spool-key", TF_DETAILS(TF_STR("spool", options->path.text)),
@@ -361,7 +363,18 @@ static void on_tick(uv_timer_t *timer)
     tf_seal_tick(spool);
     tf_writer_tick(spool);
     tf_retention_run(spool);
+    tf_slots_tick(spool);
     tf_room_changed(spool);
+}
+
+/* drop_oldest deletes whole segments, so that some of them must fit into max_size. */
+static void bound_segments(struct tf_spool_options *options)
+{
+    uint64_t most = options->max_size_bytes / DROP_PARTS;
+
+    if (options->on_full == TF_ON_FULL_DROP_OLDEST && options->segment_size_bytes > most) {
+        options->segment_size_bytes = most > SEGMENT_MIN_BYTES ? most : SEGMENT_MIN_BYTES;
+    }
 }
 
 static void tell_open(const struct tf_spool *spool, uint64_t began_ns)
@@ -401,6 +414,7 @@ int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options,
     spool->fd = spool->old_fd = spool->dir_fd = spool->lock_fd = spool->cursors_fd = -1;
     spool->loop = loop;
     spool->options = *options;
+    bound_segments(&spool->options);
     spool->callbacks = *callbacks;
     rc = init_memory(spool, options);
     rc = rc < 0 ? disk_error(err, options, rc, "cannot be opened")
@@ -411,6 +425,7 @@ int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options,
     }
     spool->options.path = (struct tf_text){0}; /* texts belong to the caller */
     spool->options.keys = (struct tf_texts){0};
+    spool->options.auditor = (struct tf_text){0};
     (void)uv_timer_init(loop, &spool->wake_timer);
     (void)uv_timer_init(loop, &spool->tick_timer);
     spool->wake_timer.data = spool->tick_timer.data = spool;
@@ -421,6 +436,7 @@ int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options,
     spool->had_room = true;
     tf_room_changed(spool);
     tf_seal_opened(spool);
+    tf_slots_opened(spool);
     tell_open(spool, began_ns);
     *out = spool;
     return 0;
@@ -482,22 +498,21 @@ int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err)
         } else {
             rc = keys_rc == -ENOENT ? 0 : keys_rc;
         }
-        if (keys_rc == 0 && dir_fd >= 0) {
-            rc = check_newest_key(dir_fd, options, ring, err);
+        if (tf_auditor_load(options, ring, err) < 0) {
+            rc = -EINVAL;
         }
-        if (options->keys.count == 0) {
-            tf_warning_add(err, &options->path.at,
-                           "without spool.keys the key lies beside the "
-                           "spool: it protects copies, not this disk");
+        if (keys_rc == 0 && dir_fd >= 0 && check_newest_key(dir_fd, options, ring, err) < 0) {
+            rc = -EINVAL;
         }
         if (tf_seal_check(dir_fd, options, err) < 0) {
             rc = -EINVAL;
         }
+        tf_spool_weaknesses(options, err);
     }
     if (dir_fd >= 0) {
         (void)close(dir_fd);
     }
-    tf_secure_free(ring, sizeof *ring);
+    tf_keyring_free(ring);
     return rc;
 }
 
@@ -641,7 +656,7 @@ void tf_spool_advance_close(struct tf_spool *spool)
 {
     if (!spool->closing || spool->closed || spool->releasing || spool->io_running ||
         spool->encoding > 0 || spool->creating || spool->saving || spool->retaining ||
-        spool->sealing->moving || spool->feed_jobs > 0) {
+        spool->slots_running || spool->sealing->moving || spool->feed_jobs > 0) {
         return;
     }
     if (spool->first != NULL) {
@@ -697,6 +712,7 @@ void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *statu
     status->pending_events = spool->mark.events - events;
     status->run = spool->run;
     status->key_is_beside = spool->key_is_beside;
+    status->unreadable_segments = tf_slots_unreadable(spool);
     tf_seal_status(spool, status);
 }
 
