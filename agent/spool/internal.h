@@ -14,6 +14,7 @@
  *     cursors.c    the file of cursors, and when it is saved
  *     feed.c       what outputs see
  *     retention.c  what is deleted, and whether there is room
+ *     receipt.c    bytes and signature of a collector's receipt (taffrail/receipt.h)
  *     spool.c      open, close, status
  */
 #ifndef TAFFRAIL_SPOOL_INTERNAL_H
