@@ -4,10 +4,11 @@
  * AES-256-GCM under a data key (DEK) of the segment's own; the nonce is a pseudo-random function of
  * the whole message (HMAC over AAD and meta, and meta holds the payload's digest D), so that no
  * crash, clone or restored backup repeats one with another text. Opening recomputes nonce and D:
- * what comes out is what went in, or -EBADMSG. Keys live in OpenSSL's secure heap and are wiped
- * after use. Not here: how a DEK is wrapped (slots.c).
+ * what comes out is what went in, or -EBADMSG. Clear frames (seals, notices) are authenticated by
+ * the same call without plaintext. Keys live in OpenSSL's secure heap and are wiped after use. Not
+ * here: how a DEK is wrapped (slots.c).
  */
-#include "internal.h"
+#include "seal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -19,6 +20,7 @@
 
 #define AAD_HEADER_BYTES  40u
 #define LEAF_HEADER_BYTES 52u
+#define NONCE_AT          40u
 #define DURABLE_AT        52u
 #define SECURE_HEAP_BYTES (256u << 10)
 #define SECURE_HEAP_UNIT  32u
@@ -122,6 +124,23 @@ static int frame_nonce(const struct tf_frame_keys *keys, const uint8_t *header,
     return rc;
 }
 
+/* The same over AAD and the content of a clear frame, which has no length before it. */
+static int clear_nonce(const struct tf_frame_keys *keys, const uint8_t *header,
+                       struct tf_slice content, uint8_t nonce[TF_NONCE_BYTES])
+{
+    struct tf_slice parts[5];
+    uint8_t full[TF_DIGEST_BYTES];
+    int rc;
+
+    aad_parts(keys, header, parts);
+    parts[4] = content;
+    rc = tf_hmac(keys->kn, TF_KEY_BYTES, parts, TF_COUNT(parts), full);
+    if (rc == 0) {
+        memcpy(nonce, full, TF_NONCE_BYTES);
+    }
+    return rc;
+}
+
 /* Feeds bytes into a cipher; to is NULL for AAD. Sizes are far below INT_MAX. */
 static bool cipher_update(EVP_CIPHER_CTX *ctx, uint8_t *to, struct tf_slice bytes)
 {
@@ -176,6 +195,21 @@ int tf_leaf(const uint8_t segment_id[16], const uint8_t header[TF_FRAME_HEADER_B
     return tf_sha256(parts, TF_COUNT(parts), leaf);
 }
 
+/* Leaf and checksum of a body that is in place behind raw; frame grows by the whole frame. */
+static int close_body(const struct tf_frame_keys *keys, uint8_t *raw, size_t body_bytes,
+                      struct tf_buf *frame, uint8_t leaf[TF_DIGEST_BYTES], uint32_t *body_crc)
+{
+    struct tf_slice body = tf_slice(raw + TF_FRAME_HEADER_BYTES, body_bytes);
+    int rc = tf_leaf(keys->segment_id, raw, body, leaf);
+
+    memset(raw + TF_FRAME_HEADER_BYTES + body_bytes, 0, TF_FRAME_TRAILER_BYTES);
+    *body_crc = tf_crc32c(0, body.data, body.size);
+    if (rc == 0) {
+        frame->size += TF_FRAME_HEADER_BYTES + body_bytes + TF_FRAME_TRAILER_BYTES;
+    }
+    return rc;
+}
+
 int tf_frame_seal(const struct tf_frame_keys *keys, struct tf_frame_header *header,
                   struct tf_slice meta, struct tf_slice payload, struct tf_buf *frame,
                   uint8_t leaf[TF_DIGEST_BYTES], uint32_t *body_crc)
@@ -203,17 +237,51 @@ int tf_frame_seal(const struct tf_frame_keys *keys, struct tf_frame_header *head
         tf_frame_header_encode(header, raw);
         rc = encrypt_body(keys, header, raw, plain, raw + TF_FRAME_HEADER_BYTES);
     }
-    if (rc == 0) {
-        struct tf_slice body = tf_slice(raw + TF_FRAME_HEADER_BYTES, body_bytes);
+    return rc == 0 ? close_body(keys, raw, body_bytes, frame, leaf, body_crc) : rc;
+}
 
-        memset(raw + TF_FRAME_HEADER_BYTES + body_bytes, 0, TF_FRAME_TRAILER_BYTES);
-        *body_crc = tf_crc32c(0, body.data, body.size);
-        rc = tf_leaf(keys->segment_id, raw, body, leaf);
+/* GMAC over AAD and content; tag has room for it. */
+static int make_tag(const struct tf_frame_keys *keys, const uint8_t *raw, struct tf_slice content,
+                    uint8_t *tag)
+{
+    EVP_CIPHER_CTX *ctx = cipher_begin(keys, raw, raw + NONCE_AT, true);
+    uint8_t nothing[TF_GCM_TAG_BYTES];
+    int more = 0;
+    bool ok = ctx != NULL && cipher_update(ctx, NULL, content) &&
+              EVP_CipherFinal_ex(ctx, nothing, &more) == 1 &&
+              EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, TF_GCM_TAG_BYTES, tag) == 1;
+
+    EVP_CIPHER_CTX_free(ctx);
+    return ok ? 0 : -EIO;
+}
+
+int tf_frame_seal_clear(const struct tf_frame_keys *keys, struct tf_frame_header *header,
+                        struct tf_slice content, struct tf_buf *frame,
+                        uint8_t leaf[TF_DIGEST_BYTES], uint32_t *body_crc)
+{
+    size_t body_bytes = content.size + TF_GCM_TAG_BYTES;
+    uint8_t *raw, *body;
+    int rc;
+
+    if (content.size > TF_META_MAX) {
+        return -EMSGSIZE;
     }
+    rc = tf_buf_reserve(frame, TF_FRAME_HEADER_BYTES + body_bytes + TF_FRAME_TRAILER_BYTES);
+    if (rc < 0) {
+        return rc;
+    }
+    raw = (uint8_t *)frame->data + frame->size;
+    body = raw + TF_FRAME_HEADER_BYTES;
+    header->body_bytes = (uint32_t)body_bytes;
+    memset(header->nonce, 0, TF_NONCE_BYTES);
+    tf_frame_header_encode(header, raw);
+    rc = clear_nonce(keys, raw, content, header->nonce);
     if (rc == 0) {
-        frame->size += TF_FRAME_HEADER_BYTES + body_bytes + TF_FRAME_TRAILER_BYTES;
+        tf_frame_header_encode(header, raw);
+        memcpy(body, content.data, content.size);
+        rc = make_tag(keys, raw, content, body + content.size);
     }
-    return rc;
+    return rc == 0 ? close_body(keys, raw, body_bytes, frame, leaf, body_crc) : rc;
 }
 
 int tf_frame_finish(uint8_t *data, size_t size, uint64_t durable,
@@ -237,7 +305,7 @@ int tf_frame_finish(uint8_t *data, size_t size, uint64_t durable,
 static int decrypt_body(const struct tf_frame_keys *keys, const uint8_t *raw, struct tf_slice body,
                         struct tf_buf *plain)
 {
-    EVP_CIPHER_CTX *ctx = cipher_begin(keys, raw, raw + 40, false);
+    EVP_CIPHER_CTX *ctx = cipher_begin(keys, raw, raw + NONCE_AT, false);
     size_t size = body.size - TF_GCM_TAG_BYTES;
     int more = 0;
     bool ok = ctx != NULL &&
@@ -280,9 +348,34 @@ int tf_frame_open(const struct tf_frame_keys *keys, const uint8_t raw[TF_FRAME_H
     if (rc == 0) {
         rc = tf_sha256(payload, 1, digest);
     }
-    if (rc == 0 && (CRYPTO_memcmp(nonce, raw + 40, sizeof nonce) != 0 ||
+    if (rc == 0 && (CRYPTO_memcmp(nonce, raw + NONCE_AT, sizeof nonce) != 0 ||
                     CRYPTO_memcmp(digest, meta->digest, sizeof digest) != 0)) {
         rc = -EBADMSG;
+    }
+    return rc;
+}
+
+int tf_frame_open_clear(const struct tf_frame_keys *keys, const uint8_t raw[TF_FRAME_HEADER_BYTES],
+                        struct tf_slice body, struct tf_slice *content)
+{
+    uint8_t nonce[TF_NONCE_BYTES], tag[TF_GCM_TAG_BYTES];
+    struct tf_slice bytes;
+    int rc;
+
+    if (body.size < TF_GCM_TAG_BYTES || body.size > TF_META_MAX) {
+        return -EBADMSG;
+    }
+    bytes = tf_slice(body.data, body.size - TF_GCM_TAG_BYTES);
+    rc = clear_nonce(keys, raw, bytes, nonce);
+    if (rc == 0) {
+        rc = make_tag(keys, raw, bytes, tag);
+    }
+    if (rc == 0 && (CRYPTO_memcmp(nonce, raw + NONCE_AT, sizeof nonce) != 0 ||
+                    CRYPTO_memcmp(tag, body.data + bytes.size, sizeof tag) != 0)) {
+        rc = -EBADMSG;
+    }
+    if (rc == 0) {
+        *content = bytes;
     }
     return rc;
 }

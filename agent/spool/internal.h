@@ -346,6 +346,7 @@ struct tf_scanned {
     uint64_t begin; /* its offset */
     struct tf_meta meta;
     struct tf_slice payload;
+    struct tf_slice content;     /* of a clear frame: seal, footer, notice; else empty */
     uint64_t hole_from, hole_to; /* numbers */
     uint64_t hole_events;        /* as far as headers in it could be read */
     uint64_t hole_frames;        /* numbers missing */
