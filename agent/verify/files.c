@@ -121,6 +121,9 @@ static int read_sector(struct tf_verify *verify, struct tf_verify_file *file)
         if (rc == 0 && tf_sector0_decode(raw, &sector) == 0) {
             file->state = TF_FILE_SOUND;
         }
+        file->is_crc_sound =
+            rc == 0 && memcmp(raw, "TFSEG", 5) == 0 &&
+            tf_load32(raw + TF_SECTOR_BYTES - 4) == tf_crc32c(0, raw, TF_SECTOR_BYTES - 4);
     }
     if (fd >= 0) {
         (void)close(fd);
@@ -188,7 +191,7 @@ static int look_into(struct tf_verify *verify, const struct tf_verify_file *file
         return fd == -ENOENT || fd == -ELOOP ? 0 : fd;
     }
     rc = tf_walk_open_raw(&walk, fd);
-    while (rc == 0 && (rc = tf_walk_search(&walk, &offset, &frame)) == 1) {
+    while (rc == 0 && (rc = tf_walk_search(&walk, &offset, UINT64_MAX, 0, &frame)) == 1) {
         bool is_snapshot = (frame.header.flags & TF_FRAME_SNAPSHOT) != 0;
 
         out->has_others |= !is_snapshot;
@@ -230,7 +233,9 @@ static int find_newest(struct tf_verify *verify, size_t *newest)
             return 0;
         }
         if (glance.has_others) {
-            tf_verify_tell(verify, TF_VERDICT_DAMAGED, "header", &at,
+            verify->is_end_unread = true;
+            tf_verify_tell(verify, file->is_crc_sound ? TF_VERDICT_FORGED : TF_VERDICT_DAMAGED,
+                           "header", &at,
                            "its header does not hold; frames behind it are not judged");
         } else {
             verify->report->void_segments++;

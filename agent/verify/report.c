@@ -219,9 +219,17 @@ static void put_not_proved(const struct tf_verify_report *report, struct list *l
     uint64_t last = vouched(report);
 
     if (last != 0 && last < report->last_seq) {
-        (void)tf_buf_printf(next_of(list),
-                            "frames %llu/%llu to %llu/%llu: written after the last %s", RUN(last),
-                            N(last) + 1, RUN(report->last_seq), N(report->last_seq),
+        struct tf_buf *out = next_of(list);
+        bool is_one = last + 1 == report->last_seq;
+
+        (void)tf_buf_append_text(out, is_one ? "frame " : "frames ");
+        if (!is_one && TF_SEQ_RUN(last) == TF_SEQ_RUN(report->last_seq)) {
+            (void)tf_buf_printf(out, "%llu/%llu to ", RUN(last), N(last) + 1);
+        } else if (!is_one) {
+            (void)tf_buf_printf(out, "behind %llu/%llu, to ", RUN(last), N(last));
+        }
+        (void)tf_buf_printf(out, "%llu/%llu: written after the last %s", RUN(report->last_seq),
+                            N(report->last_seq),
                             last == report->proved_seq    ? "seal"
                             : last == report->witness_seq ? "frame that the collector saw"
                                                           : "receipt");

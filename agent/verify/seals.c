@@ -179,6 +179,7 @@ static bool enter_series(struct tf_verify *verify, const struct judged *judged)
     if (seals->is_seen && (!is_begun || seal->number != 0)) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "seal-series", &judged->at,
                        "a seal of another series, which no notice began");
+        tf_seals_hole(verify);
         return false;
     }
     pick_key(verify, seal->id);
@@ -220,6 +221,7 @@ static bool check_number(struct tf_verify *verify, const struct judged *judged)
                    "seal %llu where seal %llu must come: %s", (unsigned long long)number,
                    (unsigned long long)next,
                    number > next ? "seals were taken away" : "made again, or put back");
+    tf_seals_hole(verify); /* the next one is judged by itself */
     return false;
 }
 
@@ -308,7 +310,7 @@ static int check_mac(struct tf_verify *verify, const struct judged *judged)
                        "the chain fits, the seal does not: rewritten after %s",
                        since(verify, text));
     } else if (rc == 1 && report->verdict < TF_VERDICT_FORGED) {
-        report->proved_seq = seal->to_seq;
+        report->proved_seq = judged->at.seq; /* the seal itself too */
         report->proved_time_ns =
             seal->time_max_ns > report->proved_time_ns ? seal->time_max_ns : report->proved_time_ns;
     }
@@ -333,7 +335,7 @@ static void leave_seal(struct tf_verify *verify, const struct judged *judged)
     seals->unsealed_bytes = 0;
     seals->is_blind = false;
     verify->report->is_sealed = true;
-    verify->report->sealed_seq = judged->seal.to_seq;
+    verify->report->sealed_seq = judged->at.seq;
 }
 
 int tf_seals_seal(struct tf_verify *verify, const struct tf_walk *walk,
@@ -367,14 +369,16 @@ int tf_seals_seal(struct tf_verify *verify, const struct tf_walk *walk,
     return rc;
 }
 
+static struct tf_slice content_of(const struct tf_walked *frame)
+{
+    return tf_slice(frame->body.data, frame->body.size - TF_GCM_TAG_BYTES);
+}
+
 int tf_seals_void(struct tf_verify *verify, const struct tf_walk *walk,
                   const struct tf_walked *frame)
 {
     struct tf_seals *seals = &verify->seals;
-    struct judged judged = {.content =
-                                tf_slice(frame->body.data, frame->body.size - TF_GCM_TAG_BYTES),
-                            .walk = walk,
-                            .frame = frame};
+    struct judged judged = {.content = content_of(frame), .walk = walk, .frame = frame};
     int rc;
 
     if (seals->first == NULL || seals->key->number != seals->next_number ||
@@ -390,6 +394,16 @@ int tf_seals_void(struct tf_verify *verify, const struct tf_walk *walk,
             .segment_no = walk->sector.segment_no, .seq = frame->header.seq, .byte = frame->begin};
     }
     return rc < 0 ? rc : 0;
+}
+
+bool tf_seals_was_synced(const struct tf_verify *verify, const struct tf_walked *frame)
+{
+    const struct tf_seal_file *state = &verify->seals.before;
+    struct tf_seal seal;
+
+    return state->rc == 0 && tf_seal_decode(content_of(frame), &seal) == 0 &&
+           memcmp(seal.id, state->key->id, TF_SEAL_ID_BYTES) == 0 &&
+           seal.number < state->key->number;
 }
 
 /* ---- the end -------------------------------------------------------------------------------- */
@@ -418,7 +432,17 @@ static void judge_ahead(struct tf_verify *verify, const struct tf_seal_key *stat
                        (unsigned long long)seals->void_number);
         return;
     }
-    tf_verify_tell(verify, TF_VERDICT_CUT, "state-ahead", &at,
+    if (seals->is_blind ||
+        verify->is_end_unread) { /* told already: what is missing since may be what was damaged */
+        tf_verify_tell(verify, TF_VERDICT_DAMAGED, "state-ahead", &at,
+                       "seal.state is at seal %llu, the newest that holds is %lld: among what is "
+                       "damaged, or taken away",
+                       (unsigned long long)state->number, (long long)seals->next_number - 1);
+        return;
+    }
+    tf_verify_tell(verify,
+                   verify->report->verdict < TF_VERDICT_FORGED ? TF_VERDICT_CUT : TF_VERDICT_FORGED,
+                   "state-ahead", &at,
                    "the spool ends here; seal.state is at seal %llu, the newest that is there is "
                    "%lld: its end was taken away",
                    (unsigned long long)state->number, (long long)seals->next_number - 1);

@@ -19,8 +19,8 @@
 
 #include <openssl/crypto.h>
 
-#define REREADS   4u
-#define REREAD_NS (50 * TF_MS_IN_NS)
+#define REREADS   3u
+#define REREAD_NS (10 * TF_MS_IN_NS)
 
 static bool is_zero(const uint8_t *bytes, size_t size)
 {
@@ -47,8 +47,10 @@ static void tell_missing(struct tf_verify *verify, const struct tf_verify_file *
     }
     if (unsound != NULL) {
         at.segment_no = unsound->no;
-        tf_verify_tell(verify, TF_VERDICT_DAMAGED, "header", &at,
-                       "its header does not hold: frames up to %llu/%llu are not judged",
+        tf_verify_tell(verify, unsound->is_crc_sound ? TF_VERDICT_FORGED : TF_VERDICT_DAMAGED,
+                       "header", &at, "%s: frames up to %llu/%llu are not judged",
+                       unsound->is_crc_sound ? "its header has a sound checksum and cannot be"
+                                             : "its header does not hold",
                        (unsigned long long)TF_SEQ_RUN(file->prev_last_seq),
                        (unsigned long long)TF_SEQ_N(file->prev_last_seq));
     } else {
@@ -202,6 +204,8 @@ static int take_frame(struct tf_verify *verify, const struct tf_walked *frame)
 
     judge_place(verify, frame);
     if (frame->is_misplaced) {
+        tf_seals_hole(verify);
+        verify->is_uncounted = true;
         return 0;
     }
     if (frame->missing > 0 || frame->bad_bytes > 0) {
@@ -224,6 +228,11 @@ static int take_frame(struct tf_verify *verify, const struct tf_walked *frame)
     return rc;
 }
 
+static bool is_seal(const struct tf_walked *frame)
+{
+    return frame->header.type == TF_FRAME_SEAL || frame->header.type == TF_FRAME_FOOTER;
+}
+
 /* Frames behind where the segment ends do not count; a seal among them may be a sign. */
 static int look_behind(struct tf_verify *verify, uint64_t from)
 {
@@ -236,12 +245,10 @@ static int look_behind(struct tf_verify *verify, uint64_t from)
     if (rc < 0 || written == from) {
         return rc;
     }
-    while ((rc = tf_walk_search(walk, &offset, &frame)) == 1) {
+    while ((rc = tf_walk_search(walk, &offset, UINT64_MAX, 0, &frame)) == 1) {
         frames++;
         offset += frame.bytes;
-        rc = frame.header.type == TF_FRAME_SEAL || frame.header.type == TF_FRAME_FOOTER
-                 ? tf_seals_void(verify, walk, &frame)
-                 : 0;
+        rc = is_seal(&frame) ? tf_seals_void(verify, walk, &frame) : 0;
         if (rc < 0) {
             return rc;
         }
@@ -262,6 +269,7 @@ static void tell_torn(struct tf_verify *verify, const struct tf_walked *end)
     if (end->is_header_wrong) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "frame-header", &at,
                        "a header that holds and cannot be");
+        tf_seals_hole(verify);
     } else if (end->told_bytes > 0) {
         uint64_t there = end->bad_bytes < end->told_bytes ? end->bad_bytes : end->told_bytes;
 
@@ -316,19 +324,34 @@ static void step_back(struct tf_walk *walk, const struct tf_walk *before)
     walk->durable = durable;
 }
 
+/* The highest number that frames behind the bad bytes tell to have been synced: by `durable`, or
+ * because seal.state is past their seal. */
+static int find_durable(struct tf_verify *verify, const struct tf_walked *first)
+{
+    struct tf_walk *walk = &verify->walk;
+    struct tf_walked frame = {0};
+    uint64_t offset = first->begin, seq = 0;
+    int rc;
+
+    while ((rc = tf_walk_search(walk, &offset, walk->end, seq, &frame)) == 1) {
+        uint64_t durable = is_seal(&frame) && tf_seals_was_synced(verify, &frame)
+                               ? frame.header.seq
+                               : frame.header.durable;
+
+        walk->durable = durable > walk->durable ? durable : walk->durable;
+        offset += frame.bytes;
+        seq = frame.header.seq;
+    }
+    return rc;
+}
+
 /* True when the frames missing before this one were whole once: rot, not a torn tail (C5). */
 static int is_rot(struct tf_verify *verify, const struct tf_walked *frame, bool *out)
 {
-    struct tf_walk *walk = &verify->walk;
     uint64_t last = frame->header.seq - 1;
-    int rc = 0;
+    int rc = verify->walk.durable == 0 ? find_durable(verify, frame) : 0;
 
-    if (walk->durable == 0) { /* of all frames behind the first bad bytes */
-        rc = tf_walk_durable(walk, &walk->durable);
-        walk->durable =
-            walk->durable > frame->header.durable ? walk->durable : frame->header.durable;
-    }
-    *out = walk->durable >= last;
+    *out = verify->walk.durable >= last;
     return rc;
 }
 

@@ -143,6 +143,7 @@ struct tf_verify_file {
     uint8_t spool_id[TF_SPOOL_ID_BYTES], prev_spool_id[TF_SPOOL_ID_BYTES];
     enum tf_file_state state;
     bool is_new_lineage, is_chosen;
+    bool is_crc_sound; /* of sector 0, whatever stands in it */
 };
 struct tf_verify_files {
     int dir_fd;
@@ -170,7 +171,7 @@ struct tf_walk {
     uint8_t other[TF_CHAIN_BYTES]; /* stored where that was another: one of both goes on */
     bool has_other, is_unanchored; /* unanchored: the next frame's chain cannot be checked */
     uint64_t budget;               /* bytes that a search may still look at */
-    uint64_t durable;              /* what tf_walk_durable found; 0: not asked yet */
+    uint64_t durable;              /* what is known to have been synced; 0: not asked yet */
     struct tf_buf raw;             /* body, chain, CRC of one frame */
 };
 
@@ -203,10 +204,10 @@ int tf_walk_open_raw(struct tf_walk *walk, int fd);
 void tf_walk_close(struct tf_walk *walk);
 /* The next sound frame, or how it ends. 0 or -errno. */
 int tf_walk_next(struct tf_walk *walk, struct tf_walked *out);
-/* The highest `durable` of sound frames from here on; the walk stays where it is. */
-int tf_walk_durable(struct tf_walk *walk, uint64_t *durable);
-/* The first sound header with a sound frame at or behind *offset, any number; 1, 0, -errno. */
-int tf_walk_search(struct tf_walk *walk, uint64_t *offset, struct tf_walked *out);
+/* The first sound frame at or behind *offset and below end whose number is above `above`; 1, 0,
+ * -errno. */
+int tf_walk_search(struct tf_walk *walk, uint64_t *offset, uint64_t end, uint64_t above,
+                   struct tf_walked *out);
 /* End of the last byte that is not zero, at least from. */
 int tf_walk_written_end(struct tf_walk *walk, uint64_t from, uint64_t *end);
 
@@ -258,6 +259,8 @@ int tf_seals_seal(struct tf_verify *verify, const struct tf_walk *walk,
 int tf_seals_void(struct tf_verify *verify, const struct tf_walk *walk,
                   const struct tf_walked *frame);
 void tf_seals_hole(struct tf_verify *verify); /* frames are missing here */
+/* Does seal.state tell that this seal, which may not count, was synced? */
+bool tf_seals_was_synced(const struct tf_verify *verify, const struct tf_walked *frame);
 int tf_seals_end(struct tf_verify *verify);
 void tf_seals_fini(struct tf_verify *verify);
 
@@ -331,6 +334,7 @@ struct tf_verify {
     struct tf_verify_report *report;
     struct tf_progress *progress;
     struct tf_verify_files files;
+    bool is_end_unread; /* the newest segment has frames behind a header that does not hold */
     const struct tf_verify_file *first;  /* that was walked; NULL: none yet */
     const struct tf_verify_file *before; /* the segment before, fully walked; NULL: none */
     struct tf_walk walk;

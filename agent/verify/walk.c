@@ -184,10 +184,11 @@ static int search(struct tf_walk *walk, uint64_t *offset, uint64_t end, uint64_t
     return rc;
 }
 
-int tf_walk_search(struct tf_walk *walk, uint64_t *offset, struct tf_walked *out)
+int tf_walk_search(struct tf_walk *walk, uint64_t *offset, uint64_t end, uint64_t above,
+                   struct tf_walked *out)
 {
     *out = (struct tf_walked){.kind = TF_WALKED_FRAME};
-    return search(walk, offset, walk->size, 0, out);
+    return search(walk, offset, end < walk->size ? end : walk->size, above, out);
 }
 
 int tf_walk_written_end(struct tf_walk *walk, uint64_t from, uint64_t *end)
@@ -271,6 +272,16 @@ static int end_of_frames(struct tf_walk *walk, struct tf_walked *out)
     return rc;
 }
 
+/* Does the next header go on as if the frame before it had the number that it should have? */
+static int next_follows(const struct tf_walk *walk)
+{
+    uint8_t raw[TF_FRAME_HEADER_BYTES];
+    struct tf_frame_header header;
+    int rc = tf_read_at(walk->fd, raw, sizeof raw, walk->offset);
+
+    return rc < 0 ? rc : tf_frame_header_decode(raw, &header) == 0 && header.seq == walk->seq + 2;
+}
+
 int tf_walk_next(struct tf_walk *walk, struct tf_walked *out)
 {
     uint64_t offset = walk->offset;
@@ -301,22 +312,19 @@ int tf_walk_next(struct tf_walk *walk, struct tf_walked *out)
         return 0;
     }
     out->missing = out->header.seq - walk->seq - 1;
+    if (out->missing > 0 && out->bad_bytes == 0) {
+        rc = next_follows(walk);
+        if (rc < 0) {
+            return rc;
+        }
+        if (rc == 1) {
+            out->is_misplaced = true;
+            out->missing = 0;
+            walk->seq++;
+            return follow_chain(walk, out);
+        }
+    }
     walk->is_unanchored |= out->missing > 0 || out->bad_bytes > 0;
     walk->seq = out->header.seq;
     return follow_chain(walk, out);
-}
-
-int tf_walk_durable(struct tf_walk *walk, uint64_t *durable)
-{
-    uint64_t offset = walk->offset, seq = walk->seq;
-    struct tf_walked frame = {0};
-    int rc;
-
-    *durable = 0;
-    while ((rc = search(walk, &offset, walk->end, seq, &frame)) == 1) {
-        *durable = frame.header.durable > *durable ? frame.header.durable : *durable;
-        offset += frame.bytes;
-        seq = frame.header.seq;
-    }
-    return rc;
 }
