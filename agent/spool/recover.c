@@ -5,13 +5,13 @@
  * is rot when a later good frame says that it was durable: it is passed over and counted. Otherwise
  * it is a torn tail, and it and all that follows, good or not, is void. Older segments were durable
  * before their successors were made; the successor's header says where they end, so they are not
- * read. Headers that a later one skips are void. Then the file and the directory are synced, and
- * the first segment of the new run is made. Nothing is truncated, renamed or removed, so a start
- * that is killed changes nothing.
+ * read. Headers that a later one skips are void. Then the file and the directory are synced, the
+ * key of the seal is moved past the newest seal, and the first segment of the new run is made.
+ * Nothing is truncated, renamed or removed, so a start that is killed changes nothing.
  *
  * A snapshot lost to rot is made good from the segment before it, which ends where it began.
  */
-#include "internal.h"
+#include "seal.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -30,6 +30,7 @@ struct found {
     uint64_t no;
     bool sound;
     struct tf_sector0 sector;
+    struct tf_slots_found slots;
 };
 
 struct recovery {
@@ -37,7 +38,7 @@ struct recovery {
     struct found *files; /* by number */
     size_t count, capacity;
     uint64_t highest_run;
-    uint64_t damaged_frames;
+    uint32_t newest_flags; /* of the segment that was accepted */
 };
 
 /* "%020u.seg" to its number; false for other names. */
@@ -115,7 +116,7 @@ static int list_files(struct recovery *recovery)
 static int read_sector(struct recovery *recovery, struct found *file)
 {
     char name[TF_SEGMENT_NAME_BYTES];
-    uint8_t sector[TF_SECTOR_BYTES], raw[TF_FRAME_HEADER_BYTES];
+    uint8_t head[TF_SEGMENT_HEADER_BYTES], raw[TF_FRAME_HEADER_BYTES];
     struct tf_frame_header header;
     uint64_t run = 0;
     int fd, rc;
@@ -125,7 +126,7 @@ static int read_sector(struct recovery *recovery, struct found *file)
     if (fd < 0) {
         return errno == ELOOP ? 0 : -errno; /* a planted link is no segment */
     }
-    rc = tf_read_at(fd, sector, sizeof sector, 0);
+    rc = tf_read_at(fd, head, sizeof head, 0);
     if (rc == 0) {
         rc = tf_read_at(fd, raw, sizeof raw, TF_SEGMENT_HEADER_BYTES);
     }
@@ -133,7 +134,8 @@ static int read_sector(struct recovery *recovery, struct found *file)
     if (rc < 0) {
         return rc == -EISDIR ? 0 : rc;
     }
-    if (tf_sector0_decode(sector, &file->sector) == 0) {
+    file->slots = tf_slots_look(recovery->spool->ring, head + TF_SECTOR_BYTES);
+    if (tf_sector0_decode(head, &file->sector) == 0) {
         run = TF_SEQ_RUN(file->sector.first_seq);
         file->sound = file->sector.segment_no == file->no &&
                       memcmp(file->sector.spool_id, recovery->spool->id, TF_SPOOL_ID_BYTES) == 0;
@@ -180,6 +182,12 @@ static int look_ahead(struct fold *fold, const struct tf_scanned *first)
     return rc;
 }
 
+/* Only the auditor's key opens it: nothing here ever will. */
+static bool is_auditors(const struct found *file)
+{
+    return file->slots.kek == TF_KEK_NONE && file->slots.has_recipient;
+}
+
 /* The state at the beginning of a segment whose snapshot is lost: the end of the one before it. */
 static int fold_base(struct fold *fold)
 {
@@ -197,7 +205,7 @@ static int fold_base(struct fold *fold)
             int rc = fold_segment(&base);
 
             tf_scan_close(&base.scan);
-            if (rc == 0 || rc == -ENOMEM || rc == -ENOKEY) {
+            if (rc == 0 || rc == -ENOMEM || (rc == -ENOKEY && !is_auditors(before))) {
                 return rc;
             }
             tf_state_fini(state);
@@ -381,7 +389,8 @@ static int build_list(struct recovery *recovery, size_t newest, const struct tf_
                                      .end = end->offset,
                                      .prev_last_seq = file->sector.prev_last_seq,
                                      .events_before = file->sector.events_before,
-                                     .created_ns = file->sector.created_ns};
+                                     .created_ns = file->sector.created_ns,
+                                     .slots = file->slots};
 
         memcpy(segment.id, file->sector.segment_id, 16);
         if (i > 0) {
@@ -418,8 +427,17 @@ static int accept_newest(struct recovery *recovery, const struct tf_place *at, s
             spool->mark = end;
             spool->status.torn_bytes = spool->old_written - end.offset;
             spool->status.damaged_frames = fold.damaged;
+            spool->key_changed = recovery->files[i].slots.has_old_kek;
+            recovery->newest_flags = recovery->files[i].sector.flags;
             rc = build_list(recovery, i, &end);
             return rc < 0 ? rc : 1;
+        }
+        if (rc == -ENOKEY && is_auditors(&recovery->files[i])) {
+            return tf_error_add(err, at,
+                                "the segments behind %llu are damaged, and only the auditor's key "
+                                "opens that one; keep the spool as evidence, and name a new "
+                                "spool.path",
+                                (unsigned long long)recovery->files[i].no);
         }
         if (rc == -ENOKEY) {
             return tf_error_add(err, at,
@@ -499,9 +517,13 @@ int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct t
     }
     free(recovery.files);
     if (rc == 0) {
+        rc = tf_seal_start(spool, recovery.newest_flags, at, err);
+    }
+    if (rc == 0) {
         tell(spool);
         spool->run = recovery.highest_run;
         spool->synced = spool->appended = spool->mark;
+        spool->synced_cover = spool->appended_cover = spool->mark_cover;
         tf_new_run(spool);
         rc = begin_run(spool);
     }
