@@ -160,6 +160,7 @@ void tf_spool_sync(struct tf_spool *spool);
 size_t tf_spool_unsynced_bytes(const struct tf_spool *spool);
 
 const uint8_t *tf_spool_id(const struct tf_spool *spool); /* TF_SPOOL_ID_BYTES */
+const char *tf_spool_path(const struct tf_spool *spool);
 void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *status);
 
 /* ---- witness: what collectors answer ----------------------------------------------------------
