@@ -5,13 +5,13 @@
  * is rot when a later good frame says that it was durable: it is passed over and counted. Otherwise
  * it is a torn tail, and it and all that follows, good or not, is void. Older segments were durable
  * before their successors were made; the successor's header says where they end, so they are not
- * read. Headers that a later one skips are void. Then the file and the directory are synced, and
- * the first segment of the new run is made. Nothing is truncated, renamed or removed, so a start
- * that is killed changes nothing.
+ * read. Headers that a later one skips are void. Then the file and the directory are synced, the
+ * key of the seal is moved past the newest seal, and the first segment of the new run is made.
+ * Nothing is truncated, renamed or removed, so a start that is killed changes nothing.
  *
  * A snapshot lost to rot is made good from the segment before it, which ends where it began.
  */
-#include "internal.h"
+#include "seal.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -37,7 +37,7 @@ struct recovery {
     struct found *files; /* by number */
     size_t count, capacity;
     uint64_t highest_run;
-    uint64_t damaged_frames;
+    uint32_t newest_flags; /* of the segment that was accepted */
 };
 
 /* "%020u.seg" to its number; false for other names. */
@@ -230,7 +230,7 @@ static int fold_frame(struct fold *fold, const struct tf_scanned *frame)
     if (fold->in_snapshot) {
         rc = fold_base(fold);
     }
-    if (rc == 0 && !is_snapshot) {
+    if (rc == 0 && !is_snapshot && frame->header.type != TF_FRAME_INDEX) { /* no deltas there */
         rc = tf_state_fold(state, frame->meta.deltas);
     }
     return rc;
@@ -419,6 +419,7 @@ static int accept_newest(struct recovery *recovery, const struct tf_place *at, s
             spool->mark = end;
             spool->status.torn_bytes = spool->old_written - end.offset;
             spool->status.damaged_frames = fold.damaged;
+            recovery->newest_flags = recovery->files[i].sector.flags;
             rc = build_list(recovery, i, &end);
             return rc < 0 ? rc : 1;
         }
@@ -500,9 +501,13 @@ int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct t
     }
     free(recovery.files);
     if (rc == 0) {
+        rc = tf_seal_start(spool, recovery.newest_flags, at, err);
+    }
+    if (rc == 0) {
         tell(spool);
         spool->run = recovery.highest_run;
         spool->synced = spool->appended = spool->mark;
+        spool->synced_cover = spool->appended_cover = spool->mark_cover;
         tf_new_run(spool);
         rc = begin_run(spool);
     }

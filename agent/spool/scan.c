@@ -1,7 +1,8 @@
 /*
  * scan.c - frame after frame out of one segment, over damage.
  *
- * Every frame that comes out has passed header CRC, body CRC, chain, GCM, nonce and digest. Where
+ * Every frame that comes out has passed header CRC, body CRC and chain; GCM, nonce and digest too,
+ * but for a scan without keys. Where
  * the next frame is bad, the bytes after it are searched for the next sound header whose frame
  * passes too; what lies between is a hole, told with that frame. Whether a hole is rot or the end
  * of what counts is the caller's to judge (docs/guarantees.md C5). Behind a hole the chain goes on
@@ -9,7 +10,7 @@
  *
  * One scan belongs to one thread at a time. Sectors that the disk cannot read are taken as zero.
  */
-#include "internal.h"
+#include "seal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -103,7 +104,7 @@ int tf_scan_open(struct tf_scan *scan, int dir_fd, uint64_t no, const struct tf_
     if (rc == 0 && scan->sector.segment_no != no) {
         rc = -EPROTO;
     }
-    if (rc == 0) {
+    if (rc == 0 && ring != NULL) {
         rc = open_keys(scan, header, ring);
     }
     if (rc == 0) {
@@ -195,11 +196,18 @@ static int check_frame(struct tf_scan *scan, const uint8_t *raw, bool chained,
         }
     }
     out->meta = (struct tf_meta){0};
-    out->payload = tf_slice(NULL, 0);
-    if ((out->header.flags & TF_FRAME_ENCRYPTED) == 0) {
-        return 0; /* none are written yet; what nobody proved must not take a frame's place */
+    out->payload = out->content = tf_slice(NULL, 0);
+    if (scan->keys == NULL) {
+        bool is_clear = (out->header.flags & TF_FRAME_ENCRYPTED) == 0;
+
+        out->content = is_clear ? tf_slice(body.data, body.size - TF_GCM_TAG_BYTES) : out->content;
+        return 1;
     }
-    rc = tf_frame_open(scan->keys, raw, body, &scan->plain, &out->meta, &out->payload);
+    if ((out->header.flags & TF_FRAME_ENCRYPTED) == 0) {
+        rc = tf_frame_open_clear(scan->keys, raw, body, &out->content);
+    } else {
+        rc = tf_frame_open(scan->keys, raw, body, &scan->plain, &out->meta, &out->payload);
+    }
     return rc == 0 ? 1 : rc == -EBADMSG || rc == -EPROTO ? 0 : rc;
 }
 

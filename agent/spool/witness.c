@@ -58,24 +58,3 @@ void tf_spool_forked(struct tf_spool *spool, uint64_t seq, const uint8_t chain[T
            text);
     tf_spool_event(spool, "fork", text);
 }
-
-/* ---- without seals nothing keeps them -------------------------------------------------------- */
-
-uint64_t tf_spool_newest_seq(const struct tf_spool *spool)
-{
-    return spool->mark.seq;
-}
-
-void tf_spool_receipt(struct tf_spool *spool, const char *output,
-                      const uint8_t receipt[TF_RECEIPT_BYTES])
-{
-    (void)spool;
-    (void)output;
-    (void)receipt;
-}
-
-void tf_spool_receipt_key(struct tf_spool *spool, const uint8_t key[TF_RECEIPT_KEY_BYTES])
-{
-    (void)spool;
-    (void)key;
-}
