@@ -19,6 +19,7 @@
  *     cursors.c    the file of cursors, and when it is saved
  *     feed.c       what outputs see
  *     retention.c  what is deleted, and whether there is room
+ *     witness.c    what collectors answer, and a fork
  *     receipt.c    bytes and signature of a collector's receipt (taffrail/receipt.h)
  *     spool.c      open, close, status
  */
@@ -382,7 +383,7 @@ struct tf_segment {
     uint64_t prev_last_seq; /* from its header */
     uint64_t events_before;
     int64_t created_ns;
-    uint8_t id[16];
+    uint8_t id[16], spool_id[TF_SPOOL_ID_BYTES];
     struct tf_slots_found slots; /* as found by the start, or left by rewrap.c */
     bool slots_failed;           /* rewriting them; not tried again in this life */
 };
@@ -451,6 +452,7 @@ int tf_scan_skip(struct tf_scan *scan, uint64_t seq);
 struct tf_body {
     uint32_t refs;
     struct tf_frame_header header;
+    uint8_t spool_id[TF_SPOOL_ID_BYTES];
     uint8_t chain[TF_CHAIN_BYTES];
     char tag[TF_TAG_MAX + 1];
     struct tf_buf payload;

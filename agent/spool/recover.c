@@ -393,6 +393,7 @@ static int build_list(struct recovery *recovery, size_t newest, const struct tf_
                                      .slots = file->slots};
 
         memcpy(segment.id, file->sector.segment_id, 16);
+        memcpy(segment.spool_id, file->sector.spool_id, TF_SPOOL_ID_BYTES);
         if (i > 0) {
             const struct tf_sector0 *after = &recovery->files[chosen[i - 1]].sector;
             bool linked = memcmp(after->prev_segment_id, segment.id, 16) == 0;

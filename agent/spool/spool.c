@@ -547,6 +547,11 @@ const uint8_t *tf_spool_id(const struct tf_spool *spool)
     return spool->id;
 }
 
+const char *tf_spool_path(const struct tf_spool *spool)
+{
+    return spool->path;
+}
+
 void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *status)
 {
     uint64_t address, events, tail = tf_spot_address(spool, &spool->mark);

@@ -232,6 +232,7 @@ void tf_plan_adopt(struct tf_spool *spool)
     int rc;
 
     memcpy(segment.id, plan->sector.segment_id, sizeof segment.id);
+    memcpy(segment.spool_id, plan->sector.spool_id, sizeof segment.spool_id);
     rc = tf_segments_add(spool, &segment);
     assert(rc == 0); /* reserved when it was planned */
     (void)rc;
