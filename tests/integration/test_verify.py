@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 import spool_forge
 from harness import CriFile, Failed, House, need, wait_until
 from spool_forge import (DATA, FOOTER, GAP, INDEX, NOTICE, POSITIONS, SEAL, Forge, Frame, crc, fix_chain, fix_frame,
@@ -452,10 +454,7 @@ def check_receipts(binary, folder, key):
     forge = make(folder, "receipts")
     write(key, forge.key_text().encode())
     seq = (1 << 40) | 3
-    public = forge.receipt_key.public_key().public_bytes_raw() if hasattr(
-        forge.receipt_key.public_key(), "public_bytes_raw") else None
     pem = os.path.join(folder, "receipt.pem")
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
     public = forge.receipt_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     write(pem, forge.receipt_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     sound = forge.receipt(seq)
@@ -463,7 +462,7 @@ def check_receipts(binary, folder, key):
     flipped[150] ^= 1
     cases = [("sound", sound, "intact", None), ("false signature", bytes(flipped), "forged", "receipt-signature"),
              ("another chain", forge.receipt(seq, os.urandom(32)), "forked", "receipt-chain"),
-             ("a frame that is not there", forge.receipt(seq + 5000, os.urandom(32)), "forged", "receipt"),
+             ("a frame that is yet to come", forge.receipt(9 << 40 | 1, os.urandom(32)), "forged", "receipt"),
              ("a number between runs", forge.receipt((1 << 40) | 9000, os.urandom(32)), "forked", "receipt-chain")]
     for name, receipt, verdict, code in cases:
         for known in (True, False):
@@ -527,18 +526,17 @@ def check_witness(binary, folder, key):
 
 
 def make_agent_spool(house, name):
-    """Several segments in two runs, by the agent, killed once."""
-    house.configure_agent(spool=", segment_size: 64KiB, sync: always")
+    """Four segments in four runs, by the agent, killed twice."""
+    house.configure_agent(spool=", segment_size: 1MiB, sync: always")
     file = CriFile(house, "shop", "pay-0", "11111111")
     spool = house.path("agent/spool")
-    for run in range(2):
+    for run in range(4):
         agent = house.start("agent")
-        for burst in range(4):
-            file.write([f"{run} {burst} {number} " + os.urandom(300).hex() for number in range(60)])
-            time.sleep(0.05)
-        count = len([entry for entry in os.listdir(spool) if entry.endswith(".seg")])
-        wait_until(lambda count=count: len(os.listdir(spool)) > count or count > 3, 10, "no new segment")
-        if run == 0:
+        for burst in range(3):
+            before = newest_frames(spool)
+            file.write([f"{run} {burst} {number} " + os.urandom(30).hex() for number in range(60)])
+            wait_until(lambda before=before: newest_frames(spool) > before, 10, agent.tail)
+        if run < 2:
             agent.kill()
         else:
             need(agent.stop() == 0, agent.tail())
@@ -546,6 +544,10 @@ def make_agent_spool(house, name):
     shutil.copytree(spool, house.path(name))
     shutil.copy(spool + ".key", house.path(name + ".key"))
     return house.path(name)
+
+
+def newest_frames(spool):
+    return len(frames_of(read(os.path.join(spool, f"{max(segments_of(spool)):020d}.seg"))))
 
 
 def segments_of(spool):
@@ -573,13 +575,13 @@ def check_live(house):
     """Verified while it is written to, rolls and expires: never an alarm."""
     house.configure_collector()
     house.start("collector")
-    house.configure_agent(spool=", segment_size: 64KiB, sync: always")
+    house.configure_agent(spool=", segment_size: 1MiB, sync: 20ms, retain: {size: 4MiB}")
     file = CriFile(house, "shop", "live-0", "22222222")
     agent = house.start("agent")
     seen, end = {}, time.monotonic() + 6
     number = 0
     while time.monotonic() < end:
-        file.write([f"{number} {line} " + os.urandom(200).hex() for line in range(40)])
+        file.write([f"{number} {line} " + os.urandom(2000).hex() for line in range(100)])
         number += 1
         found = verify(house.binary, house.path("agent/spool"))
         codes = {finding["code"] for finding in found["findings"]}
@@ -604,8 +606,7 @@ def main(binary):
         write(key, forge.key_text().encode())
         data = read(os.path.join(base, f"{4:020d}.seg"))
         forge.newest_tail = bytes(data[frames_of(data)[2][0]:])
-        foreign = make(folder, "foreign")
-        del foreign
+        make(folder, "foreign")
         corpus = Corpus(binary, folder, base, ["--seal-key", key])
         corpus.add("as it is", lambda spool: None, "intact", None)
         for no in (1, 2, 4):
