@@ -113,7 +113,7 @@ def add_frames(corpus, no, is_newest):
         is_last = is_newest and end == frames[-1][0] + frames[-1][1]
         place = {"segment": no, "frame": frame_name(data, at), "byte": at}
         for name, spot in spots.items():
-            rot = "cut" if is_last and kind == SEAL else "torn tail" if is_last else "damaged"
+            rot = "cut" if is_last and kind in (SEAL, FOOTER) else "torn tail" if is_last else "damaged"
             corpus.add(f"{what}: {name} rots", on(no, flip(spot)), rot, None if rot != "damaged" else "frame-damaged",
                        place if rot == "damaged" else None)
             if name in ("magic", "header crc", "body crc"):
@@ -525,12 +525,21 @@ def check_witness(binary, folder, key):
 # ---- the agent's own spools -----------------------------------------------------------------------------
 
 
+def seal_spool(house, spool):
+    """The first key of a spool's seals, as a file outside it."""
+    shown = house.run("pki", "seal", spool).stdout.decode()
+    text = next(line.strip() for line in shown.splitlines() if line.strip().startswith("TFS1-"))
+    return house.write("seal.key", text + "\n")
+
+
 def make_agent_spool(house, name):
-    """Four segments in four runs, by the agent, killed twice."""
+    """Four segments in four runs, by the agent, killed twice; sealed from the second run on."""
     house.configure_agent(spool=", segment_size: 1MiB, sync: always")
     file = CriFile(house, "shop", "pay-0", "11111111")
     spool = house.path("agent/spool")
     for run in range(4):
+        if run == 1:
+            seal_spool(house, spool)
         agent = house.start("agent")
         for burst in range(3):
             before = newest_frames(spool)
@@ -559,37 +568,74 @@ def check_agent(binary, folder):
         house.make_pki()
         base, foreign = make_agent_spool(house, "one"), os.path.join(folder, "unsealed-foreign")
         make(folder, "unsealed-foreign", sealed=False)
-        found = verify(binary, base)
-        need(found["exit"] == 0, f"the agent's own spool: {found}")
-        need(found["segments"] >= 3, f"{found}")
-        corpus = Corpus(binary, folder, base)
-        for no in segments_of(base)[:1]:
-            add_places(corpus, no + 1, foreign)
-            add_sector(corpus, no + 1)
+        key = house.path("seal.key")
+        found = verify(binary, base, "--seal-key", key)
+        need(found["exit"] == 0 and found["segments"] == 4 and found["seals"] >= 3, f"the agent's own spool: {found}")
+        need(found["seal_proves_to"] == found["last"], f"an agent that stops seals its end: {found}")
+        corpus = Corpus(binary, folder, base, ["--seal-key", key])
+        add_places(corpus, 2, foreign)
+        add_sector(corpus, 2)
+        for no in (2, 4):
+            add_frames(corpus, no, no == 4)
+        newest = corpus.path(base, 4)
+        for at, _, _ in frames_of(read(newest))[1:]:
+            corpus.add(f"the agent's end cut at {at}", lambda spool, at=at: os.truncate(corpus.path(spool, 4), at),
+                       "cut", "state-ahead")
         count = corpus.run()
+        check_single(binary, corpus.path(base, 2), house.path("one.key"), key)
+        shutil.rmtree(house.path("agent/spool"))
+        os.unlink(house.path("agent/spool.key"))
         check_live(house)
         return count
 
 
+def check_single(binary, segment, data_key, seal_key):
+    """One segment by itself: its content, and its own seals."""
+    found = verify(binary, segment, "--key", data_key, "--seal-key", seal_key)
+    need(found["verdict"] == "intact" and found["segments_opened"] == 1, f"one segment: {found}")
+
+
 def check_live(house):
-    """Verified while it is written to, rolls and expires: never an alarm."""
-    house.configure_collector()
+    """Verified while it is written to, seals, rolls and expires: never an alarm. Then its collector's record."""
+    collector_yaml = house.configure_collector(spool=", retain: {size: 1GiB}")
     house.start("collector")
-    house.configure_agent(spool=", segment_size: 1MiB, sync: 20ms, retain: {size: 4MiB}")
+    house.configure_agent(spool=", segment_size: 1MiB, sync: 20ms, retain: {size: 2MiB}")
+    spool = house.path("agent/spool")
+    key = seal_spool(house, spool)
     file = CriFile(house, "shop", "live-0", "22222222")
     agent = house.start("agent")
-    seen, end = {}, time.monotonic() + 6
-    number = 0
+    seen, end, number = {}, time.monotonic() + 6, 0
     while time.monotonic() < end:
         file.write([f"{number} {line} " + os.urandom(2000).hex() for line in range(100)])
         number += 1
-        found = verify(house.binary, house.path("agent/spool"))
+        found = verify(house.binary, spool, "--seal-key", key)
         codes = {finding["code"] for finding in found["findings"]}
         need(codes <= LIVE_CODES, f"a live spool: {found}")
         for code in codes or {"none"}:
             seen[code] = seen.get(code, 0) + 1
     need(agent.stop() == 0, agent.tail())
     print(f"live: {number} times verified, {seen}")
+    check_collector(house, spool, key, collector_yaml)
+
+
+def check_collector(house, spool, key, collector_yaml):
+    """What the collector recorded, exported while it runs, is what the agent has."""
+    agent_id = verify(house.binary, spool)["spool"]
+    done = house.run("verify", "--receipts", agent_id[:8], house.path("collector/spool"), "-c", collector_yaml)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    need(lines and all(line["spool"] == agent_id for line in lines), f"{len(lines)} records: {done.stderr}")
+    need(lines[0]["identity"] == "spiffe://demo/node/node-1", f"{lines[0]}")
+    path = house.path("receipts.ndjson")
+    write(path, done.stdout)
+    found = verify(house.binary, spool, "--seal-key", key, "--witness", path)
+    need(found["exit"] == 0 and found["witness_compared"] > 0 and found["witness_digests"] > 0, f"witness: {found}")
+    segments = segments_of(spool)
+    data = read(os.path.join(spool, f"{segments[-1]:020d}.seg"))
+    sent = [frame for frame in frames_of(data) if frame[2] == DATA]
+    if sent:  # cut, and the state with it: only the witness tells
+        os.truncate(os.path.join(spool, f"{segments[-1]:020d}.seg"), sent[-1][0])
+        found = verify(house.binary, spool, "--witness", path)
+        need(found["verdict"] == "cut", f"a cut that only a witness sees: {found}")
 
 
 LIVE_CODES = {"torn-tail", "superseded", "expired", "expired-while-reading"}
