@@ -1,9 +1,10 @@
 /*
- * fuzz_verify.c - a whole spool of one segment, of arbitrary bytes, verified; and a witness's lines.
+ * fuzz_verify.c - a whole spool of one segment, of arbitrary bytes, verified; and a witness's
+ * lines.
  *
  * The first byte tells what to mend, since random bytes would not come past a checksum: sector 0's,
- * and those of the frames that the bytes seem to be. Then the walk, seals, notices and report run on
- * a segment in memory. Numbers must rise, what is read must lie in the file, the report must be
+ * and those of the frames that the bytes seem to be. Then the walk, seals, notices and report run
+ * on a segment in memory. Numbers must rise, what is read must lie in the file, the report must be
  * whole.
  */
 #include <assert.h>
