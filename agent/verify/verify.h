@@ -302,7 +302,7 @@ struct tf_found {
     bool has_digest;
     uint8_t digest[TF_DIGEST_BYTES]; /* D, when a data key opens it */
 };
-/* 1; 0: it is not there; -errno. */
+/* 1; 0: it is not there; -ENOENT: its segment has expired meanwhile; -errno. */
 int tf_find_frame(struct tf_verify *verify, uint64_t seq, bool with_digest, struct tf_found *found);
 void tf_find_close(struct tf_find *find);
 

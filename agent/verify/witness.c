@@ -52,7 +52,7 @@ static int compare_receipt(struct tf_verify *verify, const struct tf_receipt *re
     }
     rc = tf_find_frame(verify, receipt->seq, false, &found);
     if (rc < 0) {
-        return rc;
+        return rc == -ENOENT ? 0 : rc; /* expired meanwhile */
     }
     if (rc == 0 || memcmp(found.chain, receipt->chain, TF_CHAIN_BYTES) != 0) {
         tf_verify_tell(verify, TF_VERDICT_FORKED, "receipt-chain", at,
@@ -258,6 +258,10 @@ static int compare_record(struct tf_verify *verify, const struct tf_witness_reco
     struct tf_found found;
     int rc = tf_find_frame(verify, record->seq, verify->options->ring != NULL, &found);
 
+    if (rc == -ENOENT) {
+        report->witness_gone++; /* meanwhile */
+        return 0;
+    }
     if (rc < 0) {
         return rc;
     }
