@@ -99,6 +99,10 @@ static void put_place(struct tf_buf *out, const struct tf_verify_place *at)
 {
     const char *between = "";
 
+    if (at->is_end) {
+        (void)tf_buf_printf(out, "ends at frame %llu/%llu; ", RUN(at->seq), N(at->seq));
+        return;
+    }
     if (at->segment_no != 0) {
         (void)tf_buf_printf(out, "%04llu.seg", (unsigned long long)at->segment_no);
         between = ", ";

@@ -44,6 +44,7 @@ enum tf_verdict {
 /* Where something was found; 0: not said. */
 struct tf_verify_place {
     uint64_t segment_no, seq, byte;
+    bool is_end; /* the spool ends with seq */
 };
 
 struct tf_verify_finding {
