@@ -242,6 +242,12 @@ static void put_not_proved(const struct tf_verify_report *report, struct list *l
         (void)tf_buf_printf(next_of(list), "frames before %llu/%llu: never sealed",
                             RUN(report->first_sealed_seq), N(report->first_sealed_seq));
     }
+    if (report->between_from != 0) {
+        (void)tf_buf_printf(
+            next_of(list), "frames behind %llu/%llu, before %llu/%llu: between two series of seals",
+            RUN(report->between_from), N(report->between_from), RUN(report->between_to),
+            N(report->between_to));
+    }
     if (report->is_sealed && !report->has_seal_key) {
         (void)tf_buf_append_text(next_of(list), "its seals: no --seal-key was given");
     } else if (!report->is_sealed && !report->has_witness && report->receipt_seq == 0) {

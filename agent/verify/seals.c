@@ -192,6 +192,10 @@ static bool enter_series(struct tf_verify *verify, const struct judged *judged)
                        "no key that was given began these seals: a key of another spool, or this "
                        "is not the spool");
     }
+    if (seals->is_seen) {
+        verify->report->between_from = seals->last_seq;
+        verify->report->between_to = seal->from_seq;
+    }
     memcpy(seals->id, seal->id, TF_SEAL_ID_BYTES);
     seals->next_number = 0;
     if (!seals->is_seen && !seals->is_first_known) {

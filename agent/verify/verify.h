@@ -83,10 +83,11 @@ struct tf_verify_report {
     uint64_t opened_segments, unopened_segments; /* by a data key */
 
     bool has_seal_key, is_sealed, has_key_for_series, is_start_absent;
-    uint64_t first_sealed_seq; /* lowest that a proved seal covers */
-    uint64_t proved_seq;       /* newest frame under a proved seal; 0: none */
-    uint64_t sealed_seq;       /* newest frame under any seal */
-    int64_t proved_time_ns;    /* latest event under a proved seal */
+    uint64_t between_from, between_to; /* last of one series, first of the next; 0: one series */
+    uint64_t first_sealed_seq;         /* lowest that a proved seal covers */
+    uint64_t proved_seq;               /* newest frame under a proved seal; 0: none */
+    uint64_t sealed_seq;               /* newest frame under any seal */
+    int64_t proved_time_ns;            /* latest event under a proved seal */
 
     uint64_t receipts, receipts_checked; /* embedded; with a key to check them by */
     uint64_t receipt_seq;                /* the newest whose signature holds; 0: none */

@@ -449,6 +449,48 @@ def check_torn(binary, folder, key):
     return corpus.run()
 
 
+def check_renewed(binary, folder, key):
+    """A lost state and a new series: proved with both keys, forged with one."""
+    forge, k0 = make(folder, "before-renewed"), os.urandom(32)
+    forge.segment(3, first=True).notice(6, (3 << 40) | 3, ident=forge.seal_id(k0)).data().seal().data().seal()
+    forge.segments[-1].k0 = k0
+    base, second = forge.write(os.path.join(folder, "renewed")), key + ".second"
+    write(key, forge.key_text().encode())
+    write(second, forge.key_text(k0).encode())
+    found = verify(binary, base, "--seal-key", key, "--seal-key", second)
+    need(found["verdict"] == "intact" and found["seal_proves_to"] == found["last"], f"both keys: {found}")
+    found = verify(binary, base, "--seal-key", key)
+    need(found["findings"][0]["code"] == "seal-renewed", f"the first key alone: {found}")
+    need(verify(binary, base)["exit"] == 0, "no key")
+    forge.segments[-1].frames[1].content = forge.segments[-1].frames[1].content[:32] + bytes(40)
+    forge.write(base)
+    found = verify(binary, base, "--seal-key", key, "--seal-key", second)
+    need(found["findings"][0]["code"] == "seal-series", f"a series that no notice began: {found}")
+    return 4
+
+
+def check_lineage(binary, folder, key):
+    """A new lineage: seals and chain run on under another spool id; the fork that caused it is told."""
+    forge = make(folder, "before-fork")
+    forge.segment(3, first=True).data().seal()
+    forge.segments[-1].flags |= 8
+    forge.segments[-1].spool_id = os.urandom(16)
+    base = forge.write(os.path.join(folder, "lineage"))
+    write(key, forge.key_text().encode())
+    found = verify(binary, base, "--seal-key", key)
+    need(found["verdict"] == "intact" and found["segments"] == 5, f"a new lineage: {found}")
+    forge.segments[-1].frames.insert(1, Frame(NOTICE, content=spool_forge.struct.pack(
+        "<H6xqQQQ32s", 4, 1, 9 << 40 | 1, 2 << 40 | 6, 0, bytes(32))))
+    forge.write(base)
+    need(verify(binary, base, "--seal-key", key)["findings"][0]["code"] == "fork-notice", "the notice of a fork")
+    del forge.segments[-1].frames[1]
+    forge.segments[-1].flags &= ~8
+    forge.write(base)
+    found = verify(binary, base, "--seal-key", key)
+    need(found["verdict"] == "forged", f"another spool id without a new lineage: {found}")
+    return 3
+
+
 def check_receipts(binary, folder, key):
     """Receipts in seals: the right one, a false signature, another chain, one from the future."""
     forge = make(folder, "receipts")
@@ -663,7 +705,7 @@ def main(binary):
         add_tails(corpus, forge)
         corpus.add("sealed frames declared void", declare_void(forge), "forged", "sealed-void", {"segment": 4})
         count += corpus.run()
-        for check in (check_expired, check_torn, check_receipts, check_witness):
+        for check in (check_expired, check_torn, check_renewed, check_lineage, check_receipts, check_witness):
             count += check(binary, folder, os.path.join(folder, f"{check.__name__}.key"))
         count += check_agent(binary, folder)
     print(f"{count} altered spools: each caught and named, in {time.monotonic() - began:.0f} s")
