@@ -390,6 +390,10 @@ int tf_verify_files_open(struct tf_verify *verify, struct tf_error *err)
         rc = choose(verify);
     } else if (rc == 0 && files->count > 0) {
         files->items[0].is_chosen = files->items[0].state == TF_FILE_SOUND;
+        if (!files->items[0].is_chosen) {
+            tf_verify_tell(verify, TF_VERDICT_DAMAGED, "header", NULL,
+                           "its header does not hold, or it is no segment");
+        }
         memcpy(verify->report->spool_id, files->items[0].spool_id, TF_SPOOL_ID_BYTES);
     }
     if (rc < 0) {
