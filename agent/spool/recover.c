@@ -621,7 +621,7 @@ int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct t
     free(recovery.files);
     free(recovery.ids);
     if (rc == 0) {
-        rc = tf_seal_start(spool, recovery.newest_flags, at, err);
+        rc = tf_seal_start(spool, recovery.newest_flags, err);
     }
     if (rc == 0) {
         tell(spool);
