@@ -159,6 +159,7 @@ void tf_lineage_adopt(struct tf_spool *spool, const struct tf_sector0 *sector)
     lineage->wanted = lineage->planned = false;
     lineage->begun++;
     lineage->begun_ms = uv_now(spool->loop);
-    tf_log(TF_LOG_WARN, "fork", TF_DETAILS(TF_STR("spool", spool->path), TF_NUM("run", spool->run)),
+    tf_log(TF_LOG_WARN, "new-lineage",
+           TF_DETAILS(TF_STR("spool", spool->path), TF_NUM("run", spool->run)),
            "a new lineage began: frames from here on have a new spool id");
 }
