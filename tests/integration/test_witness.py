@@ -5,7 +5,7 @@
    Its receipts are in the agent's seals, with its key in a notice, and hold by docs/protocol.md alone.
 2. The agent's spool is put back to an older copy: a receipt shows it, the agent says so and goes on
    in a new lineage, the collector flags what contradicts, and every line arrives.
-3. Two agents run from one spool: the same.
+3. So it does after every start: the agent stays in its new lineage, and nothing is told again.
 Needs python3-cryptography and python3-msgpack.
 """
 
@@ -15,6 +15,7 @@ import os
 import shutil
 import struct
 import sys
+import time
 
 import msgpack
 from cryptography.exceptions import InvalidSignature
@@ -98,6 +99,44 @@ def check_notes(house):
     return compared
 
 
+def check_receipts(house):
+    """Receipts in the agent's seals hold, name frames of the spool, and their key was noted once."""
+    public, seqs = public_key(house), []
+    frames = read_frames(house.path("agent/spool"))
+    spools = {segment.spool_id for segment, _ in frames}
+    chains = {frame["seq"]: frame["chain"] for _, frame in frames}
+    keys = [frame["content"][40:72] for _, frame in frames
+            if frame["type"] == "notice" and frame["content"][:2] == b"\x07\0"]
+    need(keys == [public], f"{len(keys)} notices of keys")
+    for _, frame in frames:
+        if frame["type"] in ("seal", "footer"):
+            content = frame["content"]
+            count = struct.unpack_from("<I", content, 76)[0]
+            for at in range(128, 128 + 192 * count, 192):
+                seq, chain = read_receipt(content[at:at + 192], public, spools)
+                need(chains.get(seq) == chain and seq < frame["seq"], "a receipt's chain value")
+                seqs.append(seq)
+    need(seqs and seqs == sorted(set(seqs)), f"receipts in seals: {seqs}")
+    last = max(seq for _, frame in frames if frame["type"] == "data" for seq in [frame["seq"]])
+    need(seqs[-1] == last, "the last frame that was acked has no receipt")
+    return len(seqs)
+
+
+def fork_of(house):
+    """The notice of a fork in the agent's spool, and what is written under each spool id."""
+    frames = read_frames(house.path("agent/spool"))
+    notices = [frame["content"] for _, frame in frames
+               if frame["type"] == "notice" and frame["content"][:2] == b"\x04\0"]
+    need(len(notices) == 1, f"{len(notices)} notices of a fork")
+    seq, own = struct.unpack_from("<QQ", notices[0], 16)
+    ids = list(dict.fromkeys(segment.spool_id for segment, _ in frames))
+    need(len(ids) == 2, f"{len(ids)} lineages")
+    runs = [max(frame["seq"] >> 40 for segment, frame in frames if segment.spool_id == one) for one in ids]
+    need(runs[1] > max(runs[0], seq >> 40), "the run of the new lineage")
+    need(read_segment.read_spool_id(house.path("agent/spool")) == ids[1], "spool.meta")
+    return seq, own, notices[0][40:72], ids
+
+
 def start_logging(house, name, lines):
     file = CriFile(house, "shop", name, "11111111")
     file.write([f"{name} line {number} " + "x" * 200 for number in range(lines)])
@@ -141,16 +180,25 @@ def honest(house):
     need(collector.stop() == 0, collector.tail())
     need("event=contradiction" not in collector.text(), collector.tail())
     frames = check_notes(house)
-    print(f"ok    an honest agent: {frames} frames as the collector noted them", flush=True)
+    receipts = check_receipts(house)
+    print(f"ok    an honest agent: {frames} frames as the collector noted them, {receipts} receipts in seals", flush=True)
     return file
 
 
-def restored(house, file):
-    """An older copy of the spool is put back, which has neither the newest frames nor their positions."""
+def restored(house, file, live):
+    """An older copy of the spool is put back, which has neither the newest frames nor their positions. One that was
+    made of a live spool begins a run of its own, so no number is used twice: only what lies between tells."""
     spool, copy = house.path("agent/spool"), house.path("agent/copy")
     collector = house.start("collector")
-    shutil.copytree(spool, copy)
-    agent = house.start("agent")
+    if live:
+        agent = house.start("agent")
+        more(file, "pay-0", 100)
+        wait_lines(house, "pay-0", file.lines)
+        time.sleep(1.5)  # the cursor is saved: nothing is sent again
+        shutil.copytree(spool, copy)
+    else:
+        shutil.copytree(spool, copy)
+        agent = house.start("agent")
     more(file, "pay-0", 200)
     wait_lines(house, "pay-0", file.lines)
     need(agent.stop() == 0, agent.tail())
@@ -161,21 +209,45 @@ def restored(house, file):
     agent.wait_event("fork")
     stored = wait_lines(house, "pay-0", file.lines)
     wait_until(lambda: "fork" in audit_events(house), 15, "no audit record of the fork")
-    need("event=contradiction" in collector.text(), collector.tail())
-    need(stored.missing({"pay-0": file.lines}) == [], "lines are missing")
+    agent.wait_event("new-lineage")
+    more(file, "pay-0", 200)
+    wait_lines(house, "pay-0", file.lines)
     need(agent.stop() == 0, agent.tail())
     check_books(agent)
-    print("ok    a spool that was put back: a fork, and every line", flush=True)
+    need("event=receipt-bad" not in agent.text(), agent.tail())
     need(collector.stop() == 0, collector.tail())
+    kinds = {record["kind"] for record in audit_events(house)["contradiction"]}
+    need(kinds == {"new-spool", "between" if live else "fork"}, f"contradictions: {kinds}")
+    seq, own, chain, ids = fork_of(house)
+    notes = read_notes(house.path("collector/spool"))
+    need((seq, chain) in [(note[0], note[2]) for note in notes[ids[0]]], "the fork is of no frame that was noted")
+    need((seq, chain) not in [(frame["seq"], frame["chain"]) for _, frame in read_frames(house.path("agent/spool"))],
+         "the fork is of our own frame")
+    need(set(notes) == set(ids) and own > 0, "the collector's spools")
+    print(f"ok    {'a live' if live else 'a'} spool that was put back: a fork, a new lineage, every line ({', '.join(sorted(kinds))})", flush=True)
+    return stored
+
+
+def goes_on(house, file):
+    collector, agent = house.start("collector"), house.start("agent")
+    more(file, "pay-0", 100)
+    wait_lines(house, "pay-0", file.lines)
+    need(agent.stop() == 0 and collector.stop() == 0, agent.tail())
+    need("event=fork" not in agent.text() and "event=contradiction" not in collector.text(), agent.tail())
+    fork_of(house)
+    print("ok    the new lineage goes on", flush=True)
 
 
 def main(binary):
-    with House(binary) as house:
-        house.make_pki()
-        house.configure_collector(KEPT)
-        house.configure_agent(spool=KEPT)
-        file = honest(house)
-        restored(house, file)
+    for live in False, True:
+        with House(binary) as house:
+            house.make_pki()
+            house.run("pki", "seal", house.path("agent/spool"))
+            house.configure_collector(KEPT)
+            house.configure_agent(spool=KEPT)
+            file = honest(house)
+            restored(house, file, live)
+            goes_on(house, file)
 
 
 if __name__ == "__main__":
