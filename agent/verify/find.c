@@ -21,7 +21,7 @@ void tf_find_close(struct tf_find *find)
     tf_walk_close(&find->walk);
     tf_secure_free(find->keys, sizeof *find->keys);
     tf_buf_fini(&find->plain);
-    *find = (struct tf_find){.walk = {.fd = -1}};
+    *find = (struct tf_find){.walk = {.fd = -1}, .headers_read = find->headers_read};
 }
 
 /* The chosen segment that may hold the number, or NULL. */
@@ -102,6 +102,7 @@ static int go_on(struct tf_find *find, uint64_t seq, uint8_t raw[TF_FRAME_HEADER
     while (find->offset + TF_FRAME_HEADER_BYTES <= find->end) {
         int rc = tf_read_at(find->walk.fd, raw, TF_FRAME_HEADER_BYTES, find->offset);
 
+        find->headers_read++;
         if (rc < 0) {
             return rc;
         }

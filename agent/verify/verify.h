@@ -296,6 +296,7 @@ struct tf_find {
     struct tf_frame_keys *keys;
     struct tf_buf plain;
     uint64_t end, offset, seq; /* of the segment; of the next header */
+    uint64_t headers_read;     /* in all */
     struct tf_waypoint waypoints[TF_WAYPOINTS];
 };
 struct tf_found {

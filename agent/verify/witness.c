@@ -18,9 +18,11 @@
 
 #include "taffrail/json.h"
 
-#define LINE_MAX_BYTES 8192u
-#define FLAG_GAP       1u
-#define FLAG_REPLAYED  2u
+#define LINE_MAX_BYTES    8192u
+#define FLAG_GAP          1u
+#define HEADERS_FREE      (1u << 22) /* that receipts may have read in all, and for each frame */
+#define HEADERS_PER_FRAME 16u
+#define FLAG_REPLAYED     2u
 
 /* ---- receipts ------------------------------------------------------------------------------- */
 
@@ -49,6 +51,10 @@ static int compare_receipt(struct tf_verify *verify, const struct tf_receipt *re
 
     if (receipt->seq < report->first_seq) {
         return 0; /* expired */
+    }
+    if (verify->find.headers_read > HEADERS_FREE + HEADERS_PER_FRAME * report->frames) {
+        report->receipts_checked -= is_known; /* receipts that jump to and fro: a forger's */
+        return 0;
     }
     rc = tf_find_frame(verify, receipt->seq, false, &found);
     if (rc < 0) {
