@@ -19,6 +19,8 @@
  *     cursors.c    the file of cursors, and when it is saved
  *     feed.c       what outputs see
  *     retention.c  what is deleted, and whether there is room
+ *     witness.c    what collectors answer, and a fork
+ *     receipt.c    bytes and signature of a collector's receipt (taffrail/receipt.h)
  *     weak.c       what about place and keys weakens the promises
  *     spool.c      open, close, status
  */
@@ -382,7 +384,7 @@ struct tf_segment {
     uint64_t prev_last_seq; /* from its header */
     uint64_t events_before;
     int64_t created_ns;
-    uint8_t id[16];
+    uint8_t id[16], spool_id[TF_SPOOL_ID_BYTES];
     struct tf_slots_found slots; /* as found by the start, or left by rewrap.c */
     bool slots_failed;           /* rewriting them; not tried again in this life */
 };
@@ -451,6 +453,7 @@ int tf_scan_skip(struct tf_scan *scan, uint64_t seq);
 struct tf_body {
     uint32_t refs;
     struct tf_frame_header header;
+    uint8_t spool_id[TF_SPOOL_ID_BYTES];
     uint8_t chain[TF_CHAIN_BYTES];
     char tag[TF_TAG_MAX + 1];
     struct tf_buf payload;
@@ -563,6 +566,18 @@ struct tf_slots_job {
 struct tf_index_entry;
 struct tf_sealing;
 
+/* A new lineage, begun by a fork: witness.c. */
+struct tf_lineage {
+    bool noticing; /* the notice of the fork is on its way */
+    bool wanted;   /* the next segment begins it; nothing more goes into this one */
+    bool planned;  /* it has its id, and the run its number */
+    uint8_t id[TF_SPOOL_ID_BYTES];
+    uint64_t foreign_run; /* of the frame that told of the fork */
+    uint32_t begun;       /* since start */
+    uint64_t begun_ms;    /* the newest; 0: none */
+    uint64_t told_ms;     /* a fork without one; 0: none */
+};
+
 struct tf_spool {
     uv_loop_t *loop;
     char *path;
@@ -610,6 +625,7 @@ struct tf_spool {
     int create_status;
 
     struct tf_sealing *sealing; /* seal.c */
+    struct tf_lineage lineage;
 
     /* cursors */
     int cursors_fd;
@@ -672,6 +688,10 @@ void tf_writer_tick(struct tf_spool *spool);   /* tries again to make a segment;
 void tf_writer_finish(struct tf_spool *spool); /* at close: index and footer */
 void tf_writer_cancel(struct tf_spool *spool); /* at close: what cannot be written */
 
+/* witness.c */
+int tf_lineage_plan(struct tf_spool *spool);                              /* 0 or -EIO */
+void tf_lineage_adopt(struct tf_spool *spool, const struct tf_sector0 *); /* its segment is there */
+
 /* cursors.c */
 int tf_cursors_open(struct tf_spool *spool, const char *const *outputs, size_t output_count,
                     bool is_new, uint64_t *highest_run);
@@ -714,7 +734,9 @@ void tf_spool_weaknesses(const struct tf_spool_options *options, struct tf_error
 /* The name of a filesystem, by statfs, that does not overwrite in place here; else NULL. */
 const char *tf_copying_filesystem(uint32_t type);
 
-/* spool.c: called at the end of each after-callback while closing. */
+/* spool.c: replaces spool.meta, whole or not at all, synced; a worker, or before the loop runs. */
+int tf_spool_meta_write(int dir_fd, const uint8_t id[TF_SPOOL_ID_BYTES]);
+/* called at the end of each after-callback while closing. */
 void tf_spool_advance_close(struct tf_spool *spool);
 
 #endif

@@ -38,7 +38,10 @@ struct recovery {
     struct found *files; /* by number */
     size_t count, capacity;
     uint64_t highest_run;
+    uint8_t (*ids)[TF_SPOOL_ID_BYTES]; /* of this spool's lineages */
+    size_t id_count, id_hit;
     uint32_t newest_flags; /* of the segment that was accepted */
+    uint8_t newest_id[TF_SPOOL_ID_BYTES];
 };
 
 /* "%020u.seg" to its number; false for other names. */
@@ -137,8 +140,7 @@ static int read_sector(struct recovery *recovery, struct found *file)
     file->slots = tf_slots_look(recovery->spool->ring, head + TF_SECTOR_BYTES);
     if (tf_sector0_decode(head, &file->sector) == 0) {
         run = TF_SEQ_RUN(file->sector.first_seq);
-        file->sound = file->sector.segment_no == file->no &&
-                      memcmp(file->sector.spool_id, recovery->spool->id, TF_SPOOL_ID_BYTES) == 0;
+        file->sound = file->sector.segment_no == file->no;
     } else if (tf_frame_header_decode(raw, &header) == 0) {
         run = TF_SEQ_RUN(header.seq);
     }
@@ -146,6 +148,103 @@ static int read_sector(struct recovery *recovery, struct found *file)
         recovery->highest_run = run;
     }
     return 0;
+}
+
+/* ---- lineages -------------------------------------------------------------------------------- */
+
+static bool is_known(struct recovery *recovery, const uint8_t id[TF_SPOOL_ID_BYTES])
+{
+    for (size_t i = 0; i < recovery->id_count; i++) {
+        size_t at = (recovery->id_hit + i) % recovery->id_count; /* neighbours share theirs */
+
+        if (memcmp(recovery->ids[at], id, TF_SPOOL_ID_BYTES) == 0) {
+            recovery->id_hit = at;
+            return true;
+        }
+    }
+    return false;
+}
+
+static int add_id(struct recovery *recovery, const uint8_t id[TF_SPOOL_ID_BYTES])
+{
+    uint8_t(*ids)[TF_SPOOL_ID_BYTES] =
+        is_known(recovery, id)
+            ? NULL
+            : realloc(recovery->ids, (recovery->id_count + 1) * sizeof *recovery->ids);
+
+    if (ids != NULL) {
+        memcpy(ids[recovery->id_count++], id, TF_SPOOL_ID_BYTES);
+        recovery->ids = ids;
+    }
+    return ids == NULL && !is_known(recovery, id) ? -ENOMEM : 0;
+}
+
+/* The header that begins a lineage links its id with the one before. */
+static int link_file(struct recovery *recovery, const struct found *file)
+{
+    const struct tf_sector0 *sector = &file->sector;
+    int rc = 0;
+
+    if (!file->sound || (sector->flags & TF_SEGMENT_NEW_LINEAGE) == 0) {
+        return 0;
+    }
+    if (is_known(recovery, sector->prev_spool_id)) {
+        rc = add_id(recovery, sector->spool_id);
+    } else if (is_known(recovery, sector->spool_id)) {
+        rc = add_id(recovery, sector->prev_spool_id);
+    }
+    return rc;
+}
+
+/* Each header comes before the ones that it links, so one look in each direction finds all. */
+static int link_files(struct recovery *recovery)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < recovery->count && rc == 0; i++) {
+        rc = link_file(recovery, &recovery->files[i]);
+    }
+    for (size_t i = recovery->count; i-- > 0 && rc == 0;) {
+        rc = link_file(recovery, &recovery->files[i]);
+    }
+    return rc;
+}
+
+/* The newest sound header; NULL: none. With known_only of a lineage of this spool. */
+static const struct found *newest_sound(struct recovery *recovery, bool known_only)
+{
+    for (size_t i = recovery->count; i-- > 0;) {
+        const struct found *file = &recovery->files[i];
+
+        if (file->sound && (!known_only || is_known(recovery, file->sector.spool_id))) {
+            return file;
+        }
+    }
+    return NULL;
+}
+
+/*
+ * Headers of other spools are void. spool.meta has the newest lineage's id, or the one before it
+ * when a crash came between its first segment and spool.meta; the others are linked by headers.
+ * When none is left (the one header of the newest lineage is damaged), the newest one decides, as
+ * when spool.meta is lost.
+ */
+static int sort_out_foreign(struct recovery *recovery)
+{
+    const struct found *newest = newest_sound(recovery, false);
+    int rc = add_id(recovery, recovery->spool->id);
+
+    rc = rc == 0 ? link_files(recovery) : rc;
+    if (rc == 0 && newest != NULL && newest_sound(recovery, true) == NULL) {
+        rc = add_id(recovery, newest->sector.spool_id);
+        rc = rc == 0 ? link_files(recovery) : rc;
+    }
+    for (size_t i = 0; i < recovery->count && rc == 0; i++) {
+        struct found *file = &recovery->files[i];
+
+        file->sound = file->sound && is_known(recovery, file->sector.spool_id);
+    }
+    return rc;
 }
 
 /* ---- folding one segment -------------------------------------------------------------------- */
@@ -393,6 +492,7 @@ static int build_list(struct recovery *recovery, size_t newest, const struct tf_
                                      .slots = file->slots};
 
         memcpy(segment.id, file->sector.segment_id, 16);
+        memcpy(segment.spool_id, file->sector.spool_id, TF_SPOOL_ID_BYTES);
         if (i > 0) {
             const struct tf_sector0 *after = &recovery->files[chosen[i - 1]].sector;
             bool linked = memcmp(after->prev_segment_id, segment.id, 16) == 0;
@@ -429,6 +529,7 @@ static int accept_newest(struct recovery *recovery, const struct tf_place *at, s
             spool->status.damaged_frames = fold.damaged;
             spool->key_changed = recovery->files[i].slots.has_old_kek;
             recovery->newest_flags = recovery->files[i].sector.flags;
+            memcpy(recovery->newest_id, recovery->files[i].sector.spool_id, TF_SPOOL_ID_BYTES);
             rc = build_list(recovery, i, &end);
             return rc < 0 ? rc : 1;
         }
@@ -497,6 +598,21 @@ static int begin_run(struct tf_spool *spool)
     return 0;
 }
 
+/* A crash came between the first segment of a lineage and spool.meta, or that segment is damaged.
+ */
+static int follow_lineage(struct recovery *recovery)
+{
+    struct tf_spool *spool = recovery->spool;
+
+    if (memcmp(recovery->newest_id, spool->id, TF_SPOOL_ID_BYTES) == 0) {
+        return 0;
+    }
+    memcpy(spool->id, recovery->newest_id, TF_SPOOL_ID_BYTES);
+    tf_log(TF_LOG_WARN, "spool-recovered", TF_DETAILS(TF_STR("spool", spool->path)),
+           "spool.meta had the id of another lineage; it follows the newest segment");
+    return tf_spool_meta_write(spool->dir_fd, spool->id);
+}
+
 int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct tf_error *err)
 {
     struct recovery recovery = {.spool = spool, .highest_run = spool->run};
@@ -506,6 +622,9 @@ int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct t
     for (size_t i = 0; rc == 0 && i < recovery.count; i++) {
         rc = read_sector(&recovery, &recovery.files[i]);
     }
+    if (rc == 0) {
+        rc = sort_out_foreign(&recovery);
+    }
     spool->next_segment_no = recovery.count == 0 ? 1 : recovery.files[recovery.count - 1].no + 1;
     spool->lowest_no = recovery.count == 0 ? 1 : recovery.files[0].no;
     if (rc == 0) {
@@ -514,8 +633,10 @@ int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct t
     if (rc == 1) {
         tf_crash_point("start.folded");
         rc = sync_newest(spool, spool->mark.segment_no);
+        rc = rc == 0 ? follow_lineage(&recovery) : rc;
     }
     free(recovery.files);
+    free(recovery.ids);
     if (rc == 0) {
         rc = tf_seal_start(spool, recovery.newest_flags, err);
     }
