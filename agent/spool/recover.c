@@ -14,7 +14,6 @@
 #include "internal.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -22,129 +21,15 @@
 
 #include "taffrail/log.h"
 
-#define FILES_MAX   (1u << 20)
 #define BASE_DEPTH  8u /* segments to go back for a lost snapshot */
 #define CHUNK_BYTES (256u << 10)
 
-struct found {
-    uint64_t no;
-    bool sound;
-    struct tf_sector0 sector;
-};
-
 struct recovery {
     struct tf_spool *spool;
-    struct found *files; /* by number */
-    size_t count, capacity;
+    struct tf_listing listing;
     uint64_t highest_run;
     uint64_t damaged_frames;
 };
-
-/* "%020u.seg" to its number; false for other names. */
-static bool parse_name(const char *name, uint64_t *no)
-{
-    uint64_t value = 0;
-
-    if (strlen(name) != TF_SEGMENT_NAME_BYTES - 1 || strcmp(name + 20, ".seg") != 0) {
-        return false;
-    }
-    for (size_t i = 0; i < 20; i++) {
-        if (name[i] < '0' || name[i] > '9' || value > (UINT64_MAX - 9) / 10) {
-            return false;
-        }
-        value = value * 10 + (uint64_t)(name[i] - '0');
-    }
-    *no = value;
-    return value > 0 && value < UINT64_MAX;
-}
-
-static int add_file(struct recovery *recovery, uint64_t no)
-{
-    if (recovery->count == recovery->capacity) {
-        size_t capacity = recovery->capacity == 0 ? 64 : recovery->capacity * 2;
-        struct found *files =
-            capacity > FILES_MAX ? NULL : realloc(recovery->files, capacity * sizeof *files);
-
-        if (files == NULL) {
-            return -ENOMEM;
-        }
-        recovery->files = files;
-        recovery->capacity = capacity;
-    }
-    recovery->files[recovery->count++] = (struct found){.no = no};
-    return 0;
-}
-
-static int by_number(const void *a, const void *b)
-{
-    const struct found *x = a, *y = b;
-
-    return (x->no > y->no) - (x->no < y->no);
-}
-
-static int list_files(struct recovery *recovery)
-{
-    int fd = openat(recovery->spool->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
-    uint64_t no;
-    int rc = 0;
-
-    if (dir == NULL) {
-        rc = -errno;
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return rc;
-    }
-    while (rc == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
-        if (parse_name(entry->d_name, &no)) {
-            rc = add_file(recovery, no);
-        }
-    }
-    rc = rc == 0 && errno != 0 ? -errno : rc;
-    (void)closedir(dir);
-    if (recovery->count > 0) {
-        qsort(recovery->files, recovery->count, sizeof recovery->files[0], by_number);
-    }
-    return rc;
-}
-
-/* A number seen in any header is never used again: the run of a frame counts where sector 0 rots.
- */
-static int read_sector(struct recovery *recovery, struct found *file)
-{
-    char name[TF_SEGMENT_NAME_BYTES];
-    uint8_t sector[TF_SECTOR_BYTES], raw[TF_FRAME_HEADER_BYTES];
-    struct tf_frame_header header;
-    uint64_t run = 0;
-    int fd, rc;
-
-    tf_segment_name(file->no, name);
-    fd = openat(recovery->spool->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) {
-        return errno == ELOOP ? 0 : -errno; /* a planted link is no segment */
-    }
-    rc = tf_read_at(fd, sector, sizeof sector, 0);
-    if (rc == 0) {
-        rc = tf_read_at(fd, raw, sizeof raw, TF_SEGMENT_HEADER_BYTES);
-    }
-    (void)close(fd);
-    if (rc < 0) {
-        return rc == -EISDIR ? 0 : rc;
-    }
-    if (tf_sector0_decode(sector, &file->sector) == 0) {
-        run = TF_SEQ_RUN(file->sector.first_seq);
-        file->sound = file->sector.segment_no == file->no &&
-                      memcmp(file->sector.spool_id, recovery->spool->id, TF_SPOOL_ID_BYTES) == 0;
-    } else if (tf_frame_header_decode(raw, &header) == 0) {
-        run = TF_SEQ_RUN(header.seq);
-    }
-    if (run > recovery->highest_run) {
-        recovery->highest_run = run;
-    }
-    return 0;
-}
 
 /* ---- folding one segment -------------------------------------------------------------------- */
 
@@ -162,34 +47,16 @@ struct fold {
 
 static int fold_segment(struct fold *fold);
 
-/* The highest `durable` of good frames from here on; the scan is put back. */
-static int look_ahead(struct fold *fold, const struct tf_scanned *first)
-{
-    struct tf_spot here = fold->scan.at;
-    struct tf_scanned frame;
-    int rc;
-
-    fold->durable = first->header.durable;
-    fold->knows_durable = true;
-    while ((rc = tf_scan_next(&fold->scan, &frame)) == 1) {
-        if (frame.header.durable > fold->durable) {
-            fold->durable = frame.header.durable;
-        }
-    }
-    fold->scan.at = here;
-    return rc;
-}
-
 /* The state at the beginning of a segment whose snapshot is lost: the end of the one before it. */
 static int fold_base(struct fold *fold)
 {
-    const struct found *file = &fold->recovery->files[fold->index];
+    const struct tf_found *file = &fold->recovery->listing.files[fold->index];
     struct tf_state *state = &fold->recovery->spool->state;
 
     fold->in_snapshot = false;
     tf_state_fini(state);
     for (size_t i = fold->index; i-- > 0 && fold->depth < BASE_DEPTH;) {
-        const struct found *before = &fold->recovery->files[i];
+        const struct tf_found *before = &fold->recovery->listing.files[i];
 
         if (before->sound &&
             memcmp(before->sector.segment_id, file->sector.prev_segment_id, 16) == 0) {
@@ -239,8 +106,12 @@ static int fold_frame(struct fold *fold, const struct tf_scanned *frame)
 /* True when the frames missing before this one are rot, not the end of what counts (C5). */
 static int hole_is_rot(struct fold *fold, const struct tf_scanned *frame, bool *is_rot)
 {
-    int rc = fold->newest && !fold->knows_durable ? look_ahead(fold, frame) : 0;
+    int rc = 0;
 
+    if (fold->newest && !fold->knows_durable) {
+        rc = tf_scan_look_ahead(&fold->scan, frame, &fold->durable);
+        fold->knows_durable = true;
+    }
     *is_rot = !fold->newest || fold->durable >= frame->hole_to;
     return rc;
 }
@@ -249,19 +120,20 @@ static int hole_is_rot(struct fold *fold, const struct tf_scanned *frame, bool *
 static int fold_segment(struct fold *fold)
 {
     struct recovery *recovery = fold->recovery;
-    const struct found *file = &recovery->files[fold->index];
+    const struct tf_found *file = &recovery->listing.files[fold->index];
     struct tf_scanned frame;
     int rc = tf_scan_open(&fold->scan, recovery->spool->dir_fd, file->no, recovery->spool->ring);
 
     if (rc < 0) {
         return rc;
     }
-    for (size_t i = fold->index + 1; i < recovery->count;
+    for (size_t i = fold->index + 1; i < recovery->listing.count;
          i++) { /* a later header may know the end */
-        if (recovery->files[i].sound &&
-            memcmp(recovery->files[i].sector.prev_segment_id, file->sector.segment_id, 16) == 0 &&
-            recovery->files[i].sector.prev_end < fold->scan.end) {
-            fold->scan.end = recovery->files[i].sector.prev_end;
+        if (recovery->listing.files[i].sound &&
+            memcmp(recovery->listing.files[i].sector.prev_segment_id, file->sector.segment_id,
+                   16) == 0 &&
+            recovery->listing.files[i].sector.prev_end < fold->scan.end) {
+            fold->scan.end = recovery->listing.files[i].sector.prev_end;
         }
     }
     tf_state_fini(&recovery->spool->state);
@@ -353,28 +225,15 @@ static uint64_t file_bytes(const struct tf_spool *spool, uint64_t no)
     return bytes;
 }
 
-/*
- * Walks from the newest back. A sound header that begins behind the number on which its successor
- * builds is an attempt that came to nothing: void.
- */
 static int build_list(struct recovery *recovery, size_t newest, const struct tf_spot *end)
 {
     struct tf_spool *spool = recovery->spool;
-    const struct tf_sector0 *next = &recovery->files[newest].sector;
     size_t *chosen = calloc(newest + 1, sizeof *chosen);
-    size_t count = 0;
+    size_t count = chosen == NULL ? 0 : tf_listing_choose(&recovery->listing, newest, chosen);
     int rc = chosen == NULL ? -ENOMEM : tf_segments_reserve(spool, newest + 2);
 
-    for (size_t i = newest + 1; rc == 0 && i-- > 0;) {
-        const struct found *file = &recovery->files[i];
-
-        if (i == newest || (file->sound && file->sector.first_seq <= next->prev_last_seq)) {
-            chosen[count++] = i;
-            next = &file->sector;
-        }
-    }
     for (size_t i = count; rc == 0 && i-- > 0;) {
-        const struct found *file = &recovery->files[chosen[i]];
+        const struct tf_found *file = &recovery->listing.files[chosen[i]];
         struct tf_segment segment = {.no = file->no,
                                      .first_seq = file->sector.first_seq,
                                      .last_seq = end->seq,
@@ -385,7 +244,7 @@ static int build_list(struct recovery *recovery, size_t newest, const struct tf_
 
         memcpy(segment.id, file->sector.segment_id, 16);
         if (i > 0) {
-            const struct tf_sector0 *after = &recovery->files[chosen[i - 1]].sector;
+            const struct tf_sector0 *after = &recovery->listing.files[chosen[i - 1]].sector;
             bool linked = memcmp(after->prev_segment_id, segment.id, 16) == 0;
 
             segment.last_seq = after->prev_last_seq;
@@ -402,13 +261,13 @@ static int accept_newest(struct recovery *recovery, const struct tf_place *at, s
 {
     struct tf_spool *spool = recovery->spool;
 
-    for (size_t i = recovery->count; i-- > 0;) {
+    for (size_t i = recovery->listing.count; i-- > 0;) {
         struct fold fold = {.recovery = recovery, .index = i, .newest = true};
         struct tf_spot end;
         int rc;
 
         fold.scan.fd = -1;
-        rc = recovery->files[i].sound ? fold_segment(&fold) : -EPROTO;
+        rc = recovery->listing.files[i].sound ? fold_segment(&fold) : -EPROTO;
         end = fold.scan.at;
         if (rc == 0) {
             rc = written_end(fold.scan.fd, end.offset, &spool->old_written);
@@ -425,14 +284,14 @@ static int accept_newest(struct recovery *recovery, const struct tf_place *at, s
             return tf_error_add(err, at,
                                 "no key of spool.keys opens segment %llu, the newest; add "
                                 "the key that it was written with, or positions would be lost",
-                                (unsigned long long)recovery->files[i].no);
+                                (unsigned long long)recovery->listing.files[i].no);
         }
         if (rc != -EPROTO) {
             return rc;
         }
         tf_state_fini(&spool->state);
         tf_log(TF_LOG_ERROR, "spool-recovered",
-               TF_DETAILS(TF_NUM("segment", recovery->files[i].no)),
+               TF_DETAILS(TF_NUM("segment", recovery->listing.files[i].no)),
                "segment has no sound header and snapshot: it does not count, frames in it are lost "
                "if it was ever used; it stays as evidence");
     }
@@ -483,13 +342,18 @@ int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct t
 {
     struct recovery recovery = {.spool = spool, .highest_run = spool->run};
     char reason[64];
-    int rc = list_files(&recovery);
+    int rc = tf_listing_read(spool->dir_fd, &recovery.listing);
 
-    for (size_t i = 0; rc == 0 && i < recovery.count; i++) {
-        rc = read_sector(&recovery, &recovery.files[i]);
+    for (size_t i = 0; rc == 0 && i < recovery.listing.count; i++) {
+        struct tf_found *file = &recovery.listing.files[i];
+
+        rc = tf_found_read(spool->dir_fd, spool->id, file);
+        /* a number seen in any header is never used again */
+        recovery.highest_run = file->run > recovery.highest_run ? file->run : recovery.highest_run;
     }
-    spool->next_segment_no = recovery.count == 0 ? 1 : recovery.files[recovery.count - 1].no + 1;
-    spool->lowest_no = recovery.count == 0 ? 1 : recovery.files[0].no;
+    spool->next_segment_no =
+        recovery.listing.count == 0 ? 1 : recovery.listing.files[recovery.listing.count - 1].no + 1;
+    spool->lowest_no = recovery.listing.count == 0 ? 1 : recovery.listing.files[0].no;
     if (rc == 0) {
         rc = accept_newest(&recovery, at, err);
     }
@@ -497,7 +361,7 @@ int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct t
         tf_crash_point("start.folded");
         rc = sync_newest(spool, spool->mark.segment_no);
     }
-    free(recovery.files);
+    tf_listing_fini(&recovery.listing);
     if (rc == 0) {
         tell(spool);
         spool->run = recovery.highest_run;

@@ -299,6 +299,22 @@ int tf_scan_next(struct tf_scan *scan, struct tf_scanned *out)
     return rc;
 }
 
+int tf_scan_look_ahead(struct tf_scan *scan, const struct tf_scanned *first, uint64_t *durable)
+{
+    struct tf_spot here = scan->at;
+    struct tf_scanned frame;
+    int rc;
+
+    *durable = first->header.durable;
+    while ((rc = tf_scan_next(scan, &frame)) == 1) {
+        if (frame.header.durable > *durable) {
+            *durable = frame.header.durable;
+        }
+    }
+    scan->at = here;
+    return rc;
+}
+
 int tf_scan_skip(struct tf_scan *scan, uint64_t seq)
 {
     while (scan->at.seq < seq) {
