@@ -4,10 +4,11 @@
  * AES-256-GCM under a data key (DEK) of the segment's own; the nonce is a pseudo-random function of
  * the whole message (HMAC over AAD and meta, and meta holds the payload's digest D), so that no
  * crash, clone or restored backup repeats one with another text. Opening recomputes nonce and D:
- * what comes out is what went in, or -EBADMSG. The DEK is wrapped by AES-KW under a key derived
- * from the KEK, and bound by dek_id. Keys live in OpenSSL's secure heap and are wiped after use.
+ * what comes out is what went in, or -EBADMSG. Clear frames (seals, notices) are authenticated by
+ * the same call without plaintext. The DEK is wrapped by AES-KW under a key derived from the KEK,
+ * and bound by dek_id. Keys live in OpenSSL's secure heap and are wiped after use.
  */
-#include "internal.h"
+#include "seal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -22,6 +23,7 @@
 #define AAD_HEADER_BYTES  40u
 #define LEAF_HEADER_BYTES 52u
 #define WRAPPED_BYTES     40u
+#define NONCE_AT          40u
 #define DURABLE_AT        52u
 #define SECURE_HEAP_BYTES (256u << 10)
 #define SECURE_HEAP_UNIT  32u
@@ -53,8 +55,8 @@ int tf_sha256(const struct tf_slice *parts, size_t count, uint8_t out[TF_DIGEST_
     return ok ? 0 : -EIO;
 }
 
-static int hmac(const uint8_t *key, size_t key_size, const struct tf_slice *parts, size_t count,
-                uint8_t out[TF_DIGEST_BYTES])
+int tf_hmac(const uint8_t *key, size_t key_size, const struct tf_slice *parts, size_t count,
+            uint8_t out[TF_DIGEST_BYTES])
 {
     char digest[] = "SHA256";
     OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
@@ -73,9 +75,8 @@ static int hmac(const uint8_t *key, size_t key_size, const struct tf_slice *part
     return ok ? 0 : -EIO;
 }
 
-/* HKDF-Expand (RFC 5869, 2.3) to 32 bytes: its one block. */
-static int expand(const uint8_t key[TF_KEY_BYTES], const struct tf_slice *info, size_t count,
-                  uint8_t out[TF_DIGEST_BYTES])
+int tf_expand(const uint8_t key[TF_KEY_BYTES], const struct tf_slice *info, size_t count,
+              uint8_t out[TF_DIGEST_BYTES])
 {
     struct tf_slice parts[HMAC_PARTS_MAX];
 
@@ -84,14 +85,14 @@ static int expand(const uint8_t key[TF_KEY_BYTES], const struct tf_slice *info, 
         parts[i] = info[i];
     }
     parts[count] = tf_slice("\x01", 1);
-    return hmac(key, TF_KEY_BYTES, parts, count + 1, out);
+    return tf_hmac(key, TF_KEY_BYTES, parts, count + 1, out);
 }
 
 int tf_kek_id(struct tf_kek *kek)
 {
     struct tf_slice info = LABEL("taffrail/1 kek id");
     uint8_t full[TF_DIGEST_BYTES];
-    int rc = expand(kek->key, &info, 1, full);
+    int rc = tf_expand(kek->key, &info, 1, full);
 
     if (rc == 0) {
         memcpy(kek->id, full, TF_KEY_ID_BYTES);
@@ -111,9 +112,9 @@ static int wrapping_key(const struct tf_kek *kek, const struct tf_sector0 *secto
     int rc;
 
     tf_store64(number, sector->segment_no);
-    rc = hmac(sector->segment_id, 16, &ikm, 1, prk);
+    rc = tf_hmac(sector->segment_id, 16, &ikm, 1, prk);
     if (rc == 0) {
-        rc = expand(prk, info, TF_COUNT(info), out);
+        rc = tf_expand(prk, info, TF_COUNT(info), out);
     }
     OPENSSL_cleanse(prk, sizeof prk);
     return rc;
@@ -146,7 +147,7 @@ static int dek_id(const uint8_t dek[TF_KEY_BYTES], const struct tf_sector0 *sect
 {
     struct tf_slice info[] = {LABEL("taffrail/1 dek id"), tf_slice(sector->segment_id, 16)};
 
-    return expand(dek, info, TF_COUNT(info), out);
+    return tf_expand(dek, info, TF_COUNT(info), out);
 }
 
 static int derive(const uint8_t dek[TF_KEY_BYTES], const struct tf_sector0 *sector,
@@ -154,10 +155,10 @@ static int derive(const uint8_t dek[TF_KEY_BYTES], const struct tf_sector0 *sect
 {
     struct tf_slice frame_key = LABEL("taffrail/1 frame key");
     struct tf_slice frame_nonce = LABEL("taffrail/1 frame nonce");
-    int rc = expand(dek, &frame_key, 1, keys->ke);
+    int rc = tf_expand(dek, &frame_key, 1, keys->ke);
 
     if (rc == 0) {
-        rc = expand(dek, &frame_nonce, 1, keys->kn);
+        rc = tf_expand(dek, &frame_nonce, 1, keys->kn);
     }
     memcpy(keys->spool_id, sector->spool_id, 16);
     memcpy(keys->segment_id, sector->segment_id, 16);
@@ -258,7 +259,24 @@ static int frame_nonce(const struct tf_frame_keys *keys, const uint8_t *header,
     aad_parts(keys, header, parts);
     parts[4] = tf_slice(length, 4);
     parts[5] = meta;
-    rc = hmac(keys->kn, TF_KEY_BYTES, parts, TF_COUNT(parts), full);
+    rc = tf_hmac(keys->kn, TF_KEY_BYTES, parts, TF_COUNT(parts), full);
+    if (rc == 0) {
+        memcpy(nonce, full, TF_NONCE_BYTES);
+    }
+    return rc;
+}
+
+/* The same over AAD and the content of a clear frame, which has no length before it. */
+static int clear_nonce(const struct tf_frame_keys *keys, const uint8_t *header,
+                       struct tf_slice content, uint8_t nonce[TF_NONCE_BYTES])
+{
+    struct tf_slice parts[5];
+    uint8_t full[TF_DIGEST_BYTES];
+    int rc;
+
+    aad_parts(keys, header, parts);
+    parts[4] = content;
+    rc = tf_hmac(keys->kn, TF_KEY_BYTES, parts, TF_COUNT(parts), full);
     if (rc == 0) {
         memcpy(nonce, full, TF_NONCE_BYTES);
     }
@@ -319,6 +337,21 @@ int tf_leaf(const uint8_t segment_id[16], const uint8_t header[TF_FRAME_HEADER_B
     return tf_sha256(parts, TF_COUNT(parts), leaf);
 }
 
+/* Leaf and checksum of a body that is in place behind raw; frame grows by the whole frame. */
+static int close_body(const struct tf_frame_keys *keys, uint8_t *raw, size_t body_bytes,
+                      struct tf_buf *frame, uint8_t leaf[TF_DIGEST_BYTES], uint32_t *body_crc)
+{
+    struct tf_slice body = tf_slice(raw + TF_FRAME_HEADER_BYTES, body_bytes);
+    int rc = tf_leaf(keys->segment_id, raw, body, leaf);
+
+    memset(raw + TF_FRAME_HEADER_BYTES + body_bytes, 0, TF_FRAME_TRAILER_BYTES);
+    *body_crc = tf_crc32c(0, body.data, body.size);
+    if (rc == 0) {
+        frame->size += TF_FRAME_HEADER_BYTES + body_bytes + TF_FRAME_TRAILER_BYTES;
+    }
+    return rc;
+}
+
 int tf_frame_seal(const struct tf_frame_keys *keys, struct tf_frame_header *header,
                   struct tf_slice meta, struct tf_slice payload, struct tf_buf *frame,
                   uint8_t leaf[TF_DIGEST_BYTES], uint32_t *body_crc)
@@ -346,17 +379,51 @@ int tf_frame_seal(const struct tf_frame_keys *keys, struct tf_frame_header *head
         tf_frame_header_encode(header, raw);
         rc = encrypt_body(keys, header, raw, plain, raw + TF_FRAME_HEADER_BYTES);
     }
-    if (rc == 0) {
-        struct tf_slice body = tf_slice(raw + TF_FRAME_HEADER_BYTES, body_bytes);
+    return rc == 0 ? close_body(keys, raw, body_bytes, frame, leaf, body_crc) : rc;
+}
 
-        memset(raw + TF_FRAME_HEADER_BYTES + body_bytes, 0, TF_FRAME_TRAILER_BYTES);
-        *body_crc = tf_crc32c(0, body.data, body.size);
-        rc = tf_leaf(keys->segment_id, raw, body, leaf);
+/* GMAC over AAD and content; tag has room for it. */
+static int make_tag(const struct tf_frame_keys *keys, const uint8_t *raw, struct tf_slice content,
+                    uint8_t *tag)
+{
+    EVP_CIPHER_CTX *ctx = cipher_begin(keys, raw, raw + NONCE_AT, true);
+    uint8_t nothing[TF_GCM_TAG_BYTES];
+    int more = 0;
+    bool ok = ctx != NULL && cipher_update(ctx, NULL, content) &&
+              EVP_CipherFinal_ex(ctx, nothing, &more) == 1 &&
+              EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, TF_GCM_TAG_BYTES, tag) == 1;
+
+    EVP_CIPHER_CTX_free(ctx);
+    return ok ? 0 : -EIO;
+}
+
+int tf_frame_seal_clear(const struct tf_frame_keys *keys, struct tf_frame_header *header,
+                        struct tf_slice content, struct tf_buf *frame,
+                        uint8_t leaf[TF_DIGEST_BYTES], uint32_t *body_crc)
+{
+    size_t body_bytes = content.size + TF_GCM_TAG_BYTES;
+    uint8_t *raw, *body;
+    int rc;
+
+    if (content.size > TF_META_MAX) {
+        return -EMSGSIZE;
     }
+    rc = tf_buf_reserve(frame, TF_FRAME_HEADER_BYTES + body_bytes + TF_FRAME_TRAILER_BYTES);
+    if (rc < 0) {
+        return rc;
+    }
+    raw = (uint8_t *)frame->data + frame->size;
+    body = raw + TF_FRAME_HEADER_BYTES;
+    header->body_bytes = (uint32_t)body_bytes;
+    memset(header->nonce, 0, TF_NONCE_BYTES);
+    tf_frame_header_encode(header, raw);
+    rc = clear_nonce(keys, raw, content, header->nonce);
     if (rc == 0) {
-        frame->size += TF_FRAME_HEADER_BYTES + body_bytes + TF_FRAME_TRAILER_BYTES;
+        tf_frame_header_encode(header, raw);
+        memcpy(body, content.data, content.size);
+        rc = make_tag(keys, raw, content, body + content.size);
     }
-    return rc;
+    return rc == 0 ? close_body(keys, raw, body_bytes, frame, leaf, body_crc) : rc;
 }
 
 int tf_frame_finish(uint8_t *data, size_t size, uint64_t durable,
@@ -380,7 +447,7 @@ int tf_frame_finish(uint8_t *data, size_t size, uint64_t durable,
 static int decrypt_body(const struct tf_frame_keys *keys, const uint8_t *raw, struct tf_slice body,
                         struct tf_buf *plain)
 {
-    EVP_CIPHER_CTX *ctx = cipher_begin(keys, raw, raw + 40, false);
+    EVP_CIPHER_CTX *ctx = cipher_begin(keys, raw, raw + NONCE_AT, false);
     size_t size = body.size - TF_GCM_TAG_BYTES;
     int more = 0;
     bool ok = ctx != NULL &&
@@ -423,9 +490,34 @@ int tf_frame_open(const struct tf_frame_keys *keys, const uint8_t raw[TF_FRAME_H
     if (rc == 0) {
         rc = tf_sha256(payload, 1, digest);
     }
-    if (rc == 0 && (CRYPTO_memcmp(nonce, raw + 40, sizeof nonce) != 0 ||
+    if (rc == 0 && (CRYPTO_memcmp(nonce, raw + NONCE_AT, sizeof nonce) != 0 ||
                     CRYPTO_memcmp(digest, meta->digest, sizeof digest) != 0)) {
         rc = -EBADMSG;
+    }
+    return rc;
+}
+
+int tf_frame_open_clear(const struct tf_frame_keys *keys, const uint8_t raw[TF_FRAME_HEADER_BYTES],
+                        struct tf_slice body, struct tf_slice *content)
+{
+    uint8_t nonce[TF_NONCE_BYTES], tag[TF_GCM_TAG_BYTES];
+    struct tf_slice bytes;
+    int rc;
+
+    if (body.size < TF_GCM_TAG_BYTES || body.size > TF_META_MAX) {
+        return -EBADMSG;
+    }
+    bytes = tf_slice(body.data, body.size - TF_GCM_TAG_BYTES);
+    rc = clear_nonce(keys, raw, bytes, nonce);
+    if (rc == 0) {
+        rc = make_tag(keys, raw, bytes, tag);
+    }
+    if (rc == 0 && (CRYPTO_memcmp(nonce, raw + NONCE_AT, sizeof nonce) != 0 ||
+                    CRYPTO_memcmp(tag, body.data + bytes.size, sizeof tag) != 0)) {
+        rc = -EBADMSG;
+    }
+    if (rc == 0) {
+        *content = bytes;
     }
     return rc;
 }

@@ -3,6 +3,7 @@
  *
  *     format.c     bytes of headers, slots, meta and deltas; pure
  *     crypto.c     keys of a segment, frames sealed and opened, chain
+ *     seal.h       seals, notices and their files
  *     keys.c       key files
  *     gzip.c       compression of payloads
  *     state.c      the folded state
@@ -160,6 +161,11 @@ void *tf_secure_new(size_t size);               /* zeroed; NULL: no memory */
 void tf_secure_free(void *memory, size_t size); /* wipes; accepts NULL */
 
 int tf_sha256(const struct tf_slice *parts, size_t count, uint8_t out[TF_DIGEST_BYTES]);
+int tf_hmac(const uint8_t *key, size_t key_size, const struct tf_slice *parts, size_t count,
+            uint8_t out[TF_DIGEST_BYTES]);
+/* HKDF-Expand (RFC 5869, 2.3) to 32 bytes, its one block; at most 5 parts of info. */
+int tf_expand(const uint8_t key[TF_KEY_BYTES], const struct tf_slice *info, size_t count,
+              uint8_t out[TF_DIGEST_BYTES]);
 int tf_kek_id(struct tf_kek *kek); /* fills id from key */
 
 /* Draws a DEK, fills sector->dek_id and keys, and wraps it under kek into slot. */
@@ -345,6 +351,7 @@ struct tf_scanned {
     uint64_t begin; /* its offset */
     struct tf_meta meta;
     struct tf_slice payload;
+    struct tf_slice content;     /* of a clear frame: seal, footer, notice; else empty */
     uint64_t hole_from, hole_to; /* numbers */
     uint64_t hole_events;        /* as far as headers in it could be read */
     uint64_t hole_frames;        /* numbers missing */

@@ -97,7 +97,7 @@ static int fold_frame(struct fold *fold, const struct tf_scanned *frame)
     if (fold->in_snapshot) {
         rc = fold_base(fold);
     }
-    if (rc == 0 && !is_snapshot) {
+    if (rc == 0 && !is_snapshot && frame->header.type != TF_FRAME_INDEX) { /* no deltas there */
         rc = tf_state_fold(state, frame->meta.deltas);
     }
     return rc;

@@ -9,7 +9,7 @@
  *
  * One scan belongs to one thread at a time. Sectors that the disk cannot read are taken as zero.
  */
-#include "internal.h"
+#include "seal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -195,11 +195,12 @@ static int check_frame(struct tf_scan *scan, const uint8_t *raw, bool chained,
         }
     }
     out->meta = (struct tf_meta){0};
-    out->payload = tf_slice(NULL, 0);
+    out->payload = out->content = tf_slice(NULL, 0);
     if ((out->header.flags & TF_FRAME_ENCRYPTED) == 0) {
-        return 0; /* none are written yet; what nobody proved must not take a frame's place */
+        rc = tf_frame_open_clear(scan->keys, raw, body, &out->content);
+    } else {
+        rc = tf_frame_open(scan->keys, raw, body, &scan->plain, &out->meta, &out->payload);
     }
-    rc = tf_frame_open(scan->keys, raw, body, &scan->plain, &out->meta, &out->payload);
     return rc == 0 ? 1 : rc == -EBADMSG || rc == -EPROTO ? 0 : rc;
 }
 

@@ -89,13 +89,16 @@ void tf_index_entry_encode(const struct tf_index_entry *entry, uint8_t out[TF_IN
 int tf_index_decode(struct tf_slice bytes, struct tf_index_entry out[TF_INDEX_MAX]);
 void tf_seal_slot_encode(const struct tf_seal_key *key, uint8_t out[TF_SEAL_SLOT_BYTES]);
 int tf_seal_slot_decode(const uint8_t in[TF_SEAL_SLOT_BYTES], struct tf_seal_key *out);
-void tf_seal_text(const struct tf_seal_key *key, char out[TF_SEAL_TEXT_BYTES]); /* number 0 */
-/* Letters in either case, hyphens and blanks anywhere. Fills spool_id, id, key; number 0. */
+/* Of a key with number 0. 0 or -EIO. */
+int tf_seal_text(const struct tf_seal_key *key, char out[TF_SEAL_TEXT_BYTES]);
+/* Letters in either case, hyphens and blanks anywhere. Fills spool_id, id, key; number 0. 0,
+ * -EPROTO, -EIO. */
 int tf_seal_text_parse(struct tf_slice text, struct tf_seal_key *out);
 
 /* ---- seal_keys.c: 0 or -EIO ------------------------------------------------------------------ */
 
 int tf_seal_key_new(const uint8_t spool_id[TF_SPOOL_ID_BYTES], struct tf_seal_key *out);
+int tf_seal_key_id(struct tf_seal_key *key); /* fills id from key, which is K_0 */
 /* K_s to K_{s+1}; number rises. The old key is wiped. */
 int tf_seal_key_next(struct tf_seal_key *key);
 /* content: tf_seal_encode's, without its last 32 bytes. raw: the frame's header, whose first 40
