@@ -2,8 +2,9 @@
  * internal.h - what the files of the spool share.
  *
  *     format.c     bytes of headers, slots, meta and deltas; pure
- *     crypto.c     keys of a segment, frames sealed and opened, chain
+ *     crypto.c     frames sealed and opened, chain
  *     seal.h       seals, notices and their files
+ *     slots.c      key slots of a segment: its DEK, wrapped for whoever may read it
  *     keys.c       key files
  *     gzip.c       compression of payloads
  *     state.c      the folded state
@@ -15,6 +16,7 @@
  *     cursors.c    the file of cursors, and when it is saved
  *     feed.c       what outputs see
  *     retention.c  what is deleted, and whether there is room
+ *     receipt.c    bytes and signature of a collector's receipt (taffrail/receipt.h)
  *     spool.c      open, close, status
  */
 #ifndef TAFFRAIL_SPOOL_INTERNAL_H
@@ -160,25 +162,15 @@ struct tf_keyring {
 void *tf_secure_new(size_t size);               /* zeroed; NULL: no memory */
 void tf_secure_free(void *memory, size_t size); /* wipes; accepts NULL */
 
+#define TF_LABEL(text) tf_slice(text, sizeof(text)) /* with its NUL */
+
 int tf_sha256(const struct tf_slice *parts, size_t count, uint8_t out[TF_DIGEST_BYTES]);
 int tf_hmac(const uint8_t *key, size_t key_size, const struct tf_slice *parts, size_t count,
             uint8_t out[TF_DIGEST_BYTES]);
-/* HKDF-Expand (RFC 5869, 2.3) to 32 bytes, its one block; at most 5 parts of info. */
+/* HKDF-Expand (RFC 5869, 2.3) to 32 bytes: its one block. At most 5 parts of info. */
 int tf_expand(const uint8_t key[TF_KEY_BYTES], const struct tf_slice *info, size_t count,
               uint8_t out[TF_DIGEST_BYTES]);
 int tf_kek_id(struct tf_kek *kek); /* fills id from key */
-
-/* Draws a DEK, fills sector->dek_id and keys, and wraps it under kek into slot. */
-int tf_dek_new(const struct tf_kek *kek, struct tf_sector0 *sector, struct tf_key_slot *slot,
-               struct tf_frame_keys *keys);
-
-/*
- * Opens the DEK of a segment by any key of the ring. slots are the raw sectors 1-7.
- * Returns 0; -ENOKEY when sound slots are there but none for a key of the ring; -EPROTO when no
- * slot is sound, or the one that should open does not.
- */
-int tf_dek_open(const struct tf_keyring *ring, const struct tf_sector0 *sector,
-                const uint8_t *slots, struct tf_frame_keys *keys);
 
 /*
  * Encrypts: appends header, body and an empty trailer to frame. header comes without nonce and
@@ -208,6 +200,20 @@ int tf_chain_open(uint8_t chain[TF_CHAIN_BYTES], const uint8_t sector0[TF_SECTOR
 int tf_chain_next(uint8_t chain[TF_CHAIN_BYTES], const uint8_t leaf[TF_DIGEST_BYTES],
                   uint64_t durable);
 
+/* ---- slots.c: as crypto.c -------------------------------------------------------------------- */
+
+/* Draws a DEK, fills sector->dek_id and keys, and wraps it under kek into slot. */
+int tf_dek_new(const struct tf_kek *kek, struct tf_sector0 *sector, struct tf_key_slot *slot,
+               struct tf_frame_keys *keys);
+
+/*
+ * Opens the DEK of a segment by any key of the ring. slots are the raw sectors 1-7.
+ * Returns 0; -ENOKEY when sound slots are there but none for a key of the ring; -EPROTO when no
+ * slot is sound, or the one that should open does not.
+ */
+int tf_dek_open(const struct tf_keyring *ring, const struct tf_sector0 *sector,
+                const uint8_t *slots, struct tf_frame_keys *keys);
+
 /* ---- keys.c --------------------------------------------------------------------------------- */
 
 /* Room for "<spool path>.key" is the caller's. Returns 0 or -ENAMETOOLONG. */
@@ -223,6 +229,23 @@ int tf_keys_load(const struct tf_spool_options *options, bool may_make, struct t
 
 /* One key file's content, "taffrail-kek-1:" base64. Pure: fuzzable. 0 or -EPROTO. */
 int tf_key_parse(struct tf_slice text, uint8_t key[TF_KEY_BYTES]);
+
+/* Where a reader (`verify`, `replay`) has its keys from: the first of these that is there. */
+struct tf_reader_keys {
+    const char *const *files; /* --key FILE: each a KEK, or an auditor's private key in PEM */
+    size_t file_count;
+    const char *passphrase_file;            /* of an auditor's key; NULL: it has none */
+    const struct tf_spool_options *options; /* of a configuration (-c), or NULL */
+    const char *spool_path;                 /* then SPOOL.key beside it; or NULL */
+};
+
+/*
+ * Returns new in *out: tf_keyring_free. 0; -ENOENT when there is no key at all, and nothing is
+ * added to err: read on without; -EINVAL with a finding; -ENOMEM. Blocks.
+ */
+int tf_reader_keys_load(const struct tf_reader_keys *from, struct tf_keyring **out,
+                        struct tf_error *err);
+void tf_keyring_free(struct tf_keyring *ring); /* wipes; accepts NULL */
 
 /* ---- gzip.c --------------------------------------------------------------------------------- */
 

@@ -293,3 +293,58 @@ int tf_keys_load(const struct tf_spool_options *options, bool may_make, struct t
     ring->count = rc == 0 ? (uint32_t)options->keys.count : 0;
     return rc;
 }
+
+/* ---- readers -------------------------------------------------------------------------------- */
+
+static int load_files(const struct tf_reader_keys *from, struct tf_keyring *ring,
+                      struct tf_error *err)
+{
+    const struct tf_place nowhere = {0};
+    int rc = 0;
+
+    if (from->file_count > TF_SPOOL_KEYS_MAX) {
+        return tf_error_add(err, &nowhere, "%zu keys are too many; at most %u", from->file_count,
+                            TF_SPOOL_KEYS_MAX);
+    }
+    for (size_t i = 0; i < from->file_count; i++) {
+        if (load_file(from->files[i], &nowhere, &ring->keks[i], err) < 0) {
+            rc = -EINVAL; /* and on to the next */
+        }
+    }
+    ring->count = rc == 0 ? (uint32_t)from->file_count : 0;
+    return rc;
+}
+
+static int load_reader(const struct tf_reader_keys *from, struct tf_keyring *ring,
+                       struct tf_error *err)
+{
+    struct tf_spool_options beside = {.path = {.text = from->spool_path}};
+    bool made;
+
+    if (from->file_count > 0) {
+        return load_files(from, ring, err);
+    }
+    if (from->options != NULL) {
+        return tf_keys_load(from->options, false, ring, &made, err);
+    }
+    return from->spool_path == NULL ? -ENOENT : tf_keys_load(&beside, false, ring, &made, err);
+}
+
+int tf_reader_keys_load(const struct tf_reader_keys *from, struct tf_keyring **out,
+                        struct tf_error *err)
+{
+    struct tf_keyring *ring = tf_secure_new(sizeof *ring);
+    int rc = ring == NULL ? -ENOMEM : load_reader(from, ring, err);
+
+    if (rc < 0) {
+        tf_keyring_free(ring);
+        return rc;
+    }
+    *out = ring;
+    return 0;
+}
+
+void tf_keyring_free(struct tf_keyring *ring)
+{
+    tf_secure_free(ring, sizeof *ring);
+}
