@@ -12,6 +12,8 @@
  *     segment.c    a new segment: allocated, headed, with its snapshot
  *     listing.c    which files of a directory are segments, and which of them count
  *     recover.c    what a start accepts
+ *     sparse.h     the index at a segment's end, as a reader uses it
+ *     archive.c    a spool opened only to read
  *     writer.c     drafts to durable frames
  *     cursors.c    the file of cursors, and when it is saved
  *     feed.c       what outputs see
@@ -391,6 +393,16 @@ int tf_scan_next(struct tf_scan *scan, struct tf_scanned *out);
 int tf_scan_look_ahead(struct tf_scan *scan, const struct tf_scanned *first, uint64_t *durable);
 /* Moves over frames up to number seq by their headers alone; stops at the first that is bad. */
 int tf_scan_skip(struct tf_scan *scan, uint64_t seq);
+/*
+ * Moves over frames that hold no events of from_ns <= t < to_ns, or have a number up to after_seq,
+ * by their headers alone: up to the first that may, or is bad, or the end. Headers are not proved
+ * here: whoever may write the file may hide a frame so; `verify` finds it. 0 or -errno.
+ */
+struct tf_scan_want {
+    int64_t from_ns, to_ns;
+    uint64_t after_seq;
+};
+int tf_scan_hop(struct tf_scan *scan, const struct tf_scan_want *want);
 
 /* ---- the spool ------------------------------------------------------------------------------ */
 
