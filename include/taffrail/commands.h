@@ -18,6 +18,7 @@ enum tf_exit {
 int tf_command_check(int argc, char **argv);
 int tf_command_pki(int argc, char **argv);
 int tf_command_redact(int argc, char **argv);
+int tf_command_replay(int argc, char **argv);
 int tf_command_rules(int argc, char **argv);
 int tf_command_run(int argc, char **argv);
 int tf_command_tap(int argc, char **argv);
