@@ -3,6 +3,7 @@
  *
  *     format.c     bytes of headers, slots, meta and deltas; pure
  *     crypto.c     frames sealed and opened, chain
+ *     index.c      a segment's sparse index
  *     seal.h       seals, notices and their files
  *     slots.c      key slots of a segment: its DEK, wrapped for whoever may read it
  *     keys.c       key files
@@ -289,6 +290,18 @@ void tf_snapshot_free(struct tf_buf *chunks, size_t count);
 
 /* ---- segments ------------------------------------------------------------------------------- */
 
+/* The frames that no seal covers yet. */
+struct tf_cover {
+    uint64_t from_seq; /* the first; 0: none */
+    uint64_t bytes;
+    uint32_t gaps;
+    int64_t time_min_ns, time_max_ns; /* both 0: no events */
+};
+/* A frame more; a seal covers all before it. */
+void tf_cover_add(struct tf_cover *cover, const struct tf_frame_header *header);
+/* Widens the times by those of a frame with events. */
+void tf_times_add(const struct tf_frame_header *header, int64_t *min_ns, int64_t *max_ns);
+
 /* A place behind a frame: what a reader or writer must know to go on there. */
 struct tf_spot {
     uint64_t segment_no, offset;
@@ -363,7 +376,7 @@ size_t tf_listing_choose(const struct tf_listing *listing, size_t newest, size_t
 struct tf_scan {
     int fd;
     struct tf_sector0 sector;
-    struct tf_frame_keys *keys;
+    struct tf_frame_keys *keys; /* NULL: only checksums and chain are checked, nothing opened */
     struct tf_spot at;
     uint64_t end;       /* bytes to look at */
     bool is_unanchored; /* at.chain was read, not computed */
@@ -382,8 +395,8 @@ struct tf_scanned {
     uint64_t hole_frames;        /* numbers missing */
 };
 
-/* Opens segment no and its keys. 0; -ENOENT; -ENOKEY; -EPROTO; other -errno. at is its first
- * frame, end the file's size. */
+/* Opens segment no and its keys; without ring it is read without keys. 0; -ENOENT; -ENOKEY;
+ * -EPROTO; other -errno. at is its first frame, end the file's size. */
 int tf_scan_open(struct tf_scan *scan, int dir_fd, uint64_t no, const struct tf_keyring *ring);
 void tf_scan_close(struct tf_scan *scan); /* sound on a zeroed struct with fd -1 */
 /* 1: a frame, and at has moved behind it; 0: no good frame up to end (at stays); -errno. */
@@ -466,7 +479,9 @@ struct tf_io_job {
     struct tf_buf bytes;
     uint64_t offset;
     bool sync;
-    struct tf_spot end; /* once written */
+    struct tf_spot end;        /* once written */
+    struct tf_cover cover;     /* at end */
+    bool sync_wanted, is_seal; /* by a frame in it; a seal is */
     uint64_t free_bytes;
     int status;
 };
@@ -490,6 +505,9 @@ struct tf_retention_job {
     int status;
 };
 
+struct tf_index_entry;
+struct tf_sealing;
+
 struct tf_spool {
     uv_loop_t *loop;
     char *path;
@@ -511,7 +529,11 @@ struct tf_spool {
     int fd; /* of the newest segment; -1: none yet */
     struct tf_frame_keys *keys;
     struct tf_spot appended, synced, mark;
-    uint64_t written_end; /* bytes ever written to fd */
+    struct tf_cover appended_cover, synced_cover, mark_cover; /* at each of them */
+    uint64_t written_end;                                     /* bytes ever written to fd */
+    struct tf_index_entry *index; /* of the newest segment, TF_INDEX_MAX */
+    uint32_t index_count;
+    bool finished; /* index and footer are made: no more frames in it */
     uint32_t frames_in_segment;
     bool has_data_frames; /* the newest segment is not a bare snapshot */
     struct tf_write *first, *last, *first_waiting, *first_unwritten;
@@ -531,6 +553,8 @@ struct tf_spool {
     uv_work_t create_work;
     struct tf_segment_plan plan;
     int create_status;
+
+    struct tf_sealing *sealing; /* seal.c */
 
     /* cursors */
     int cursors_fd;
@@ -577,7 +601,8 @@ void tf_new_run(struct tf_spool *spool);     /* the next number is 1 of the next
 void tf_plan_drop(struct tf_spool *spool);
 void tf_plan_adopt(struct tf_spool *spool); /* the plan worked: the newest segment is its */
 void tf_writer_pump(struct tf_spool *spool);
-void tf_writer_tick(struct tf_spool *spool);   /* tries again to make a segment */
+void tf_writer_tick(struct tf_spool *spool);   /* tries again to make a segment; seals in time */
+void tf_writer_finish(struct tf_spool *spool); /* at close: index and footer */
 void tf_writer_cancel(struct tf_spool *spool); /* at close: what cannot be written */
 
 /* cursors.c */

@@ -5,13 +5,13 @@
  * is rot when a later good frame says that it was durable: it is passed over and counted. Otherwise
  * it is a torn tail, and it and all that follows, good or not, is void. Older segments were durable
  * before their successors were made; the successor's header says where they end, so they are not
- * read. Headers that a later one skips are void. Then the file and the directory are synced, and
- * the first segment of the new run is made. Nothing is truncated, renamed or removed, so a start
- * that is killed changes nothing.
+ * read. Headers that a later one skips are void. Then the file and the directory are synced, the
+ * key of the seal is moved past the newest seal, and the first segment of the new run is made.
+ * Nothing is truncated, renamed or removed, so a start that is killed changes nothing.
  *
  * A snapshot lost to rot is made good from the segment before it, which ends where it began.
  */
-#include "internal.h"
+#include "seal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -28,7 +28,7 @@ struct recovery {
     struct tf_spool *spool;
     struct tf_listing listing;
     uint64_t highest_run;
-    uint64_t damaged_frames;
+    uint32_t newest_flags; /* of the segment that was accepted */
 };
 
 /* ---- folding one segment -------------------------------------------------------------------- */
@@ -277,6 +277,7 @@ static int accept_newest(struct recovery *recovery, const struct tf_place *at, s
             spool->mark = end;
             spool->status.torn_bytes = spool->old_written - end.offset;
             spool->status.damaged_frames = fold.damaged;
+            recovery->newest_flags = recovery->listing.files[i].sector.flags;
             rc = build_list(recovery, i, &end);
             return rc < 0 ? rc : 1;
         }
@@ -363,9 +364,13 @@ int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct t
     }
     tf_listing_fini(&recovery.listing);
     if (rc == 0) {
+        rc = tf_seal_start(spool, recovery.newest_flags, at, err);
+    }
+    if (rc == 0) {
         tell(spool);
         spool->run = recovery.highest_run;
         spool->synced = spool->appended = spool->mark;
+        spool->synced_cover = spool->appended_cover = spool->mark_cover;
         tf_new_run(spool);
         rc = begin_run(spool);
     }

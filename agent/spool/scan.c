@@ -1,7 +1,8 @@
 /*
  * scan.c - frame after frame out of one segment, over damage.
  *
- * Every frame that comes out has passed header CRC, body CRC, chain, GCM, nonce and digest. Where
+ * Every frame that comes out has passed header CRC, body CRC and chain; GCM, nonce and digest too,
+ * but for a scan without keys. Where
  * the next frame is bad, the bytes after it are searched for the next sound header whose frame
  * passes too; what lies between is a hole, told with that frame. Whether a hole is rot or the end
  * of what counts is the caller's to judge (docs/guarantees.md C5). Behind a hole the chain goes on
@@ -103,7 +104,7 @@ int tf_scan_open(struct tf_scan *scan, int dir_fd, uint64_t no, const struct tf_
     if (rc == 0 && scan->sector.segment_no != no) {
         rc = -EPROTO;
     }
-    if (rc == 0) {
+    if (rc == 0 && ring != NULL) {
         rc = open_keys(scan, header, ring);
     }
     if (rc == 0) {
@@ -196,6 +197,12 @@ static int check_frame(struct tf_scan *scan, const uint8_t *raw, bool chained,
     }
     out->meta = (struct tf_meta){0};
     out->payload = out->content = tf_slice(NULL, 0);
+    if (scan->keys == NULL) {
+        bool is_clear = (out->header.flags & TF_FRAME_ENCRYPTED) == 0;
+
+        out->content = is_clear ? tf_slice(body.data, body.size - TF_GCM_TAG_BYTES) : out->content;
+        return 1;
+    }
     if ((out->header.flags & TF_FRAME_ENCRYPTED) == 0) {
         rc = tf_frame_open_clear(scan->keys, raw, body, &out->content);
     } else {

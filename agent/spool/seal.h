@@ -6,6 +6,8 @@
  *     seal_keys.c    K_0, its successors, MACs
  *     seal_state.c   the file seal.state: two slots, in place
  *     seal.c         when a live spool seals (docs/guarantees.md G)
+ *     seal_start.c   what a start makes of the state and the seals that it finds
+ *     index.c        the index frame
  *
  * Layouts and formulas: docs/spool-format.md, section Seal.
  */
@@ -127,11 +129,95 @@ int tf_seal_state_read(int dir_fd, struct tf_seal_key *out, uint32_t *slot);
 int tf_seal_state_make(int dir_fd, const struct tf_seal_key *key, bool replace);
 /* Writes next into the other slot, syncs, zeroes slot, syncs. *slot is then the other one. */
 int tf_seal_state_move(int fd, const struct tf_seal_key *next, uint32_t *slot);
+int tf_seal_state_open(int dir_fd);            /* a descriptor for moves, or -errno */
+int tf_seal_state_zero(int fd, uint32_t slot); /* and syncs */
+
+/* ---- index.c -------------------------------------------------------------------------------- */
+
+/* A frame was appended at offset. */
+void tf_index_note(struct tf_spool *spool, const struct tf_frame_header *header, uint64_t offset,
+                   uint64_t events_before);
+/* Fills the frame of write, whose header has type, flags and seq. 0, -ENOMEM, -EIO. */
+int tf_index_make(const struct tf_spool *spool, struct tf_write *write);
+size_t tf_index_room(const struct tf_spool *spool); /* bytes that its frame takes, about */
+
+/* ---- seal.c: on the loop -------------------------------------------------------------------- */
+
+#define TF_SEAL_EVERY_MS     9000u /* with a tick of 1 s and a sync: at most 10 s behind */
+#define TF_SEAL_EVERY_BYTES  (UINT64_C(64) << 20)
+#define TF_RECEIPT_KEYS_LATE 8u /* notices of new keys on their way */
+
+/* The newest receipt of one output. */
+struct tf_receipt_slot {
+    char output[TF_CURSOR_NAME_BYTES];
+    uint8_t bytes[TF_RECEIPT_BYTES];
+    uint64_t version; /* rises with each receipt; 0: none since the last seal that holds it */
+};
+
+struct tf_receipt_key_slot {
+    struct tf_spool *spool;
+    bool used;
+    uint8_t key[TF_RECEIPT_KEY_BYTES];
+};
+
+/*
+ * A seal is made in steps: asked for (seq), made and written, synced, then the state file moves on
+ * to the next key on a worker (moving), again each second while that fails (move_wait). One at a
+ * time.
+ */
+struct tf_sealing {
+    enum tf_seal_state state;
+    struct tf_seal_key *key;  /* makes the next seal; NULL: none is made */
+    struct tf_seal_key *next; /* the one after it, while the state moves */
+    int fd;                   /* seal.state */
+    uint32_t slot;            /* of key in it */
+    uint64_t seq;             /* of the seal on its way; 0: none */
+    uint8_t mac[TF_DIGEST_BYTES];
+    bool moving, move_wait;
+    bool at_once;      /* a run ended unsealed */
+    uint64_t since_ms; /* when the oldest frame without seal was appended; 0: none */
+    uint64_t every_ms, every_bytes;
+    int64_t sealed_ns;
+    uv_work_t work;
+    int status;
+    struct tf_receipt_slot receipts[TF_CURSORS_MAX];
+    uint32_t receipt_count, receipt_first; /* known; where the next seal begins to take */
+    uint64_t receipt_version;
+    uint64_t carried[TF_CURSORS_MAX]; /* versions in the seal on its way */
+    struct tf_receipt_key_slot late_keys[TF_RECEIPT_KEYS_LATE];
+    uint64_t evolved;               /* seals that the state was behind at the start */
+    bool begun;                     /* the first key is new */
+    const char *event, *event_text; /* to be told on the loop */
+};
+
+int tf_sealing_new(struct tf_spool *spool); /* 0 or -ENOMEM; state off */
+void tf_sealing_free(struct tf_spool *spool);
+/* What a start finds: reads, evolves and writes seal.state, and says what is not covered yet. 0;
+ * -EINVAL with a finding; other -errno. newest_flags: of the newest segment's sector 0. */
+int tf_seal_start(struct tf_spool *spool, uint32_t newest_flags, const struct tf_place *at,
+                  struct tf_error *err);
+void tf_seal_opened(
+    struct tf_spool *spool); /* notices of the start; the loop may run from here on */
+bool tf_seal_is_on(const struct tf_spool *spool);
+bool tf_seal_is_busy(const struct tf_spool *spool); /* one is on its way */
+bool tf_seal_is_due(const struct tf_spool *spool);
+/* May be made now: sealing works, and there is something to seal. */
+bool tf_seal_is_possible(const struct tf_spool *spool);
+void tf_seal_asked(struct tf_spool *spool, uint64_t seq);
+/* Makes the frame over all before it: end and cover are there. 0, -ENOMEM, -EIO. */
+int tf_seal_make(struct tf_spool *spool, const struct tf_spot *end, const struct tf_cover *cover,
+                 struct tf_write *write);
+void tf_seal_appended(struct tf_spool *spool); /* appended_cover has changed */
+void tf_seal_synced(struct tf_spool *spool);
+void tf_seal_run_ended(struct tf_spool *spool);
+void tf_seal_tick(struct tf_spool *spool);
+void tf_seal_status(const struct tf_spool *spool, struct tf_spool_status *status);
 
 /* ---- notices, in writer.c ---------------------------------------------------------------------
  */
 
-/* Appends a notice; done as of a draft: it is durable, or its run ended. On the loop. */
+/* Appends a notice and begins a sync; done as of a draft: it is durable, in mode `never` too, or
+ * its run ended. May be NULL. On the loop. 0, -ENOMEM, -ECANCELED: the spool closes. */
 int tf_notice_append(struct tf_spool *spool, const struct tf_notice *notice, tf_draft_done_fn *done,
                      void *ctx);
 

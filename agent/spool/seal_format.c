@@ -31,6 +31,31 @@ static_assert(TEXT_PREFIX_BYTES + TEXT_LETTERS + (TEXT_LETTERS + TEXT_GROUP - 1)
                   TF_SEAL_TEXT_BYTES,
               "prefix, letters, a hyphen before each group, NUL");
 
+/* ---- what is covered ------------------------------------------------------------------------ */
+
+void tf_times_add(const struct tf_frame_header *header, int64_t *min_ns, int64_t *max_ns)
+{
+    bool is_first = *min_ns == 0 && *max_ns == 0;
+
+    if ((header->type != TF_FRAME_DATA && header->type != TF_FRAME_GAP) || header->events == 0) {
+        return;
+    }
+    *min_ns = is_first || header->time_min_ns < *min_ns ? header->time_min_ns : *min_ns;
+    *max_ns = is_first || header->time_max_ns > *max_ns ? header->time_max_ns : *max_ns;
+}
+
+void tf_cover_add(struct tf_cover *cover, const struct tf_frame_header *header)
+{
+    if (header->type == TF_FRAME_SEAL || header->type == TF_FRAME_FOOTER) {
+        *cover = (struct tf_cover){0};
+        return;
+    }
+    cover->from_seq = cover->from_seq == 0 ? header->seq : cover->from_seq;
+    cover->bytes += TF_FRAME_HEADER_BYTES + (uint64_t)header->body_bytes + TF_FRAME_TRAILER_BYTES;
+    cover->gaps += header->type == TF_FRAME_GAP;
+    tf_times_add(header, &cover->time_min_ns, &cover->time_max_ns);
+}
+
 /* ---- seals ---------------------------------------------------------------------------------- */
 
 size_t tf_seal_encode(const struct tf_seal *seal, uint8_t out[TF_SEAL_MAX_BYTES])

@@ -3,10 +3,11 @@
  *
  * Open, in order: directory, lock, spool id, keys, cursors, recovery with the run's first segment,
  * then the handles of the loop, so that all that can fail comes before what only closing frees.
- * Close: all that was taken is written and synced, each done is called, cursors are saved, and when
+ * Close: all that was taken is written and synced, each done is called, index and footer close the
+ * segment, cursors are saved, and when
  * no job is in flight any more the handles are closed and the memory freed.
  */
-#include "internal.h"
+#include "seal.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -225,6 +226,8 @@ static void spool_free(struct tf_spool *spool)
 
     tf_feeds_fini(spool);
     tf_plan_drop(spool);
+    tf_sealing_free(spool);
+    free(spool->index);
     tf_state_fini(&spool->state);
     for (uint32_t i = 0; i < TF_ENCODERS; i++) {
         tf_gzip_free(spool->gzips[i]);
@@ -268,6 +271,10 @@ static int init_memory(struct tf_spool *spool, const struct tf_spool_options *op
     spool->path = strdup(options->path.text);
     spool->ring = tf_secure_new(sizeof *spool->ring);
     spool->cache = calloc(TF_CACHE_MAX_FRAMES, sizeof *spool->cache);
+    spool->index = calloc(TF_INDEX_MAX, sizeof *spool->index);
+    if (spool->index == NULL || tf_sealing_new(spool) < 0) {
+        return -ENOMEM;
+    }
     tf_buf_init(&spool->io.bytes, TF_SEGMENT_MAX_BYTES);
     for (uint32_t i = 0; i < TF_ENCODERS; i++) {
         spool->gzips[i] = tf_gzip_new(options->compress);
@@ -331,6 +338,7 @@ static void on_tick(uv_timer_t *timer)
         tf_cursors_save(spool);
     }
     tf_feeds_tick(spool);
+    tf_seal_tick(spool);
     tf_writer_tick(spool);
     tf_retention_run(spool);
     tf_room_changed(spool);
@@ -345,7 +353,7 @@ static void tell_open(const struct tf_spool *spool, uint64_t began_ns)
            TF_DETAILS(TF_NUM("segments", status.segments),
                       TF_NUM("pending_records", status.pending_events),
                       TF_NUM("bytes", status.bytes_pending + status.bytes_retained),
-                      TF_BOOL("encrypted", true), TF_BOOL("sealed", false),
+                      TF_BOOL("encrypted", true), TF_BOOL("sealed", tf_seal_is_on(spool)),
                       TF_NUM("torn_bytes", status.torn_bytes),
                       TF_NUM("took_ms", (uv_hrtime() - began_ns) / TF_MS_IN_NS)),
            "spool ready");
@@ -392,6 +400,7 @@ int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options,
     spool->cache_floor = spool->mark.seq;
     spool->had_room = true;
     tf_room_changed(spool);
+    tf_seal_opened(spool);
     tell_open(spool, began_ns);
     *out = spool;
     return 0;
@@ -488,11 +497,15 @@ void tf_spool_advance_close(struct tf_spool *spool)
 {
     if (!spool->closing || spool->closed || spool->releasing || spool->io_running ||
         spool->encoding > 0 || spool->creating || spool->saving || spool->retaining ||
-        spool->feed_jobs > 0) {
+        spool->sealing->moving || spool->feed_jobs > 0) {
         return;
     }
     if (spool->first != NULL) {
         tf_writer_cancel(spool); /* no job runs, and yet they wait: there is no segment for them */
+    }
+    tf_writer_finish(spool);
+    if (spool->io_running) {
+        return;
     }
     if (!spool->close_saved) {
         spool->close_saved = true;
@@ -540,6 +553,7 @@ void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *statu
     status->pending_events = spool->mark.events - events;
     status->run = spool->run;
     status->key_is_beside = spool->key_is_beside;
+    tf_seal_status(spool, status);
 }
 
 bool tf_state_get(const struct tf_spool *spool, struct tf_slice key, struct tf_slice *value)

@@ -16,10 +16,14 @@
  * ends at the mark, and a new run begins in a new segment. A segment that cannot be made (full
  * disk) loses nothing: drafts wait, inputs pause, and it is tried again each second.
  *
+ * The spool's own frames - seals, footers, an index - have their place and number in the list as
+ * drafts have. A seal covers the chain before it, so it is made when its batch is. A segment that
+ * is full, or at a close, is finished first: index, then footer, then nothing more.
+ *
  * Three marks: appended (whole frames at the tail), synced (C2; the `durable` of new headers), and
  * mark, up to which frames are released: synced, in mode `never` appended.
  */
-#include "internal.h"
+#include "seal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -34,6 +38,8 @@
 #define BATCH_BYTES    (4u << 20) /* of one write; one frame may be larger */
 #define KEEP_BYTES     (8u << 20) /* larger buffers are given back */
 #define WORST_OVERHEAD 1024u
+#define OWN_FRAMES_MAX 4u    /* a seal, an index, a footer */
+#define OWN_ROOM_BYTES 4096u /* for the seals among them */
 
 /* ---- segments known ------------------------------------------------------------------------- */
 
@@ -147,6 +153,12 @@ static int plan_keys(struct tf_spool *spool)
     return tf_dek_new(&spool->ring->keks[0], &plan->sector, &plan->slot, plan->keys);
 }
 
+/* Set when sealing was lost, too: the next start is to know. */
+static uint32_t sealing_flag(const struct tf_spool *spool)
+{
+    return spool->sealing->state == TF_SEALED_OFF ? 0 : TF_SEGMENT_SEALING;
+}
+
 int tf_plan_segment(struct tf_spool *spool)
 {
     struct tf_segment_plan *plan = &spool->plan;
@@ -166,7 +178,7 @@ int tf_plan_segment(struct tf_spool *spool)
     if (rc < 0) {
         return rc;
     }
-    plan->sector = (struct tf_sector0){.flags = spool->next_flags,
+    plan->sector = (struct tf_sector0){.flags = spool->next_flags | sealing_flag(spool),
                                        .segment_no = spool->next_segment_no++,
                                        .first_seq = spool->next_seq,
                                        .created_ns = tf_now_ns(),
@@ -192,6 +204,18 @@ void tf_plan_drop(struct tf_spool *spool)
     spool->plan.keys = NULL;
 }
 
+/* The frames of a snapshot are covered by the next seal, as all others. */
+static void cover_snapshot(struct tf_spool *spool)
+{
+    const struct tf_segment_plan *plan = &spool->plan;
+    struct tf_cover *cover = &spool->mark_cover;
+
+    cover->from_seq = cover->from_seq == 0 ? plan->sector.first_seq : cover->from_seq;
+    cover->bytes += plan->end.offset - TF_SEGMENT_HEADER_BYTES;
+    spool->appended_cover = spool->synced_cover = *cover;
+    tf_seal_appended(spool);
+}
+
 void tf_plan_adopt(struct tf_spool *spool)
 {
     struct tf_segment_plan *plan = &spool->plan;
@@ -214,6 +238,9 @@ void tf_plan_adopt(struct tf_spool *spool)
     spool->fd = plan->fd;
     spool->old_fd = plan->old_fd;
     spool->appended = spool->synced = spool->mark = plan->end;
+    cover_snapshot(spool);
+    spool->index_count = 0;
+    spool->finished = false;
     spool->written_end = plan->end.offset;
     spool->frames_in_segment = (uint32_t)plan->chunk_count;
     spool->has_data_frames = false;
@@ -278,8 +305,12 @@ static void begin_segment(struct tf_spool *spool)
 
 void tf_writer_tick(struct tf_spool *spool)
 {
-    if (spool->create_wait && !spool->creating) {
+    bool retry = spool->create_wait && !spool->creating;
+
+    if (retry) {
         spool->create_wait = false;
+    }
+    if (retry || tf_seal_is_due(spool)) {
         tf_writer_pump(spool);
     }
 }
@@ -288,6 +319,9 @@ void tf_writer_tick(struct tf_spool *spool)
 
 static void write_free(struct tf_write *write)
 {
+    if (write == NULL) {
+        return;
+    }
     tf_buf_fini(&write->payload);
     tf_buf_fini(&write->deltas);
     tf_buf_fini(&write->packed);
@@ -312,6 +346,36 @@ static void fill_header(struct tf_write *write, const struct tf_frame_draft *dra
                                              .events = draft->events};
 }
 
+static struct tf_write *write_new(struct tf_spool *spool)
+{
+    struct tf_write *write = calloc(1, sizeof *write);
+
+    if (write != NULL) {
+        write->spool = spool;
+        tf_buf_init(&write->packed, TF_BODY_MAX);
+        tf_buf_init(&write->frame, TF_BODY_MAX + TF_FRAME_HEADER_BYTES + TF_FRAME_TRAILER_BYTES);
+    }
+    return write;
+}
+
+/* To the end of the list; of bytes in payload and deltas. */
+static void enlist(struct tf_spool *spool, struct tf_write *write, size_t bytes)
+{
+    write->counted_bytes = bytes;
+    write->worst_bytes = bytes + bytes / 512 + WORST_OVERHEAD;
+    spool->unsynced_bytes += bytes;
+    write->ordinal = ++spool->taken;
+    if (spool->last != NULL) {
+        spool->last->next = write;
+    } else {
+        spool->first = write;
+    }
+    spool->last = write;
+    spool->first_waiting = spool->first_waiting == NULL ? write : spool->first_waiting;
+    spool->first_unwritten = spool->first_unwritten == NULL ? write : spool->first_unwritten;
+    tf_writer_pump(spool);
+}
+
 int tf_spool_append(struct tf_spool *spool, struct tf_frame_draft *draft)
 {
     struct tf_write *write;
@@ -330,38 +394,117 @@ int tf_spool_append(struct tf_spool *spool, struct tf_frame_draft *draft)
     if (draft->payload.size > TF_DRAFT_PAYLOAD_MAX || draft->deltas.size > TF_DRAFT_DELTAS_MAX) {
         return -EMSGSIZE;
     }
-    write = calloc(1, sizeof *write);
+    write = write_new(spool);
     if (write == NULL) {
         return -ENOMEM;
     }
     rc = tf_state_prepare(&spool->state, tf_buf_slice(&draft->deltas), &write->changes);
     if (rc < 0) {
-        free(write);
+        write_free(write);
         return rc;
     }
-    write->spool = spool;
     write->done = draft->done;
     write->ctx = draft->ctx;
     fill_header(write, draft);
     memcpy(write->tag, draft->tag, strnlen(draft->tag, TF_TAG_MAX));
     take_buffer(&write->payload, &draft->payload);
     take_buffer(&write->deltas, &draft->deltas);
-    tf_buf_init(&write->packed, TF_BODY_MAX);
-    tf_buf_init(&write->frame, TF_BODY_MAX + TF_FRAME_HEADER_BYTES + TF_FRAME_TRAILER_BYTES);
-    write->counted_bytes = bytes;
-    write->worst_bytes = bytes + bytes / 512 + WORST_OVERHEAD;
-    spool->unsynced_bytes += bytes;
-    write->ordinal = ++spool->taken;
-    if (spool->last != NULL) {
-        spool->last->next = write;
-    } else {
-        spool->first = write;
-    }
-    spool->last = write;
-    spool->first_waiting = spool->first_waiting == NULL ? write : spool->first_waiting;
-    spool->first_unwritten = spool->first_unwritten == NULL ? write : spool->first_unwritten;
-    tf_writer_pump(spool);
+    enlist(spool, write, bytes);
     return 0;
+}
+
+int tf_notice_append(struct tf_spool *spool, const struct tf_notice *notice, tf_draft_done_fn *done,
+                     void *ctx)
+{
+    uint8_t content[TF_NOTICE_BYTES];
+    struct tf_write *write;
+
+    if (spool->closing) {
+        return -ECANCELED;
+    }
+    write = write_new(spool);
+    if (write == NULL) {
+        return -ENOMEM;
+    }
+    tf_notice_encode(notice, content);
+    tf_buf_init(&write->payload, TF_NOTICE_BYTES);
+    if (tf_buf_append(&write->payload, content, sizeof content) < 0) {
+        write_free(write);
+        return -ENOMEM;
+    }
+    write->done = done;
+    write->ctx = ctx;
+    write->header = (struct tf_frame_header){.type = TF_FRAME_NOTICE};
+    enlist(spool, write, sizeof content);
+    return 0;
+}
+
+/* ---- the spool's own frames ------------------------------------------------------------------ */
+
+/* In front of what waits, behind all that has its number. */
+static void insert_own(struct tf_spool *spool, struct tf_write *write)
+{
+    struct tf_write **link = &spool->first;
+
+    while (*link != spool->first_waiting) {
+        link = &(*link)->next;
+    }
+    write->next = *link;
+    *link = write;
+    spool->last = write->next == NULL ? write : spool->last;
+    if (spool->first_unwritten == spool->first_waiting) {
+        spool->first_unwritten = write;
+    }
+}
+
+/* A frame with the next number; seals are made when their batch is. 0, -ENOMEM, -EIO. */
+static int add_own(struct tf_spool *spool, enum tf_frame_type type)
+{
+    struct tf_write *write = write_new(spool);
+    int rc = write == NULL ? -ENOMEM : 0;
+
+    if (rc == 0) {
+        write->header =
+            (struct tf_frame_header){.type = (uint8_t)type,
+                                     .flags = type == TF_FRAME_INDEX ? TF_FRAME_ENCRYPTED : 0,
+                                     .seq = spool->next_seq};
+        write->step = TF_DRAFT_ENCODED;
+        write->ordinal =
+            spool->first_waiting == NULL ? spool->taken : spool->first_waiting->ordinal - 1;
+        rc = type == TF_FRAME_INDEX ? tf_index_make(spool, write) : 0;
+    }
+    if (rc < 0) {
+        write_free(write);
+        return rc;
+    }
+    insert_own(spool, write);
+    spool->next_seq++;
+    spool->frames_in_segment++;
+    if (type != TF_FRAME_INDEX) {
+        tf_seal_asked(spool, write->header.seq);
+    }
+    return 0;
+}
+
+/* Index and footer, behind all that is written. Without memory there are none: readers do without
+ * an index, and the next seal covers what this one would have. */
+static void finish_segment(struct tf_spool *spool)
+{
+    bool has_index = spool->index_count > 0 && add_own(spool, TF_FRAME_INDEX) == 0;
+
+    if (tf_seal_is_possible(spool) && (has_index || spool->appended_cover.from_seq != 0)) {
+        (void)add_own(spool, TF_FRAME_FOOTER);
+    }
+    spool->finished = true;
+}
+
+void tf_writer_finish(struct tf_spool *spool)
+{
+    assert(spool->first == NULL);
+    if (spool->fd >= 0 && !spool->finished) {
+        finish_segment(spool);
+        tf_writer_pump(spool);
+    }
 }
 
 /* ---- encoding, on workers ------------------------------------------------------------------- */
@@ -375,6 +518,10 @@ static int encode(struct tf_write *write)
     struct tf_buf bytes;
     int rc = 0;
 
+    if (write->header.type == TF_FRAME_NOTICE) {
+        return tf_frame_seal_clear(write->keys, &write->header, tf_buf_slice(&write->payload),
+                                   &write->frame, write->leaf, &write->body_crc);
+    }
     if (write->header.type != TF_FRAME_POSITIONS) {
         rc = tf_gzip_run(write->gzip, tf_buf_slice(&write->payload), &write->packed);
     }
@@ -437,16 +584,17 @@ static void on_encoded(uv_work_t *work, int status)
 
 static bool segment_is_full(const struct tf_spool *spool, const struct tf_write *write)
 {
-    uint64_t planned = spool->appended.offset + spool->flying_bytes + write->worst_bytes;
+    uint64_t planned = spool->appended.offset + spool->flying_bytes + write->worst_bytes +
+                       tf_index_room(spool) + OWN_ROOM_BYTES;
 
-    return spool->frames_in_segment >= TF_SEGMENT_FRAMES_MAX - 1 ||
+    return spool->frames_in_segment >= TF_SEGMENT_FRAMES_MAX - OWN_FRAMES_MAX ||
            (spool->has_data_frames && planned > spool->options.segment_size_bytes);
 }
 
 static void encode_waiting(struct tf_spool *spool)
 {
     while (spool->first_waiting != NULL && spool->encoding < TF_ENCODERS && spool->fd >= 0 &&
-           !segment_is_full(spool, spool->first_waiting)) {
+           !spool->finished && !segment_is_full(spool, spool->first_waiting)) {
         struct tf_write *write = spool->first_waiting;
         uint32_t encoder = 0;
 
@@ -503,14 +651,54 @@ static void io_work(uv_work_t *work)
     struct tf_io_job *job = TF_CONTAINER_OF(work, struct tf_io_job, work);
 
     job->status = job->bytes.size == 0 ? 0 : write_bytes(job);
+    if (job->status == 0 && job->is_seal) {
+        tf_crash_point("seal.written");
+    }
     if (job->status == 0 && job->sync) {
         tf_crash_point("sync.begun");
         job->status = fdatasync(job->fd) == 0 ? 0 : -errno;
         if (job->status == 0) {
             tf_crash_point("sync.done");
         }
+        if (job->status == 0 && job->is_seal) {
+            tf_crash_point("seal.synced");
+        }
     }
     job->free_bytes = tf_free_bytes(job->dir_fd);
+}
+
+static bool is_seal(const struct tf_write *write)
+{
+    return write->header.type == TF_FRAME_SEAL || write->header.type == TF_FRAME_FOOTER;
+}
+
+/* Puts one frame, chained, behind what the job has. */
+static int add_to_batch(struct tf_spool *spool, struct tf_write *write)
+{
+    struct tf_io_job *job = &spool->io;
+    int rc = is_seal(write) ? tf_seal_make(spool, &job->end, &job->cover, write) : 0;
+
+    if (rc == 0) {
+        rc = tf_frame_finish((uint8_t *)write->frame.data, write->frame.size, spool->synced.seq,
+                             write->leaf, write->body_crc, job->end.chain);
+    }
+    if (rc == 0) {
+        rc = tf_buf_append(&job->bytes, write->frame.data, write->frame.size);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    write->header.durable = spool->synced.seq;
+    job->end.offset += write->frame.size;
+    job->end.seq = write->header.seq;
+    job->end.events += write->header.type == TF_FRAME_POSITIONS ? 0 : write->header.events;
+    tf_cover_add(&job->cover, &write->header);
+    job->is_seal |= is_seal(write);
+    job->sync_wanted |= write->header.type >= TF_FRAME_SEAL;
+    write->after = job->end;
+    write->step = TF_DRAFT_WRITING;
+    tf_buf_fini(&write->frame);
+    return 0;
 }
 
 /* Chains the encoded frames at the head of the unwritten ones into the job. 0 or -errno. */
@@ -518,28 +706,17 @@ static int fill_batch(struct tf_spool *spool)
 {
     struct tf_io_job *job = &spool->io;
     struct tf_write *write = spool->first_unwritten;
+    int rc = 0;
 
     job->end = spool->appended;
-    for (; write != NULL && write->step == TF_DRAFT_ENCODED && job->bytes.size < BATCH_BYTES;
+    job->cover = spool->appended_cover;
+    job->sync_wanted = job->is_seal = false;
+    for (; rc == 0 && write != NULL && write->step == TF_DRAFT_ENCODED &&
+           job->bytes.size < BATCH_BYTES;
          write = write->next) {
-        int rc = tf_frame_finish((uint8_t *)write->frame.data, write->frame.size, spool->synced.seq,
-                                 write->leaf, write->body_crc, job->end.chain);
-
-        if (rc == 0) {
-            rc = tf_buf_append(&job->bytes, write->frame.data, write->frame.size);
-        }
-        if (rc < 0) {
-            return rc;
-        }
-        write->header.durable = spool->synced.seq;
-        job->end.offset += write->frame.size;
-        job->end.seq = write->header.seq;
-        job->end.events += write->header.type == TF_FRAME_POSITIONS ? 0 : write->header.events;
-        write->after = job->end;
-        write->step = TF_DRAFT_WRITING;
-        tf_buf_fini(&write->frame);
+        rc = add_to_batch(spool, write);
     }
-    return 0;
+    return rc;
 }
 
 /* The ordinal up to which everything is, or will be with this batch, at the tail. */
@@ -567,7 +744,7 @@ static bool sync_is_due(const struct tf_spool *spool)
     if (spool->io.end.seq == spool->synced.seq) {
         return false;
     }
-    if (roll_is_due(spool) ||
+    if (spool->io.sync_wanted || roll_is_due(spool) ||
         (spool->sync_target > spool->synced_ordinal && reached >= spool->sync_target)) {
         return true;
     }
@@ -622,7 +799,10 @@ static void move_mark(struct tf_spool *spool)
 {
     struct tf_segment *segment = &spool->segments[spool->segment_count - 1];
 
-    spool->mark = spool->options.sync.mode == TF_SYNC_NEVER ? spool->appended : spool->synced;
+    bool by_append = spool->options.sync.mode == TF_SYNC_NEVER;
+
+    spool->mark = by_append ? spool->appended : spool->synced;
+    spool->mark_cover = by_append ? spool->appended_cover : spool->synced_cover;
     segment->end = spool->mark.offset;
     segment->last_seq = spool->mark.seq;
 }
@@ -636,7 +816,7 @@ static void release(struct tf_spool *spool)
 
         pop_first(spool);
         tf_state_apply(&spool->state, &write->changes);
-        if (write->header.type != TF_FRAME_POSITIONS) {
+        if (write->header.type == TF_FRAME_DATA || write->header.type == TF_FRAME_GAP) {
             spool->status.spooled_events += write->header.events;
             tf_feeds_released(spool, write);
         }
@@ -694,8 +874,10 @@ static void end_run(struct tf_spool *spool)
     spool->old_written = spool->written_end;
     spool->fd = -1;
     spool->appended = spool->synced = spool->mark;
+    spool->appended_cover = spool->synced_cover = spool->mark_cover;
     spool->needs_segment = true;
     tf_new_run(spool);
+    tf_seal_run_ended(spool);
     cancel_all(spool);
     spool->appended_ordinal = spool->synced_ordinal = spool->sync_target = spool->taken;
     if (!spool->closing && spool->callbacks.on_new_run != NULL) {
@@ -708,18 +890,24 @@ static void batch_written(struct tf_spool *spool)
     struct tf_io_job *job = &spool->io;
 
     spool->status.written_bytes += job->bytes.size;
-    spool->appended = job->end;
     while (spool->first_unwritten != NULL && spool->first_unwritten->step == TF_DRAFT_WRITING) {
         struct tf_write *write = spool->first_unwritten;
 
         write->step = TF_DRAFT_WRITTEN;
+        tf_index_note(spool, &write->header, spool->appended.offset, spool->appended.events);
+        spool->appended = write->after;
         spool->flying_bytes -= write->worst_bytes;
         spool->appended_ordinal = write->ordinal;
         spool->first_unwritten = write->next;
     }
+    assert(spool->appended.seq == job->end.seq);
+    spool->appended_cover = job->cover;
+    tf_seal_appended(spool);
     if (job->sync) {
         spool->synced = spool->appended; /* C2: all of it was written before the sync began */
+        spool->synced_cover = spool->appended_cover;
         spool->synced_ordinal = spool->appended_ordinal;
+        tf_seal_synced(spool);
     }
     if (job->bytes.capacity > KEEP_BYTES) {
         tf_buf_fini(&job->bytes);
@@ -745,6 +933,19 @@ static void on_io_done(uv_work_t *work, int status)
     tf_spool_advance_close(spool);
 }
 
+/* What the spool itself has to say now. A full segment waits until the seal on its way is done: its
+ * footer is the next one. */
+static void add_due(struct tf_spool *spool)
+{
+    if (roll_is_due(spool)) {
+        if (!spool->io_running && !spool->finished && !tf_seal_is_busy(spool)) {
+            finish_segment(spool);
+        }
+    } else if (tf_seal_is_due(spool)) {
+        (void)add_own(spool, TF_FRAME_SEAL); /* no memory: with the next event */
+    }
+}
+
 /* Does whatever can be done now. Not entered again from done callbacks. */
 void tf_writer_pump(struct tf_spool *spool)
 {
@@ -756,9 +957,10 @@ void tf_writer_pump(struct tf_spool *spool)
             end_run(spool);
         }
         encode_waiting(spool);
+        add_due(spool);
         start_io(spool);
     } while (spool->failed != 0 && !spool->io_running);
-    if (!spool->io_running && roll_is_due(spool)) {
+    if (!spool->io_running && spool->finished && roll_is_due(spool)) {
         assert(spool->appended.seq == spool->synced.seq); /* else start_io would be syncing */
         tf_crash_point("roll.old_synced");
         spool->old_fd = spool->fd;

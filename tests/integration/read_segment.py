@@ -1,9 +1,10 @@
 #!/usr/bin/python3
-"""read_segment.py SPOOL [KEYFILE] - decrypts a spool by docs/spool-format.md alone.
+"""read_segment.py [--seal-key FILE] SPOOL [KEYFILE] - decrypts a spool by docs/spool-format.md alone.
 
 Shares no code with the agent: when both agree, the page is right. Checks CRC, chain, nonce, D and
-dek_id of all that counts; prints each event as a line of JSON, and what is torn or damaged on
-stderr. Exit 0: all sound (a torn tail is no damage), 1: damage, 2: usage.
+dek_id of all that counts, contents of notices, indexes and seals, with a verification key the MACs of
+the seals and seal.state too; prints each event as a line of JSON, and what is torn or damaged on
+stderr, at the end how many seals and up to which frame. Exit 0: all sound (a torn tail is no damage), 1: damage, 2: usage.
 Needs python3-cryptography and python3-msgpack.
 """
 
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 HEADER = 4096
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 TYPES = {1: "data", 2: "positions", 3: "gap", 4: "seal", 5: "footer", 6: "notice", 7: "index"}
 
 
@@ -80,6 +82,109 @@ def read_spool_id(spool):
     need(struct.unpack_from("<I", data, 60)[0] == crc32c(data[:60]), "spool.meta: CRC")
     need(data[8:16] == b"\1" + bytes(7) and not any(data[32:60]), "spool.meta: zero fields")
     return data[16:32]
+
+
+def read_seal_key(path):
+    """Spool id and K_0 out of the text of a verification key."""
+    with open(path, "r", encoding="ascii") as file:
+        letters = re.sub(r"[\s-]", "", file.read()).upper().translate(str.maketrans("OIL", "011"))
+    need(letters.startswith("TFS1") and len(letters) == 88, "not a verification key")
+    number = 0
+    for letter in letters[4:]:
+        need(letter in CROCKFORD, "not a verification key")
+        number = number << 5 | CROCKFORD.index(letter)
+    need(number & 15 == 0, "padding of the verification key")
+    data = (number >> 4).to_bytes(52, "big")
+    need(h(data[:48])[:4] == data[48:], "check of the verification key")
+    return data[:16], data[16:48]
+
+
+class Seals:
+    """Seals in order; checks each against the frames before it."""
+
+    def __init__(self, key):
+        self.key = key  # spool id, K_0; or None
+        self.current = key[1] if key else None
+        self.id = expand(key[1], b"taffrail/1 seal id\0")[:8] if key else None
+        self.number, self.mac, self.sealed = None, bytes(32), 0
+        self.count = 0
+        self.frames = []  # since the last seal: seq, is it a gap, times or None
+
+    def add(self, segment, frame, events, before):
+        """events and chain (before): up to this frame. Raises Bad."""
+        if frame["type"] not in ("seal", "footer"):
+            times = frame["times"] if frame["type"] in ("data", "gap") and frame["events"] else None
+            self.frames.append((frame["seq"], frame["type"] == "gap", times))
+            return
+        covered, self.frames = self.frames, []
+        content = frame["content"]
+        need(len(content) >= 160, "size of a seal")
+        number, seal_id, first, last, chain, total, gaps, receipts, low, high, prev = struct.unpack_from(
+            "<Q8sQQ32sQIIqq32s", content)
+        if self.key and seal_id != self.id and self.count == 0:
+            return  # of an older series, which another key checks
+        need(receipts <= 8 and len(content) == 160 + 192 * receipts, "receipts of a seal")
+        need(covered, "a seal over nothing")
+        if self.number is None or (number == 0 and self.key is None):
+            need(number == 0 or self.key is None, "the first seal is not number 0")
+            covered = [entry for entry in covered if entry[0] >= first]  # it may begin in mid-life
+            self.mac = bytes(32) if number == 0 else prev
+        else:
+            need(number == self.number + 1, "number of a seal")
+        need(covered and first == covered[0][0], "from_seq")
+        self.number = number
+        times = [entry[2] for entry in covered if entry[2]]
+        times = (min(t[0] for t in times), max(t[1] for t in times)) if times else (0, 0)
+        need(prev == self.mac, "the MAC of the seal before it")
+        need((last, chain, total) == (frame["seq"] - 1, before, events), "to_seq, C or events of a seal")
+        need((gaps, (low, high)) == (sum(entry[1] for entry in covered), times), "gaps or times of a seal")
+        if self.key:
+            need(seal_id == self.id, "a seal of another series")
+            mac_key = expand(self.current, b"taffrail/1 seal mac\0")
+            signed = b"taffrail/1 seal\0" + segment.spool_id + segment.id + frame["head"][:40] + content[:-32]
+            need(hmac.new(mac_key, signed, hashlib.sha256).digest() == content[-32:], "MAC: forged")
+            self.current = expand(self.current, b"taffrail/1 seal next\0")
+        self.mac, self.sealed = content[-32:], frame["seq"]
+        self.count += 1
+
+    def check_state(self, spool):
+        """seal.state: one past the newest seal, one key alone."""
+        with open(os.path.join(spool, "seal.state"), "rb") as file:
+            data = file.read()
+        need(len(data) == 8192, "size of seal.state")
+        slots = [data[at:at + 120] for at in (0, 4096) if any(data[at:at + 120])]
+        need(not any(data[120:4096]) and not any(data[4216:]), "bytes beside the slots of seal.state")
+        need(len(slots) == 1, "seal.state has more than one key, or none")
+        slot = slots[0]
+        need(slot[:8] == b"TFSS\1\0\0\0" and not any(slot[112:116]), "a slot of seal.state")
+        need(struct.unpack_from("<I", slot, 116)[0] == crc32c(slot[:116]), "CRC of seal.state")
+        spool_id, seal_id, number, key, mac, sealed = struct.unpack_from("<16s8sQ32s32sQ", slot, 8)
+        need(spool_id == self.key[0] and seal_id == self.id, "seal.state is of another series")
+        need(number == self.count and key == self.current, "seal.state is not one past the newest seal")
+        need(mac == self.mac and (number == 0 or sealed == self.sealed), "seal.state: MAC or seq")
+
+
+def check_notice(content):
+    need(len(content) == 72 and not any(content[2:8]), "size or zero fields of a notice")
+    need(1 <= struct.unpack_from("<H", content)[0] <= 7, "kind of a notice")
+
+
+def check_index(frame, seen, size_min):
+    """seen: seq, offset, times or None, events before, of each frame of the segment so far."""
+    data, known = frame["pos"], {entry[0]: entry for entry in seen}
+    need(len(data) % 40 == 0 and len(data) <= 40 * 1024, "size of an index")
+    entries = [struct.unpack_from("<QQqqQ", data, at) for at in range(0, len(data), 40)]
+    whole = []
+    for i, (seq, offset, low, high, events) in enumerate(entries):
+        need(seq in known and known[seq][1] == offset and known[seq][3] == events, "an entry of the index")
+        end = entries[i + 1][0] if i + 1 < len(entries) else frame["seq"]
+        need(i + 1 == len(entries) or entries[i + 1][1] - offset >= size_min, "stretch of the index")
+        times = [entry[2] for entry in seen if seq <= entry[0] < end and entry[2]]
+        whole += times
+        want = (min(t[0] for t in times), max(t[1] for t in times)) if times else (0, 0)
+        need((low, high) == want, "times of the index")
+    want = (min(t[0] for t in whole), max(t[1] for t in whole)) if whole else (0, 0)
+    need(frame["times"] == want, "times of the index frame")
 
 
 class Segment:
@@ -142,10 +247,16 @@ class Segment:
             leaf = h(b"taffrail/1 leaf\0", self.id, head[:52], body)
             need(h(b"taffrail/1 chain\0", chain, leaf, head[52:60]) == stored, "chain")
         frame = {"type": TYPES[kind], "seq": number, "flags": flags, "durable": durable, "events": events,
-                 "after": after, "chain": stored}
-        if flags & 1:
-            frame.update(self.decrypt(head, body, kind))
+                 "after": after, "chain": stored, "at": at, "head": head, "times": (time_min, time_max)}
+        need(bool(flags & 1) != (kind in (4, 5, 6)), "clear, or not")
+        frame.update(self.decrypt(head, body, kind) if flags & 1 else self.check_clear(head, body))
         return frame
+
+    def check_clear(self, head, body):
+        aad = b"taffrail/1 frame\0" + self.spool_id + self.id + head[:40] + body[:-16]
+        need(hmac.new(self.kn, aad, hashlib.sha256).digest()[:12] == head[40:52], "nonce: forged")
+        need(AESGCM(self.ke).encrypt(head[40:52], b"", aad) == body[-16:], "GCM tag")
+        return {"content": body[:-16]}
 
     def decrypt(self, head, body, kind):
         aad = b"taffrail/1 frame\0" + self.spool_id + self.id + head[:40]
@@ -232,7 +343,7 @@ def fold(state, deltas):
             state[key] = value
         elif op == 2:
             state.pop(key, None)
-        else:
+        elif op == 3:
             old = state.get(key)
             state[key] = ((old if isinstance(old, list) else []) + [value])[-64:]
 
@@ -258,7 +369,21 @@ def print_events(frame):
                           "event": printable(event)}, ensure_ascii=True))
 
 
+def look_into(frame, segment, seals, seen, total, before):
+    """What is beside events and positions: seals, notices, index. Raises Bad."""
+    seals.add(segment, frame, total, before)
+    if frame["type"] == "notice":
+        check_notice(frame["content"])
+    elif frame["type"] == "index":
+        check_index(frame, seen, 1 << 20)
+    times = frame["times"] if frame["type"] in ("data", "gap") and frame["events"] else None
+    seen.append((frame["seq"], frame["at"], times, total))
+
+
 def main(arguments):
+    seal_key = None
+    if arguments[:1] == ["--seal-key"] and len(arguments) > 1:
+        seal_key, arguments = arguments[1], arguments[2:]
     if len(arguments) not in (1, 2):
         print(__doc__, file=sys.stderr)
         return 2
@@ -272,6 +397,7 @@ def main(arguments):
 
     try:
         kek = read_key(arguments[1] if len(arguments) == 2 else spool + ".key")
+        seals = Seals(read_seal_key(seal_key) if seal_key else None)
         segments = accepted(spool, read_spool_id(spool), say)
         for before, segment in zip([None] + segments, segments):
             segment.open_keys(kek)
@@ -279,7 +405,13 @@ def main(arguments):
                 say(f"segment {segment.number}: {segment.events_before} events before it, counted {total}")
             total, snapshot = segment.events_before, {}
             in_snapshot = True
+            seen, chain = [], h(b"taffrail/1 open\0", segment.prev_chain, h(segment.sector))
             for frame in frames(segment, say):
+                try:
+                    look_into(frame, segment, seals, seen, total, chain)
+                except Bad as bad:
+                    say(f"segment {segment.number} at byte {frame['at']}: {bad}")
+                chain = frame["chain"]
                 in_snapshot = in_snapshot and bool(frame["flags"] & 2)
                 if in_snapshot:
                     fold(snapshot, frame["pos"])
@@ -293,7 +425,12 @@ def main(arguments):
                 if frame["type"] in ("data", "gap"):
                     total += frame["events"]
                     print_events(frame)
-                fold(state, frame.get("pos", b""))
+                if frame["type"] != "index":
+                    fold(state, frame.get("pos", b""))
+        if seal_key:
+            seals.check_state(spool)
+        print(f"{seals.count} seals, sealed to {seals.sealed >> 40}/{seals.sealed & (1 << 40) - 1}",
+              file=sys.stderr)
     except (Bad, OSError) as error:
         say(f"{spool}: {error}")
     print(f"{len(damage)} damages, {total} events", file=sys.stderr)
