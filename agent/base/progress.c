@@ -98,8 +98,8 @@ void tf_progress_add(struct tf_progress *progress, uint64_t bytes, const char *m
         return;
     }
     now_ns = monotonic_ns();
-    if (is_asked == 0 && (now_ns - progress->begun_ns < SILENT_NS ||
-                          now_ns - progress->looked_ns < STEP_NS)) {
+    if (is_asked == 0 &&
+        (now_ns - progress->begun_ns < SILENT_NS || now_ns - progress->looked_ns < STEP_NS)) {
         return;
     }
     is_asked = 0;

@@ -58,7 +58,7 @@ struct tf_archive {
     uint64_t read, events, bytes, passed;
 };
 
-static const struct tf_found *found_at(const struct tf_archive *archive, size_t place)
+static const struct tf_listed *found_at(const struct tf_archive *archive, size_t place)
 {
     return &archive->listing.files[archive->chosen[archive->count - 1 - place]];
 }
@@ -68,7 +68,7 @@ static const struct tf_found *found_at(const struct tf_archive *archive, size_t 
 
 /* Whether a segment can be the newest: it opens and holds a frame. 1, 0, or -errno. *events is what
  * stands in it, as headers tell. */
-static int try_newest(struct tf_archive *archive, const struct tf_found *file, uint64_t *events)
+static int try_newest(struct tf_archive *archive, const struct tf_listed *file, uint64_t *events)
 {
     struct tf_scanned frame;
     struct tf_scan scan;
@@ -92,7 +92,7 @@ static int try_newest(struct tf_archive *archive, const struct tf_found *file, u
 static int read_sectors(struct tf_archive *archive, struct tf_listing *listing)
 {
     for (size_t i = 0; i < listing->count; i++) {
-        int rc = tf_found_read(archive->dir_fd, NULL, &listing->files[i]);
+        int rc = tf_listed_read(archive->dir_fd, NULL, archive->ring, &listing->files[i]);
 
         if (rc < 0 && rc != -ENOENT) {
             return rc;
@@ -174,7 +174,7 @@ static uint64_t bytes_from(const struct tf_archive *archive, size_t place)
     uint64_t bytes = 0;
 
     for (; place < archive->count; place++) {
-        const struct tf_found *file = found_at(archive, place);
+        const struct tf_listed *file = found_at(archive, place);
         uint64_t end = told_end(archive, place + 1, file->sector.segment_id);
 
         if (end == UINT64_MAX) {
@@ -321,7 +321,7 @@ static bool is_shredded(const struct tf_archive *archive, uint64_t no)
 /* A segment that cannot be opened. 1: told, or -errno. */
 static int tell_unopened(struct tf_archive *archive, size_t place, int rc, struct tf_archived *out)
 {
-    const struct tf_found *file = found_at(archive, place);
+    const struct tf_listed *file = found_at(archive, place);
     uint64_t last = place + 1 < archive->count ? found_at(archive, place + 1)->sector.prev_last_seq
                                                : file->sector.first_seq;
     enum tf_archived_kind kind = TF_ARCHIVED_DAMAGED;
@@ -403,7 +403,7 @@ static void skip_segment(struct tf_archive *archive)
 /* Opens the segment at place. 1: *out tells why not; 0; or -errno. */
 static int open_segment(struct tf_archive *archive, size_t place, struct tf_archived *out)
 {
-    const struct tf_found *file = found_at(archive, place);
+    const struct tf_listed *file = found_at(archive, place);
     int rc;
 
     memcpy(archive->last_id, file->sector.segment_id, 16);

@@ -15,7 +15,8 @@
  * its time that of the segment, so that it is the same bytes after every start (F3).
  *
  * A segment whose key is missing stops the feed there, loudly, until the key is back: nothing is
- * skipped, since a cursor cannot come back.
+ * skipped, since a cursor cannot come back. One that only the auditor can read was delivered before
+ * it became so; a cursor from an older copy of the spool that lies before it is told of a gap.
  */
 #include "feed.h"
 
@@ -30,6 +31,7 @@
 #define PASSED_MAX      64u /* frames passed over in one call; then the loop has its turn */
 #define SAVE_AFTER_ACKS 32u
 #define WINDOW_MAX      32u
+#define REMIND_MS       60000u /* an error that lasts is logged so often */
 
 enum item_step { ITEM_READY, ITEM_HANDED, ITEM_ACKED };
 struct item {
@@ -59,6 +61,8 @@ struct tf_feed {
     uint64_t last_sent, ordinal, cursor_ordinal;
     struct tf_read_job *job;
     bool reading, stalled, starving, wake;
+    int told; /* the error that was logged last, and when */
+    uint64_t told_ms;
     uint32_t acks_since_save;
     uint64_t pending_at_start, acked, skipped, expired, rejected;
     /* a cursor with its file, to be saved */
@@ -110,10 +114,16 @@ static void on_read(uv_work_t *work, int status)
         return;
     }
     feed->reading = false;
+    if (rc < 0 && rc == feed->told && uv_now(spool->loop) - feed->told_ms < REMIND_MS) {
+        feed->stalled = true;
+        return;
+    }
     if (rc < 0) {
         char reason[64];
 
         feed->stalled = true;
+        feed->told = rc;
+        feed->told_ms = uv_now(spool->loop);
         tf_log(TF_LOG_ERROR, rc == -ENOKEY ? "key-missing" : "disk-error",
                TF_DETAILS(TF_STR("output", feed->options.name), TF_NUM("segment", job->segment.no)),
                "%s; frames wait in the spool, retry in 1000 ms",
@@ -122,6 +132,7 @@ static void on_read(uv_work_t *work, int status)
                              : uv_strerror_r(rc, reason, sizeof reason));
         return;
     }
+    feed->told = 0;
     memcpy(feed->ahead, job->out, job->count * sizeof job->out[0]);
     feed->ahead_first = 0;
     feed->ahead_count = job->count;
@@ -401,11 +412,14 @@ static int begin_read(struct tf_feed *feed)
 
         feed->ahead_first = 0;
         feed->ahead_count = 1;
-        feed->ahead[0] = (struct tf_ahead){.hole_from = feed->at.seq + 1,
-                                           .hole_to = after.seq,
-                                           .hole_events = lost,
-                                           .time_ns = segment->created_ns,
-                                           .after = after};
+        feed->ahead[0] = (struct tf_ahead){
+            .reason = spool->options.on_full == TF_ON_FULL_DROP_OLDEST ? TF_HOLE_DROPPED
+                                                                       : TF_HOLE_DAMAGED,
+            .hole_from = feed->at.seq + 1,
+            .hole_to = after.seq,
+            .hole_events = lost,
+            .time_ns = segment->created_ns,
+            .after = after};
         feed->read = after;
         return 0;
     }
@@ -424,6 +438,9 @@ static int begin_read(struct tf_feed *feed)
         feed->job = job;
     }
     job->segment = *segment;
+    job->events_end = segment + 1 < spool->segments + spool->segment_count
+                          ? segment[1].events_before
+                          : spool->mark.events;
     job->from =
         inside ? feed->at : (struct tf_spot){.seq = feed->at.seq, .events = feed->at.events};
     if (uv_queue_work(spool->loop, &job->work, read_work, on_read) < 0) {
@@ -653,7 +670,8 @@ void tf_feeds_end_save(struct tf_spool *spool, int status)
 
 /* ---- open, close, status -------------------------------------------------------------------- */
 
-/* Where a feed begins: behind its cursor; without one, at the oldest frame or behind the newest. */
+/* Where a feed begins: behind its cursor; without one, at the oldest frame that the node can read,
+ * or behind the newest. */
 static void begin_at(struct tf_feed *feed)
 {
     struct tf_spool *spool = feed->spool;
@@ -667,8 +685,12 @@ static void begin_at(struct tf_feed *feed)
             feed->at = (struct tf_spot){.seq = cursor->seq, .events = spool->mark.events};
         }
     } else if (cursor->seq == 0 && spool->segment_count > 0) {
-        feed->at = (struct tf_spot){.seq = spool->segments[0].prev_last_seq,
-                                    .events = spool->segments[0].events_before};
+        const struct tf_segment *first = spool->segments;
+
+        while (tf_segment_is_auditors(first)) { /* the newest never is */
+            first++;
+        }
+        feed->at = (struct tf_spot){.seq = first->prev_last_seq, .events = first->events_before};
     } else {
         feed->at = (struct tf_spot){.seq = cursor->seq, .events = cursor->events};
     }

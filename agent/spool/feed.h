@@ -14,9 +14,17 @@
 #define TF_AHEAD_MAX  4u                     /* frames read by one job */
 #define TF_AHEAD_ROOM (2 * TF_AHEAD_MAX + 2) /* each frame may bring a hole with it */
 
+/* Why frames are missing. */
+enum tf_hole_reason {
+    TF_HOLE_DAMAGED,
+    TF_HOLE_DROPPED,    /* deleted whole, to make room */
+    TF_HOLE_UNREADABLE, /* only the auditor's key opens them */
+};
+
 /* A frame (body), or a hole (body NULL), that waits to be taken. */
 struct tf_ahead {
     struct tf_body *body;
+    enum tf_hole_reason reason;
     uint64_t hole_from, hole_to, hole_events;
     int64_t time_ns;
     struct tf_spot after;
@@ -29,6 +37,7 @@ struct tf_read_job {
     struct tf_feed *feed; /* NULL: closed meanwhile */
     struct tf_scan scan;  /* stays open between jobs */
     struct tf_segment segment;
+    uint64_t events_end; /* up to the segment's end, since the spool was made */
     struct tf_spot from; /* offset 0: the segment's beginning, then over frames up to seq */
     struct tf_ahead out[TF_AHEAD_ROOM];
     uint32_t count;

@@ -56,11 +56,20 @@ static void add_hole(struct tf_read_job *job, uint64_t from, uint64_t to, uint64
     hole->after.seq = to;
 }
 
-/* The segment cannot be read at all: all of it is a hole. */
-static void whole_hole(struct tf_read_job *job)
+/* Events between where the reader is and the end of the segment; its successor's header knows. */
+static uint64_t events_left(const struct tf_read_job *job, uint64_t so_far)
 {
-    job->at = (struct tf_spot){.seq = job->segment.last_seq, .events = job->from.events};
-    add_hole(job, job->from.seq + 1, job->segment.last_seq, 0, &job->at);
+    return job->events_end > so_far ? job->events_end - so_far : 0;
+}
+
+/* The segment cannot be read at all: all of it is a hole. */
+static void whole_hole(struct tf_read_job *job, enum tf_hole_reason reason)
+{
+    uint64_t lost = events_left(job, job->from.events);
+
+    job->at = (struct tf_spot){.seq = job->segment.last_seq, .events = job->from.events + lost};
+    add_hole(job, job->from.seq + 1, job->segment.last_seq, lost, &job->at);
+    job->out[job->count - 1].reason = reason;
 }
 
 static int add_frame(struct tf_read_job *job, const struct tf_scanned *frame)
@@ -120,7 +129,7 @@ static int read_frames(struct tf_read_job *job)
     }
     if (rc == 0 || job->at.offset >= job->scan.end) {
         if (job->at.seq < job->segment.last_seq) {
-            uint64_t from = job->at.seq + 1, events = rc == 0 ? frame.hole_events : 0;
+            uint64_t from = job->at.seq + 1, events = events_left(job, job->at.events);
 
             /* without offset, since the chain is not known here */
             job->at =
@@ -137,7 +146,10 @@ void tf_feed_read(struct tf_read_job *job)
 
     job->count = 0;
     if (rc == -ENOENT || rc == -EPROTO) {
-        whole_hole(job);
+        whole_hole(job, TF_HOLE_DAMAGED);
+        rc = 0;
+    } else if (rc == -ENOKEY && tf_segment_is_auditors(&job->segment)) {
+        whole_hole(job, TF_HOLE_UNREADABLE);
         rc = 0;
     } else if (rc == 0) {
         rc = read_frames(job);

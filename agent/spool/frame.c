@@ -126,6 +126,13 @@ static void put_count(struct tf_buf *out, const char *key, uint64_t value)
 /* [EventTime, {event: gap, …}], as event.h has it. */
 static void gap_event(const struct tf_ahead *hole, struct tf_buf *out)
 {
+    static const char *const reasons[] = {[TF_HOLE_DAMAGED] = "damaged",
+                                          [TF_HOLE_DROPPED] = "drop-oldest",
+                                          [TF_HOLE_UNREADABLE] = "unreadable"};
+    static const char *const what[] = {
+        [TF_HOLE_DAMAGED] = "damaged or gone",
+        [TF_HOLE_DROPPED] = "gone: the spool was full, and drop_oldest deleted them",
+        [TF_HOLE_UNREADABLE] = "readable with the auditor's key only"};
     uint64_t time = hole->time_ns < 0 ? 0 : (uint64_t)hole->time_ns;
     uint64_t parts[2] = {time / 1000000000u, time % 1000000000u};
     char text[160];
@@ -136,14 +143,14 @@ static void gap_event(const struct tf_ahead *hole, struct tf_buf *out)
     for (int i = 0; i < 8; i++) {
         (void)tf_buf_append_byte(out, (uint8_t)(parts[i / 4] >> (24 - 8 * (i % 4))));
     }
-    (void)snprintf(text, sizeof text, "frames %llu/%llu to %llu/%llu are damaged or gone",
+    (void)snprintf(text, sizeof text, "frames %llu/%llu to %llu/%llu are %s",
                    (unsigned long long)TF_SEQ_RUN(hole->hole_from),
                    (unsigned long long)TF_SEQ_N(hole->hole_from),
                    (unsigned long long)TF_SEQ_RUN(hole->hole_to),
-                   (unsigned long long)TF_SEQ_N(hole->hole_to));
+                   (unsigned long long)TF_SEQ_N(hole->hole_to), what[hole->reason]);
     tf_msgpack_map(out, 6);
     put_text(out, "event", "gap");
-    put_text(out, "reason", "damaged");
+    put_text(out, "reason", reasons[hole->reason]);
     put_text(out, "log", text);
     put_count(out, "frame_from", hole->hole_from);
     put_count(out, "frame_to", hole->hole_to);

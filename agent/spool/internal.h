@@ -3,13 +3,16 @@
  *
  *     format.c     bytes of headers, slots, meta and deltas; pure
  *     crypto.c     frames sealed and opened, chain
+ *     slots.c      key slots of a segment: its DEK, wrapped for whoever may read it
+ *     hpke.c       one message to an X25519 key
+ *     auditor.c    an auditor's key
  *     index.c      a segment's sparse index
  *     seal.h       seals, notices and their files
- *     slots.c      key slots of a segment: its DEK, wrapped for whoever may read it
  *     keys.c       key files
  *     gzip.c       compression of payloads
  *     state.c      the folded state
  *     scan.c       frame after frame out of one segment, over damage
+ *     rewrap.c     key slots rewritten: rotation, auditor, shred
  *     segment.c    a new segment: allocated, headed, with its snapshot
  *     listing.c    which files of a directory are segments, and which of them count
  *     recover.c    what a start accepts
@@ -47,6 +50,7 @@
 #define TF_DIGEST_BYTES         32u
 #define TF_SPOOL_META_BYTES     64u
 #define TF_SPOOL_KEYS_MAX       16u
+#define TF_PRIVATE_KEYS_MAX     4u
 #define TF_SNAPSHOT_CHUNK_BYTES (512u << 10)
 #define TF_CURSORS_MAX          32u /* outputs */
 #define TF_CURSOR_NAME_BYTES    64u
@@ -157,9 +161,19 @@ struct tf_kek {
     uint8_t key[TF_KEY_BYTES];
     uint8_t id[TF_KEY_ID_BYTES];
 };
+/* An auditor's X25519 key. Only readers have one. */
+struct tf_private_key {
+    uint8_t key[TF_KEY_BYTES], public_key[TF_KEY_BYTES];
+    uint8_t id[TF_KEY_ID_BYTES]; /* of the public key */
+};
+/* In the secure heap. After it was loaded it is only read, on any thread. */
 struct tf_keyring {
     uint32_t count; /* the first encrypts */
     struct tf_kek keks[TF_SPOOL_KEYS_MAX];
+    uint32_t private_count;
+    struct tf_private_key privates[TF_PRIVATE_KEYS_MAX];
+    bool has_auditor; /* new segments can be read with his key too */
+    uint8_t auditor[TF_KEY_BYTES], auditor_id[TF_KEY_ID_BYTES];
 };
 
 void *tf_secure_new(size_t size);               /* zeroed; NULL: no memory */
@@ -170,7 +184,7 @@ void tf_secure_free(void *memory, size_t size); /* wipes; accepts NULL */
 int tf_sha256(const struct tf_slice *parts, size_t count, uint8_t out[TF_DIGEST_BYTES]);
 int tf_hmac(const uint8_t *key, size_t key_size, const struct tf_slice *parts, size_t count,
             uint8_t out[TF_DIGEST_BYTES]);
-/* HKDF-Expand (RFC 5869, 2.3) to 32 bytes: its one block. At most 5 parts of info. */
+/* HKDF-Expand (RFC 5869, 2.3) to 32 bytes, its one block; at most 5 parts of info. */
 int tf_expand(const uint8_t key[TF_KEY_BYTES], const struct tf_slice *info, size_t count,
               uint8_t out[TF_DIGEST_BYTES]);
 int tf_kek_id(struct tf_kek *kek); /* fills id from key */
@@ -205,9 +219,12 @@ int tf_chain_next(uint8_t chain[TF_CHAIN_BYTES], const uint8_t leaf[TF_DIGEST_BY
 
 /* ---- slots.c: as crypto.c -------------------------------------------------------------------- */
 
-/* Draws a DEK, fills sector->dek_id and keys, and wraps it under kek into slot. */
-int tf_dek_new(const struct tf_kek *kek, struct tf_sector0 *sector, struct tf_key_slot *slot,
-               struct tf_frame_keys *keys);
+/*
+ * Draws a DEK, fills sector->dek_id, which must be all that is missing there, and keys, and wraps
+ * it into slots: for the ring's first KEK, and for its auditor when it has one. Returns how many.
+ */
+int tf_dek_new(const struct tf_keyring *ring, struct tf_sector0 *sector,
+               struct tf_key_slot slots[TF_SEGMENT_SLOTS], struct tf_frame_keys *keys);
 
 /*
  * Opens the DEK of a segment by any key of the ring. slots are the raw sectors 1-7.
@@ -216,6 +233,52 @@ int tf_dek_new(const struct tf_kek *kek, struct tf_sector0 *sector, struct tf_ke
  */
 int tf_dek_open(const struct tf_keyring *ring, const struct tf_sector0 *sector,
                 const uint8_t *slots, struct tf_frame_keys *keys);
+
+/* The slot that lets the ring's first KEK open the DEK, which any key of the ring opens now. Errors
+ * as of tf_dek_open. */
+int tf_dek_rewrap(const struct tf_keyring *ring, const struct tf_sector0 *sector,
+                  const uint8_t *slots, struct tf_key_slot *out);
+
+#define TF_KEK_UNKNOWN 254u /* of no KEK in the ring */
+#define TF_KEK_NONE    255u
+/* Who may open a segment, by the ids in its sound slots. Nothing is proved by that. */
+struct tf_slots_found {
+    uint8_t kek; /* index in the ring of the first KEK that has a slot; TF_KEK_UNKNOWN, _NONE */
+    bool has_old_kek; /* a KEK slot of another than the ring's first */
+    bool has_recipient;
+};
+struct tf_slots_found tf_slots_look(const struct tf_keyring *ring, const uint8_t *slots);
+
+/* ---- hpke.c: as crypto.c -------------------------------------------------------------------- */
+
+enum tf_hpke_aead { TF_HPKE_AES_128_GCM = 1, TF_HPKE_AES_256_GCM = 2 };
+struct tf_hpke_message {
+    struct tf_slice info, aad;
+    struct tf_slice text; /* to seal; or what was sealed, with its tag */
+};
+
+/*
+ * Seals text to the recipient's public key: out has room for text and TF_GCM_TAG_BYTES. fresh are
+ * 32 random bytes that are used once and then wiped. -EBADMSG: a key to which nothing can be
+ * sealed.
+ */
+int tf_hpke_seal(enum tf_hpke_aead aead, const uint8_t recipient[TF_KEY_BYTES],
+                 const uint8_t fresh[TF_KEY_BYTES], const struct tf_hpke_message *message,
+                 uint8_t enc[TF_KEY_BYTES], uint8_t *out);
+/* out has room for text without its tag. -EBADMSG: for another key, or altered. */
+int tf_hpke_open(enum tf_hpke_aead aead, const uint8_t private_key[TF_KEY_BYTES],
+                 const uint8_t enc[TF_KEY_BYTES], const struct tf_hpke_message *message,
+                 uint8_t *out);
+int tf_x25519_public(const uint8_t private_key[TF_KEY_BYTES], uint8_t out[TF_KEY_BYTES]);
+
+/* ---- auditor.c: pure ------------------------------------------------------------------------ */
+
+int tf_recipient_id(const uint8_t public_key[TF_KEY_BYTES], uint8_t id[TF_KEY_ID_BYTES]);
+/* A public key in PEM. 0, or -EPROTO: not an X25519 key, or one to which nothing can be sealed. */
+int tf_auditor_parse(struct tf_slice pem, uint8_t public_key[TF_KEY_BYTES]);
+/* A private key in PEM; passphrase.data NULL: none. 0; -EACCES: it wants another passphrase;
+ * -EPROTO; -EIO. */
+int tf_private_parse(struct tf_slice pem, struct tf_slice passphrase, struct tf_private_key *out);
 
 /* ---- keys.c --------------------------------------------------------------------------------- */
 
@@ -229,6 +292,11 @@ int tf_key_beside_path(const char *spool_path, char *out, size_t size);
  */
 int tf_keys_load(const struct tf_spool_options *options, bool may_make, struct tf_keyring *ring,
                  bool *made, struct tf_error *err);
+
+/* The auditor's public key into the ring, when the options name one. 0, or -EINVAL with a finding.
+ */
+int tf_auditor_load(const struct tf_spool_options *options, struct tf_keyring *ring,
+                    struct tf_error *err);
 
 /* One key file's content, "taffrail-kek-1:" base64. Pure: fuzzable. 0 or -EPROTO. */
 int tf_key_parse(struct tf_slice text, uint8_t key[TF_KEY_BYTES]);
@@ -318,6 +386,8 @@ struct tf_segment {
     uint64_t events_before;
     int64_t created_ns;
     uint8_t id[16];
+    struct tf_slots_found slots; /* as found by the start, or left by rewrap.c */
+    bool slots_failed;           /* rewriting them; not tried again in this life */
 };
 
 void tf_segment_name(uint64_t no, char name[TF_SEGMENT_NAME_BYTES]);
@@ -331,7 +401,7 @@ int tf_sync_dir(int dir_fd);
 struct tf_segment_plan {
     int dir_fd;
     struct tf_sector0 sector;
-    struct tf_key_slot slot;
+    struct tf_key_slot slots[TF_SEGMENT_SLOTS];
     struct tf_frame_keys *keys; /* the plan's, until it is adopted */
     uint64_t size_bytes;        /* to allocate */
     struct tf_buf *chunks;      /* snapshot */
@@ -347,23 +417,25 @@ int tf_segment_create(struct tf_segment_plan *plan);
 
 /* ---- listing.c ------------------------------------------------------------------------------ */
 
-struct tf_found {
+struct tf_listed {
     uint64_t no;
     uint64_t run; /* of its frames, also where only their first header is sound; 0: not known */
     bool sound;   /* sector is */
     struct tf_sector0 sector;
+    struct tf_slots_found slots;
 };
 struct tf_listing {
-    struct tf_found *files; /* by number */
+    struct tf_listed *files; /* by number */
     size_t count, capacity;
 };
 
 /* Lists the names of segments, at most 2^20; nothing of the files is read. 0 or -errno. */
 int tf_listing_read(int dir_fd, struct tf_listing *out);
 void tf_listing_fini(struct tf_listing *listing);
-/* Reads sector 0. It is sound when it is that file's, of this spool (NULL: of any). 0 (a planted
- * link or folder too: not sound), -ENOENT, other -errno. */
-int tf_found_read(int dir_fd, const uint8_t spool_id[TF_SPOOL_ID_BYTES], struct tf_found *file);
+/* Reads the header. It is sound when sector 0 is that file's, of this spool (NULL: of any). 0 (a
+ * planted link or folder too: not sound), -ENOENT, other -errno. */
+int tf_listed_read(int dir_fd, const uint8_t *spool_id, const struct tf_keyring *ring,
+                   struct tf_listed *file);
 /*
  * The segments that count, by docs/spool-format.md, newest first: walks back from files[newest]. A
  * sound header that begins behind the number on which its successor builds is an attempt that came
@@ -505,6 +577,17 @@ struct tf_retention_job {
     int status;
 };
 
+/* Key slots of one segment to rewrite. */
+struct tf_slots_job {
+    uv_work_t work;
+    int dir_fd;
+    const struct tf_keyring *ring;
+    uint64_t no;
+    uint8_t id[16];
+    bool for_auditor;            /* zero the KEK's slots; else: wrap for the first KEK */
+    struct tf_slots_found found; /* afterwards */
+    int status;
+};
 struct tf_index_entry;
 struct tf_sealing;
 
@@ -576,6 +659,12 @@ struct tf_spool {
     uv_timer_t wake_timer, tick_timer;
     uint32_t open_handles;
 
+    struct tf_slots_job slots_job;
+    bool slots_running;
+    bool key_changed;   /* the newest segment found was another KEK's than the ring's first */
+    uint64_t rewrapped; /* and not yet told */
+    uint32_t remind_ticks;
+
     struct tf_retention_job retention;
     bool retaining;
     uint64_t free_bytes;
@@ -621,6 +710,13 @@ void tf_feeds_end_save(struct tf_spool *spool, int status);
 void tf_feeds_fini(struct tf_spool *spool);
 /* The lowest place of any output, in bytes since the oldest segment, and events up to it. */
 void tf_feeds_lowest(const struct tf_spool *spool, uint64_t *address, uint64_t *events);
+
+/* rewrap.c */
+void tf_slots_run(struct tf_spool *spool);  /* begins the next job, when one is due */
+void tf_slots_tick(struct tf_spool *spool); /* the same, and says which keys are missing */
+bool tf_segment_is_auditors(const struct tf_segment *segment); /* nobody else can read it */
+uint64_t tf_slots_unreadable(const struct tf_spool *spool);    /* segments that no key opens */
+int tf_slots_shred(int dir_fd, uint64_t no);                   /* on a worker */
 
 /* retention.c */
 void tf_retention_run(struct tf_spool *spool);

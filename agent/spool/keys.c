@@ -5,7 +5,9 @@
  * for others, no write for the group; group read only where the owner is root and the group ours
  * (mounted secrets are 0440 so). Links are followed, since mounted secrets are links. Without
  * `spool.keys` the first start on an empty spool makes SPOOL.key, 0600, beside the directory.
- * Texts of keys are wiped; keys live in the secure heap. Not here: what a key opens (crypto.c).
+ * Texts of keys are wiped; keys live in the secure heap. An auditor's public key is no secret: only
+ * who may write to it counts. His private key (readers only) is judged as a KEK is. Not here: what
+ * a key opens (slots.c), the PEM of an auditor's keys (auditor.c).
  */
 #include "internal.h"
 
@@ -19,10 +21,12 @@
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 
-#define PREFIX         "taffrail-kek-1:"
-#define BASE64_CHARS   44u /* of 32 bytes */
-#define FILE_MAX_BYTES 128u
-#define GROUPS_MAX     1024
+#define PREFIX               "taffrail-kek-1:"
+#define BASE64_CHARS         44u   /* of 32 bytes */
+#define FILE_MAX_BYTES       128u  /* of a KEK */
+#define PEM_MAX_BYTES        4096u /* of an auditor's key */
+#define GROUPS_MAX           1024
+#define PASSPHRASE_MAX_BYTES 1024u
 
 static int sextet(char c)
 {
@@ -114,12 +118,29 @@ static int check_mode(const struct stat *st, const char *file, const struct tf_p
     return 0;
 }
 
-static int load_file(const char *file, const struct tf_place *at, struct tf_kek *kek,
-                     struct tf_error *err)
+/* A public key: who may write to it decides who reads the spool. */
+static int check_public(const struct stat *st, const char *file, const struct tf_place *at,
+                        struct tf_error *err)
 {
-    char text[FILE_MAX_BYTES];
+    if (!S_ISREG(st->st_mode)) {
+        return tf_error_add(err, at, "key file \"%s\" is not a regular file; name the file itself",
+                            file);
+    }
+    if ((st->st_uid != 0 && st->st_uid != geteuid()) || (st->st_mode & 022) != 0) {
+        return tf_error_add(err, at,
+                            "key file \"%s\" may be written by others (mode %04o, uid %lu), who "
+                            "could put their own key there; chown it to root or to us, chmod 0644",
+                            file, (unsigned)st->st_mode & 0777, (unsigned long)st->st_uid);
+    }
+    return 0;
+}
+
+/* Opens file, judges it, and reads at most size bytes. Returns how many, or -EINVAL. */
+static ssize_t read_file(const char *file, const struct tf_place *at, bool is_secret, char *text,
+                         size_t size, struct tf_error *err)
+{
     struct stat st;
-    ssize_t size = -1;
+    ssize_t n = -1;
     int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     int rc;
 
@@ -131,22 +152,40 @@ static int load_file(const char *file, const struct tf_place *at, struct tf_kek 
                             "cannot be read",
                             file, uv_strerror_r(-errno, reason, sizeof reason));
     }
-    rc = fstat(fd, &st) == 0 ? check_mode(&st, file, at, err)
-                             : tf_error_add(err, at, "key file \"%s\" cannot be examined", file);
+    rc = fstat(fd, &st) < 0 ? tf_error_add(err, at, "key file \"%s\" cannot be examined", file)
+         : is_secret        ? check_mode(&st, file, at, err)
+                            : check_public(&st, file, at, err);
     if (rc == 0) {
-        size = read(fd, text, sizeof text);
-        rc = size < 0 || tf_key_parse(tf_slice(text, (size_t)size), kek->key) < 0
-                 ? tf_error_add(err, at,
-                                "key file \"%s\" is not one line `%s` and base64; make "
-                                "one with `taffrail pki spool`",
-                                file, PREFIX)
-                 : 0;
+        n = read(fd, text, size);
+        rc = n < 0 ? tf_error_add(err, at, "key file \"%s\" cannot be read", file) : 0;
     }
-    if (rc == 0 && tf_kek_id(kek) < 0) {
-        rc = tf_error_add(err, at, "key file \"%s\": OpenSSL cannot derive its id", file);
-    }
-    OPENSSL_cleanse(text, sizeof text);
     (void)close(fd);
+    return rc < 0 ? rc : n;
+}
+
+static int take_kek(const char *file, const struct tf_place *at, struct tf_slice text,
+                    struct tf_kek *kek, struct tf_error *err)
+{
+    if (tf_key_parse(text, kek->key) < 0) {
+        return tf_error_add(err, at,
+                            "key file \"%s\" is not one line `%s` and base64; make "
+                            "one with `taffrail pki spool`",
+                            file, PREFIX);
+    }
+    if (tf_kek_id(kek) < 0) {
+        return tf_error_add(err, at, "key file \"%s\": OpenSSL cannot derive its id", file);
+    }
+    return 0;
+}
+
+static int load_file(const char *file, const struct tf_place *at, struct tf_kek *kek,
+                     struct tf_error *err)
+{
+    char text[FILE_MAX_BYTES];
+    ssize_t size = read_file(file, at, true, text, sizeof text, err);
+    int rc = size < 0 ? (int)size : take_kek(file, at, tf_slice(text, (size_t)size), kek, err);
+
+    OPENSSL_cleanse(text, sizeof text);
     return rc;
 }
 
@@ -294,7 +333,100 @@ int tf_keys_load(const struct tf_spool_options *options, bool may_make, struct t
     return rc;
 }
 
+int tf_auditor_load(const struct tf_spool_options *options, struct tf_keyring *ring,
+                    struct tf_error *err)
+{
+    const struct tf_text *file = &options->auditor;
+    char text[PEM_MAX_BYTES];
+    ssize_t size;
+
+    ring->has_auditor = false;
+    if (file->text == NULL) {
+        return 0;
+    }
+    size = read_file(file->text, &file->at, false, text, sizeof text, err);
+    if (size < 0) {
+        return (int)size;
+    }
+    if (tf_auditor_parse(tf_slice(text, (size_t)size), ring->auditor) < 0 ||
+        tf_recipient_id(ring->auditor, ring->auditor_id) < 0) {
+        return tf_error_add(err, &file->at,
+                            "spool.auditor: \"%s\" is not a public X25519 key in PEM; `openssl "
+                            "genpkey -algorithm x25519` makes a pair, `openssl pkey -pubout` "
+                            "takes out its public half",
+                            file->text);
+    }
+    ring->has_auditor = true;
+    return 0;
+}
+
 /* ---- readers -------------------------------------------------------------------------------- */
+
+/* The first line of a passphrase's file, of size bytes, into passphrase. */
+static int load_passphrase(const char *file, char *passphrase, size_t size, struct tf_slice *out,
+                           struct tf_error *err)
+{
+    const struct tf_place nowhere = {0};
+    ssize_t n = file == NULL ? 0 : read_file(file, &nowhere, true, passphrase, size, err);
+
+    if (n < 0) {
+        return (int)n;
+    }
+    *out = tf_slice(file == NULL ? NULL : passphrase, 0);
+    while (out->size < (size_t)n && passphrase[out->size] != '\n' &&
+           passphrase[out->size] != '\r') {
+        out->size++;
+    }
+    return 0;
+}
+
+static int take_private(const struct tf_reader_keys *from, const char *file, struct tf_slice pem,
+                        struct tf_keyring *ring, struct tf_error *err)
+{
+    const struct tf_place nowhere = {0};
+    char text[PASSPHRASE_MAX_BYTES];
+    struct tf_slice passphrase;
+    int rc;
+
+    if (ring->private_count == TF_PRIVATE_KEYS_MAX) {
+        return tf_error_add(err, &nowhere, "more than %u private keys", TF_PRIVATE_KEYS_MAX);
+    }
+    rc = load_passphrase(from->passphrase_file, text, sizeof text, &passphrase, err);
+    if (rc == 0) {
+        rc = tf_private_parse(pem, passphrase, &ring->privates[ring->private_count]);
+        OPENSSL_cleanse(text, sizeof text);
+        ring->private_count += rc == 0;
+        rc = rc == 0 ? 0
+             : rc == -EACCES
+                 ? tf_error_add(err, &nowhere,
+                                "key file \"%s\" wants %s passphrase; --passphrase-file FILE "
+                                "names the file that holds it",
+                                file, from->passphrase_file == NULL ? "a" : "another")
+                 : tf_error_add(err, &nowhere, "key file \"%s\" is not a private X25519 key", file);
+    }
+    return rc;
+}
+
+/* A KEK or an auditor's private key: its first bytes tell. */
+static int load_any(const struct tf_reader_keys *from, const char *file, struct tf_keyring *ring,
+                    struct tf_error *err)
+{
+    static const char pem[] = "-----BEGIN ";
+    const struct tf_place nowhere = {0};
+    char text[PEM_MAX_BYTES];
+    ssize_t size = read_file(file, &nowhere, true, text, sizeof text, err);
+    struct tf_slice content = tf_slice(text, size < 0 ? 0 : (size_t)size);
+    int rc = size < 0 ? (int)size : 0;
+
+    if (rc == 0 && content.size > sizeof pem && memcmp(text, pem, sizeof pem - 1) == 0) {
+        rc = take_private(from, file, content, ring, err);
+    } else if (rc == 0) {
+        rc = take_kek(file, &nowhere, content, &ring->keks[ring->count], err);
+        ring->count += rc == 0;
+    }
+    OPENSSL_cleanse(text, sizeof text);
+    return rc;
+}
 
 static int load_files(const struct tf_reader_keys *from, struct tf_keyring *ring,
                       struct tf_error *err)
@@ -307,11 +439,8 @@ static int load_files(const struct tf_reader_keys *from, struct tf_keyring *ring
                             TF_SPOOL_KEYS_MAX);
     }
     for (size_t i = 0; i < from->file_count; i++) {
-        if (load_file(from->files[i], &nowhere, &ring->keks[i], err) < 0) {
-            rc = -EINVAL; /* and on to the next */
-        }
+        rc = load_any(from, from->files[i], ring, err) < 0 ? -EINVAL : rc; /* and on to the next */
     }
-    ring->count = rc == 0 ? (uint32_t)from->file_count : 0;
     return rc;
 }
 

@@ -2,7 +2,7 @@
  * listing.c - which files of a directory are segments, and which of them count.
  *
  * Shared by a start (recover.c) and by readers (archive.c), so that both accept the same frames.
- * Only names and sectors 0 are read. Where a lineage begins, the segments before it carry the
+ * Only names and headers are read. Where a lineage begins, the segments before it carry the
  * spool id that its header names.
  */
 #include "internal.h"
@@ -37,7 +37,7 @@ static int add_file(struct tf_listing *listing, uint64_t no)
 {
     if (listing->count == listing->capacity) {
         size_t capacity = listing->capacity == 0 ? 64 : listing->capacity * 2;
-        struct tf_found *files =
+        struct tf_listed *files =
             capacity > FILES_MAX ? NULL : realloc(listing->files, capacity * sizeof *files);
 
         if (files == NULL) {
@@ -46,13 +46,13 @@ static int add_file(struct tf_listing *listing, uint64_t no)
         listing->files = files;
         listing->capacity = capacity;
     }
-    listing->files[listing->count++] = (struct tf_found){.no = no};
+    listing->files[listing->count++] = (struct tf_listed){.no = no};
     return 0;
 }
 
 static int by_number(const void *a, const void *b)
 {
-    const struct tf_found *x = a, *y = b;
+    const struct tf_listed *x = a, *y = b;
 
     return (x->no > y->no) - (x->no < y->no);
 }
@@ -93,10 +93,11 @@ void tf_listing_fini(struct tf_listing *listing)
 }
 
 /* The run of a frame counts where sector 0 rots. */
-int tf_found_read(int dir_fd, const uint8_t spool_id[TF_SPOOL_ID_BYTES], struct tf_found *file)
+int tf_listed_read(int dir_fd, const uint8_t *spool_id, const struct tf_keyring *ring,
+                   struct tf_listed *file)
 {
     char name[TF_SEGMENT_NAME_BYTES];
-    uint8_t sector[TF_SECTOR_BYTES], raw[TF_FRAME_HEADER_BYTES];
+    uint8_t head[TF_SEGMENT_HEADER_BYTES], raw[TF_FRAME_HEADER_BYTES];
     struct tf_frame_header header;
     int fd, rc;
 
@@ -105,7 +106,7 @@ int tf_found_read(int dir_fd, const uint8_t spool_id[TF_SPOOL_ID_BYTES], struct 
     if (fd < 0) {
         return errno == ELOOP ? 0 : -errno; /* a planted link is no segment */
     }
-    rc = tf_read_at(fd, sector, sizeof sector, 0);
+    rc = tf_read_at(fd, head, sizeof head, 0);
     if (rc == 0) {
         rc = tf_read_at(fd, raw, sizeof raw, TF_SEGMENT_HEADER_BYTES);
     }
@@ -113,7 +114,8 @@ int tf_found_read(int dir_fd, const uint8_t spool_id[TF_SPOOL_ID_BYTES], struct 
     if (rc < 0) {
         return rc == -EISDIR ? 0 : rc;
     }
-    if (tf_sector0_decode(sector, &file->sector) == 0) {
+    file->slots = tf_slots_look(ring, head + TF_SECTOR_BYTES);
+    if (tf_sector0_decode(head, &file->sector) == 0) {
         file->run = TF_SEQ_RUN(file->sector.first_seq);
         file->sound =
             file->sector.segment_no == file->no &&
@@ -130,7 +132,7 @@ size_t tf_listing_choose(const struct tf_listing *listing, size_t newest, size_t
     size_t count = 0;
 
     for (size_t i = newest + 1; i-- > 0;) {
-        const struct tf_found *file = &listing->files[i];
+        const struct tf_listed *file = &listing->files[i];
         const uint8_t *id =
             (next->flags & TF_SEGMENT_NEW_LINEAGE) != 0 ? next->prev_spool_id : next->spool_id;
 

@@ -47,16 +47,22 @@ struct fold {
 
 static int fold_segment(struct fold *fold);
 
+/* Only the auditor's key opens it: nothing here ever will. */
+static bool is_auditors(const struct tf_listed *file)
+{
+    return file->slots.kek == TF_KEK_NONE && file->slots.has_recipient;
+}
+
 /* The state at the beginning of a segment whose snapshot is lost: the end of the one before it. */
 static int fold_base(struct fold *fold)
 {
-    const struct tf_found *file = &fold->recovery->listing.files[fold->index];
+    const struct tf_listed *file = &fold->recovery->listing.files[fold->index];
     struct tf_state *state = &fold->recovery->spool->state;
 
     fold->in_snapshot = false;
     tf_state_fini(state);
     for (size_t i = fold->index; i-- > 0 && fold->depth < BASE_DEPTH;) {
-        const struct tf_found *before = &fold->recovery->listing.files[i];
+        const struct tf_listed *before = &fold->recovery->listing.files[i];
 
         if (before->sound &&
             memcmp(before->sector.segment_id, file->sector.prev_segment_id, 16) == 0) {
@@ -64,7 +70,7 @@ static int fold_base(struct fold *fold)
             int rc = fold_segment(&base);
 
             tf_scan_close(&base.scan);
-            if (rc == 0 || rc == -ENOMEM || rc == -ENOKEY) {
+            if (rc == 0 || rc == -ENOMEM || (rc == -ENOKEY && !is_auditors(before))) {
                 return rc;
             }
             tf_state_fini(state);
@@ -120,7 +126,7 @@ static int hole_is_rot(struct fold *fold, const struct tf_scanned *frame, bool *
 static int fold_segment(struct fold *fold)
 {
     struct recovery *recovery = fold->recovery;
-    const struct tf_found *file = &recovery->listing.files[fold->index];
+    const struct tf_listed *file = &recovery->listing.files[fold->index];
     struct tf_scanned frame;
     int rc = tf_scan_open(&fold->scan, recovery->spool->dir_fd, file->no, recovery->spool->ring);
 
@@ -233,14 +239,15 @@ static int build_list(struct recovery *recovery, size_t newest, const struct tf_
     int rc = chosen == NULL ? -ENOMEM : tf_segments_reserve(spool, newest + 2);
 
     for (size_t i = count; rc == 0 && i-- > 0;) {
-        const struct tf_found *file = &recovery->listing.files[chosen[i]];
+        const struct tf_listed *file = &recovery->listing.files[chosen[i]];
         struct tf_segment segment = {.no = file->no,
                                      .first_seq = file->sector.first_seq,
                                      .last_seq = end->seq,
                                      .end = end->offset,
                                      .prev_last_seq = file->sector.prev_last_seq,
                                      .events_before = file->sector.events_before,
-                                     .created_ns = file->sector.created_ns};
+                                     .created_ns = file->sector.created_ns,
+                                     .slots = file->slots};
 
         memcpy(segment.id, file->sector.segment_id, 16);
         if (i > 0) {
@@ -277,9 +284,17 @@ static int accept_newest(struct recovery *recovery, const struct tf_place *at, s
             spool->mark = end;
             spool->status.torn_bytes = spool->old_written - end.offset;
             spool->status.damaged_frames = fold.damaged;
+            spool->key_changed = recovery->listing.files[i].slots.has_old_kek;
             recovery->newest_flags = recovery->listing.files[i].sector.flags;
             rc = build_list(recovery, i, &end);
             return rc < 0 ? rc : 1;
+        }
+        if (rc == -ENOKEY && is_auditors(&recovery->listing.files[i])) {
+            return tf_error_add(err, at,
+                                "the segments behind %llu are damaged, and only the auditor's key "
+                                "opens that one; keep the spool as evidence, and name a new "
+                                "spool.path",
+                                (unsigned long long)recovery->listing.files[i].no);
         }
         if (rc == -ENOKEY) {
             return tf_error_add(err, at,
@@ -346,9 +361,9 @@ int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct t
     int rc = tf_listing_read(spool->dir_fd, &recovery.listing);
 
     for (size_t i = 0; rc == 0 && i < recovery.listing.count; i++) {
-        struct tf_found *file = &recovery.listing.files[i];
+        struct tf_listed *file = &recovery.listing.files[i];
 
-        rc = tf_found_read(spool->dir_fd, spool->id, file);
+        rc = tf_listed_read(spool->dir_fd, spool->id, spool->ring, file);
         /* a number seen in any header is never used again */
         recovery.highest_run = file->run > recovery.highest_run ? file->run : recovery.highest_run;
     }

@@ -138,6 +138,7 @@ static void on_retained(uv_work_t *work, int status)
                 spool->segment_count * sizeof spool->segments[0]);
         spool->lowest_no = job->to > spool->lowest_no ? job->to : spool->lowest_no;
     }
+    tf_slots_run(spool);
     tf_room_changed(spool);
     tf_spool_advance_close(spool);
 }
@@ -158,7 +159,7 @@ void tf_retention_run(struct tf_spool *spool)
     struct tf_retention_job *job = &spool->retention;
     size_t expired;
 
-    if (spool->retaining || spool->closing || spool->segment_count == 0) {
+    if (spool->retaining || spool->slots_running || spool->closing || spool->segment_count == 0) {
         return;
     }
     expired = count_expired(spool);

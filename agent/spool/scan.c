@@ -107,6 +107,11 @@ int tf_scan_open(struct tf_scan *scan, int dir_fd, uint64_t no, const struct tf_
     if (rc == 0 && ring != NULL) {
         rc = open_keys(scan, header, ring);
     }
+    if (rc == -EPROTO && scan->keys != NULL && /* slots may be rewritten just now: look again */
+        tf_read_at(scan->fd, header + TF_SECTOR_BYTES, sizeof header - TF_SECTOR_BYTES,
+                   TF_SECTOR_BYTES) == 0) {
+        rc = tf_dek_open(ring, &scan->sector, header + TF_SECTOR_BYTES, scan->keys);
+    }
     if (rc == 0) {
         scan->end = (uint64_t)st.st_size < TF_SEGMENT_MAX_BYTES ? (uint64_t)st.st_size
                                                                 : TF_SEGMENT_MAX_BYTES;

@@ -33,7 +33,11 @@ static int encode_head(struct tf_segment_plan *plan, struct tf_buf *bytes)
     int rc;
 
     tf_sector0_encode(&plan->sector, sector);
-    tf_key_slot_encode(&plan->slot, slots);
+    for (size_t i = 0; i < TF_SEGMENT_SLOTS; i++) {
+        if (plan->slots[i].kind != TF_SLOT_EMPTY) {
+            tf_key_slot_encode(&plan->slots[i], slots + i * TF_SECTOR_BYTES);
+        }
+    }
     plan->end = (struct tf_spot){.segment_no = plan->sector.segment_no,
                                  .seq = plan->sector.first_seq - 1,
                                  .events = plan->sector.events_before};

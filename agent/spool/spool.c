@@ -234,7 +234,7 @@ static void spool_free(struct tf_spool *spool)
     }
     tf_buf_fini(&spool->io.bytes);
     tf_secure_free(spool->keys, sizeof *spool->keys);
-    tf_secure_free(spool->ring, sizeof *spool->ring);
+    tf_keyring_free(spool->ring);
     for (size_t i = 0; i < TF_COUNT(fds); i++) {
         if (fds[i] >= 0) {
             (void)close(fds[i]);
@@ -257,6 +257,7 @@ static int load_keys(struct tf_spool *spool, const struct tf_spool_options *opti
                             "spool cannot be read; put it back",
                             options->path.text);
     }
+    rc = rc < 0 ? rc : tf_auditor_load(options, spool->ring, err);
     spool->key_is_beside = rc == 0 && options->keys.count == 0;
     if (rc == 0 && made) {
         tf_log(TF_LOG_WARN, "spool-key", TF_DETAILS(TF_STR("spool", options->path.text)),
@@ -341,6 +342,7 @@ static void on_tick(uv_timer_t *timer)
     tf_seal_tick(spool);
     tf_writer_tick(spool);
     tf_retention_run(spool);
+    tf_slots_tick(spool);
     tf_room_changed(spool);
 }
 
@@ -391,6 +393,7 @@ int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options,
     }
     spool->options.path = (struct tf_text){0}; /* texts belong to the caller */
     spool->options.keys = (struct tf_texts){0};
+    spool->options.auditor = (struct tf_text){0};
     (void)uv_timer_init(loop, &spool->wake_timer);
     (void)uv_timer_init(loop, &spool->tick_timer);
     spool->wake_timer.data = spool->tick_timer.data = spool;
@@ -462,8 +465,11 @@ int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err)
         } else {
             rc = keys_rc == -ENOENT ? 0 : keys_rc;
         }
-        if (keys_rc == 0 && dir_fd >= 0) {
-            rc = check_newest_key(dir_fd, options, ring, err);
+        if (tf_auditor_load(options, ring, err) < 0) {
+            rc = -EINVAL;
+        }
+        if (keys_rc == 0 && dir_fd >= 0 && check_newest_key(dir_fd, options, ring, err) < 0) {
+            rc = -EINVAL;
         }
         if (options->keys.count == 0) {
             tf_warning_add(err, &options->path.at,
@@ -474,7 +480,7 @@ int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err)
     if (dir_fd >= 0) {
         (void)close(dir_fd);
     }
-    tf_secure_free(ring, sizeof *ring);
+    tf_keyring_free(ring);
     return rc;
 }
 
@@ -497,7 +503,7 @@ void tf_spool_advance_close(struct tf_spool *spool)
 {
     if (!spool->closing || spool->closed || spool->releasing || spool->io_running ||
         spool->encoding > 0 || spool->creating || spool->saving || spool->retaining ||
-        spool->sealing->moving || spool->feed_jobs > 0) {
+        spool->slots_running || spool->sealing->moving || spool->feed_jobs > 0) {
         return;
     }
     if (spool->first != NULL) {
@@ -553,6 +559,7 @@ void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *statu
     status->pending_events = spool->mark.events - events;
     status->run = spool->run;
     status->key_is_beside = spool->key_is_beside;
+    status->unreadable_segments = tf_slots_unreadable(spool);
     tf_seal_status(spool, status);
 }
 

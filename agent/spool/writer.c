@@ -142,6 +142,7 @@ void tf_new_run(struct tf_spool *spool)
 static int plan_keys(struct tf_spool *spool)
 {
     struct tf_segment_plan *plan = &spool->plan;
+    int rc;
 
     plan->keys = tf_secure_new(sizeof *plan->keys);
     if (plan->keys == NULL) {
@@ -150,7 +151,8 @@ static int plan_keys(struct tf_spool *spool)
     if (RAND_bytes(plan->sector.segment_id, sizeof plan->sector.segment_id) != 1) {
         return -EIO;
     }
-    return tf_dek_new(&spool->ring->keks[0], &plan->sector, &plan->slot, plan->keys);
+    rc = tf_dek_new(spool->ring, &plan->sector, plan->slots, plan->keys);
+    return rc < 0 ? rc : 0;
 }
 
 /* Set when sealing was lost, too: the next start is to know. */
@@ -225,7 +227,8 @@ void tf_plan_adopt(struct tf_spool *spool)
                                  .end = plan->end.offset,
                                  .prev_last_seq = plan->sector.prev_last_seq,
                                  .events_before = plan->sector.events_before,
-                                 .created_ns = plan->sector.created_ns};
+                                 .created_ns = plan->sector.created_ns,
+                                 .slots = {.has_recipient = spool->ring->has_auditor}};
     int rc;
 
     memcpy(segment.id, plan->sector.segment_id, sizeof segment.id);

@@ -1,0 +1,181 @@
+/*
+ * find.c - the frame with a number, by headers.
+ *
+ * Receipts and a collector's record name frames by number. The segment is found by the first
+ * numbers, the frame by going from header to header, onwards from the last one that was found: for
+ * names that rise, as they do, each header is read once. The walk has checked, or will check, what
+ * stands there. The last WAYPOINTS places are remembered, since repeats go back a little.
+ */
+#include "verify.h"
+
+#include <errno.h>
+
+static void go_to(struct tf_find *find, const struct tf_waypoint *point)
+{
+    find->offset = point->offset;
+    find->seq = point->seq;
+}
+
+void tf_find_close(struct tf_find *find)
+{
+    tf_walk_close(&find->walk);
+    tf_secure_free(find->keys, sizeof *find->keys);
+    tf_buf_fini(&find->plain);
+    *find = (struct tf_find){.walk = {.fd = -1}};
+}
+
+/* The chosen segment that may hold the number, or NULL. */
+static const struct tf_verify_file *find_file(const struct tf_verify *verify, uint64_t seq)
+{
+    const struct tf_verify_files *files = &verify->files;
+    size_t low = 0, high = files->count;
+
+    while (low < high) { /* numbers rise with names, but for files that do not count */
+        size_t middle = low + (high - low) / 2;
+        size_t probe = middle;
+
+        while (probe < high && !files->items[probe].is_chosen) {
+            probe++;
+        }
+        if (probe == high || files->items[probe].first_seq > seq) {
+            high = middle;
+        } else {
+            low = probe + 1;
+        }
+    }
+    while (low > 0 && !files->items[low - 1].is_chosen) {
+        low--;
+    }
+    return low == 0 ? NULL : &files->items[low - 1];
+}
+
+/* Where the segment ends by its successor. */
+static uint64_t end_of(const struct tf_verify *verify, const struct tf_verify_file *file)
+{
+    const struct tf_verify_file *last = verify->files.items + verify->files.count;
+
+    for (const struct tf_verify_file *next = file + 1; next < last; next++) {
+        if (next->is_chosen) {
+            return memcmp(next->prev_id, file->id, 16) == 0 ? next->prev_end : UINT64_MAX;
+        }
+    }
+    return UINT64_MAX;
+}
+
+static int open_file(struct tf_verify *verify, const struct tf_verify_file *file)
+{
+    struct tf_find *find = &verify->find;
+    uint64_t end = end_of(verify, file);
+    int fd, rc;
+
+    tf_find_close(find);
+    fd = tf_verify_file_open(&verify->files, file);
+    rc = fd < 0 ? fd : tf_walk_open(&find->walk, fd);
+    if (rc < 0) {
+        return rc == -ENOENT || rc == -EPROTO ? 0 : rc;
+    }
+    find->file = file;
+    find->offset = TF_SEGMENT_HEADER_BYTES;
+    find->seq = file->first_seq;
+    find->end = end < find->walk.size ? end : find->walk.size;
+    tf_buf_init(&find->plain, TF_BODY_MAX);
+    if (verify->options->ring == NULL) {
+        return 1;
+    }
+    find->keys = tf_secure_new(sizeof *find->keys);
+    if (find->keys == NULL) {
+        return -ENOMEM;
+    }
+    rc = tf_dek_open(verify->options->ring, &find->walk.sector, find->walk.head + TF_SECTOR_BYTES,
+                     find->keys);
+    if (rc < 0) {
+        tf_secure_free(find->keys, sizeof *find->keys);
+        find->keys = NULL;
+    }
+    return rc == 0 || rc == -ENOKEY || rc == -EPROTO ? 1 : rc;
+}
+
+/* Goes to the header with the number. 1, 0, -errno. */
+static int go_on(struct tf_find *find, uint64_t seq, uint8_t raw[TF_FRAME_HEADER_BYTES],
+                 struct tf_frame_header *header)
+{
+    while (find->offset + TF_FRAME_HEADER_BYTES <= find->end) {
+        int rc = tf_read_at(find->walk.fd, raw, TF_FRAME_HEADER_BYTES, find->offset);
+
+        if (rc < 0) {
+            return rc;
+        }
+        if (tf_frame_header_decode(raw, header) < 0 || header->seq > seq) {
+            return 0;
+        }
+        if (header->seq == seq) {
+            return 1;
+        }
+        find->waypoints[header->seq % TF_WAYPOINTS] =
+            (struct tf_waypoint){.seq = header->seq, .offset = find->offset};
+        find->offset +=
+            (uint64_t)TF_FRAME_HEADER_BYTES + header->body_bytes + TF_FRAME_TRAILER_BYTES;
+        find->seq = header->seq + 1;
+    }
+    return 0;
+}
+
+/* D of the frame at find->offset, if it opens. */
+static int read_digest(struct tf_find *find, const uint8_t *raw,
+                       const struct tf_frame_header *header, struct tf_found *found)
+{
+    struct tf_meta meta;
+    struct tf_slice payload;
+    int rc;
+
+    tf_buf_clear(&find->walk.raw);
+    rc = tf_buf_reserve(&find->walk.raw, header->body_bytes);
+    if (rc == 0) {
+        rc = tf_read_at(find->walk.fd, find->walk.raw.data, header->body_bytes,
+                        find->offset + TF_FRAME_HEADER_BYTES);
+    }
+    if (rc == 0) {
+        rc = tf_frame_open(find->keys, raw, tf_slice(find->walk.raw.data, header->body_bytes),
+                           &find->plain, &meta, &payload);
+    }
+    if (rc == 0) {
+        found->has_digest = true;
+        memcpy(found->digest, meta.digest, TF_DIGEST_BYTES);
+    }
+    return rc == -EBADMSG || rc == -EPROTO ? 0 : rc;
+}
+
+int tf_find_frame(struct tf_verify *verify, uint64_t seq, bool with_digest, struct tf_found *found)
+{
+    struct tf_find *find = &verify->find;
+    const struct tf_verify_file *file = find_file(verify, seq);
+    const struct tf_waypoint *point = &find->waypoints[seq % TF_WAYPOINTS];
+    struct tf_frame_header header;
+    uint8_t raw[TF_FRAME_HEADER_BYTES];
+    int rc = 1;
+
+    *found = (struct tf_found){0};
+    if (file == NULL) {
+        return 0;
+    }
+    if (find->file != file || (find->seq > seq && point->seq != seq)) {
+        rc = open_file(verify, file);
+    } else if (find->seq > seq) {
+        go_to(find, point);
+    }
+    if (rc == 1) {
+        rc = go_on(find, seq, raw, &header);
+    }
+    if (rc == 1) {
+        int read = tf_read_at(find->walk.fd, found->chain, TF_CHAIN_BYTES,
+                              find->offset + TF_FRAME_HEADER_BYTES + header.body_bytes);
+
+        found->type = header.type;
+        if (read == 0 && with_digest && find->keys != NULL &&
+            (header.flags & TF_FRAME_ENCRYPTED) != 0) {
+            read = read_digest(find, raw, &header, found);
+        }
+        rc = read < 0 ? read : 1;
+    }
+    return rc;
+}

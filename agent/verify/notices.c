@@ -1,0 +1,141 @@
+/*
+ * notices.c - what the spool says of itself: expiry, renewed seals, forks, receipt keys.
+ *
+ * The oldest segments may be absent when an expire notice, which is in the chain and came before
+ * the deletion, names them (docs/guarantees.md F). It also says which number the first seal behind
+ * them has; that is compared where the notice ends exactly before what is kept, and is a bound
+ * where a deletion was interrupted. Root may abuse expiry to delete, never to alter: `--expect` is
+ * against that.
+ */
+#include "verify.h"
+
+static void take_expire(struct tf_verify *verify, const struct tf_notice *notice)
+{
+    struct tf_notices *notices = &verify->notices;
+    uint64_t absent_seq = verify->first->prev_last_seq; /* all up to it is not kept */
+
+    if (!notices->has_expire || notice->b > notices->seq) {
+        notices->has_expire = true;
+        notices->segment_no = notice->a;
+        notices->seq = notice->b;
+        notices->cause = notice->id[0];
+    }
+    if (notice->b == absent_seq) {
+        notices->has_exact = true;
+        notices->exact_seal = notice->c;
+    } else if (notice->b > absent_seq && !notices->has_bound) {
+        notices->has_bound = true;
+        notices->bound_seal = notice->c;
+    }
+}
+
+void tf_notices_take(struct tf_verify *verify, const struct tf_walked *frame,
+                     struct tf_slice content)
+{
+    struct tf_notices *notices = &verify->notices;
+    struct tf_verify_place at = {.segment_no = verify->walk.sector.segment_no,
+                                 .seq = frame->header.seq,
+                                 .byte = frame->begin};
+    struct tf_notice notice;
+
+    if (tf_notice_decode(content, &notice) < 0) {
+        tf_verify_tell(verify, TF_VERDICT_FORGED, "notice", &at,
+                       "its checksums hold, and it is no notice");
+        return;
+    }
+    switch (notice.kind) {
+    case TF_NOTICE_EXPIRE:
+        take_expire(verify, &notice);
+        break;
+    case TF_NOTICE_FORK:
+        tf_verify_tell(
+            verify, TF_VERDICT_FORKED, "fork-notice", &at,
+            "the agent says so itself: a collector had frame %llu/%llu of another "
+            "history when this one ended with %llu/%llu",
+            (unsigned long long)TF_SEQ_RUN(notice.a), (unsigned long long)TF_SEQ_N(notice.a),
+            (unsigned long long)TF_SEQ_RUN(notice.b), (unsigned long long)TF_SEQ_N(notice.b));
+        break;
+    case TF_NOTICE_SEAL_BEGUN:
+        verify->seals.has_begun = true;
+        memcpy(verify->seals.begun_id, notice.id, TF_SEAL_ID_BYTES);
+        break;
+    case TF_NOTICE_RECEIPT_KEY:
+        if (notices->key_count < TF_VERIFY_RECEIPT_KEYS_MAX) {
+            memcpy(notices->keys[notices->key_count++], notice.id, TF_RECEIPT_KEY_BYTES);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+/* The first seal that is kept, against what the notice says of it. */
+static void check_first_seal(struct tf_verify *verify)
+{
+    const struct tf_notices *notices = &verify->notices;
+    const struct tf_seals *seals = &verify->seals;
+    struct tf_verify_place at = {.seq = seals->first_seq};
+    uint64_t expected = notices->has_exact ? notices->exact_seal : notices->bound_seal;
+    bool is_wrong = notices->has_exact   ? seals->first_number != expected
+                    : notices->has_bound ? seals->first_number > expected
+                                         : false;
+
+    if (verify->report->is_sealed && seals->first_seq != 0 && is_wrong) {
+        tf_verify_tell(verify, TF_VERDICT_FORGED, "expire-seal", &at,
+                       "the first seal that is kept is number %llu, by the expire notice it is "
+                       "%llu",
+                       (unsigned long long)seals->first_number, (unsigned long long)expected);
+    }
+}
+
+static const char *cause_text(unsigned cause)
+{
+    static const char *const texts[] = {
+        [TF_EXPIRE_AGE] = "age",
+        [TF_EXPIRE_SIZE] = "size",
+        [TF_EXPIRE_KEEP_FREE] = "keep_free",
+        [TF_EXPIRE_DROP_OLDEST] = "drop_oldest",
+        [TF_EXPIRE_DELIVERED] = "delivered",
+    };
+
+    return cause < TF_COUNT(texts) && texts[cause] != NULL ? texts[cause]
+                                                           : "no cause that is known";
+}
+
+static void check_absent(struct tf_verify *verify)
+{
+    const struct tf_notices *notices = &verify->notices;
+    const struct tf_verify_file *file = verify->first;
+    struct tf_verify_place at = {.segment_no = file->no, .seq = file->first_seq};
+
+    if (!notices->has_expire || notices->seq < file->prev_last_seq) {
+        tf_verify_tell(verify, TF_VERDICT_FORGED, "start-missing", &at,
+                       "what was before it, up to frame %llu/%llu, is not there, and no notice "
+                       "says that it expired",
+                       (unsigned long long)TF_SEQ_RUN(file->prev_last_seq),
+                       (unsigned long long)TF_SEQ_N(file->prev_last_seq));
+        return;
+    }
+    tf_verify_tell(verify, TF_VERDICT_GAP, "expired", &at,
+                   "kept from here; what was before it expired (%s), as a notice says",
+                   cause_text(notices->cause));
+    check_first_seal(verify);
+}
+
+void tf_notices_end(struct tf_verify *verify)
+{
+    const struct tf_notices *notices = &verify->notices;
+    struct tf_verify_place at = {.segment_no = notices->shredded_no, .byte = TF_SECTOR_BYTES};
+
+    if (verify->report->is_segment) {
+        return;
+    }
+    if (verify->report->is_start_absent) {
+        check_absent(verify);
+    }
+    if (notices->shredded_no != 0 &&
+        (!notices->has_expire || notices->segment_no < notices->shredded_no)) {
+        tf_verify_tell(verify, TF_VERDICT_DAMAGED, "slots-empty", &at,
+                       "it has no key slot, and no notice says that it was to be shredded");
+    }
+}

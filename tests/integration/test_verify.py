@@ -1,0 +1,629 @@
+#!/usr/bin/python3
+"""test_verify.py TAFFRAIL - a corpus of altered spools: each alteration is caught, and named with its place.
+
+Spools are made by docs/spool-format.md alone (spool_forge.py) and, for what an attacker without keys may do, by
+the agent itself. Every field of every frame type is changed, with and without mending the checksums; frames
+and segments are dropped, doubled, swapped, moved; history is written anew with all keys that a root may have
+at that time. Then a live spool is verified again and again, under writing, rolling and expiry: no alarm.
+"""
+
+import concurrent.futures
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import spool_forge
+from harness import CriFile, Failed, House, need, wait_until
+from spool_forge import (DATA, FOOTER, GAP, INDEX, NOTICE, POSITIONS, SEAL, Forge, Frame, crc, fix_chain, fix_frame,
+                         fix_sector, frames_of, read, write)
+
+WORKERS = 2
+NAMES = {DATA: "data", POSITIONS: "positions", GAP: "gap", SEAL: "seal", FOOTER: "footer", NOTICE: "notice",
+         INDEX: "index"}
+FIELDS = {"magic": 0, "type": 4, "flags": 5, "zero": 6, "seq": 8, "time_min": 16, "time_max": 24, "events": 32,
+          "size": 36, "nonce": 40, "durable": 52, "header crc": 60}
+SECTOR = {"magic": 0, "version": 8, "suite": 10, "flags": 12, "spool": 16, "id": 32, "run": 48, "number": 64,
+          "first_seq": 72, "created": 80, "prev_end": 88, "prev_id": 96, "prev_chain": 112, "dek_id": 144,
+          "prev_spool": 176, "prev_last_seq": 192, "events": 200, "zero": 208, "crc": 508}
+
+
+def verify(binary, folder, *options):
+    done = subprocess.run([binary, "verify", folder, "--json", *options], capture_output=True, check=False, timeout=60)
+    need(done.returncode in (0, 1), f"{folder}: exit {done.returncode}: {done.stderr.decode()}")
+    found = json.loads(done.stdout)
+    need(found["exit"] == done.returncode, f"{folder}: exit {done.returncode}: {found}")
+    return found
+
+
+class Corpus:
+    """Cases on copies of one spool: (what, verdict, codes that may lead, place, options)."""
+
+    def __init__(self, binary, folder, base, options=()):
+        self.binary, self.folder, self.base, self.options = binary, folder, base, list(options)
+        self.cases = []
+
+    def path(self, spool, no):
+        return os.path.join(spool, f"{no:020d}.seg")
+
+    def add(self, name, edit, verdict, codes, place=None, options=()):
+        self.cases.append((name, edit, verdict, codes, place or {}, options))
+
+    def try_one(self, number, name, edit, verdict, codes, place, options):
+        spool = os.path.join(self.folder, f"case-{number}")
+        shutil.copytree(self.base, spool)
+        shutil.copy(self.base + ".key", spool + ".key")
+        edit(spool)
+        found = verify(self.binary, spool, *self.options, *options)
+        need(found["verdict"] == verdict, f"{name}: {found['verdict']}, not {verdict}: {found['findings']}")
+        if codes:
+            lead = found["findings"][0]
+            need(lead["code"] in codes.split("|"), f"{name}: {lead['code']}, not {codes}: {found['findings']}")
+            for key, value in place.items():
+                need(lead.get(key) == value, f"{name}: {key} is {lead.get(key)}, not {value}: {found['findings']}")
+        shutil.rmtree(spool)
+        os.unlink(spool + ".key")
+
+    def run(self):
+        with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+            tries = [pool.submit(self.try_one, number, *case) for number, case in enumerate(self.cases)]
+            failures = [str(one.exception()) for one in tries if one.exception()]
+        need(not failures, f"{len(failures)} of {len(self.cases)} cases: " + "\n".join(failures[:20]))
+        return len(self.cases)
+
+
+def flip(at, bits=0xFF):
+    def edit(data):
+        data[at] ^= bits
+    return edit
+
+
+def on(no, *edits):
+    """Edits of one segment's bytes."""
+    def edit(spool):
+        path = os.path.join(spool, f"{no:020d}.seg")
+        data = read(path)
+        for one in edits:
+            one(data)
+        write(path, data)
+    return edit
+
+
+def frame_name(data, at):
+    seq = int.from_bytes(data[at + 8:at + 16], "little")
+    return f"{seq >> 40}/{seq & (1 << 40) - 1}"
+
+
+# ---- what needs no key --------------------------------------------------------------------------------
+
+
+def add_frames(corpus, no, is_newest):
+    """Each field of each frame, once as rot, once with mended checksums, once with a mended chain."""
+    data = read(corpus.path(corpus.base, no))
+    frames = frames_of(data)
+    for at, size, kind in frames:
+        what, end = f"segment {no}, {NAMES[kind]} at {at}", at + size
+        spots = {**{name: at + offset for name, offset in FIELDS.items()}, "body": at + 64, "tag": end - 37,
+                 "chain": end - 36, "body crc": end - 1}
+        is_last = is_newest and end == frames[-1][0] + frames[-1][1]
+        place = {"segment": no, "frame": frame_name(data, at), "byte": at}
+        for name, spot in spots.items():
+            rot = "cut" if is_last and kind == SEAL else "torn tail" if is_last else "damaged"
+            corpus.add(f"{what}: {name} rots", on(no, flip(spot)), rot, None if rot != "damaged" else "frame-damaged",
+                       place if rot == "damaged" else None)
+            if name in ("magic", "header crc", "body crc"):
+                continue
+            bits = {"size": 0, "seq": 0x40}.get(name, 1)
+            if bits:
+                edit = on(no, flip(spot, bits), lambda data, at=at, size=size: fix_frame(data, at, size))
+                corpus.add(f"{what}: {name}, checksums mended", edit, "forged",
+                           "chain|frame-header|frame-order|frames-missing|seal-format|notice|tag", {"segment": no})
+            if name not in ("type", "flags", "zero", "size", "chain", "seq", "durable"):
+                edit = on(no, flip(spot), fix_chain)
+                corpus.add(f"{what}: {name}, chain mended", edit, "forged", "tag|boundary-chain", {"segment": no})
+
+
+def drop(index):
+    def edit(data):
+        at, size, _ = frames_of(data)[index]
+        del data[at:at + size]
+    return edit
+
+
+def double(index):
+    def edit(data):
+        at, size, _ = frames_of(data)[index]
+        data[at + size:at + size] = data[at:at + size]
+    return edit
+
+
+def swap(index):
+    def edit(data):
+        (at, size, _), (_, second, _) = frames_of(data)[index:index + 2]
+        data[at:at + size + second] = data[at + size:at + size + second] + data[at:at + size]
+    return edit
+
+
+def move(spool_from, no_from, index_from, index):
+    """A frame of another segment or spool takes the place of one here."""
+    def edit(data):
+        source = read(os.path.join(spool_from, f"{no_from:020d}.seg"))
+        at, size, _ = frames_of(source)[index_from]
+        to, old, _ = frames_of(data)[index]
+        moved = source[at:at + size]
+        moved[8:16] = data[to + 8:to + 16]
+        fix_frame(moved, 0, size)
+        data[to:to + old] = moved
+    return edit
+
+
+def add_places(corpus, no, foreign):
+    """Frames and segments in the wrong place."""
+    forged = "frames-missing|frame-order|frame-header|chain|boundary-number|boundary-end|segment-short|tag"
+    place = {"segment": no}
+    for index in range(1, 3):
+        corpus.add(f"frame {index} of {no} dropped", on(no, drop(index)), "forged", forged, place)
+        corpus.add(f"frame {index} of {no} doubled", on(no, double(index)), "forged", forged, place)
+        corpus.add(f"frame {index} of {no} swapped", on(no, swap(index)), "forged", forged, place)
+    corpus.add("frame moved between segments", on(no, move(corpus.base, no + 1, 1, 1)), "forged", forged, place)
+    corpus.add("frame moved between spools", on(no, move(foreign, no, 1, 1)), "forged", forged, place)
+    corpus.add("the same, chain mended", on(no, move(foreign, no, 1, 1), fix_chain), "forged", "tag|boundary-end", place)
+    corpus.add("segment cut by its last frame", lambda spool: cut_last(corpus.path(spool, no)), "forged",
+               "segment-short", place)
+    corpus.add("segment of another spool", lambda spool: shutil.copy(corpus.path(foreign, no), corpus.path(spool, no)),
+               "forged", "segment-foreign|segment-missing", None)
+    corpus.add("segment removed", lambda spool: os.unlink(corpus.path(spool, no)), "forged", "segment-missing",
+               {"segment": no + 1})
+    corpus.add("segment renamed", lambda spool: os.rename(corpus.path(spool, no), corpus.path(spool, 90)), "forged",
+               "segment-name|segment-missing")
+    corpus.add("segment doubled", lambda spool: shutil.copy(corpus.path(spool, no), corpus.path(spool, 90)), "forged",
+               "segment-name", {"segment": 90})
+    corpus.add("first segment removed", lambda spool: os.unlink(corpus.path(spool, 1)), "forged", "start-missing",
+               {"segment": 2})
+
+
+def cut_last(path):
+    data = read(path)
+    at, _, _ = frames_of(data)[-1]
+    write(path, data[:at])
+
+
+def add_sector(corpus, no):
+    """Sector 0 of a segment in the middle, and its key slots."""
+    for name, offset in SECTOR.items():
+        corpus.add(f"sector 0 of {no}: {name} rots", on(no, flip(offset)), "damaged", "header", {"segment": no})
+        if name in ("magic", "version", "suite", "zero", "crc"):
+            continue
+        corpus.add(f"sector 0 of {no}: {name}, checksum mended", on(no, flip(offset, 1), fix_sector), "forged",
+                   "chain|segment-missing|segment-foreign|segment-name|boundary-number|boundary-chain|boundary-run|"
+                   "boundary-spool|boundary-events|header|boundary-end|data-key|frame-order|frames-missing|segment-short|"
+                   "frame-damaged")
+    for offset, name in ((0, "magic"), (4, "kind"), (8, "key id"), (48, "wrapped"), (90, "zero"), (508, "crc")):
+        corpus.add(f"slot of {no}: {name} rots", on(no, flip(512 + offset)), "damaged", "slot", {"segment": no})
+    corpus.add(f"slot of {no}: wrapped, checksum mended", on(no, flip(512 + 48), lambda data: fix_sector(data, 512)),
+               "forged", "data-key", {"segment": no})
+    corpus.add(f"slots of {no} and the next swapped", lambda spool: swap_slots(corpus, spool, no), "forged", "data-key",
+               {"segment": no})
+    corpus.add(f"slots of {no} zeroed", on(no, lambda data: data.__setitem__(slice(512, 4096), bytes(3584))), "damaged",
+               "slots-empty", {"segment": no})
+    corpus.add("spool.meta rots", lambda spool: write(os.path.join(spool, "spool.meta"),
+                                                      bytes(64)), "damaged", "meta")
+
+
+def swap_slots(corpus, spool, no):
+    first, second = read(corpus.path(spool, no)), read(corpus.path(spool, no + 1))
+    first[512:4096], second[512:4096] = second[512:4096], first[512:4096]
+    write(corpus.path(spool, no), first)
+    write(corpus.path(spool, no + 1), second)
+
+
+# ---- seals -------------------------------------------------------------------------------------------
+
+
+def make(folder, name, **options):
+    """Three segments in two runs, sealed; the newest ends with a seal unless `open_end`."""
+    forge = Forge()
+    forge.is_sealed = options.get("sealed", True)
+
+    def seal(**words):
+        if forge.is_sealed:
+            forge.seal(**words)
+    forge.segment(1, first=True).data().data()
+    seal()
+    forge.gap().data().index()
+    seal(footer=True)
+    forge.segment().data().data()
+    seal()
+    forge.data().index()
+    seal(footer=True)
+    forge.segment().data().data()
+    seal()
+    forge.segment(2, first=True).notice(1, 640).data()
+    seal()
+    forge.data(2)
+    if not options.get("open_end"):
+        seal()
+    forge.write(os.path.join(folder, name))
+    return forge
+
+
+def reseal(forge, known_from, change):
+    """What an attacker writes who has the key of seal known_from and all other keys."""
+    def edit(spool):
+        other = forge.copy()
+        change(other)
+        for entry in os.listdir(spool):
+            os.unlink(os.path.join(spool, entry))
+        other.write(spool, known_from)
+        if getattr(other, "is_state_kept", True):
+            other.write_state(spool, max(other.state["number"], known_from), other.state["mac"], other.state["seq"])
+    return edit
+
+
+def add_seals(corpus, forge):
+    """An attacker with every data key, and the seal's key from seal 6 on (the newest but one is 5)."""
+    now = forge.state["number"]
+
+    def payload(segment, index):
+        def change(other):
+            other.segments[segment].frames[index].payload = spool_forge.events(3, 700)
+        return change
+
+    def without(segment, index):
+        def change(other):
+            frames = other.segments[segment].frames
+            del frames[index]
+        return change
+
+    def numbered(segment, index, number):
+        def change(other):
+            other.segments[segment].frames[index].number = number
+            other.segments[segment].frames[index].mac = None
+        return change
+
+    def cut_and_go_on(count, number=None):
+        def change(other):
+            other.segments = other.segments[:2]
+            other.segments[1].frames = other.segments[1].frames[:count]
+            other.segment(3, first=True).data().data().seal()
+            other.segments[2].frames[-1].number = number
+        return change
+
+    mac = "seal-mac|seal-chain|seal-content"
+    corpus.add("payload written anew under the seal", reseal(forge, now, payload(0, 1)), "forged", mac, {"segment": 1})
+    corpus.add("payload written anew, second segment", reseal(forge, now, payload(1, 1)), "forged", mac, {"segment": 2})
+    corpus.add("frame dropped under the seal", reseal(forge, now, without(1, 2)), "forged", mac, {"segment": 2})
+    corpus.add("gap frame dropped under the seal", reseal(forge, now, without(0, 4)), "forged", mac, {"segment": 1})
+    corpus.add("seal dropped", reseal(forge, now, without(1, 3)), "forged", "seal-number|" + mac)
+    corpus.add("seal number skipped", reseal(forge, now, numbered(1, 3, 9)), "forged", "seal-number|" + mac, {"segment": 2})
+    corpus.add("seal number doubled", reseal(forge, now, numbered(1, 3, 1)), "forged", "seal-number|" + mac, {"segment": 2})
+    for count in (1, 2, 3, 4, 5, 6):
+        corpus.add(f"cut after {count} frames, continued with the key that is left",
+                   reseal(forge, now, cut_and_go_on(count, now)), "forged", "seal-number|" + mac)
+        corpus.add(f"cut after {count} frames, continued with the next number",
+                   reseal(forge, now, cut_and_go_on(count)), "forged", mac)
+
+    def all_new(other):
+        other.segments = []
+        other.segment(1, first=True).data().seal().data().seal()
+    corpus.add("all written anew", reseal(forge, now, all_new), "forged", mac + "|seal-number")
+
+    def unsealed(other):
+        other.is_sealed = other.is_state_kept = False
+        for segment in other.segments:
+            segment.flags &= ~1
+            segment.frames = [frame for frame in segment.frames if frame.kind not in (SEAL, FOOTER)]
+
+    def unsealed_with_state(other):
+        unsealed(other)
+        other.is_state_kept = True
+    corpus.add("all seals removed, state too", reseal(forge, now, unsealed), "forged", "seals-absent")
+    corpus.add("all seals removed, state kept", reseal(forge, now, unsealed_with_state), "cut", "state-ahead")
+    add_states(corpus, forge)
+
+
+def add_states(corpus, forge):
+    now, mac, seq = forge.state["number"], forge.state["mac"], forge.state["seq"]
+
+    def state(number=now, key=None, ident=None):
+        return lambda spool: forge.write_state(spool, number, mac, seq, key, ident)
+    corpus.add("state removed", lambda spool: os.unlink(os.path.join(spool, "seal.state")), "forged", "state-absent")
+    corpus.add("state rotten", lambda spool: write(os.path.join(spool, "seal.state"), b"\x55" * 8192), "damaged",
+               "state-damaged")
+    corpus.add("state before evolving", state(now - 1), "intact", None)
+    corpus.add("state put back", state(now - 2), "forged", "state-behind")
+    corpus.add("state put back to the first", state(0), "forged", "state-behind")
+    corpus.add("state ahead", state(now + 1), "cut", "state-ahead")
+    corpus.add("state with another key", state(now, os.urandom(32)), "forged", "state-key")
+    corpus.add("state before evolving, with another key", state(now - 1, os.urandom(32)), "forged", "state-key")
+    corpus.add("state of another series", state(now, ident=b"another!"), "forged", "state-series")
+
+    def of_another_spool(spool):
+        other = forge.copy()
+        other.spool_id = os.urandom(16)
+        other.write_state(spool, now, mac, seq)
+    corpus.add("state of another spool", of_another_spool, "forged", "state-spool")
+
+
+def add_tails(corpus, forge):
+    """The newest segment cut at each frame, and within frames."""
+    no = len(forge.segments)
+    data = read(corpus.path(corpus.base, no))
+    for at, size, _ in frames_of(data)[1:]:
+        for keep, what in ((at, "before"), (at + size // 2, "in")):
+            corpus.add(f"cut {what} the frame at {at}", lambda spool, keep=keep: os.truncate(corpus.path(spool, no), keep),
+                       "cut", "state-ahead", {"frame": frame_before(data, at)})
+    corpus.add("newest segment removed", lambda spool: os.unlink(corpus.path(spool, no)), "cut", "state-ahead")
+
+
+def frame_before(data, at):
+    return frame_name(data, [place for place, _, _ in frames_of(data) if place < at][-1])
+
+
+def declare_void(forge):
+    """A new run that builds on a place before the last seal."""
+    def edit(spool):
+        other = forge.copy()
+        kept = other.segments[3].frames
+        other.segments[3].frames = kept[:2]
+        other.segment(3, first=True).data()
+        other.write(spool, forge.state["number"])
+        path = os.path.join(spool, f"{4:020d}.seg")
+        write(path, read(path) + forge.newest_tail)
+        other.write_state(spool, forge.state["number"], forge.state["mac"], forge.state["seq"])
+    return edit
+
+
+# ---- other kinds of spools --------------------------------------------------------------------------------
+
+
+def check_expired(binary, folder, key):
+    """Retained: the first segment expired behind a notice; then what is said of it is altered."""
+    forge = Forge()
+    forge.segment(1, first=True).data().seal().data().seal(footer=True)
+    forge.segment().data().seal(footer=True)
+    forge.segment().data()
+    last = forge.copy()
+    last.write(os.path.join(folder, "measure"))
+    forge.notice(2, 1, last_seq(last, 0), 2, b"\x01").seal().data().seal()
+    forge.segments[0].is_gone = True
+    base = os.path.join(folder, "expired")
+    forge.write(base)
+    write(key, forge.key_text().encode())
+    corpus = Corpus(binary, folder, base, ["--seal-key", key])
+    corpus.add("expired, as it should be", lambda spool: None, "gap", "expired", {"segment": 2})
+    corpus.add("a second one removed", lambda spool: os.unlink(corpus.path(spool, 2)), "forged", "start-missing",
+               {"segment": 3})
+    corpus.add("--expect a frame that is kept", lambda spool: None, "gap", "expired", None, ("--expect", "1/7"))
+    corpus.add("--expect a frame that expired", lambda spool: None, "cut", "expect", {"frame": "1/2"},
+               ("--expect", "1/2"))
+    corpus.add("--expect a frame that never was", lambda spool: None, "cut", "expect", None, ("--expect", "9/9"))
+
+    def shredded(spool):
+        other = forge.copy()
+        other.segments[1].is_shredded = True
+        other.write(spool)
+    corpus.add("shredded, and no notice", shredded, "damaged", "slots-empty", {"segment": 2})
+
+    def wrong_number(other):
+        for frame in other.segments[2].frames:
+            if frame.kind == NOTICE:
+                frame.content = frame.content[:32] + (1).to_bytes(8, "little") + frame.content[40:]
+    corpus.add("the notice names another seal",
+               reseal(forge, 0, wrong_number), "forged", "expire-seal", None)
+    return corpus.run()
+
+
+def last_seq(forge, index):
+    """The last number of a segment, as it was written."""
+    total = len(forge.segments[index].frames)
+    return (forge.segments[index].run << 40) + forge.segments[index].first_n + total - 1
+
+
+def check_torn(binary, folder, key):
+    """What crashes leave is no alarm: torn tails, superseded frames, attempts that came to nothing."""
+    forge = make(folder, "torn", open_end=True)
+    base = os.path.join(folder, "torn")
+    write(key, forge.key_text().encode())
+    corpus = Corpus(binary, folder, base, ["--seal-key", key])
+    data = read(corpus.path(base, 4))
+    at, size, _ = frames_of(data)[-1]
+    for keep in (1, 63, 64, 65, size // 2, size - 37, size - 1):
+        corpus.add(f"last frame cut to {keep} bytes", lambda spool, keep=keep: os.truncate(corpus.path(spool, 4),
+                                                                                           at + keep),
+                   "torn tail", "torn-tail", {"segment": 4, "frame": frame_name(data, at), "byte": at})
+    corpus.add("zeros behind it", on(4, lambda data: data.extend(bytes(70000))), "intact", None)
+    corpus.add("an empty file behind it", lambda spool: write(corpus.path(spool, 5), b""), "intact", None)
+    corpus.add("an allocated file behind it", lambda spool: write(corpus.path(spool, 5), bytes(50000)), "intact", None)
+    corpus.add("a header without its snapshot behind it",
+               lambda spool: write(corpus.path(spool, 5), read(corpus.path(spool, 4))[:512] + bytes(9000)),
+               "forged", "segment-name")
+    corpus.add("superseded frames in front of a new run", on(3, lambda data: data.extend(data[-300:])), "torn tail",
+               "superseded", {"segment": 3})
+    corpus.add("the newest header rots", on(4, flip(20)), "damaged", "header")
+    return corpus.run()
+
+
+def check_receipts(binary, folder, key):
+    """Receipts in seals: the right one, a false signature, another chain, one from the future."""
+    forge = make(folder, "receipts")
+    write(key, forge.key_text().encode())
+    seq = (1 << 40) | 3
+    public = forge.receipt_key.public_key().public_bytes_raw() if hasattr(
+        forge.receipt_key.public_key(), "public_bytes_raw") else None
+    pem = os.path.join(folder, "receipt.pem")
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    public = forge.receipt_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    write(pem, forge.receipt_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    sound = forge.receipt(seq)
+    flipped = bytearray(sound)
+    flipped[150] ^= 1
+    cases = [("sound", sound, "intact", None), ("false signature", bytes(flipped), "forged", "receipt-signature"),
+             ("another chain", forge.receipt(seq, os.urandom(32)), "forked", "receipt-chain"),
+             ("a frame that is not there", forge.receipt(seq + 5000, os.urandom(32)), "forged", "receipt"),
+             ("a number between runs", forge.receipt((1 << 40) | 9000, os.urandom(32)), "forked", "receipt-chain")]
+    for name, receipt, verdict, code in cases:
+        for known in (True, False):
+            other = forge.copy()
+            seals = [frame for segment in other.segments for frame in segment.frames if frame.kind == SEAL]
+            seals[-1].receipts = [receipt]
+            if not known:  # the spool itself says whose key it is
+                other.segments[3].frames.insert(1, Frame(NOTICE, content=spool_forge.struct.pack(
+                    "<H6xqQQQ32s", 7, 1, 0, 0, 0, public)))
+            for frame in (frame for segment in other.segments for frame in segment.frames):
+                frame.mac = None
+            spool = os.path.join(folder, "receipt-case")
+            other.write(spool)
+            found = verify(binary, spool, "--seal-key", key, *(("--receipt-key", pem) if known else ()))
+            need(found["verdict"] == verdict, f"receipt, {name}: {found}")
+            need(code is None or found["findings"][0]["code"] == code, f"receipt, {name}: {found}")
+            need(verdict != "intact" or found["receipt_to"] == "1/3", f"receipt, {name}: {found}")
+            shutil.rmtree(spool)
+    return 2 * len(cases)
+
+
+def check_witness(binary, folder, key):
+    """A collector's record: the same, another, beyond the end, of what is gone."""
+    forge = make(folder, "witness")
+    base = os.path.join(folder, "witness")
+    write(key, forge.key_text().encode())
+    sent = [segment.run << 40 | segment.first_n + index for segment in forge.segments
+            for index, frame in enumerate(segment.frames) if frame.kind in (DATA, GAP)]
+
+    def line(seq, chain=None, digest=None, flags=0):
+        return json.dumps({"identity": "spiffe://demo/node/1", "spool": forge.spool_id.hex(),
+                           "seq": f"{seq >> 40}/{seq & (1 << 40) - 1}", "prev": "0/0",
+                           "chain": (chain or forge.chains.get(seq) or os.urandom(32)).hex(),
+                           "d": (digest or forge.digests.get(seq) or os.urandom(32)).hex(),
+                           "received": "2026-11-23T10:14:44.000000000Z", "flags": flags}) + "\n"
+    lines = [line(seq) for seq in sent]
+    beyond = sent[-1] + 50
+    cases = [("the same", lines, "intact", None, f"{sent[-1] >> 40}/{sent[-1] & 0xffffffff}"),
+             ("backwards", lines[::-1], "intact", None, f"{sent[-1] >> 40}/{sent[-1] & 0xffffffff}"),
+             ("another chain", lines + [line(sent[2], os.urandom(32))], "forked", "witness-chain", None),
+             ("another payload", lines + [line(sent[2], None, os.urandom(32))], "forked", "witness-content", None),
+             ("a frame that is not here", lines + [line(sent[0] + 9000)], "forked", "witness-frame", None),
+             ("beyond the end", lines + [line(beyond), line(beyond + 1)], "cut", "witness-beyond", None),
+             ("a gap of no number", lines + [line(beyond, flags=1)], "intact", None, None),
+             ("replayed", lines + [line(beyond, flags=2)], "intact", None, None)]
+    path = os.path.join(folder, "witness.ndjson")
+    for name, content, verdict, code, reach in cases:
+        write(path, "".join(content).encode())
+        found = verify(binary, base, "--seal-key", key, "--witness", path)
+        need(found["verdict"] == verdict, f"witness, {name}: {found}")
+        need(code is None or found["findings"][0]["code"] == code, f"witness, {name}: {found}")
+        need(reach is None or found["witness_to"] == reach, f"witness, {name}: {found}")
+    for bad in (b"{}\n", b"not json\n", line(5).encode()[:-1], b"{" * 9000 + b"\n"):
+        write(path, bad)
+        done = subprocess.run([binary, "verify", base, "--witness", path], capture_output=True, check=False)
+        need(done.returncode == 2, f"a malformed witness: exit {done.returncode}")
+    return len(cases) + 4
+
+
+# ---- the agent's own spools -----------------------------------------------------------------------------
+
+
+def make_agent_spool(house, name):
+    """Several segments in two runs, by the agent, killed once."""
+    house.configure_agent(spool=", segment_size: 64KiB, sync: always")
+    file = CriFile(house, "shop", "pay-0", "11111111")
+    spool = house.path("agent/spool")
+    for run in range(2):
+        agent = house.start("agent")
+        for burst in range(4):
+            file.write([f"{run} {burst} {number} " + os.urandom(300).hex() for number in range(60)])
+            time.sleep(0.05)
+        count = len([entry for entry in os.listdir(spool) if entry.endswith(".seg")])
+        wait_until(lambda count=count: len(os.listdir(spool)) > count or count > 3, 10, "no new segment")
+        if run == 0:
+            agent.kill()
+        else:
+            need(agent.stop() == 0, agent.tail())
+    file.close()
+    shutil.copytree(spool, house.path(name))
+    shutil.copy(spool + ".key", house.path(name + ".key"))
+    return house.path(name)
+
+
+def segments_of(spool):
+    return sorted(int(name[:20]) for name in os.listdir(spool) if name.endswith(".seg"))
+
+
+def check_agent(binary, folder):
+    with House(binary) as house:
+        house.make_pki()
+        base, foreign = make_agent_spool(house, "one"), os.path.join(folder, "unsealed-foreign")
+        make(folder, "unsealed-foreign", sealed=False)
+        found = verify(binary, base)
+        need(found["exit"] == 0, f"the agent's own spool: {found}")
+        need(found["segments"] >= 3, f"{found}")
+        corpus = Corpus(binary, folder, base)
+        for no in segments_of(base)[:1]:
+            add_places(corpus, no + 1, foreign)
+            add_sector(corpus, no + 1)
+        count = corpus.run()
+        check_live(house)
+        return count
+
+
+def check_live(house):
+    """Verified while it is written to, rolls and expires: never an alarm."""
+    house.configure_collector()
+    house.start("collector")
+    house.configure_agent(spool=", segment_size: 64KiB, sync: always")
+    file = CriFile(house, "shop", "live-0", "22222222")
+    agent = house.start("agent")
+    seen, end = {}, time.monotonic() + 6
+    number = 0
+    while time.monotonic() < end:
+        file.write([f"{number} {line} " + os.urandom(200).hex() for line in range(40)])
+        number += 1
+        found = verify(house.binary, house.path("agent/spool"))
+        codes = {finding["code"] for finding in found["findings"]}
+        need(codes <= LIVE_CODES, f"a live spool: {found}")
+        for code in codes or {"none"}:
+            seen[code] = seen.get(code, 0) + 1
+    need(agent.stop() == 0, agent.tail())
+    print(f"live: {number} times verified, {seen}")
+
+
+LIVE_CODES = {"torn-tail", "superseded", "expired", "expired-while-reading"}
+
+
+def main(binary):
+    began = time.monotonic()
+    binary = os.path.abspath(binary)
+    count = 0
+    with tempfile.TemporaryDirectory(prefix="taffrail-test-") as folder:
+        key = os.path.join(folder, "seal.key")
+        forge = make(folder, "sealed")
+        base = os.path.join(folder, "sealed")
+        write(key, forge.key_text().encode())
+        data = read(os.path.join(base, f"{4:020d}.seg"))
+        forge.newest_tail = bytes(data[frames_of(data)[2][0]:])
+        foreign = make(folder, "foreign")
+        del foreign
+        corpus = Corpus(binary, folder, base, ["--seal-key", key])
+        corpus.add("as it is", lambda spool: None, "intact", None)
+        for no in (1, 2, 4):
+            add_frames(corpus, no, no == 4)
+        add_places(corpus, 2, os.path.join(folder, "foreign"))
+        add_sector(corpus, 2)
+        add_seals(corpus, forge)
+        add_tails(corpus, forge)
+        corpus.add("sealed frames declared void", declare_void(forge), "forged", "sealed-void", {"segment": 4})
+        count += corpus.run()
+        for check in (check_expired, check_torn, check_receipts, check_witness):
+            count += check(binary, folder, os.path.join(folder, f"{check.__name__}.key"))
+        count += check_agent(binary, folder)
+    print(f"{count} altered spools: each caught and named, in {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except Failed as failed:
+        sys.exit(f"FAILED: {failed}")
