@@ -1,7 +1,8 @@
 /*
  * replay.c - `taffrail replay`: finds, or ships again, what a spool has kept.
  *
- *     options → archive and query → print to stdout, or ship to an output (agent/replay/ship.h)
+ *     options → archive and query → with --verify the whole spool is judged first (agent/verify)
+ *         → print to stdout, or ship to an output (agent/replay/ship.h)
  *
  * The spool is only read: no lock, no change. stdout is NDJSON as the file output writes it, or
  * text for eyes; stderr is a progress line on a terminal and a summary, which says what was not
@@ -22,12 +23,13 @@
 #include <uv.h>
 
 #include "../replay/ship.h"
+#include "../verify/verify.h"
 #include "taffrail/event.h"
 #include "taffrail/progress.h"
 
-#define KEYS_MAX      16u
 #define PRINTED_BYTES (256u << 10) /* written at once */
 #define PRINTED_MAX   (256u << 20) /* a line of JSON; escapes make it six times its text */
+#define VERDICT_MAX   (1u << 20)
 #define FOLLOW_MS     200
 
 static const char usage[] =
@@ -43,6 +45,9 @@ static const char usage[] =
     "  --limit N               ends after N records\n"
     "  --follow                goes on with what a live agent adds\n"
     "  --text                  lines for eyes instead of NDJSON\n"
+    "  --verify                judges the whole spool first, as taffrail verify does without a "
+    "seal\n"
+    "                          key; unless it is sound, nothing is printed or shipped\n"
     "  --key FILE              the spool's key, or an auditor's private key; several are fine\n"
     "  --passphrase-file FILE  of the auditor's key\n"
     "  -c FILE                 a configuration: its spool.keys, its outputs\n"
@@ -58,15 +63,16 @@ static const char usage[] =
 
 struct options {
     const char *spool, *config_file, *output, *job, *passphrase_file;
-    const char *keys[KEYS_MAX];
+    const char *keys[TF_SPOOL_KEYS_MAX];
     size_t key_count;
     struct tf_query_options query;
     uint64_t limit, max_rate;
-    bool text, follow;
+    bool text, follow, verify;
 };
 
 struct run {
     const struct options *options;
+    const char *path;         /* of the spool */
     struct tf_config *config; /* NULL: none was named */
     struct tf_archive *archive;
     struct tf_query *query;
@@ -143,7 +149,7 @@ static const char **text_option(struct options *options, const char *name)
             return texts[i].to;
         }
     }
-    if (strcmp(name, "--key") == 0 && options->key_count < KEYS_MAX) {
+    if (strcmp(name, "--key") == 0 && options->key_count < TF_SPOOL_KEYS_MAX) {
         return &options->keys[options->key_count++];
     }
     if (strcmp(name, "--where") == 0 && options->query.where_count < TF_WHERE_MAX) {
@@ -164,6 +170,10 @@ static int parse_option(struct options *options, int argc, char **argv, int *i)
     }
     if (strcmp(name, "--follow") == 0) {
         options->follow = true;
+        return TF_EXIT_FINE;
+    }
+    if (strcmp(name, "--verify") == 0) {
+        options->verify = true;
         return TF_EXIT_FINE;
     }
     text = text_option(options, name);
@@ -364,7 +374,7 @@ static int tell_end(struct run *run, int rc)
     }
     if (rc < 0 && stop_signal == 0) {
         (void)fprintf(stderr, "replay: %s: %s; stopped\n",
-                      run->write_error != 0 ? "standard output" : run->options->spool,
+                      run->write_error != 0 ? "standard output" : run->path,
                       strerror_r(-rc, text, sizeof text));
         return TF_EXIT_CANNOT_RUN;
     }
@@ -393,6 +403,33 @@ static int print(struct run *run)
     tf_pick_fini(&run->pick);
     tf_buf_fini(&run->printed);
     return rc;
+}
+
+/* The whole spool, before anything of it is shown. TF_EXIT_FINE, or the exit code. */
+static int judge(struct run *run, const struct tf_reader_keys *keys, struct tf_error *err)
+{
+    struct tf_verify_report *report = calloc(1, sizeof *report);
+    struct tf_keyring *ring = NULL;
+    struct tf_buf text;
+    int rc = report == NULL ? -ENOMEM : tf_reader_keys_load(keys, &ring, err);
+
+    tf_buf_init(&text, VERDICT_MAX);
+    if (rc == 0) {
+        struct tf_verify_options options = {.path = keys->spool_path, .ring = ring};
+
+        tf_progress_begin(&run->progress, "verify", 0);
+        rc = tf_verify_run(&options, &run->progress, report, err);
+        tf_progress_end(&run->progress);
+    }
+    if (rc == 0) {
+        tf_verify_print(report, &text);
+        (void)fwrite(text.data, 1, text.size, stderr);
+        rc = tf_verify_outcome(report);
+    }
+    tf_keyring_free(ring);
+    tf_buf_fini(&text);
+    free(report);
+    return rc < 0 ? TF_EXIT_CANNOT_RUN : rc;
 }
 
 static int ship(struct run *run)
@@ -435,7 +472,20 @@ static int open_all(struct run *run, struct tf_error *err)
     if (rc == -EINVAL || query_rc == -EINVAL) {
         return TF_EXIT_USAGE;
     }
-    return rc < 0 || query_rc < 0 ? TF_EXIT_CANNOT_RUN : TF_EXIT_FINE;
+    if (rc < 0 || query_rc < 0) {
+        return TF_EXIT_CANNOT_RUN;
+    }
+    run->path = archive.path;
+    if (options->verify) {
+        struct tf_reader_keys keys = {.files = options->keys,
+                                      .file_count = options->key_count,
+                                      .passphrase_file = options->passphrase_file,
+                                      .options = archive.config,
+                                      .spool_path = archive.path};
+
+        return judge(run, &keys, err);
+    }
+    return TF_EXIT_FINE;
 }
 
 static void watch_signals(void)

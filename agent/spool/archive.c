@@ -318,6 +318,11 @@ static bool is_shredded(const struct tf_archive *archive, uint64_t no)
     return is_zero;
 }
 
+static void done_up_to(struct tf_archive *archive, uint64_t seq)
+{
+    archive->done_seq = seq > archive->done_seq ? seq : archive->done_seq;
+}
+
 /* A segment that cannot be opened. 1: told, or -errno. */
 static int tell_unopened(struct tf_archive *archive, size_t place, int rc, struct tf_archived *out)
 {
@@ -338,7 +343,7 @@ static int tell_unopened(struct tf_archive *archive, size_t place, int rc, struc
         out->lost_events =
             found_at(archive, place + 1)->sector.events_before - file->sector.events_before;
     }
-    archive->done_seq = last > archive->done_seq ? last : archive->done_seq;
+    done_up_to(archive, last);
     return 1;
 }
 
@@ -380,14 +385,14 @@ static void set_end(struct tf_archive *archive, size_t successor)
         archive->segment.end = TF_SEGMENT_MAX_BYTES;
     }
     archive->segment.last_seq =
-        archive->is_newest ? 0 : found_at(archive, successor)->sector.prev_last_seq;
+        told == UINT64_MAX ? 0 : found_at(archive, successor)->sector.prev_last_seq;
 }
 
 static void leave_segment(struct tf_archive *archive)
 {
-    if (archive->segment.last_seq > archive->done_seq) {
-        archive->done_seq = archive->segment.last_seq;
-    }
+    done_up_to(archive, archive->segment.last_seq);
+    done_up_to(archive, archive->scan.at.seq);
+    done_up_to(archive, archive->sparse.count > 0 ? archive->sparse.seq : 0);
     archive->passed += archive->segment.end;
     close_segment(archive);
 }
