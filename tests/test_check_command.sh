@@ -16,14 +16,15 @@ expect() { # NAME WANTED GOT
 
 mkdir "$folder/logs"
 "$taffrail" pki spool "$folder/spool.key" >/dev/null || exit 1
-sound="spool: {path: spool, max_size: 3MiB, keys: spool.key}
+sound="spool: {path: spool, max_size: 3MiB, keys: spool.key, shred: false}
 inputs: [container: {paths: \"logs/*.log\"}]
 outputs: [stdout: {}, stdout: {name: second}]"
 printf '%s\n' "$sound" >"$folder/sound.yaml"
 "$taffrail" check -c "$folder/sound.yaml" >"$folder/out" 2>"$folder/err"
 expect 'sound exits' 0 $?
-expect 'sound is quiet' '' "$(cat "$folder/err")"
-expect 'sound tells' "$folder/sound.yaml: sound
+expect 'a key on the same disk is told' 1 "$(grep -c 'warning: key file .*it protects copies' "$folder/err")"
+expect 'and no more' 1 "$(wc -l <"$folder/err")"
+expect 'sound tells' "$folder/sound.yaml: sound, 1 warning
   reads   container
   filters redact: N rules
   spool   $folder/spool: 3MiB, encrypted
@@ -34,11 +35,22 @@ expect 'nothing is made' "logs sound.yaml spool.key" "$(cd "$folder" && rm -f ou
 printf 'filters: [redact: off]\n%s\n' "$sound" >"$folder/warned.yaml"
 "$taffrail" check -c "$folder/warned.yaml" >"$folder/out" 2>"$folder/err"
 expect 'warned exits' 0 $?
-expect 'warned says so' "$folder/warned.yaml: sound, 1 warning" "$(head -1 "$folder/out")"
+expect 'warned says so' "$folder/warned.yaml: sound, 2 warnings" "$(head -1 "$folder/out")"
 expect 'no redact' '  filters redact is off' "$(sed -n 3p "$folder/out")"
 "$taffrail" check --strict -c "$folder/warned.yaml" >"$folder/out" 2>"$folder/err"
 expect 'strict exits' 1 $?
-expect 'strict says so' '0 errors, 1 warning; --strict takes warnings for errors' "$(tail -1 "$folder/err")"
+expect 'strict says so' '0 errors, 2 warnings; --strict takes warnings for errors' "$(tail -1 "$folder/err")"
+
+sed 's/shred: false/on_full: drop_oldest, auditor: auditor.pem, shred: false/' "$folder/sound.yaml" >"$folder/weak.yaml"
+openssl genpkey -algorithm x25519 | openssl pkey -pubout >"$folder/auditor.pem"
+"$taffrail" check -c "$folder/weak.yaml" >"$folder/out" 2>"$folder/err"
+expect 'weak exits' 0 $?
+expect 'drop_oldest is told' 1 "$(grep -c 'warning: spool.on_full is drop_oldest' "$folder/err")"
+expect 'nothing is kept for the auditor' 1 "$(grep -c 'warning: spool.auditor without spool.retain' "$folder/err")"
+openssl genpkey -algorithm ed25519 | openssl pkey -pubout >"$folder/auditor.pem"
+"$taffrail" check -c "$folder/weak.yaml" >"$folder/out" 2>"$folder/err"
+expect 'another kind of key exits' 1 $?
+expect 'another kind of key' 1 "$(grep -c 'error: spool.auditor: .* is not a public X25519 key' "$folder/err")"
 
 printf 'imputs: []\n%s\nagent: {workers: x}\n' "$sound" >"$folder/wrong.yaml"
 "$taffrail" check -c "$folder/wrong.yaml" >"$folder/out" 2>"$folder/err"

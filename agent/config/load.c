@@ -234,9 +234,9 @@ static void check_spool(struct tf_load *load, const struct tf_yaml *node)
     const struct tf_yaml *on_full = tf_yaml_get(node, "on_full"), *sync = tf_yaml_get(node, "sync");
 
     if (on_full != NULL && spool->on_full == TF_ON_FULL_DROP_OLDEST) {
-        (void)tf_error_add(load->reader.err, &on_full->at,
-                           "spool.on_full: drop_oldest is not in this release; write pause: inputs "
-                           "wait, and nothing is lost by that");
+        tf_warning_add(load->reader.err, &on_full->at,
+                       "spool.on_full is drop_oldest: when the spool is full, the oldest records "
+                       "are deleted unsent; outputs are told how many");
     }
     if (sync != NULL && spool->sync.mode == TF_SYNC_NEVER) {
         tf_warning_add(load->reader.err, &sync->at,

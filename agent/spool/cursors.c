@@ -126,6 +126,8 @@ int tf_cursors_open(struct tf_spool *spool, const char *const *outputs, size_t o
         if (known != NULL) {
             *cursor = *known;
         }
+        spool->is_new[i] = known == NULL;
+        spool->unsaved_names |= known == NULL;
         memset(cursor->name, 0, sizeof cursor->name);
         memcpy(cursor->name, outputs[i], strlen(outputs[i]));
     }
@@ -135,7 +137,8 @@ int tf_cursors_open(struct tf_spool *spool, const char *const *outputs, size_t o
 
 bool tf_cursors_dirty(const struct tf_spool *spool)
 {
-    return memcmp(spool->now.entries, spool->saved.entries, sizeof spool->now.entries) != 0;
+    return spool->unsaved_names ||
+           memcmp(spool->now.entries, spool->saved.entries, sizeof spool->now.entries) != 0;
 }
 
 uint64_t tf_cursors_saved_min(const struct tf_spool *spool)
@@ -177,6 +180,7 @@ static void on_saved(uv_work_t *work, int status)
     if (rc == 0) {
         spool->saved = job->table;
         spool->good_slot = job->slot;
+        spool->unsaved_names = false;
         memcpy(spool->saved_ordinals, job->ordinals, sizeof job->ordinals);
     } else {
         char reason[64];
@@ -197,7 +201,10 @@ static void on_saved(uv_work_t *work, int status)
         tf_cursors_save(spool);
     }
     if (rc == 0) {
+        spool->just_saved = true;
         tf_retention_run(spool);
+        tf_slots_run(spool);
+        spool->just_saved = false;
     }
     tf_room_changed(spool);
     tf_spool_advance_close(spool);

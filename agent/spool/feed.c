@@ -677,14 +677,14 @@ static void begin_at(struct tf_feed *feed)
     struct tf_spool *spool = feed->spool;
     struct tf_cursor *cursor = cursor_of(feed);
 
-    if (cursor->seq == 0 && feed->options.start_newest) {
+    if (spool->is_new[feed->index] && feed->options.start_newest) {
         feed->at = spool->mark;
     } else if (cursor->seq >= spool->mark.seq) {
         feed->at = spool->mark;
         if (cursor->seq > spool->mark.seq) { /* of a spool that was put back */
             feed->at = (struct tf_spot){.seq = cursor->seq, .events = spool->mark.events};
         }
-    } else if (cursor->seq == 0 && spool->segment_count > 0) {
+    } else if (spool->is_new[feed->index] && spool->segment_count > 0) {
         const struct tf_segment *first = spool->segments;
 
         while (tf_segment_is_auditors(first)) { /* the newest never is */
@@ -697,6 +697,7 @@ static void begin_at(struct tf_feed *feed)
     if (feed->at.events > spool->mark.events) {
         feed->at.events = spool->mark.events;
     }
+    spool->is_new[feed->index] = false;
     feed->read = feed->cursor = feed->at;
     cursor->seq = feed->at.seq;
     cursor->events = feed->at.events;
@@ -816,6 +817,35 @@ void tf_feeds_lowest(const struct tf_spool *spool, uint64_t *address, uint64_t *
 
         *address = at < *address ? at : *address;
         *events = spot.events < *events ? spot.events : *events;
+    }
+}
+
+uint64_t tf_feeds_first_in_flight(const struct tf_spool *spool)
+{
+    uint64_t first = UINT64_MAX;
+
+    for (struct tf_feed *feed = spool->feeds; feed != NULL; feed = feed->next) {
+        if (feed->reading && feed->job->from.seq + 1 < first) {
+            first = feed->job->from.seq + 1;
+        }
+        for (uint32_t i = 0; i < feed->item_count; i++) {
+            const struct item *item = item_at(feed, i);
+
+            if (item->step == ITEM_HANDED && item->seq < first) {
+                first = item->seq;
+            }
+        }
+    }
+    return first;
+}
+
+void tf_feeds_forget(struct tf_spool *spool, uint64_t no)
+{
+    for (struct tf_feed *feed = spool->feeds; feed != NULL; feed = feed->next) {
+        if (feed->job != NULL && !feed->reading && feed->job->scan.fd >= 0 &&
+            feed->job->segment.no < no) {
+            tf_scan_close(&feed->job->scan);
+        }
     }
 }
 

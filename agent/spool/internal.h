@@ -23,6 +23,7 @@
  *     feed.c       what outputs see
  *     retention.c  what is deleted, and whether there is room
  *     receipt.c    bytes and signature of a collector's receipt (taffrail/receipt.h)
+ *     weak.c       what about place and keys weakens the promises
  *     spool.c      open, close, status
  */
 #ifndef TAFFRAIL_SPOOL_INTERNAL_H
@@ -569,12 +570,28 @@ struct tf_save_job {
 };
 
 #define TF_UNLINKS_MAX 4096u /* numbers tried by one job */
+/* What a notice `expire` says. */
+struct tf_expiry {
+    int cause; /* enum tf_expire_cause */
+    int64_t time_ns;
+    uint64_t last_no, last_seq; /* of what goes */
+    uint64_t first_seal;        /* of what stays */
+};
 struct tf_retention_job {
     uv_work_t work;
     int dir_fd;
+    bool is_look, shred;
+    struct tf_expiry expiry;
     uint64_t from, to; /* segments from <= no < to; voids and numbers never used among them */
+    uint64_t kept_no, kept_end; /* the first segment that stays */
     uint64_t free_bytes;
     int status;
+};
+enum tf_retention_step {
+    TF_RETENTION_REST,
+    TF_RETENTION_LOOK,
+    TF_RETENTION_NOTICE,
+    TF_RETENTION_DUE,
 };
 
 /* Key slots of one segment to rewrite. */
@@ -642,6 +659,8 @@ struct tf_spool {
     /* cursors */
     int cursors_fd;
     struct tf_cursor_table now, saved;
+    bool is_new[TF_CURSORS_MAX]; /* no place yet: 0 is one, too */
+    bool unsaved_names;          /* the file does not know of some cursor */
     uint64_t ordinals[TF_CURSORS_MAX], saved_ordinals[TF_CURSORS_MAX];
     struct tf_save_job save;
     uint32_t good_slot;
@@ -666,7 +685,11 @@ struct tf_spool {
     uint32_t remind_ticks;
 
     struct tf_retention_job retention;
-    bool retaining;
+    enum tf_retention_step retention_step;
+    struct tf_expiry told; /* by the last notice */
+    bool notice_owed;      /* its segments are gone, and it is not on disk */
+    bool retaining;        /* a job of it runs */
+    bool just_saved;       /* the call comes from a save of cursors */
     uint64_t free_bytes;
     bool had_room;
 
@@ -708,6 +731,11 @@ void tf_feeds_tick(struct tf_spool *spool);
 void tf_feeds_begin_save(struct tf_spool *spool, struct tf_cursor_table *table);
 void tf_feeds_end_save(struct tf_spool *spool, int status);
 void tf_feeds_fini(struct tf_spool *spool);
+/* The lowest number of a frame that some output has and did not ack, or that is being read;
+ * UINT64_MAX: none. */
+uint64_t tf_feeds_first_in_flight(const struct tf_spool *spool);
+/* Segments below no are deleted: their descriptors are let go. */
+void tf_feeds_forget(struct tf_spool *spool, uint64_t no);
 /* The lowest place of any output, in bytes since the oldest segment, and events up to it. */
 void tf_feeds_lowest(const struct tf_spool *spool, uint64_t *address, uint64_t *events);
 
@@ -723,6 +751,11 @@ void tf_retention_run(struct tf_spool *spool);
 void tf_room_changed(struct tf_spool *spool); /* looks anew; tells on_room */
 uint64_t tf_free_bytes(int dir_fd);           /* of the disk; any thread */
 uint64_t tf_pending_bytes(const struct tf_spool *spool);
+
+/* weak.c: adds warnings; the options are sound. */
+void tf_spool_weaknesses(const struct tf_spool_options *options, struct tf_error *err);
+/* The name of a filesystem, by statfs, that does not overwrite in place here; else NULL. */
+const char *tf_copying_filesystem(uint32_t type);
 
 /* spool.c: called at the end of each after-callback while closing. */
 void tf_spool_advance_close(struct tf_spool *spool);

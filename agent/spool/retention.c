@@ -1,22 +1,49 @@
 /*
- * retention.c - what is deleted, and whether there is room (docs/guarantees.md F1).
+ * retention.c - what is deleted, and whether there is room (docs/guarantees.md F1, F2).
  *
- * Whole segments, oldest first, never the newest, and only what the saved cursors of all outputs
- * have passed; unlink, then sync the directory. retain.age and retain.size say how long they stay
- * after that; when the disk is short of keep_free, kept data goes first. Attempts that came to
- * nothing lie between the numbers of segments and go with them.
+ * Whole segments, oldest first, never the newest. In this order:
+ *
+ *     kept      what the saved cursors of all outputs have passed: when retain.age or retain.size
+ *               is over, at once without them, and first of all when the disk is short
+ *     unsent    only with drop_oldest, when there is no room and nothing kept is left; cursors are
+ *               saved before; a segment with a frame in flight is spared, and all behind it. What
+ *               outputs will never see is derived by their feeds (F3)
+ *
+ * The steps of one deletion:
+ *
+ *     REST      nothing is planned
+ *     LOOK      a worker looks for the first seal that stays, for the notice
+ *     NOTICE    the notice `expire` is on its way to the disk
+ *     DUE       it is durable: at the next free moment a worker zeroes the key slots
+ *               (spool.shred), syncs, unlinks, and syncs the directory
+ *
+ * When no segment can be made since the disk is full, deletion does not wait for its notice: that
+ * is written as soon as there is a segment again. A crash after any step is followed by the same
+ * decision at the next start, with a notice of its own. Attempts that came to nothing lie between
+ * the numbers of segments and go with them.
  *
  * Room: undelivered bytes below max_size, keep_free left on the disk, and a segment to write to.
+ * With drop_oldest the newest segment alone always has room, since it is never deleted.
  */
-#include "internal.h"
+#include "seal.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "taffrail/log.h"
 
 #define RESTED_TICKS_MAX 30u /* a look at the disk so often when idle */
+
+static const char *const causes[] = {[TF_EXPIRE_AGE] = "older than spool.retain.age",
+                                     [TF_EXPIRE_SIZE] = "more than spool.retain.size",
+                                     [TF_EXPIRE_KEEP_FREE] = "the disk is short of space",
+                                     [TF_EXPIRE_DROP_OLDEST] = "drop_oldest: the spool is full",
+                                     [TF_EXPIRE_DELIVERED] = "delivered"};
+
+/* ---- room ----------------------------------------------------------------------------------- */
 
 uint64_t tf_free_bytes(int dir_fd)
 {
@@ -38,19 +65,50 @@ bool tf_spool_has_room(const struct tf_spool *spool)
     return spool->had_room;
 }
 
+static bool drops(const struct tf_spool *spool)
+{
+    return spool->options.on_full == TF_ON_FULL_DROP_OLDEST;
+}
+
+/* No segment can be made, since the disk is full. */
+static bool is_disk_full(const struct tf_spool *spool)
+{
+    return spool->needs_segment &&
+           (spool->status.error == -ENOSPC || spool->status.error == -EDQUOT);
+}
+
+static bool is_disk_short(const struct tf_spool *spool)
+{
+    return spool->free_bytes < spool->options.keep_free_bytes || is_disk_full(spool);
+}
+
+/* All that is undelivered lies in the newest segment. */
+static bool only_newest_pends(const struct tf_spool *spool)
+{
+    uint64_t address, events;
+
+    tf_feeds_lowest(spool, &address, &events);
+    return spool->segment_count > 0 && address >= spool->segments[spool->segment_count - 1].base;
+}
+
 static bool has_room(const struct tf_spool *spool)
 {
     return !spool->create_wait && !spool->closing &&
            spool->free_bytes >= spool->options.keep_free_bytes &&
-           tf_pending_bytes(spool) < spool->options.max_size_bytes;
+           (tf_pending_bytes(spool) < spool->options.max_size_bytes ||
+            (drops(spool) && only_newest_pends(spool)));
 }
+
+static void drop_for_room(struct tf_spool *spool);
 
 void tf_room_changed(struct tf_spool *spool)
 {
     bool had = spool->had_room;
 
     spool->had_room = has_room(spool);
-    if (had && !spool->had_room && !spool->closing) {
+    if (!spool->had_room && !spool->closing && drops(spool)) {
+        drop_for_room(spool);
+    } else if (had && !spool->had_room && !spool->closing) {
         tf_log(TF_LOG_WARN, "spool-full", TF_DETAILS(TF_STR("spool", spool->path)),
                "no room: inputs wait until outputs have taken what is there");
     }
@@ -59,24 +117,32 @@ void tf_room_changed(struct tf_spool *spool)
     }
 }
 
-static bool is_kept(const struct tf_spool *spool, size_t i, uint64_t kept_bytes, int64_t now_ns)
+/* ---- what is to go -------------------------------------------------------------------------- */
+
+/* Why kept segment i is to go; 0: it stays. kept_bytes: of it and all kept behind it. */
+static enum tf_expire_cause expiry(const struct tf_spool *spool, size_t i, uint64_t kept_bytes,
+                                   int64_t now_ns)
 {
     const struct tf_spool_options *options = &spool->options;
     uint64_t closed_ms = (uint64_t)(spool->segments[i + 1].created_ns / TF_MS_IN_NS);
     uint64_t now_ms = (uint64_t)(now_ns / TF_MS_IN_NS);
 
     if (options->retain_age_ms == 0 && options->retain_size_bytes == 0) {
-        return false;
+        return TF_EXPIRE_DELIVERED;
     }
-    if (spool->free_bytes < options->keep_free_bytes) {
-        return false;
+    if (is_disk_short(spool)) {
+        return TF_EXPIRE_KEEP_FREE;
     }
-    return (options->retain_age_ms == 0 || now_ms < closed_ms + options->retain_age_ms) &&
-           (options->retain_size_bytes == 0 || kept_bytes <= options->retain_size_bytes);
+    if (options->retain_age_ms != 0 && now_ms >= closed_ms + options->retain_age_ms) {
+        return TF_EXPIRE_AGE;
+    }
+    return options->retain_size_bytes != 0 && kept_bytes > options->retain_size_bytes
+               ? TF_EXPIRE_SIZE
+               : 0;
 }
 
-/* How many of the oldest segments are to go. */
-static size_t count_expired(const struct tf_spool *spool)
+/* How many of the oldest segments are to go, for one cause. */
+static size_t count_expired(const struct tf_spool *spool, enum tf_expire_cause *cause)
 {
     uint64_t passed = tf_cursors_saved_min(spool);
     uint64_t kept_bytes = 0;
@@ -87,11 +153,77 @@ static size_t count_expired(const struct tf_spool *spool)
         kept_bytes += spool->segments[acked].end;
         acked++;
     }
-    while (expired < acked && !is_kept(spool, expired, kept_bytes, now_ns)) {
+    for (; expired < acked; expired++) {
+        enum tf_expire_cause why = expiry(spool, expired, kept_bytes, now_ns);
+
+        if (why == 0 || (expired > 0 && why != *cause)) {
+            break;
+        }
+        *cause = why;
         kept_bytes -= spool->segments[expired].end;
-        expired++;
     }
     return expired;
+}
+
+/* How many segments drop_oldest deletes now: until undelivered bytes are below max_size; where the
+ * disk is short, one, and then it is asked again. */
+static size_t count_dropped(const struct tf_spool *spool)
+{
+    uint64_t tail = tf_spot_address(spool, &spool->mark), low, events;
+    uint64_t in_flight = tf_feeds_first_in_flight(spool);
+    bool is_short = is_disk_short(spool);
+    size_t count = 0;
+
+    tf_feeds_lowest(spool, &low, &events);
+    while (count + 1 < spool->segment_count && spool->segments[count].last_seq < in_flight &&
+           (is_short || tail - low >= spool->options.max_size_bytes)) {
+        const struct tf_segment *next = &spool->segments[++count];
+
+        low = next->base > low ? next->base : low;
+        is_short = false;
+    }
+    return count;
+}
+
+/* ---- on a worker ---------------------------------------------------------------------------- */
+
+/* The first seal frame of a segment: headers are enough to find it. */
+static bool find_seal(const struct tf_retention_job *job, uint64_t *number)
+{
+    char name[TF_SEGMENT_NAME_BYTES];
+    uint8_t raw[TF_FRAME_HEADER_BYTES], content[8];
+    struct tf_frame_header header;
+    uint64_t at = TF_SEGMENT_HEADER_BYTES;
+    bool found = false;
+    int fd;
+
+    tf_segment_name(job->kept_no, name);
+    fd = openat(job->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    while (fd >= 0 && !found && at + TF_FRAME_HEADER_BYTES <= job->kept_end &&
+           tf_read_at(fd, raw, sizeof raw, at) == 0 && tf_frame_header_decode(raw, &header) == 0) {
+        found = (header.type == TF_FRAME_SEAL || header.type == TF_FRAME_FOOTER) &&
+                tf_read_at(fd, content, sizeof content, at + TF_FRAME_HEADER_BYTES) == 0;
+        at += (uint64_t)TF_FRAME_HEADER_BYTES + header.body_bytes + TF_FRAME_TRAILER_BYTES;
+    }
+    if (found) {
+        *number = tf_load64(content);
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return found;
+}
+
+static int delete_one(const struct tf_retention_job *job, uint64_t no)
+{
+    char name[TF_SEGMENT_NAME_BYTES];
+    int rc = job->shred ? tf_slots_shred(job->dir_fd, no) : 0;
+
+    tf_segment_name(no, name);
+    if (rc == 0 && unlinkat(job->dir_fd, name, 0) < 0 && errno != ENOENT) {
+        rc = -errno;
+    }
+    return rc;
 }
 
 static void retention_work(uv_work_t *work)
@@ -99,13 +231,18 @@ static void retention_work(uv_work_t *work)
     struct tf_retention_job *job = TF_CONTAINER_OF(work, struct tf_retention_job, work);
 
     job->status = 0;
+    if (job->is_look) {
+        (void)find_seal(job, &job->expiry.first_seal);
+        return;
+    }
+    if (job->expiry.cause == TF_EXPIRE_DROP_OLDEST) {
+        tf_crash_point("drop.cursors");
+    }
     for (uint64_t no = job->from; job->status == 0 && no < job->to; no++) {
-        char name[TF_SEGMENT_NAME_BYTES];
-
-        tf_segment_name(no, name);
-        if (unlinkat(job->dir_fd, name, 0) < 0 && errno != ENOENT) {
-            job->status = -errno;
-        }
+        job->status = delete_one(job, no);
+    }
+    if (job->from < job->to) {
+        tf_crash_point("drop.unlinked");
     }
     if (job->status == 0 && job->from < job->to) {
         job->status = tf_sync_dir(job->dir_fd);
@@ -113,68 +250,234 @@ static void retention_work(uv_work_t *work)
     job->free_bytes = tf_free_bytes(job->dir_fd);
 }
 
+/* ---- the steps ------------------------------------------------------------------------------ */
+
+/* Records in the segments that are gone and that some output never had. */
+static uint64_t lost_events(const struct tf_spool *spool, size_t gone)
+{
+    uint64_t begin = spool->segments[0].events_before, end = spool->segments[gone].events_before;
+    uint64_t address, events;
+
+    tf_feeds_lowest(spool, &address, &events);
+    begin = events > begin ? events : begin;
+    return end > begin ? end - begin : 0;
+}
+
+static void tell_gone(struct tf_spool *spool, size_t gone)
+{
+    const struct tf_retention_job *job = &spool->retention;
+    const struct tf_segment *first = spool->segments, *last = first + gone - 1;
+    uint64_t lost = lost_events(spool, gone);
+    char text[256];
+
+    spool->status.expired_events += lost;
+    (void)snprintf(text, sizeof text,
+                   "segments %llu to %llu, up to frame %llu/%llu, are deleted: %s; %llu records in "
+                   "them had not reached every output",
+                   (unsigned long long)first->no, (unsigned long long)last->no,
+                   (unsigned long long)TF_SEQ_RUN(last->last_seq),
+                   (unsigned long long)TF_SEQ_N(last->last_seq), causes[job->expiry.cause],
+                   (unsigned long long)lost);
+    tf_log(lost > 0 ? TF_LOG_WARN : TF_LOG_INFO, "expired",
+           TF_DETAILS(TF_STR("spool", spool->path), TF_NUM("records", lost)), "%s", text);
+    if (spool->callbacks.on_event != NULL) {
+        spool->callbacks.on_event(spool->callbacks.ctx, "expired", text);
+    }
+}
+
+static void forget_gone(struct tf_spool *spool)
+{
+    struct tf_retention_job *job = &spool->retention;
+    size_t gone = 0;
+
+    while (gone + 1 < spool->segment_count && spool->segments[gone].no < job->to) {
+        gone++;
+    }
+    if (gone > 0) {
+        tell_gone(spool, gone);
+        tf_feeds_forget(spool, spool->segments[gone].no);
+    }
+    spool->segment_count -= gone;
+    memmove(spool->segments, spool->segments + gone,
+            spool->segment_count * sizeof spool->segments[0]);
+    spool->lowest_no = job->to > spool->lowest_no ? job->to : spool->lowest_no;
+}
+
+static void append_notice(struct tf_spool *spool);
+
 static void on_retained(uv_work_t *work, int status)
 {
     struct tf_retention_job *job = TF_CONTAINER_OF(work, struct tf_retention_job, work);
     struct tf_spool *spool = TF_CONTAINER_OF(job, struct tf_spool, retention);
     int rc = status < 0 ? status : job->status;
-    size_t gone = 0;
 
     spool->retaining = false;
-    spool->free_bytes = status < 0 ? spool->free_bytes : job->free_bytes;
-    if (rc < 0) {
+    if (job->is_look) {
+        append_notice(spool);
+    } else if (rc < 0) {
         char reason[64];
 
         spool->status.error = rc;
         tf_log(TF_LOG_ERROR, "disk-error", TF_DETAILS(TF_STR("spool", spool->path)),
-               "a delivered segment cannot be deleted: %s; retry in 1000 ms",
+               "a segment cannot be deleted: %s; retry in 1000 ms",
                uv_strerror_r(rc, reason, sizeof reason));
     } else {
-        while (gone + 1 < spool->segment_count && spool->segments[gone].no < job->to) {
-            gone++;
-        }
-        spool->segment_count -= gone;
-        memmove(spool->segments, spool->segments + gone,
-                spool->segment_count * sizeof spool->segments[0]);
-        spool->lowest_no = job->to > spool->lowest_no ? job->to : spool->lowest_no;
+        spool->free_bytes = job->free_bytes;
+        forget_gone(spool);
     }
     tf_slots_run(spool);
     tf_room_changed(spool);
     tf_spool_advance_close(spool);
 }
 
+static void queue_job(struct tf_spool *spool, bool is_look)
+{
+    struct tf_retention_job *job = &spool->retention;
+
+    job->is_look = is_look;
+    job->dir_fd = spool->dir_fd;
+    job->shred = spool->options.shred;
+    if (uv_queue_work(spool->loop, &job->work, retention_work, on_retained) == 0) {
+        spool->retaining = true;
+    }
+}
+
+/* Called while frames are released, or cancelled: what follows is a job of a worker. */
+static void on_notice(void *ctx, int status, uint64_t seq)
+{
+    struct tf_spool *spool = ctx;
+
+    (void)seq;
+    if (spool->retention_step == TF_RETENTION_NOTICE) {
+        spool->retention_step = status == 0 ? TF_RETENTION_DUE : TF_RETENTION_REST;
+    } else if (status < 0) {
+        spool->notice_owed = true; /* its segments are gone already */
+    }
+    tf_retention_run(spool);
+}
+
+static int write_notice(struct tf_spool *spool)
+{
+    const struct tf_expiry *told = &spool->told;
+    const struct tf_notice notice = {.kind = TF_NOTICE_EXPIRE,
+                                     .time_ns = told->time_ns,
+                                     .a = told->last_no,
+                                     .b = told->last_seq,
+                                     .c = told->first_seal,
+                                     .id = {(uint8_t)told->cause}};
+
+    return tf_notice_append(spool, &notice, on_notice, spool);
+}
+
+static void append_notice(struct tf_spool *spool)
+{
+    spool->told = spool->retention.expiry;
+    spool->told.time_ns = tf_now_ns();
+    spool->retention_step = TF_RETENTION_NOTICE;
+    if (write_notice(spool) < 0) {
+        spool->retention_step = TF_RETENTION_REST; /* no memory, or closing */
+        return;
+    }
+}
+
+/* Plans the deletion of the first count segments. */
+static void begin(struct tf_spool *spool, size_t count, enum tf_expire_cause cause)
+{
+    struct tf_retention_job *job = &spool->retention;
+    const struct tf_segment *last;
+
+    job->from = spool->lowest_no;
+    while (count > 0 && spool->segments[count].no - job->from > TF_UNLINKS_MAX) {
+        count--; /* numbers of attempts; the rest is next */
+    }
+    if (count == 0) { /* attempts only: nothing that counts goes */
+        job->to = job->from + TF_UNLINKS_MAX;
+        queue_job(spool, false);
+        return;
+    }
+    last = &spool->segments[count - 1];
+    job->to = spool->segments[count].no;
+    job->expiry.cause = cause;
+    job->expiry.last_no = last->no;
+    job->expiry.last_seq = last->last_seq;
+    job->kept_no = spool->segments[count].no;
+    job->kept_end = spool->segments[count].end;
+    job->expiry.first_seal = tf_seal_next_number(spool);
+    spool->retention_step = TF_RETENTION_LOOK;
+    queue_job(spool, true);
+    if (!spool->retaining) {
+        spool->retention_step = TF_RETENTION_REST;
+    }
+}
+
 /* Nothing was written since the last look, nothing is to go, and there is room: then the disk is
  * asked only now and then. */
-static bool may_rest(struct tf_spool *spool, size_t expired)
+static bool may_rest(struct tf_spool *spool)
 {
-    bool is_idle = expired == 0 && spool->had_room && spool->next_seq == spool->retained_seq;
+    bool is_idle = spool->had_room && spool->next_seq == spool->retained_seq;
 
     spool->retained_seq = spool->next_seq;
     spool->rested_ticks = is_idle ? spool->rested_ticks + 1 : 0;
     return spool->rested_ticks % RESTED_TICKS_MAX != 0;
 }
 
-void tf_retention_run(struct tf_spool *spool)
+/* Goes on with what is planned. True when there is nothing more to do now. */
+static bool go_on(struct tf_spool *spool)
 {
-    struct tf_retention_job *job = &spool->retention;
-    size_t expired;
+    enum tf_retention_step step = spool->retention_step;
 
     if (spool->retaining || spool->slots_running || spool->closing || spool->segment_count == 0) {
+        return true;
+    }
+    if (spool->notice_owed) {
+        spool->notice_owed = write_notice(spool) < 0;
+    }
+    if (step == TF_RETENTION_DUE || (step == TF_RETENTION_NOTICE && is_disk_full(spool))) {
+        spool->retention_step = TF_RETENTION_REST;
+        queue_job(spool, false);
+        return true;
+    }
+    return step != TF_RETENTION_REST;
+}
+
+/* Begins to drop what no output may have had. True when it does, or waits for cursors. */
+static bool drop(struct tf_spool *spool)
+{
+    size_t count = drops(spool) ? count_dropped(spool) : 0;
+
+    if (count == 0) {
+        return false;
+    }
+    if (tf_cursors_dirty(spool) && !spool->just_saved) {
+        tf_cursors_save(spool); /* and then again */
+        return true;
+    }
+    begin(spool, count, TF_EXPIRE_DROP_OLDEST);
+    return true;
+}
+
+static void drop_for_room(struct tf_spool *spool)
+{
+    enum tf_expire_cause cause;
+
+    if (!go_on(spool) && !is_disk_short(spool) && count_expired(spool, &cause) == 0) {
+        (void)drop(spool);
+    }
+}
+
+void tf_retention_run(struct tf_spool *spool)
+{
+    enum tf_expire_cause cause = 0;
+    size_t expired;
+
+    if (go_on(spool)) {
         return;
     }
-    expired = count_expired(spool);
-    if (may_rest(spool, expired)) {
-        return;
-    }
-    job->dir_fd = spool->dir_fd;
-    job->from = job->to = spool->lowest_no;
+    expired = count_expired(spool, &cause);
     if (expired > 0) {
-        job->to = spool->segments[expired].no;
-    }
-    if (job->to - job->from > TF_UNLINKS_MAX) { /* numbers of attempts; the rest is next */
-        job->to = job->from + TF_UNLINKS_MAX;
-    }
-    if (uv_queue_work(spool->loop, &job->work, retention_work, on_retained) == 0) {
-        spool->retaining = true;
+        begin(spool, expired, cause);
+    } else if (!drop(spool) && !may_rest(spool)) {
+        spool->retention.from = spool->retention.to = spool->lowest_no;
+        queue_job(spool, false);
     }
 }

@@ -68,6 +68,11 @@ bool tf_seal_is_on(const struct tf_spool *spool)
     return spool->sealing->state == TF_SEALED_ON;
 }
 
+uint64_t tf_seal_next_number(const struct tf_spool *spool)
+{
+    return tf_seal_is_on(spool) ? spool->sealing->key->number : 0;
+}
+
 bool tf_seal_is_busy(const struct tf_spool *spool)
 {
     return spool->sealing->seq != 0 && !spool->sealing->move_wait;

@@ -213,6 +213,11 @@ void tf_seal_run_ended(struct tf_spool *spool);
 void tf_seal_tick(struct tf_spool *spool);
 void tf_seal_status(const struct tf_spool *spool, struct tf_spool_status *status);
 
+/* ---- seal.c ---------------------------------------------------------------------------------- */
+
+/* The number of the seal that is made next; 0 where sealing is off. */
+uint64_t tf_seal_next_number(const struct tf_spool *spool);
+
 /* ---- notices, in writer.c ---------------------------------------------------------------------
  */
 

@@ -24,6 +24,7 @@
 
 #define TICK_MS           1000u
 #define SEGMENT_MIN_BYTES (UINT64_C(1) << 20)
+#define DROP_PARTS        4u
 #define SEGMENT_TOP_BYTES (UINT64_C(768) << 20) /* soft, below the format's 1 GiB */
 
 static int check_options(const struct tf_spool_options *options, struct tf_error *err)
@@ -346,6 +347,16 @@ static void on_tick(uv_timer_t *timer)
     tf_room_changed(spool);
 }
 
+/* drop_oldest deletes whole segments, so that some of them must fit into max_size. */
+static void bound_segments(struct tf_spool_options *options)
+{
+    uint64_t most = options->max_size_bytes / DROP_PARTS;
+
+    if (options->on_full == TF_ON_FULL_DROP_OLDEST && options->segment_size_bytes > most) {
+        options->segment_size_bytes = most > SEGMENT_MIN_BYTES ? most : SEGMENT_MIN_BYTES;
+    }
+}
+
 static void tell_open(const struct tf_spool *spool, uint64_t began_ns)
 {
     struct tf_spool_status status;
@@ -383,6 +394,7 @@ int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options,
     spool->fd = spool->old_fd = spool->dir_fd = spool->lock_fd = spool->cursors_fd = -1;
     spool->loop = loop;
     spool->options = *options;
+    bound_segments(&spool->options);
     spool->callbacks = *callbacks;
     rc = init_memory(spool, options);
     rc = rc < 0 ? disk_error(err, options, rc, "cannot be opened")
@@ -471,11 +483,7 @@ int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err)
         if (keys_rc == 0 && dir_fd >= 0 && check_newest_key(dir_fd, options, ring, err) < 0) {
             rc = -EINVAL;
         }
-        if (options->keys.count == 0) {
-            tf_warning_add(err, &options->path.at,
-                           "without spool.keys the key lies beside the "
-                           "spool: it protects copies, not this disk");
-        }
+        tf_spool_weaknesses(options, err);
     }
     if (dir_fd >= 0) {
         (void)close(dir_fd);

@@ -284,8 +284,8 @@ static void on_created(uv_work_t *work, int status)
         spool->old_fd = -1;
         tf_plan_adopt(spool);
         spool->status.error = 0;
-        tf_retention_run(spool);
     }
+    tf_retention_run(spool); /* the old one may be deleted; or something must be, for space */
     tf_room_changed(spool);
     tf_writer_pump(spool);
     tf_spool_advance_close(spool);
