@@ -248,7 +248,7 @@ static void fill(struct fixture *f, int first, int last, bool with_index)
     for (int no = first; no <= last; no++) {
         begin_segment(f, (uint64_t)no);
         for (int i = 0; i < 3; i++) {
-            char text[8];
+            char text[16];
 
             (void)snprintf(text, sizeof text, "%d%c", no, 'a' + i);
             add_frame(f, no, text);
@@ -418,7 +418,7 @@ static void stretches_that_cannot_match_are_passed_over(void **state)
 
     begin_segment(f, 1);
     for (int i = 0; i < 8; i++) {
-        char text[8];
+        char text[16];
 
         (void)snprintf(text, sizeof text, "h%d", i);
         begin[i] = f->at.offset;
