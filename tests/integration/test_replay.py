@@ -27,6 +27,10 @@ def number(text):
     return int(text.replace(",", ""))
 
 
+class AuditedFile(CriFile):
+    ROOT = "logs/audit/pods"
+
+
 class Replay:
     """One run of `taffrail replay` that has ended."""
 
@@ -361,6 +365,40 @@ def job_to_file(house):
     print("ok    a killed job to a file: each record once", flush=True)
 
 
+def auditor(house):
+    """What is delivered and kept, only the auditor's key reads: not the node's, not the rest of the machine's."""
+    key, public = house.path("elsewhere/auditor.key"), house.path("elsewhere/auditor.pem")
+    for words in (["genpkey", "-algorithm", "X25519", "-out", key], ["pkey", "-in", key, "-pubout", "-out", public]):
+        subprocess.run(["openssl", *words], check=True, capture_output=True)
+    os.chmod(key, 0o600)
+    house.write("agent/agent.yaml", f"""
+agent: {{host: node-1}}
+inputs: [container: {{paths: [../logs/audit/pods/*/*/*.log]}}]
+spool: {{path: audited, keep_free: 0, segment_size: 1MiB, retain: {{age: 1h, size: 1GiB}}, auditor: {public}}}
+outputs: [file: {{path: audited.ndjson}}]
+""")
+    agent = house.start("agent")
+    file = AuditedFile(house, "shop", "pay-1", "33333333-3333-3333-3333-333333333333")
+    for first in range(0, 6000, 500):
+        file.write([f"pay line {n} {random_text(1200)}" for n in range(first, first + 500)])
+        time.sleep(0.05)
+
+    def delivered():
+        with open(house.path("agent/audited.ndjson"), "rb") as records:
+            return records.read().count(b"pay line ")
+    wait_until(lambda: os.path.exists(house.path("agent/audited.ndjson")) and delivered() == 6000, 30, "not delivered")
+    spool = house.path("agent/audited")
+    wait_until(lambda: "no key opens" in subprocess.run(
+        [house.binary, "replay", spool, "--limit", "1", "--grep", "nothing"], capture_output=True, check=False
+    ).stderr.decode(), 20, "the node still reads what it delivered")
+    need(agent.stop() == 0, agent.tail())
+    node = Replay(house, spool=spool, code=1)
+    need(len(node.logs) < 6000, "the node reads all that it delivered")
+    whole = Replay(house, "--key", key, "--key", house.path("agent/audited.key"), spool=spool)
+    need(pay_numbers(whole.logs) == list(range(6000)), "the auditor does not read all of it")
+    print(f"ok    the node reads {node.read} of {node.segments} segments, the auditor all", flush=True)
+
+
 def main():
     with House(sys.argv[1]) as house:
         house.make_pki()
@@ -375,6 +413,7 @@ def main():
         jobs(house, collector)
         collector = job_without_collector(house, collector)
         job_to_file(house)
+        auditor(house)
         need(collector.stop() == 0, collector.tail())
 
 
