@@ -332,36 +332,21 @@ static int print_all(struct run *run)
 /* ---- telling ------------------------------------------------------------------------------------
  */
 
-/* A figure with thousands separators. */
-static void tell_count(uint64_t count)
-{
-    char digits[32];
-    int size = snprintf(digits, sizeof digits, "%llu", (unsigned long long)count);
-
-    for (int i = 0; i < size; i++) {
-        if (i > 0 && (size - i) % 3 == 0) {
-            (void)fputc(',', stderr);
-        }
-        (void)fputc(digits[i], stderr);
-    }
-}
-
 static void tell_summary(const struct run *run)
 {
+    char found[TF_COUNT_TEXT_BYTES], total[TF_COUNT_TEXT_BYTES];
     struct tf_archive_status status;
 
     tf_archive_status(run->archive, &status);
-    tell_count(run->pick.found);
-    (void)fputs(" of ", stderr);
-    tell_count(status.events);
-    (void)fprintf(stderr, " records, %llu of %llu segments read, %.1f s",
+    (void)fprintf(stderr, "%s of %s records, %llu of %llu segments read, %.1f s",
+                  tf_count_text(run->pick.found, found), tf_count_text(status.events, total),
                   (unsigned long long)status.read, (unsigned long long)status.segments,
                   (double)((int64_t)uv_hrtime() - run->begun_ns) / (double)TF_S_IN_NS);
     tf_gaps_print(&run->pick.gaps, stderr);
     if (tf_query_undecided(run->query) > 0) {
-        tell_count(tf_query_undecided(run->query));
-        (void)fputs(" of them were not decided: too long, or too many steps; they are shown\n",
-                    stderr);
+        (void)fprintf(stderr,
+                      "%s of them were not decided: too long, or too many steps; they are shown\n",
+                      tf_count_text(tf_query_undecided(run->query), found));
     }
 }
 

@@ -521,14 +521,15 @@ static bool must_save(const struct tf_replay_feed *replay)
 {
     const struct tf_job_state *saved = &replay->options.job->state;
 
-    if (replay->saving || replay->failed < 0) {
-        return false;
+    if (replay->saving || replay->file_asked) {
+        return !replay->saving; /* a file output waits for it, also when all else has failed */
     }
-    if (replay->file_asked || (is_done(replay) && saved->step != TF_JOB_DONE)) {
-        return true;
+    if (is_done(replay) && saved->step != TF_JOB_DONE) {
+        return replay->failed == 0;
     }
-    return replay->dirty && (replay->acks >= SAVE_AFTER_ACKS || is_settled(replay) ||
-                             uv_now(replay->options.loop) - replay->saved_ms >= SAVE_MS);
+    return replay->failed == 0 && replay->dirty &&
+           (replay->acks >= SAVE_AFTER_ACKS || is_settled(replay) ||
+            uv_now(replay->options.loop) - replay->saved_ms >= SAVE_MS);
 }
 
 static bool may_hand_out(struct tf_replay_feed *replay)

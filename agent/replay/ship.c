@@ -28,9 +28,8 @@
 #include "taffrail/output.h"
 #include "taffrail/progress.h"
 
-#define TURN_MS     200u
-#define DIGEST_MAX  65536u
-#define COUNT_BYTES 32u
+#define TURN_MS    200u
+#define DIGEST_MAX 65536u
 
 struct ship {
     const struct tf_ship_options *options;
@@ -55,46 +54,30 @@ struct ship {
 /* ---- words --------------------------------------------------------------------------------------
  */
 
-/* A figure with thousands separators. */
-static const char *count_text(uint64_t count, char text[COUNT_BYTES])
-{
-    char digits[COUNT_BYTES];
-    int size = snprintf(digits, sizeof digits, "%" PRIu64, count), at = 0;
-
-    for (int i = 0; i < size; i++) {
-        if (i > 0 && (size - i) % 3 == 0) {
-            text[at++] = ',';
-        }
-        text[at++] = digits[i];
-    }
-    text[at] = '\0';
-    return text;
-}
-
 static void tell_done_before(const struct ship *ship)
 {
-    char count[COUNT_BYTES], time[TF_TIME_TEXT_BYTES];
+    char count[TF_COUNT_TEXT_BYTES], time[TF_TIME_TEXT_BYTES];
 
     tf_time_format(ship->job.state.begun_ns, time);
     (void)fprintf(stderr,
                   "job %s is done: %s records were shipped, begun %.19sZ; choose another --job to "
                   "ship them again\n",
-                  ship->options->job, count_text(ship->job.state.records, count), time);
+                  ship->options->job, tf_count_text(ship->job.state.records, count), time);
 }
 
 static void tell_shipped(struct ship *ship)
 {
-    char found[COUNT_BYTES], total[COUNT_BYTES];
+    char found[TF_COUNT_TEXT_BYTES], total[TF_COUNT_TEXT_BYTES];
     struct tf_archive_status status;
 
     tf_archive_status(ship->options->archive, &status);
     (void)fprintf(stderr,
                   "%s of %s records shipped to %s, %" PRIu64 " of %" PRIu64
                   " segments read, %.1f s; job %s is done (%s.job)",
-                  count_text(ship->job.state.records, found), count_text(status.events, total),
-                  ship->options->output, status.read, status.segments,
-                  (double)(uv_hrtime() - ship->begun_ns) / (double)TF_S_IN_NS, ship->options->job,
-                  ship->options->job);
+                  tf_count_text(ship->job.state.records, found),
+                  tf_count_text(status.events, total), ship->options->output, status.read,
+                  status.segments, (double)(uv_hrtime() - ship->begun_ns) / (double)TF_S_IN_NS,
+                  ship->options->job, ship->options->job);
     tf_gaps_print(&ship->pick.gaps, stderr);
 }
 
