@@ -175,8 +175,63 @@ expect 'a pipe' 2 "$(run agent "$folder/bad" node-9)"
 expect 'help' 0 "$(run --help)"
 holds 'help' 'usage: taffrail pki init' "$folder/out"
 expect 'help of a verb' 0 "$(run agent --help)"
-expect 'seal' 2 "$(run seal "$folder/spool")"
-holds 'seal' 'not in this release' "$folder/err"
+
+# The first key of a spool's seals
+here=$(cd "$(dirname "$0")" && pwd)
+expect 'seal' 0 "$(run seal "$folder/spool")"
+holds 'seal shows the key' 'The verification key of this spool, shown once and stored nowhere:' "$folder/out"
+holds 'seal tells from where on' 'Sealing from frame 1/1 on.' "$folder/out"
+expect 'form of the key' 1 "$(grep -cE '^    TFS1(-[0-9A-HJKMNP-TV-Z]{5}){16}-[0-9A-HJKMNP-TV-Z]{4}$' "$folder/out")"
+grep TFS1 "$folder/out" >"$folder/seal.key"
+expect 'files of the spool' 'LOCK seal.state spool.meta' "$(cd "$folder/spool" && echo *)"
+expect 'mode of the spool' 700 "$(mode "$folder/spool")"
+expect 'mode of the state' 600 "$(mode "$folder/spool/seal.state")"
+expect 'seal again' 2 "$(run seal "$folder/spool")"
+holds 'seal again tells the mend' '--renew begins a new series' "$folder/err"
+mkdir "$folder/logs" && echo line >"$folder/logs/a.log"
+cat >"$folder/sealed.yaml" <<END
+spool: {path: spool, seal: required, keep_free: 0, retain: {size: 1MiB}}
+inputs: [container: {paths: ["logs/*.log"], format: plain}]
+outputs: [file: {path: records.ndjson}]
+END
+"$taffrail" check -c "$folder/sealed.yaml" >"$folder/out" 2>/dev/null
+holds 'check knows the seal' 'encrypted, sealed' "$folder/out"
+run_agent() { # until the line is there
+    "$taffrail" run -c "$folder/sealed.yaml" 2>"$folder/log" &
+    agent=$!
+    for i in $(seq 100); do
+        if grep -q event=ready "$folder/log" && [ -s "$folder/records.ndjson" ]; then break; fi
+        sleep 0.1
+    done
+    [ "${1:-}" = busy ] && expect 'seal of a running agent' 3 "$(run seal --renew "$folder/spool")"
+    kill -TERM $agent
+    wait $agent
+    expect 'agent stops' 0 $?
+}
+run_agent busy
+holds 'its mend' 'another agent writes here; stop it' "$folder/err"
+holds 'agent tells the seal' 'sealed=true' "$folder/log"
+run_agent
+/usr/bin/python3 "$here/integration/read_segment.py" --seal-key "$folder/seal.key" "$folder/spool" >"$folder/out" 2>"$folder/err"
+expect 'an independent reader agrees with the key' 0 $?
+expect 'and finds seals' 1 "$(grep -cE '^[2-9] seals, sealed to 2/' "$folder/err")"
+rm "$folder/spool/seal.state"
+expect 'lost and not renewed' 2 "$(run seal -c "$folder/sealed.yaml")"
+"$taffrail" run -c "$folder/sealed.yaml" 2>"$folder/log"
+expect 'required does not start' 2 $?
+holds 'the mend' "then taffrail pki seal --renew $folder/spool" "$folder/log"
+expect 'renew' 0 "$(run seal -c "$folder/sealed.yaml" --renew --out "$folder/second.key")"
+holds 'from the next run on' 'Sealing from frame 3/1 on.' "$folder/out"
+expect 'no key is shown' 0 "$(grep -c TFS1 "$folder/out")"
+expect 'mode of the key' 600 "$(mode "$folder/second.key")"
+run_agent
+/usr/bin/python3 "$here/integration/read_segment.py" --seal-key "$folder/second.key" "$folder/spool" >/dev/null 2>"$folder/err"
+expect 'the new series is sound' 0 $?
+expect 'a key file is not overwritten' 2 "$(run seal --renew --out "$folder/second.key" "$folder/spool")"
+expect 'seal with two spools' 2 "$(run seal a b)"
+expect 'help of seal' 0 "$(run seal --help)"
+holds 'help of seal' 'usage: taffrail pki seal' "$folder/out"
+
 expect 'hash' 0 "$(run hash "$folder/hash.key")"
 expect 'one line of 61 bytes' 61 "$(wc -c <"$folder/hash.key")"
 expect 'its mode' 600 "$(stat -c %a "$folder/hash.key")"

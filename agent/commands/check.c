@@ -21,6 +21,7 @@
 #include "taffrail/commands.h"
 #include "taffrail/log.h"
 #include "taffrail/pipeline.h"
+#include "taffrail/spool.h"
 
 static const char usage[] =
     "usage: taffrail check [-c FILE] [--json] [--strict]\n"
@@ -163,7 +164,7 @@ static void print_sound(FILE *to, const struct check *check)
     print_filters(to, config);
     (void)fprintf(to, "  spool   %s: ", config->spool.path.text);
     print_size(to, config->spool.max_size_bytes);
-    (void)fputs(", encrypted\n", to);
+    (void)fprintf(to, ", encrypted%s\n", tf_spool_would_seal(&config->spool) ? ", sealed" : "");
     print_names(to, "ships", &config->outputs);
     (void)fputs("not tried: the network\n", to);
 }

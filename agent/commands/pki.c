@@ -7,6 +7,7 @@
  *     agent DIR NODE           DIR/NODE.pem, NODE.key    URI:spiffe://NAME/node/NODE, clientAuth
  *     spool FILE               FILE                      a key for spool.keys, one line
  *     hash FILE                FILE                      a key for redact.hash_key, one line
+ *     seal SPOOL               SPOOL/seal.state          the first key of its seals: pki_seal.c
  *
  * All keys are EC P-256 or 32 bytes of the kernel's randomness, mode 0600. Files are made with
  * O_EXCL and O_NOFOLLOW: nothing is overwritten, no link is followed. Names become parts of paths
@@ -60,6 +61,7 @@ static const char usage[] =
     "       taffrail pki agent DIR NODE               an agent's certificate and key\n"
     "       taffrail pki spool FILE                   a key for spool.keys\n"
     "       taffrail pki hash FILE                    a key for redact.hash_key\n"
+    "       taffrail pki seal [-c FILE | SPOOL]       a spool's first seal key (pki seal --help)\n"
     "Keys are made with mode 0600; no file is overwritten.\n"
     "example: taffrail pki init --name \"Example Logs\" pki &&\n"
     "         taffrail pki collector pki logs.example.com 192.0.2.10 && taffrail pki agent pki "
@@ -798,14 +800,11 @@ int tf_command_pki(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
-    } verbs[] = {{"init", pki_init},
-                 {"collector", pki_collector},
-                 {"agent", pki_agent},
-                 {"spool", pki_spool},
-                 {"hash", pki_hash}};
+    } verbs[] = {{"init", pki_init},   {"collector", pki_collector}, {"agent", pki_agent},
+                 {"spool", pki_spool}, {"hash", pki_hash},           {"seal", tf_command_pki_seal}};
     int rc;
 
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1; i < argc && (i == 1 || strcmp(argv[1], "seal") != 0); i++) {
         if (strcmp(argv[i], "--help") == 0) {
             (void)fputs(usage, stdout);
             return TF_EXIT_FINE;
@@ -816,9 +815,6 @@ int tf_command_pki(int argc, char **argv)
     }
     if (!are_plain(argc, argv)) {
         return refuse("an argument holds control characters", "names and paths are plain text");
-    }
-    if (strcmp(argv[1], "seal") == 0) {
-        return bad_usage("seal keys are not in this release");
     }
     for (size_t i = 0; i < TF_COUNT(verbs); i++) {
         if (strcmp(argv[1], verbs[i].name) == 0) {

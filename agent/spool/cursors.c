@@ -135,9 +135,19 @@ int tf_cursors_open(struct tf_spool *spool, const char *const *outputs, size_t o
     return 0;
 }
 
+bool tf_cursors_begun(const struct tf_spool *spool)
+{
+    bool begun = true;
+
+    for (uint32_t i = 0; i < spool->now.count; i++) {
+        begun &= !spool->is_new[i];
+    }
+    return begun;
+}
+
 bool tf_cursors_dirty(const struct tf_spool *spool)
 {
-    return spool->unsaved_names ||
+    return (spool->unsaved_names && tf_cursors_begun(spool)) ||
            memcmp(spool->now.entries, spool->saved.entries, sizeof spool->now.entries) != 0;
 }
 

@@ -722,6 +722,7 @@ int tf_cursors_open(struct tf_spool *spool, const char *const *outputs, size_t o
                     bool is_new, uint64_t *highest_run);
 void tf_cursors_save(struct tf_spool *spool); /* begins, or is remembered */
 bool tf_cursors_dirty(const struct tf_spool *spool);
+bool tf_cursors_begun(const struct tf_spool *spool);         /* each output has a place */
 uint64_t tf_cursors_saved_min(const struct tf_spool *spool); /* UINT64_MAX: no output */
 
 /* feed.c */
@@ -740,8 +741,9 @@ void tf_feeds_forget(struct tf_spool *spool, uint64_t no);
 void tf_feeds_lowest(const struct tf_spool *spool, uint64_t *address, uint64_t *events);
 
 /* rewrap.c */
-void tf_slots_run(struct tf_spool *spool);  /* begins the next job, when one is due */
-void tf_slots_tick(struct tf_spool *spool); /* the same, and says which keys are missing */
+void tf_slots_opened(struct tf_spool *spool); /* the notice of a new first key */
+void tf_slots_run(struct tf_spool *spool);    /* begins the next job, when one is due */
+void tf_slots_tick(struct tf_spool *spool);   /* the same, and says which keys are missing */
 bool tf_segment_is_auditors(const struct tf_segment *segment); /* nobody else can read it */
 uint64_t tf_slots_unreadable(const struct tf_spool *spool);    /* segments that no key opens */
 int tf_slots_shred(int dir_fd, uint64_t no);                   /* on a worker */

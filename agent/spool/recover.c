@@ -379,7 +379,7 @@ int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct t
     }
     tf_listing_fini(&recovery.listing);
     if (rc == 0) {
-        rc = tf_seal_start(spool, recovery.newest_flags, at, err);
+        rc = tf_seal_start(spool, recovery.newest_flags, err);
     }
     if (rc == 0) {
         tell(spool);

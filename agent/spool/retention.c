@@ -443,7 +443,7 @@ static bool go_on(struct tf_spool *spool)
 /* Begins to drop what no output may have had. True when it does, or waits for cursors. */
 static bool drop(struct tf_spool *spool)
 {
-    size_t count = drops(spool) ? count_dropped(spool) : 0;
+    size_t count = drops(spool) && tf_cursors_begun(spool) ? count_dropped(spool) : 0;
 
     if (count == 0) {
         return false;

@@ -12,7 +12,7 @@
  * worker at a time, while the loop runs, and never beside a job that deletes. What failed is tried
  * again after the next start. The newest segment is left alone: a start must be able to read it.
  */
-#include "internal.h"
+#include "seal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -322,6 +322,16 @@ void tf_slots_run(struct tf_spool *spool)
     memcpy(job->id, spool->segments[i].id, sizeof job->id);
     if (uv_queue_work(spool->loop, &job->work, slots_work, on_slots_done) == 0) {
         spool->slots_running = true;
+    }
+}
+
+void tf_slots_opened(struct tf_spool *spool)
+{
+    struct tf_notice notice = {.kind = TF_NOTICE_KEY_CHANGE, .time_ns = tf_now_ns()};
+
+    if (spool->key_changed) {
+        memcpy(notice.id, spool->ring->keks[0].id, TF_KEY_ID_BYTES);
+        (void)tf_notice_append(spool, &notice, NULL, NULL); /* no memory: the slots tell, too */
     }
 }
 

@@ -194,10 +194,12 @@ int tf_sealing_new(struct tf_spool *spool); /* 0 or -ENOMEM; state off */
 void tf_sealing_free(struct tf_spool *spool);
 /* What a start finds: reads, evolves and writes seal.state, and says what is not covered yet. 0;
  * -EINVAL with a finding; other -errno. newest_flags: of the newest segment's sector 0. */
-int tf_seal_start(struct tf_spool *spool, uint32_t newest_flags, const struct tf_place *at,
-                  struct tf_error *err);
-void tf_seal_opened(
-    struct tf_spool *spool); /* notices of the start; the loop may run from here on */
+int tf_seal_start(struct tf_spool *spool, uint32_t newest_flags, struct tf_error *err);
+/* For `check`: what tf_seal_start would find wrong. dir_fd -1: there is no spool yet. 1: it would
+ * seal; 0: not; -EINVAL with a finding, -ENOMEM. */
+int tf_seal_check(int dir_fd, const struct tf_spool_options *options, struct tf_error *err);
+/* Notices of the start; the loop may run from here on. */
+void tf_seal_opened(struct tf_spool *spool);
 bool tf_seal_is_on(const struct tf_spool *spool);
 bool tf_seal_is_busy(const struct tf_spool *spool); /* one is on its way */
 bool tf_seal_is_due(const struct tf_spool *spool);

@@ -20,6 +20,9 @@
 
 #include "taffrail/log.h"
 
+#define NO_KEY     "there is no first key"
+#define DAMAGED    "seal.state is damaged or of another spool"
+#define GONE       "seal.state is gone"
 #define EVOLVE_MAX (UINT64_C(1) << 24) /* five years of seals; beyond, the state is no use */
 
 struct found_seal {
@@ -121,16 +124,21 @@ static int evolve(struct tf_sealing *sealing, const struct found_seal *found)
     return rc;
 }
 
-static int lost(struct tf_spool *spool, const char *why, const struct tf_place *at,
-                struct tf_error *err)
+static int refuse(const struct tf_spool_options *options, const char *why, const char *renew,
+                  struct tf_error *err)
+{
+    return tf_error_add(err, &options->path.at,
+                        "spool.seal is required, and %s; stop the agent, then taffrail pki seal "
+                        "%s%s",
+                        why, renew, options->path.text);
+}
+
+static int lost(struct tf_spool *spool, const char *why, struct tf_error *err)
 {
     struct tf_sealing *sealing = spool->sealing;
 
     if (spool->options.seal == TF_SEAL_REQUIRED) {
-        return tf_error_add(err, at,
-                            "spool.seal is required, and %s; begin a new series: taffrail pki seal "
-                            "--renew %s",
-                            why, spool->path);
+        return refuse(&spool->options, why, "--renew ", err);
     }
     sealing->state = TF_SEALED_LOST;
     sealing->event = "seal-lost";
@@ -143,7 +151,7 @@ static int lost(struct tf_spool *spool, const char *why, const struct tf_place *
 }
 
 /* The state is sound: where it stands against the spool, told. */
-static int adopt(struct tf_spool *spool, const struct tf_place *at, struct tf_error *err)
+static int adopt(struct tf_spool *spool, struct tf_error *err)
 {
     struct tf_sealing *sealing = spool->sealing;
     struct tf_seal_key *key = sealing->key;
@@ -152,7 +160,7 @@ static int adopt(struct tf_spool *spool, const struct tf_place *at, struct tf_er
 
     if (rc == 0 && found.any && found.seal.number >= key->number &&
         found.seal.number - key->number >= EVOLVE_MAX) {
-        return lost(spool, "seal.state is far behind the newest seal", at, err);
+        return lost(spool, "seal.state is far behind the newest seal", err);
     }
     if (rc == 0 && found.any && found.seal.number >= key->number) {
         sealing->evolved = found.seal.number - key->number; /* 0: a crash before it moved */
@@ -171,6 +179,12 @@ static int adopt(struct tf_spool *spool, const struct tf_place *at, struct tf_er
                "seal.state is newer than the spool: frames were cut, or the spool was put back; it "
                "goes on, and verify tells of it");
     }
+    if (spool->options.sync.mode == TF_SYNC_NEVER) {
+        tf_log(
+            TF_LOG_WARN, "seal-state", NULL, 0,
+            "spool.sync is never: after a power loss the seal may be ahead of what the disk has, "
+            "as if frames had been cut");
+    }
     sealing->begun = key->number == 0;
     sealing->at_once = spool->mark_cover.from_seq != 0;
     sealing->state = TF_SEALED_ON;
@@ -178,23 +192,18 @@ static int adopt(struct tf_spool *spool, const struct tf_place *at, struct tf_er
 }
 
 /* No seal.state. */
-static int absent(struct tf_spool *spool, bool was_on, const struct tf_place *at,
-                  struct tf_error *err)
+static int absent(struct tf_spool *spool, bool was_on, struct tf_error *err)
 {
     if (was_on) {
-        return lost(spool, "seal.state is gone", at, err);
+        return lost(spool, GONE, err);
     }
     if (spool->options.seal == TF_SEAL_REQUIRED) {
-        return tf_error_add(err, at,
-                            "spool.seal is required, and there is no first key; make it: taffrail "
-                            "pki seal %s",
-                            spool->path);
+        return refuse(&spool->options, NO_KEY, "", err);
     }
     return 0;
 }
 
-int tf_seal_start(struct tf_spool *spool, uint32_t newest_flags, const struct tf_place *at,
-                  struct tf_error *err)
+int tf_seal_start(struct tf_spool *spool, uint32_t newest_flags, struct tf_error *err)
 {
     struct tf_sealing *sealing = spool->sealing;
     bool was_on = (newest_flags & TF_SEGMENT_SEALING) != 0;
@@ -210,19 +219,53 @@ int tf_seal_start(struct tf_spool *spool, uint32_t newest_flags, const struct tf
     }
     rc = tf_seal_state_read(spool->dir_fd, sealing->key, &sealing->slot);
     if (rc == -ENOENT) {
-        return absent(spool, was_on, at, err);
+        return absent(spool, was_on, err);
     }
     if (rc == 0 && memcmp(sealing->key->spool_id, spool->id, TF_SPOOL_ID_BYTES) != 0) {
         rc = -EPROTO;
     }
     if (rc == -EPROTO) {
-        return lost(spool, "seal.state is damaged or of another spool", at, err);
+        return lost(spool, DAMAGED, err);
     }
     if (rc == 0) {
         sealing->fd = tf_seal_state_open(spool->dir_fd);
         rc = sealing->fd < 0 ? sealing->fd : 0;
     }
-    return rc == 0 ? adopt(spool, at, err) : rc;
+    return rc == 0 ? adopt(spool, err) : rc;
+}
+
+int tf_seal_check(int dir_fd, const struct tf_spool_options *options, struct tf_error *err)
+{
+    struct tf_seal_key *key;
+    uint32_t slot;
+    int rc;
+
+    if (options->seal == TF_SEAL_OFF) {
+        return 0;
+    }
+    key = tf_secure_new(sizeof *key);
+    if (key == NULL) {
+        return -ENOMEM;
+    }
+    rc = dir_fd < 0 ? -ENOENT : tf_seal_state_read(dir_fd, key, &slot);
+    tf_secure_free(key, sizeof *key);
+    if (rc < 0 && options->seal == TF_SEAL_REQUIRED) {
+        return rc == -ENOENT ? refuse(options, NO_KEY, "", err)
+                             : refuse(options, DAMAGED, "--renew ", err);
+    }
+    if (rc == -EPROTO) {
+        tf_warning_add(err, &options->path.at,
+                       "seal.state is damaged: the agent would go on unsealed; begin a new series: "
+                       "taffrail pki seal --renew %s",
+                       options->path.text);
+    }
+    if (rc == 0 && options->sync.mode == TF_SYNC_NEVER) {
+        tf_warning_add(
+            err, &options->path.at,
+            "spool.sync is never, and the spool is sealed: after a power loss the seal "
+            "may be ahead of what the disk has, as if frames had been cut; write a time");
+    }
+    return rc == 0;
 }
 
 void tf_seal_opened(struct tf_spool *spool)
@@ -244,7 +287,8 @@ void tf_seal_opened(struct tf_spool *spool)
         (void)tf_notice_append(spool, &lost, NULL, NULL);
     }
     if (tf_seal_is_on(spool) && sealing->begun) {
-        begun.a = spool->appended_cover.from_seq;
+        begun.a = spool->appended_cover.from_seq != 0 ? spool->appended_cover.from_seq
+                                                      : spool->next_seq; /* no segment yet */
         memcpy(begun.id, sealing->key->id, TF_SEAL_ID_BYTES);
         (void)tf_notice_append(spool, &begun, NULL, NULL);
         sealing->event = "seal-started";

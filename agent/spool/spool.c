@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <openssl/crypto.h>
 #include <openssl/rand.h>
 
 #include "taffrail/log.h"
@@ -164,14 +165,19 @@ static int write_id(int dir_fd, const uint8_t id[TF_SPOOL_ID_BYTES])
     return rc == 0 ? tf_sync_dir(dir_fd) : rc;
 }
 
-/* The id out of the newest segment whose sector 0 is sound, when spool.meta is lost. */
-static int id_from_segments(int dir_fd, uint8_t id[TF_SPOOL_ID_BYTES])
+/* What sound headers of segments say, of this spool or another. */
+struct headers {
+    struct tf_sector0 newest; /* segment_no 0: none */
+    uint64_t highest_run;
+};
+
+static int read_headers(int dir_fd, struct headers *out)
 {
     int list_fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = list_fd < 0 ? NULL : fdopendir(list_fd);
     const struct dirent *entry;
-    uint64_t newest = 0;
 
+    *out = (struct headers){0};
     if (dir == NULL) {
         if (list_fd >= 0) {
             (void)close(list_fd);
@@ -189,16 +195,30 @@ static int id_from_segments(int dir_fd, uint8_t id[TF_SPOOL_ID_BYTES])
         }
         fd = openat(dir_fd, entry->d_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
         if (fd >= 0 && tf_read_at(fd, bytes, sizeof bytes, 0) == 0 &&
-            tf_sector0_decode(bytes, &sector) == 0 && sector.segment_no > newest) {
-            newest = sector.segment_no;
-            memcpy(id, sector.spool_id, TF_SPOOL_ID_BYTES);
+            tf_sector0_decode(bytes, &sector) == 0) {
+            uint64_t run = TF_SEQ_RUN(sector.first_seq);
+
+            out->highest_run = run > out->highest_run ? run : out->highest_run;
+            out->newest = sector.segment_no > out->newest.segment_no ? sector : out->newest;
         }
         if (fd >= 0) {
             (void)close(fd);
         }
     }
     (void)closedir(dir);
-    return newest > 0 ? 0 : -ENOENT;
+    return 0;
+}
+
+/* The id out of the newest segment, when spool.meta is lost. */
+static int id_from_segments(int dir_fd, uint8_t id[TF_SPOOL_ID_BYTES])
+{
+    struct headers headers;
+    int rc = read_headers(dir_fd, &headers);
+
+    if (rc == 0) {
+        memcpy(id, headers.newest.spool_id, TF_SPOOL_ID_BYTES);
+    }
+    return rc < 0 ? rc : headers.newest.segment_no > 0 ? 0 : -ENOENT;
 }
 
 static int find_id(struct tf_spool *spool, bool is_empty)
@@ -416,6 +436,7 @@ int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options,
     spool->had_room = true;
     tf_room_changed(spool);
     tf_seal_opened(spool);
+    tf_slots_opened(spool);
     tell_open(spool, began_ns);
     *out = spool;
     return 0;
@@ -483,12 +504,136 @@ int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err)
         if (keys_rc == 0 && dir_fd >= 0 && check_newest_key(dir_fd, options, ring, err) < 0) {
             rc = -EINVAL;
         }
+        if (tf_seal_check(dir_fd, options, err) < 0) {
+            rc = -EINVAL;
+        }
         tf_spool_weaknesses(options, err);
     }
     if (dir_fd >= 0) {
         (void)close(dir_fd);
     }
     tf_keyring_free(ring);
+    return rc;
+}
+
+bool tf_spool_would_seal(const struct tf_spool_options *options)
+{
+    int dir_fd = open(options->path.text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct tf_error err;
+    bool would;
+
+    tf_error_init(&err); /* tf_spool_check has told them */
+    would = tf_seal_check(dir_fd, options, &err) == 1;
+    tf_error_fini(&err);
+    if (dir_fd >= 0) {
+        (void)close(dir_fd);
+    }
+    return would;
+}
+
+/* ---- the first key of the seal --------------------------------------------------------------- */
+
+/* May a first key be made: there is none, or renew asks for a new series. */
+static int check_begin(const struct tf_spool_options *options, const struct tf_spool *spool,
+                       const struct headers *headers, bool renew, struct tf_error *err)
+{
+    struct tf_seal_key *key = tf_secure_new(sizeof *key);
+    bool was_on = (headers->newest.flags & TF_SEGMENT_SEALING) != 0;
+    uint32_t slot;
+    int rc = key == NULL ? -ENOMEM : tf_seal_state_read(spool->dir_fd, key, &slot);
+
+    tf_secure_free(key, sizeof *key);
+    if (rc < 0 && rc != -ENOENT && rc != -EPROTO) {
+        return disk_error(err, options, rc, "seal.state cannot be read");
+    }
+    if (renew || (rc == -ENOENT && !was_on)) {
+        return 0;
+    }
+    return tf_error_add(err, &options->path.at,
+                        rc == 0 ? "spool \"%s\" is sealed already, and its first key is not "
+                                  "overwritten; --renew begins a new series, with a new key"
+                                : "spool \"%s\" was sealed, and its seal.state is lost or damaged; "
+                                  "--renew begins a new series, with a new key",
+                        options->path.text);
+}
+
+/* Made by root for an agent that is not: the directory's owner is to own what is in it. */
+static void give_away(int dir_fd)
+{
+    static const char *const names[] = {"LOCK", "spool.meta", "seal.state"};
+    struct stat st;
+
+    if (geteuid() != 0 || fstat(dir_fd, &st) < 0 || st.st_uid == 0) {
+        return;
+    }
+    for (size_t i = 0; i < TF_COUNT(names); i++) {
+        if (fchownat(dir_fd, names[i], st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0) {
+            tf_log(TF_LOG_WARN, "spool-owner", TF_DETAILS(TF_STR("file", names[i])),
+                   "the file could not be given to the spool's owner; chown it");
+        }
+    }
+}
+
+static int write_first_key(const struct tf_seal_begin *begin, struct tf_spool *spool,
+                           const struct tf_seal_key *key, struct tf_error *err)
+{
+    int rc = tf_seal_state_make(spool->dir_fd, key, begin->renew);
+
+    give_away(spool->dir_fd);
+    return rc < 0 ? disk_error(err, begin->options, rc, "seal.state cannot be written") : 0;
+}
+
+/* run: the first to be sealed. */
+static int begin_series(const struct tf_seal_begin *begin, struct tf_spool *spool, uint64_t run,
+                        struct tf_error *err)
+{
+    struct tf_seal_key *key = tf_secure_new(sizeof *key);
+    char text[TF_SEAL_TEXT_BYTES] = "";
+    int rc = key == NULL ? -ENOMEM : tf_seal_key_new(spool->id, key);
+
+    rc = rc == 0 ? tf_seal_text(key, text) : rc;
+    if (rc < 0) {
+        rc = disk_error(err, begin->options, rc, "a key cannot be made");
+    } else {
+        rc = begin->keep(begin->ctx, text);
+    }
+    if (rc == 0) {
+        key->sealed_seq = run << 40;
+        rc = write_first_key(begin, spool, key, err);
+    }
+    OPENSSL_cleanse(text, sizeof text);
+    tf_secure_free(key, sizeof *key);
+    return rc;
+}
+
+int tf_spool_seal_begin(const struct tf_seal_begin *begin, uint64_t *first_seq,
+                        struct tf_error *err)
+{
+    const struct tf_spool_options *options = begin->options;
+    struct tf_spool spool = {
+        .dir_fd = -1, .lock_fd = -1, .path = (char *)(uintptr_t)options->path.text};
+    struct headers headers = {0};
+    int rc = open_dir(options, true, &spool.dir_fd, err);
+
+    if (rc == 0) {
+        rc = take_lock(&spool, options, err);
+    }
+    if (rc == 0) {
+        rc = read_headers(spool.dir_fd, &headers);
+        rc = rc < 0 ? rc : find_id(&spool, headers.newest.segment_no == 0);
+        rc = rc < 0 ? disk_error(err, options, rc, "its files cannot be made or read")
+                    : check_begin(options, &spool, &headers, begin->renew, err);
+    }
+    if (rc == 0) {
+        *first_seq = (headers.highest_run + 1) << 40 | 1;
+        rc = begin_series(begin, &spool, headers.highest_run + 1, err);
+    }
+    if (spool.lock_fd >= 0) {
+        (void)close(spool.lock_fd);
+    }
+    if (spool.dir_fd >= 0) {
+        (void)close(spool.dir_fd);
+    }
     return rc;
 }
 

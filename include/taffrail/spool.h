@@ -138,6 +138,26 @@ int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options,
 /* What tf_spool_open would find wrong, without changing anything. For `check`. */
 int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err);
 
+/* Whether an agent seals what it writes there: a first key was made. */
+bool tf_spool_would_seal(const struct tf_spool_options *options);
+
+/*
+ * `pki seal`: makes the first key of a spool, or with renew that of a new series, for the next
+ * start to begin with. Takes the spool's lock; makes directory and spool id where there are none,
+ * as a start would. keep gets the text of the verification key before seal.state is written, and
+ * may refuse with a negative errno, which is returned. *first_seq is the first frame to be sealed.
+ * Returns 0; -EINVAL: there is a key already, or one was lost and renew is not set; other negative
+ * errno: disk or lock refuse (-EBUSY: an agent runs). All but keep's are told in err. Blocks.
+ */
+struct tf_seal_begin {
+    const struct tf_spool_options *options;
+    bool renew;
+    int (*keep)(void *ctx, const char *text);
+    void *ctx;
+};
+int tf_spool_seal_begin(const struct tf_seal_begin *begin, uint64_t *first_seq,
+                        struct tf_error *err);
+
 /* Syncs what is appended, calls each done, frees; then on_closed. All feeds are closed before. */
 void tf_spool_close(struct tf_spool *spool, void (*on_closed)(void *ctx), void *ctx);
 

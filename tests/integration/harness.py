@@ -199,11 +199,12 @@ outputs:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
-def read_spool(spool):
+def read_spool(spool, seal_key=None):
     """All events of a spool, as (frame number, type, event), by docs/spool-format.md alone: CRC, chain, nonces,
-    digests and snapshots are checked on the way (docs/guarantees.md C1, C4)."""
+    digests, snapshots and seals are checked on the way (docs/guarantees.md C1, C4, G3)."""
     reader = os.path.join(os.path.dirname(os.path.abspath(__file__)), "read_segment.py")
-    done = subprocess.run([sys.executable, reader, spool], capture_output=True, check=False)
+    words = ["--seal-key", seal_key] if seal_key else []
+    done = subprocess.run([sys.executable, reader, *words, spool], capture_output=True, check=False)
     need(done.returncode == 0, f"{spool}: {done.stderr.decode()[-2000:]}")
     return [json.loads(line) for line in done.stdout.splitlines()]
 

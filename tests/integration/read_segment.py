@@ -5,7 +5,7 @@ Shares no code with the agent: when both agree, the page is right. Checks CRC, c
 dek_id of all that counts, contents of notices, indexes and seals, with a verification key the MACs of
 the seals and seal.state too; prints each event as a line of JSON, and what is torn or damaged on
 stderr, at the end how many seals and up to which frame. Exit 0: all sound (a torn tail is no damage), 1: damage, 2: usage.
-Needs python3-cryptography and python3-msgpack.
+KEYFILE is a key of spool.keys, or the private key of spool.auditor. Needs python3-cryptography and python3-msgpack.
 """
 
 import base64
@@ -21,9 +21,11 @@ import sys
 import msgpack
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 HEADER = 4096
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -67,12 +69,36 @@ def need(condition, text):
 
 
 def read_key(path):
+    """A KEK, or an auditor's private key."""
     with open(path, "rb") as file:
         line = file.read().rstrip(b"\r\n")
+    if line.startswith(b"-----BEGIN "):
+        key = load_pem_private_key(line, None)
+        need(isinstance(key, X25519PrivateKey), "not an X25519 key")
+        return key
     need(line.startswith(b"taffrail-kek-1:"), "not a key file")
     key = base64.b64decode(line[15:], validate=True)
     need(len(key) == 32, "a key has 32 bytes")
     return key
+
+
+def hpke_open(key, enc, info, sealed):
+    """RFC 9180, base mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM; one message, no AAD."""
+    def extract(suite, salt, label, ikm):
+        return hmac.digest(salt or bytes(32), b"HPKE-v1" + suite + label + ikm, "sha256")
+
+    def stretch(suite, prk, label, context, size):
+        info = struct.pack(">H", size) + b"HPKE-v1" + suite + label + context
+        return HKDFExpand(algorithm=hashes.SHA256(), length=size, info=info).derive(prk)
+
+    kem, suite = b"KEM\0\x20", b"HPKE\0\x20\0\1\0\2"
+    ours = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    prk = extract(kem, b"", b"eae_prk", key.exchange(X25519PublicKey.from_public_bytes(enc)))
+    shared = stretch(kem, prk, b"shared_secret", enc + ours, 32)
+    context = b"\0" + extract(suite, b"", b"psk_id_hash", b"") + extract(suite, b"", b"info_hash", info)
+    secret = extract(suite, shared, b"secret", b"")
+    nonce = stretch(suite, secret, b"base_nonce", context, 12)
+    return AESGCM(stretch(suite, secret, b"key", context, 32)).decrypt(nonce, sealed, None)
 
 
 def read_spool_id(spool):
@@ -206,8 +232,19 @@ class Segment:
         self.end = len(self.data)
         self.newest = True
 
-    def open_keys(self, kek):
-        kek_id = expand(kek, b"taffrail/1 kek id\0")[:8]
+    def unwrap(self, key, slot):
+        """The DEK; key is a KEK, or an auditor's private key."""
+        if isinstance(key, X25519PrivateKey):
+            return hpke_open(key, slot[16:48], b"taffrail/1 recipient\0" + h(self.sector), slot[48:96])
+        info = b"taffrail/1 kek wrap\0" + self.spool_id + struct.pack("<Q", self.number)
+        wrapping = HKDF(algorithm=hashes.SHA256(), length=32, salt=self.id, info=info).derive(key)
+        return aes_key_unwrap(wrapping, slot[48:88])
+
+    def open_keys(self, key):
+        if isinstance(key, X25519PrivateKey):
+            kind, key_id = 2, h(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))[:8]
+        else:
+            kind, key_id = 1, expand(key, b"taffrail/1 kek id\0")[:8]
         for at in range(512, HEADER, 512):
             slot = self.data[at:at + 512]
             if not any(slot):
@@ -215,13 +252,11 @@ class Segment:
             need(slot[:4] == b"TFKS" and struct.unpack_from("<I", slot, 508)[0] == crc32c(slot[:508]),
                  "key slot")
             need(not any(slot[5:8]) and not any(slot[96:508]), "zero fields of a key slot")
-            if slot[4] != 1 or slot[8:16] != kek_id:
+            if slot[4] != kind or slot[8:16] != key_id:
                 continue
-            info = b"taffrail/1 kek wrap\0" + self.spool_id + struct.pack("<Q", self.number)
-            wrapping = HKDF(algorithm=hashes.SHA256(), length=32, salt=self.id, info=info).derive(kek)
             try:
-                dek = aes_key_unwrap(wrapping, slot[48:88])
-            except InvalidUnwrap:
+                dek = self.unwrap(key, slot)
+            except (InvalidUnwrap, InvalidTag):
                 raise Bad("the key does not unwrap the DEK") from None
             need(expand(dek, b"taffrail/1 dek id\0" + self.id) == self.dek_id, "dek_id")
             self.ke = expand(dek, b"taffrail/1 frame key\0")

@@ -5,7 +5,8 @@ Agent and collector write through the shim, which records every write and sync b
 In each round one of them is killed at a random instant. Often it then loses power as well: its folder
 is made anew from what was synced, plus any subset of what was not, whole, absent or cut at 512 bytes,
 names included. It may also have run for a while between the kill and the loss. The lines' files and the
-other end stay. In the end each line is in the collector's file exactly once. The seed is printed;
+other end stay. In the end each line is in the collector's file exactly once, and the seals of both spools
+have numbers without hole or repeat, with the state one past them. The seed is printed;
 TAFFRAIL_SEED repeats it.
 """
 
@@ -121,6 +122,8 @@ class End:
         self.env = {"LD_PRELOAD": shim, "TAFFRAIL_RECORD": self.record, "TAFFRAIL_RECORD_ROOT": self.folder}
         self.program = house.start(role)  # makes the spool; what the first start does is tested alone
         self.program.stop()
+        self.seal_key = house.path(role, "seal.key")
+        house.run("pki", "seal", "--out", self.seal_key, os.path.join(self.folder, "spool"))
         self.disk = Disk(self.folder, self.record)
         self.start()
 
@@ -165,7 +168,7 @@ def rounds(house, shim, count, lines, chance):
                lambda: f"{house.stored_lines()} lines\n" + "\n".join(end.program.tail() for end in ends))
     settle(house, [ends[1].program, ends[0].program], lines, 60)
     for end in ends:
-        check_numbers(read_spool(os.path.join(end.folder, "spool")))
+        check_numbers(read_spool(os.path.join(end.folder, "spool"), end.seal_key))
     print(f"{losses} power losses")
 
 

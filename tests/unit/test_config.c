@@ -725,15 +725,14 @@ static void an_unknown_key_names_the_nearest(void **state)
 static void keys_of_other_releases_are_unknown(void **state)
 {
     (void)state;
-    finds("admin: {listen: x}\nsandbox: {required: true}\nspool: {seal: auto, key: [x]}\n"
+    finds("admin: {listen: x}\nsandbox: {required: true}\nspool: {seel: auto, key: [x]}\n"
           "agent: {log: {colour: x}}\nimputs: []\n"
           "filters: [multiline: {}]\ninputs: [journald: {}, raed: {}]\noutputs: [kafka: {}]\n",
           "t.yaml:1:1: error: unknown section \"admin\"; known: agent, inputs, filters, spool, "
           "outputs\n"
           "t.yaml:2:1: error: unknown section \"sandbox\"; known: agent, inputs, filters, spool, "
           "outputs\n"
-          "t.yaml:3:9: error: unknown key \"seal\" in spool; known: path, max_size, keep_free, "
-          "on_full, sync, keys, auditor, retain, shred, compress, segment_size\n"
+          "t.yaml:3:9: error: unknown key \"seel\" in spool; nearest: \"seal\"\n"
           "t.yaml:3:21: error: unknown key \"key\" in spool; nearest: \"keys\"\n"
           "t.yaml:4:15: error: unknown key \"colour\" in agent.log; known: level, format\n"
           "t.yaml:5:1: error: unknown section \"imputs\"; nearest: \"inputs\"\n"

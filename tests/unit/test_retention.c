@@ -410,11 +410,44 @@ static bool is_one_segment(struct fixture *f)
     return status_of(f).segments == 1;
 }
 
+/* The last notice of a kind that is left in the spool; false: none. */
+static bool find_notice(struct fixture *f, enum tf_notice_kind kind, struct tf_notice *out)
+{
+    struct tf_keyring *ring = tf_secure_new(sizeof *ring);
+    struct tf_notice notice;
+    struct tf_error err;
+    bool made, found = false;
+    int dir_fd = open(f->path, O_RDONLY | O_DIRECTORY);
+
+    assert_non_null(ring);
+    tf_error_init(&err);
+    assert_int_equal(tf_keys_load(&f->options, false, ring, &made, &err), 0);
+    for (uint64_t no = 1; no < 40; no++) {
+        struct tf_scanned frame;
+        struct tf_scan scan;
+        int rc = tf_scan_open(&scan, dir_fd, no, ring);
+
+        while (rc == 0 && tf_scan_next(&scan, &frame) == 1) {
+            if (frame.header.type == TF_FRAME_NOTICE &&
+                tf_notice_decode(frame.content, &notice) == 0 && notice.kind == kind) {
+                *out = notice;
+                found = true;
+            }
+        }
+        tf_scan_close(&scan);
+    }
+    tf_keyring_free(ring);
+    tf_error_fini(&err);
+    (void)close(dir_fd);
+    return found;
+}
+
 /* ---- retention ------------------------------------------------------------------------------ */
 
 static void what_is_delivered_goes_in_order_with_a_word(void **state)
 {
     struct fixture *f = *state;
+    struct tf_notice notice;
 
     open_spool(f);
     open_feed(f, true, 8);
@@ -427,6 +460,11 @@ static void what_is_delivered_goes_in_order_with_a_word(void **state)
     assert_non_null(strstr(f->told, "delivered; 0 records"));
     assert_int_equal(status_of(f).expired_events, 0);
     assert_books(f);
+    assert_true(find_notice(f, TF_NOTICE_EXPIRE, &notice));
+    assert_true(notice.a > 0 && !has_segment(f, (unsigned)notice.a));
+    assert_true(has_segment(f, (unsigned)notice.a + 1));
+    assert_true(notice.b > 0 && notice.time_ns > 0);
+    assert_int_equal(notice.id[0], TF_EXPIRE_DELIVERED);
 }
 
 static void what_is_kept_stays_up_to_its_size(void **state)
@@ -595,6 +633,7 @@ static void rotation_rewraps_slots_and_no_data(void **state)
 {
     struct fixture *f = *state;
     static uint8_t before[SEGMENT_BYTES], after[SEGMENT_BYTES];
+    struct tf_notice notice;
     char path[128];
     FILE *file;
 
@@ -614,6 +653,7 @@ static void rotation_rewraps_slots_and_no_data(void **state)
     open_spool(f);
     f->options.keys.count = 1; /* for open_by */
     run_until(f, is_all_by_second_key);
+    assert_true(find_notice(f, TF_NOTICE_KEY_CHANGE, &notice));
     close_spool(f);
     file = fopen(path, "r");
     assert_non_null(file);
@@ -726,6 +766,75 @@ static void a_new_cursor_passes_over_what_is_the_auditors(void **state)
         assert_false(f->got[i].is_gap);
     }
     assert_books(f);
+}
+
+/* ---- what check tells ----------------------------------------------------------------------- */
+
+static void filesystems_that_copy_on_write_are_named(void **state)
+{
+    (void)state;
+    assert_string_equal(tf_copying_filesystem(0x9123683e), "btrfs");
+    assert_string_equal(tf_copying_filesystem(0xf2f52010), "f2fs");
+    assert_string_equal(tf_copying_filesystem(0x6969), "nfs");
+    assert_null(tf_copying_filesystem(0xef53));     /* ext4 */
+    assert_null(tf_copying_filesystem(0x58465342)); /* xfs */
+}
+
+static void a_wrong_auditors_key_is_told(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_error err;
+
+    f->options.auditor = (struct tf_text){.text = f->auditor};
+    write_text(f->auditor, "-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n");
+    assert_int_equal(try_open(f), -EINVAL);
+    write_text(f->auditor, auditor_pem);
+    assert_int_equal(chmod(f->auditor, 0666), 0); /* anyone could put his own there */
+    tf_error_init(&err);
+    assert_int_equal(tf_spool_check(&f->options, &err), -EINVAL);
+    tf_error_fini(&err);
+    f->spool = NULL;
+}
+
+/* ---- readers -------------------------------------------------------------------------------- */
+
+static int read_keys(const struct tf_reader_keys *from, uint32_t keks, uint32_t privates)
+{
+    struct tf_keyring *ring = NULL;
+    struct tf_error err;
+    int rc;
+
+    tf_error_init(&err);
+    rc = tf_reader_keys_load(from, &ring, &err);
+    if (rc == 0) {
+        assert_int_equal(ring->count, keks);
+        assert_int_equal(ring->private_count, privates);
+    }
+    assert_int_equal(err.errors > 0, rc == -EINVAL);
+    tf_keyring_free(ring);
+    tf_error_fini(&err);
+    return rc;
+}
+
+static void readers_take_any_key_that_is_given(void **state)
+{
+    struct fixture *f = *state;
+    char private_file[128];
+    const char *files[3] = {f->keys[0], private_file, f->keys[1]};
+    struct tf_reader_keys from = {.files = files, .file_count = 3};
+
+    (void)snprintf(private_file, sizeof private_file, "%s/auditor.key", f->root);
+    write_text(private_file, private_pem);
+    assert_int_equal(read_keys(&from, 2, 1), 0);
+    assert_int_equal(chmod(private_file, 0644), 0);
+    assert_int_equal(read_keys(&from, 0, 0), -EINVAL);
+    from = (struct tf_reader_keys){.options = &f->options, .spool_path = f->path};
+    assert_int_equal(read_keys(&from, 1, 0), 0);
+    from.options = NULL;
+    assert_int_equal(read_keys(&from, 0, 0), -ENOENT);
+    f->options.keys.count = 0;
+    open_spool(f); /* makes the key beside it */
+    assert_int_equal(read_keys(&from, 1, 0), 0);
 }
 
 #ifdef TF_TEST_HOOKS
@@ -861,6 +970,9 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(what_is_delivered_is_the_auditors_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(a_new_cursor_passes_over_what_is_the_auditors, setup,
                                         teardown),
+        cmocka_unit_test(filesystems_that_copy_on_write_are_named),
+        cmocka_unit_test_setup_teardown(a_wrong_auditors_key_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(readers_take_any_key_that_is_given, setup, teardown),
 #ifdef TF_TEST_HOOKS
         cmocka_unit_test_setup_teardown(a_kill_while_dropping_miscounts_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_kill_while_rotating_leaves_slots_that_open, setup,
