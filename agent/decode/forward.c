@@ -291,6 +291,7 @@ int64_t tf_msgpack_size(struct tf_slice bytes, struct tf_msgpack_scan *scan)
 struct layout {
     struct tf_slice tag;
     struct reader events; /* at time, at the array of entries, or at the first packed event */
+    struct tf_slice raw;  /* all of them as they came */
     enum { ONE, ENTRIES, PACKED } mode;
     uint64_t count; /* of entries */
     bool has_option;
@@ -311,6 +312,11 @@ static bool is_tag(struct tf_slice tag)
     return true;
 }
 
+static struct tf_slice between(const struct reader *start, const struct reader *end)
+{
+    return tf_slice((const char *)start->at, (size_t)(end->at - start->at));
+}
+
 /* Finds the events behind the tag; *used is how many items of the message they take. */
 static int find_events(struct reader *in, struct layout *out, uint64_t *used)
 {
@@ -326,17 +332,22 @@ static int find_events(struct reader *in, struct layout *out, uint64_t *used)
         out->mode = ENTRIES;
         out->count = token.number;
         out->events = *in;
-        return skip(in, token.number);
+        rc = skip(in, token.number);
+        out->raw = between(&start, in);
+        return rc;
     }
     if (token.kind == STR || token.kind == BIN) {
         out->mode = PACKED;
         out->events = reader_of(token.bytes);
+        out->raw = token.bytes;
         return 0;
     }
     out->mode = ONE;
     out->events = start;
     *used = 2;
-    return skip(in, 1);
+    rc = skip(in, 1);
+    out->raw = between(&start, in);
+    return rc;
 }
 
 static int find_parts(struct tf_slice message, struct layout *out)
@@ -528,11 +539,12 @@ int tf_message_head(struct tf_slice message, struct tf_message_head *head)
         return rc;
     }
     head->tag = layout.tag;
+    head->events = layout.raw;
     rc = find_option(&layout, "taffrail", &at);
     if (rc == 0) {
         head->has_taffrail = read_taffrail(at, head);
         if (!head->has_taffrail) { /* nothing of an unsound one may count */
-            *head = (struct tf_message_head){.tag = layout.tag};
+            *head = (struct tf_message_head){.tag = layout.tag, .events = layout.raw};
         }
     } else if (rc != -ENOENT) {
         return rc;

@@ -5,6 +5,7 @@
  *     frames.c    open frames, one a tag, and when they are closed
  *     books.c     the ledger: what is counted when a frame is durable, and how it is told
  *     records.c   gaps, audit records, the constants of a source
+ *     events.c    what the spool has to say, as audit records
  *     pipeline.c  build, start, stop
  */
 #ifndef TAFFRAIL_PIPELINE_INTERNAL_H
@@ -65,6 +66,14 @@ struct rule_book {
     uint64_t hits;
 };
 
+/* An event of the spool that waits to become a record. */
+struct event {
+    struct event *next;
+    char name[32];
+    char text[];
+};
+#define TF_EVENTS_MAX 64u /* waiting; further ones are in the log alone, and counted there */
+
 struct filter {
     const struct tf_filter_kind *kind;
     void *self;
@@ -115,6 +124,10 @@ struct tf_pipeline {
     uv_timer_t sync_timer; /* runs while a frame is open */
     size_t appended_bytes; /* since the last sync was asked for */
 
+    struct event *first_event, *last_event;
+    uint32_t event_count, events_lost;
+    uv_timer_t event_timer;
+
     struct books books;
     struct rule_book *rule_books;
     uint32_t rule_book_count, rule_book_capacity;
@@ -135,6 +148,11 @@ int tf_frames_add(struct tf_pipeline *pipeline, enum tf_frame_type type, const c
 void tf_frames_close_all(
     struct tf_pipeline *pipeline); /* appends every open frame, asks for a sync */
 void tf_frames_drop_all(struct tf_pipeline *pipeline); /* C8: what was not appended is read again */
+
+/* events.c */
+void tf_events_take(void *ctx, const char *event, const char *text); /* a tf_spool_event_fn */
+void tf_events_flush(struct tf_pipeline *pipeline); /* those that wait become records now */
+void tf_events_drop(struct tf_pipeline *pipeline);
 
 /* books.c */
 void tf_books_take(struct tf_pipeline *pipeline, const struct part *part); /* of a durable frame */

@@ -214,7 +214,7 @@ static int open_spool(struct tf_pipeline *pipeline, struct tf_error *err)
 {
     const char **names = calloc(pipeline->output_count + 1, sizeof *names);
     struct tf_spool_callbacks callbacks = {
-        .ctx = pipeline, .on_new_run = on_new_run, .on_room = on_room};
+        .ctx = pipeline, .on_event = tf_events_take, .on_new_run = on_new_run, .on_room = on_room};
     int rc;
 
     if (names == NULL) {
@@ -277,11 +277,14 @@ int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err)
     pipeline->sync_timer.data = pipeline;
     pipeline->stop_timer.data = pipeline;
     tf_sources_start(pipeline);
-    pipeline->open_handles = 3;
+    (void)uv_timer_init(pipeline->loop, &pipeline->event_timer);
+    pipeline->event_timer.data = pipeline;
+    pipeline->open_handles = 4;
     log_rules(pipeline);
     rc = start_outputs(pipeline, err);
     if (rc == 0) {
         rc = audit_start(pipeline);
+        tf_events_flush(pipeline);
     }
     for (size_t i = 0; i < pipeline->input_count && rc == 0; i++) {
         rc = pipeline->inputs[i].kind->start(pipeline->inputs[i].self, pipeline, err);
@@ -318,6 +321,7 @@ static void on_spool_closed(void *ctx)
     uv_close((uv_handle_t *)&pipeline->sync_timer, on_timer_closed);
     uv_close((uv_handle_t *)&pipeline->stop_timer, on_timer_closed);
     uv_close((uv_handle_t *)&pipeline->wake_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&pipeline->event_timer, on_timer_closed);
 }
 
 static void close_feed_then_next(void *ctx);
@@ -401,6 +405,7 @@ static void close_next_input(void *ctx)
         close_next_output(pipeline); /* never started */
         return;
     }
+    tf_events_flush(pipeline);
     (void)tf_books_audit(pipeline); /* without memory for it, the log has the books */
 }
 
@@ -451,5 +456,6 @@ void tf_pipeline_free(struct tf_pipeline *pipeline)
     free(pipeline->inputs);
     free(pipeline->outputs);
     free(pipeline->rule_books);
+    tf_events_drop(pipeline);
     free(pipeline);
 }

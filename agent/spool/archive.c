@@ -89,16 +89,32 @@ static int try_newest(struct tf_archive *archive, const struct tf_listed *file, 
     return rc == -ENOENT || rc == -EPROTO ? 0 : rc;
 }
 
+/* The id in spool.meta; NULL when that is lost. */
+static const uint8_t *read_id(int dir_fd, uint8_t id[TF_SPOOL_ID_BYTES])
+{
+    uint8_t bytes[TF_SPOOL_META_BYTES];
+    int fd = openat(dir_fd, "spool.meta", O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    bool is_sound = fd >= 0 && tf_read_at(fd, bytes, sizeof bytes, 0) == 0 &&
+                    tf_spool_meta_decode(bytes, id) == 0;
+
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return is_sound ? id : NULL;
+}
+
 static int read_sectors(struct tf_archive *archive, struct tf_listing *listing)
 {
+    uint8_t id[TF_SPOOL_ID_BYTES];
+
     for (size_t i = 0; i < listing->count; i++) {
-        int rc = tf_listed_read(archive->dir_fd, NULL, archive->ring, &listing->files[i]);
+        int rc = tf_listed_read(archive->dir_fd, archive->ring, &listing->files[i]);
 
         if (rc < 0 && rc != -ENOENT) {
             return rc;
         }
     }
-    return 0;
+    return tf_listing_keep_own(listing, read_id(archive->dir_fd, id));
 }
 
 /* Takes a listing (and frees it, or what it replaces) whose sectors are read. */

@@ -61,6 +61,7 @@ void tf_feeds_released(struct tf_spool *spool, struct tf_write *write)
     tf_buf_fini(&body->payload);
     body->payload = write->packed;
     tf_buf_init(&write->packed, TF_BODY_MAX);
+    memcpy(body->spool_id, write->keys->spool_id, TF_SPOOL_ID_BYTES);
     memcpy(body->chain, write->after.chain, TF_CHAIN_BYTES);
     cache_add(spool, body, &write->after);
 }

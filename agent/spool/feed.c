@@ -269,6 +269,11 @@ static bool finish_seq(struct tf_feed *feed, uint64_t seq, bool rejected)
     return false;
 }
 
+struct tf_spool *tf_feed_spool(const struct tf_feed *feed)
+{
+    return feed->spool;
+}
+
 bool tf_feed_ack(struct tf_feed *feed, uint64_t seq)
 {
     return feed->ops != NULL ? feed->ops->finish(feed->self, seq, false)
@@ -323,7 +328,7 @@ static int take(struct tf_feed *feed, const struct tf_ahead *entry, struct item 
         return 0;
     }
     if (entry->body == NULL) {
-        frame = tf_gap_frame_new(feed->spool, entry, feed->last_sent);
+        frame = tf_gap_frame_new(entry, feed->last_sent);
     } else {
         entry->body->refs++; /* so that it is still there when this fails */
         frame = tf_frame_new(entry->body, feed->last_sent);
@@ -420,6 +425,7 @@ static int begin_read(struct tf_feed *feed)
             .hole_events = lost,
             .time_ns = segment->created_ns,
             .after = after};
+        memcpy(feed->ahead[0].hole_spool_id, segment->spool_id, TF_SPOOL_ID_BYTES);
         feed->read = after;
         return 0;
     }

@@ -26,6 +26,7 @@ struct tf_ahead {
     struct tf_body *body;
     enum tf_hole_reason reason;
     uint64_t hole_from, hole_to, hole_events;
+    uint8_t hole_spool_id[TF_SPOOL_ID_BYTES]; /* of the segment that tells of it */
     int64_t time_ns;
     struct tf_spot after;
 };
@@ -48,8 +49,7 @@ struct tf_read_job {
 /* frame.c. Takes the reference to body, on failure too. NULL: no memory. */
 struct tf_frame *tf_frame_new(struct tf_body *body, uint64_t prev);
 /* The frame that tells an output of a hole. NULL: no memory. */
-struct tf_frame *tf_gap_frame_new(const struct tf_spool *spool, const struct tf_ahead *hole,
-                                  uint64_t prev);
+struct tf_frame *tf_gap_frame_new(const struct tf_ahead *hole, uint64_t prev);
 
 /* cache.c. The first cached frame above seq, or NULL. */
 const struct tf_cached *tf_cache_find(const struct tf_spool *spool, uint64_t seq);

@@ -53,6 +53,7 @@ static void add_hole(struct tf_read_job *job, uint64_t from, uint64_t to, uint64
                               .hole_events = events,
                               .time_ns = job->segment.created_ns,
                               .after = *after};
+    memcpy(hole->hole_spool_id, job->segment.spool_id, TF_SPOOL_ID_BYTES);
     hole->after.seq = to;
 }
 
@@ -96,6 +97,7 @@ static int add_frame(struct tf_read_job *job, const struct tf_scanned *frame)
         tf_body_unref(body);
         return -ENOMEM;
     }
+    memcpy(body->spool_id, job->segment.spool_id, TF_SPOOL_ID_BYTES);
     memcpy(body->chain, at->chain, TF_CHAIN_BYTES);
     job->out[job->count++] = (struct tf_ahead){.body = body, .after = *at};
     return 0;

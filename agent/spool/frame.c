@@ -79,6 +79,7 @@ struct tf_frame *tf_frame_new(struct tf_body *body, uint64_t prev)
                                       .time_max_ns = body->header.time_max_ns,
                                       .tag = body->tag,
                                       .payload = tf_buf_slice(&body->payload)};
+    memcpy(handed->frame.spool_id, body->spool_id, TF_SPOOL_ID_BYTES);
     memcpy(handed->frame.chain, body->chain, TF_CHAIN_BYTES);
     return &handed->frame;
 }
@@ -157,11 +158,12 @@ static void gap_event(const struct tf_ahead *hole, struct tf_buf *out)
     put_count(out, "records", hole->hole_events); /* as far as headers could be read */
 }
 
-static int gap_name(const struct tf_spool *spool, const struct tf_ahead *hole, uint8_t *chain)
+static int gap_name(const struct tf_ahead *hole, uint8_t *chain)
 {
     static const char label[] = "taffrail/1 gap";
     uint8_t numbers[16];
-    struct tf_slice parts[] = {tf_slice(label, sizeof label), tf_slice(spool->id, 16),
+    struct tf_slice parts[] = {tf_slice(label, sizeof label),
+                               tf_slice(hole->hole_spool_id, TF_SPOOL_ID_BYTES),
                                tf_slice(numbers, sizeof numbers)};
 
     tf_store64(numbers, hole->hole_from);
@@ -169,8 +171,7 @@ static int gap_name(const struct tf_spool *spool, const struct tf_ahead *hole, u
     return tf_sha256(parts, TF_COUNT(parts), chain);
 }
 
-struct tf_frame *tf_gap_frame_new(const struct tf_spool *spool, const struct tf_ahead *hole,
-                                  uint64_t prev)
+struct tf_frame *tf_gap_frame_new(const struct tf_ahead *hole, uint64_t prev)
 {
     struct tf_frame_header header = {.type = TF_FRAME_GAP,
                                      .seq = hole->hole_to,
@@ -185,8 +186,7 @@ struct tf_frame *tf_gap_frame_new(const struct tf_spool *spool, const struct tf_
 
     tf_buf_init(&event, 4096);
     gap_event(hole, &event);
-    ok = body != NULL && gzip != NULL && event.error == 0 &&
-         gap_name(spool, hole, body->chain) == 0 &&
+    ok = body != NULL && gzip != NULL && event.error == 0 && gap_name(hole, body->chain) == 0 &&
          tf_gzip_run(gzip, tf_buf_slice(&event), &body->payload) == 0;
     tf_buf_fini(&event);
     tf_gzip_free(gzip);
@@ -194,6 +194,7 @@ struct tf_frame *tf_gap_frame_new(const struct tf_spool *spool, const struct tf_
         tf_body_unref(body);
         return NULL;
     }
+    memcpy(body->spool_id, hole->hole_spool_id, TF_SPOOL_ID_BYTES);
     frame = tf_frame_new(body, prev);
     if (frame != NULL) {
         frame->is_gap_span = true;

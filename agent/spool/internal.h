@@ -22,6 +22,7 @@
  *     cursors.c    the file of cursors, and when it is saved
  *     feed.c       what outputs see
  *     retention.c  what is deleted, and whether there is room
+ *     witness.c    what collectors answer, and a fork
  *     receipt.c    bytes and signature of a collector's receipt (taffrail/receipt.h)
  *     weak.c       what about place and keys weakens the promises
  *     spool.c      open, close, status
@@ -386,7 +387,7 @@ struct tf_segment {
     uint64_t prev_last_seq; /* from its header */
     uint64_t events_before;
     int64_t created_ns;
-    uint8_t id[16];
+    uint8_t id[16], spool_id[TF_SPOOL_ID_BYTES];
     struct tf_slots_found slots; /* as found by the start, or left by rewrap.c */
     bool slots_failed;           /* rewriting them; not tried again in this life */
 };
@@ -433,10 +434,12 @@ struct tf_listing {
 /* Lists the names of segments, at most 2^20; nothing of the files is read. 0 or -errno. */
 int tf_listing_read(int dir_fd, struct tf_listing *out);
 void tf_listing_fini(struct tf_listing *listing);
-/* Reads the header. It is sound when sector 0 is that file's, of this spool (NULL: of any). 0 (a
- * planted link or folder too: not sound), -ENOENT, other -errno. */
-int tf_listed_read(int dir_fd, const uint8_t *spool_id, const struct tf_keyring *ring,
-                   struct tf_listed *file);
+/* Reads the header. It is sound when sector 0 is that file's. 0 (a planted link or folder too: not
+ * sound), -ENOENT, other -errno. */
+int tf_listed_read(int dir_fd, const struct tf_keyring *ring, struct tf_listed *file);
+/* Headers of other spools are not sound any more. spool_id is spool.meta's; NULL: it is lost, and
+ * the newest decides. 0 or -ENOMEM. */
+int tf_listing_keep_own(struct tf_listing *listing, const uint8_t *spool_id);
 /*
  * The segments that count, by docs/spool-format.md, newest first: walks back from files[newest]. A
  * sound header that begins behind the number on which its successor builds is an attempt that came
@@ -496,6 +499,7 @@ int tf_scan_hop(struct tf_scan *scan, const struct tf_scan_want *want);
 struct tf_body {
     uint32_t refs;
     struct tf_frame_header header;
+    uint8_t spool_id[TF_SPOOL_ID_BYTES];
     uint8_t chain[TF_CHAIN_BYTES];
     char tag[TF_TAG_MAX + 1];
     struct tf_buf payload;
@@ -608,6 +612,18 @@ struct tf_slots_job {
 struct tf_index_entry;
 struct tf_sealing;
 
+/* A new lineage, begun by a fork: witness.c. */
+struct tf_lineage {
+    bool noticing; /* the notice of the fork is on its way */
+    bool wanted;   /* the next segment begins it; nothing more goes into this one */
+    bool planned;  /* it has its id, and the run its number */
+    uint8_t id[TF_SPOOL_ID_BYTES];
+    uint64_t foreign_run; /* of the frame that told of the fork */
+    uint32_t begun;       /* since start */
+    uint64_t begun_ms;    /* the newest; 0: none */
+    uint64_t told_ms;     /* a fork without one; 0: none */
+};
+
 struct tf_spool {
     uv_loop_t *loop;
     char *path;
@@ -655,6 +671,7 @@ struct tf_spool {
     int create_status;
 
     struct tf_sealing *sealing; /* seal.c */
+    struct tf_lineage lineage;
 
     /* cursors */
     int cursors_fd;
@@ -717,6 +734,10 @@ void tf_writer_tick(struct tf_spool *spool);   /* tries again to make a segment;
 void tf_writer_finish(struct tf_spool *spool); /* at close: index and footer */
 void tf_writer_cancel(struct tf_spool *spool); /* at close: what cannot be written */
 
+/* witness.c */
+int tf_lineage_plan(struct tf_spool *spool);                              /* 0 or -EIO */
+void tf_lineage_adopt(struct tf_spool *spool, const struct tf_sector0 *); /* its segment is there */
+
 /* cursors.c */
 int tf_cursors_open(struct tf_spool *spool, const char *const *outputs, size_t output_count,
                     bool is_new, uint64_t *highest_run);
@@ -759,7 +780,9 @@ void tf_spool_weaknesses(const struct tf_spool_options *options, struct tf_error
 /* The name of a filesystem, by statfs, that does not overwrite in place here; else NULL. */
 const char *tf_copying_filesystem(uint32_t type);
 
-/* spool.c: called at the end of each after-callback while closing. */
+/* spool.c: replaces spool.meta, whole or not at all, synced; a worker, or before the loop runs. */
+int tf_spool_meta_write(int dir_fd, const uint8_t id[TF_SPOOL_ID_BYTES]);
+/* called at the end of each after-callback while closing. */
 void tf_spool_advance_close(struct tf_spool *spool);
 
 #endif

@@ -29,6 +29,7 @@ struct recovery {
     struct tf_listing listing;
     uint64_t highest_run;
     uint32_t newest_flags; /* of the segment that was accepted */
+    uint8_t newest_id[TF_SPOOL_ID_BYTES];
 };
 
 /* ---- folding one segment -------------------------------------------------------------------- */
@@ -250,6 +251,7 @@ static int build_list(struct recovery *recovery, size_t newest, const struct tf_
                                      .slots = file->slots};
 
         memcpy(segment.id, file->sector.segment_id, 16);
+        memcpy(segment.spool_id, file->sector.spool_id, TF_SPOOL_ID_BYTES);
         if (i > 0) {
             const struct tf_sector0 *after = &recovery->listing.files[chosen[i - 1]].sector;
             bool linked = memcmp(after->prev_segment_id, segment.id, 16) == 0;
@@ -286,6 +288,8 @@ static int accept_newest(struct recovery *recovery, const struct tf_place *at, s
             spool->status.damaged_frames = fold.damaged;
             spool->key_changed = recovery->listing.files[i].slots.has_old_kek;
             recovery->newest_flags = recovery->listing.files[i].sector.flags;
+            memcpy(recovery->newest_id, recovery->listing.files[i].sector.spool_id,
+                   TF_SPOOL_ID_BYTES);
             rc = build_list(recovery, i, &end);
             return rc < 0 ? rc : 1;
         }
@@ -354,6 +358,21 @@ static int begin_run(struct tf_spool *spool)
     return 0;
 }
 
+/* A crash came between the first segment of a lineage and spool.meta, or that segment is damaged.
+ */
+static int follow_lineage(struct recovery *recovery)
+{
+    struct tf_spool *spool = recovery->spool;
+
+    if (memcmp(recovery->newest_id, spool->id, TF_SPOOL_ID_BYTES) == 0) {
+        return 0;
+    }
+    memcpy(spool->id, recovery->newest_id, TF_SPOOL_ID_BYTES);
+    tf_log(TF_LOG_WARN, "spool-recovered", TF_DETAILS(TF_STR("spool", spool->path)),
+           "spool.meta had the id of another lineage; it follows the newest segment");
+    return tf_spool_meta_write(spool->dir_fd, spool->id);
+}
+
 int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct tf_error *err)
 {
     struct recovery recovery = {.spool = spool, .highest_run = spool->run};
@@ -363,9 +382,12 @@ int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct t
     for (size_t i = 0; rc == 0 && i < recovery.listing.count; i++) {
         struct tf_listed *file = &recovery.listing.files[i];
 
-        rc = tf_listed_read(spool->dir_fd, spool->id, spool->ring, file);
+        rc = tf_listed_read(spool->dir_fd, spool->ring, file);
         /* a number seen in any header is never used again */
         recovery.highest_run = file->run > recovery.highest_run ? file->run : recovery.highest_run;
+    }
+    if (rc == 0) {
+        rc = tf_listing_keep_own(&recovery.listing, spool->id);
     }
     spool->next_segment_no =
         recovery.listing.count == 0 ? 1 : recovery.listing.files[recovery.listing.count - 1].no + 1;
@@ -376,6 +398,7 @@ int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct t
     if (rc == 1) {
         tf_crash_point("start.folded");
         rc = sync_newest(spool, spool->mark.segment_no);
+        rc = rc == 0 ? follow_lineage(&recovery) : rc;
     }
     tf_listing_fini(&recovery.listing);
     if (rc == 0) {

@@ -148,6 +148,7 @@ int tf_seal_make(struct tf_spool *spool, const struct tf_spot *end, const struct
     int rc;
 
     assert(write->header.seq == sealing->seq);
+    memcpy(sealing->key->spool_id, spool->keys->spool_id, TF_SPOOL_ID_BYTES); /* of its lineage */
     fill_seal(sealing, end, cover, &seal);
     size = tf_seal_encode(&seal, content);
     write->header.body_bytes = (uint32_t)(size + TF_GCM_TAG_BYTES); /* the MAC covers it */

@@ -221,7 +221,7 @@ int tf_seal_start(struct tf_spool *spool, uint32_t newest_flags, struct tf_error
     if (rc == -ENOENT) {
         return absent(spool, was_on, err);
     }
-    if (rc == 0 && memcmp(sealing->key->spool_id, spool->id, TF_SPOOL_ID_BYTES) != 0) {
+    if (rc == 0 && !tf_spool_is_lineage(spool, sealing->key->spool_id)) {
         rc = -EPROTO;
     }
     if (rc == -EPROTO) {

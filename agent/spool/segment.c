@@ -3,9 +3,10 @@
  * on it (docs/guarantees.md C3).
  *
  * Order: create with its space allocated; write sector 0, key slots and snapshot at once; sync the
- * file; sync the directory; only then release what the segment before it had allocated and never
- * written. A segment that could not be finished is removed again; its number is not used twice.
- * Runs on a worker, or at a start, and touches only its plan.
+ * file; sync the directory; of a new lineage, replace spool.meta (a start that finds the old one
+ * does it); only then release what the segment before it had allocated and never written. A segment
+ * that could not be finished is removed again; its number is not used twice. Runs on a worker, or
+ * at a start, and touches only its plan.
  */
 #include "internal.h"
 
@@ -117,6 +118,23 @@ static int make_durable(struct tf_segment_plan *plan, const char *name, const st
     return rc;
 }
 
+/* The segment is what counts: its header links the lineages, and a start makes spool.meta follow.
+ */
+static void replace_meta(const struct tf_segment_plan *plan)
+{
+    char reason[64];
+    int rc;
+
+    tf_crash_point("lineage.segment");
+    rc = tf_spool_meta_write(plan->dir_fd, plan->sector.spool_id);
+    if (rc < 0) {
+        tf_log(TF_LOG_WARN, "disk-error", NULL, 0,
+               "spool.meta could not be replaced: %s; the next start does it",
+               uv_strerror_r(rc, reason, sizeof reason));
+    }
+    tf_crash_point("lineage.meta");
+}
+
 static void release_old(struct tf_segment_plan *plan)
 {
     if (plan->old_fd >= 0) {
@@ -145,6 +163,9 @@ int tf_segment_create(struct tf_segment_plan *plan)
         rc = make_durable(plan, name, &bytes);
     }
     tf_buf_fini(&bytes);
+    if (rc == 0 && (plan->sector.flags & TF_SEGMENT_NEW_LINEAGE) != 0) {
+        replace_meta(plan);
+    }
     if (rc == 0) {
         release_old(plan);
         return 0;

@@ -140,7 +140,7 @@ static int read_id(int dir_fd, uint8_t id[TF_SPOOL_ID_BYTES])
 }
 
 /* Written under another name and renamed: spool.meta is whole or not there. */
-static int write_id(int dir_fd, const uint8_t id[TF_SPOOL_ID_BYTES])
+int tf_spool_meta_write(int dir_fd, const uint8_t id[TF_SPOOL_ID_BYTES])
 {
     uint8_t bytes[TF_SPOOL_META_BYTES];
     ssize_t n;
@@ -236,7 +236,7 @@ static int find_id(struct tf_spool *spool, bool is_empty)
         tf_log(TF_LOG_WARN, "spool-recovered", TF_DETAILS(TF_STR("spool", spool->path)),
                "spool.meta was lost; made again from the segments");
     }
-    return write_id(spool->dir_fd, spool->id);
+    return tf_spool_meta_write(spool->dir_fd, spool->id);
 }
 
 /* ---- open ----------------------------------------------------------------------------------- */
@@ -698,6 +698,11 @@ void tf_spool_close(struct tf_spool *spool, void (*on_closed)(void *ctx), void *
 const uint8_t *tf_spool_id(const struct tf_spool *spool)
 {
     return spool->id;
+}
+
+const char *tf_spool_path(const struct tf_spool *spool)
+{
+    return spool->path;
 }
 
 void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *status)

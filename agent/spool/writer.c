@@ -168,6 +168,9 @@ int tf_plan_segment(struct tf_spool *spool)
         spool->segment_count == 0 ? NULL : &spool->segments[spool->segment_count - 1];
     int rc = tf_segments_reserve(spool, 1);
 
+    if (rc == 0 && spool->lineage.wanted) {
+        rc = tf_lineage_plan(spool);
+    }
     *plan = (struct tf_segment_plan){.dir_fd = spool->dir_fd,
                                      .size_bytes = spool->options.segment_size_bytes,
                                      .synced_seq = spool->mark.seq,
@@ -188,6 +191,11 @@ int tf_plan_segment(struct tf_spool *spool)
                                        .prev_last_seq = spool->mark.seq,
                                        .events_before = spool->mark.events};
     memcpy(plan->sector.spool_id, spool->id, TF_SPOOL_ID_BYTES);
+    if (spool->lineage.planned) {
+        plan->sector.flags |= TF_SEGMENT_NEW_LINEAGE;
+        memcpy(plan->sector.prev_spool_id, spool->id, TF_SPOOL_ID_BYTES);
+        memcpy(plan->sector.spool_id, spool->lineage.id, TF_SPOOL_ID_BYTES);
+    }
     memcpy(plan->sector.run_id, spool->run_id, sizeof spool->run_id);
     memcpy(plan->sector.prev_chain, spool->mark.chain, TF_CHAIN_BYTES);
     if (last != NULL) {
@@ -232,6 +240,7 @@ void tf_plan_adopt(struct tf_spool *spool)
     int rc;
 
     memcpy(segment.id, plan->sector.segment_id, sizeof segment.id);
+    memcpy(segment.spool_id, plan->sector.spool_id, sizeof segment.spool_id);
     rc = tf_segments_add(spool, &segment);
     assert(rc == 0); /* reserved when it was planned */
     (void)rc;
@@ -249,6 +258,7 @@ void tf_plan_adopt(struct tf_spool *spool)
     spool->has_data_frames = false;
     spool->needs_segment = spool->create_wait = false;
     spool->next_flags = 0;
+    tf_lineage_adopt(spool, &plan->sector);
     tf_plan_drop(spool);
 }
 
@@ -597,7 +607,8 @@ static bool segment_is_full(const struct tf_spool *spool, const struct tf_write 
 static void encode_waiting(struct tf_spool *spool)
 {
     while (spool->first_waiting != NULL && spool->encoding < TF_ENCODERS && spool->fd >= 0 &&
-           !spool->finished && !segment_is_full(spool, spool->first_waiting)) {
+           !spool->finished && !spool->lineage.wanted &&
+           !segment_is_full(spool, spool->first_waiting)) {
         struct tf_write *write = spool->first_waiting;
         uint32_t encoder = 0;
 
@@ -735,9 +746,11 @@ static uint64_t reached_ordinal(const struct tf_spool *spool)
 
 static bool roll_is_due(const struct tf_spool *spool)
 {
-    return spool->fd >= 0 && spool->first_waiting != NULL &&
-           spool->first_unwritten == spool->first_waiting &&
-           segment_is_full(spool, spool->first_waiting);
+    if (spool->fd < 0 || spool->first_unwritten != spool->first_waiting) {
+        return false;
+    }
+    return spool->lineage.wanted ||
+           (spool->first_waiting != NULL && segment_is_full(spool, spool->first_waiting));
 }
 
 static bool sync_is_due(const struct tf_spool *spool)

@@ -174,6 +174,14 @@ int tf_tls_server_new(const struct tf_tls_options *options, struct tf_tls **out,
     return make(options, true, out, err);
 }
 
+bool tf_tls_own_identity(const struct tf_tls *tls, char identity[TF_IDENTITY_MAX + 1])
+{
+    X509 *cert = SSL_CTX_get0_certificate(tls->ctx);
+    char why[TF_LINK_REASON_MAX + 1];
+
+    return cert != NULL && tf_identity_of_client(cert, identity, why) == 0;
+}
+
 void tf_tls_ref(struct tf_tls *tls)
 {
     assert(tls->refs > 0);

@@ -97,19 +97,20 @@ static int list_files(struct tf_verify_files *files)
 
 int tf_verify_file_open(const struct tf_verify_files *files, const struct tf_verify_file *file)
 {
+    const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
     char name[TF_SEGMENT_NAME_BYTES];
     int fd;
 
     tf_segment_name(file->no, name);
-    fd = openat(files->dir_fd, files->single[0] != '\0' ? files->single : name,
-                O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    fd = files->single[0] != '\0' ? openat(files->dir_fd, files->single, flags)
+                                  : openat(files->dir_fd, name, flags | O_NOFOLLOW);
     return fd < 0 ? -errno : fd;
 }
 
 /* Fills file from its sector 0. 0, -ENOENT when it is gone meanwhile, or -errno. */
 static int read_sector(struct tf_verify *verify, struct tf_verify_file *file)
 {
-    struct tf_sector0 sector;
+    struct tf_sector0 sector = {0};
     uint8_t raw[TF_SECTOR_BYTES];
     struct stat st;
     int fd = tf_verify_file_open(&verify->files, file);
@@ -389,6 +390,10 @@ int tf_verify_files_open(struct tf_verify *verify, struct tf_error *err)
         rc = choose(verify);
     } else if (rc == 0 && files->count > 0) {
         files->items[0].is_chosen = files->items[0].state == TF_FILE_SOUND;
+        if (!files->items[0].is_chosen) {
+            tf_verify_tell(verify, TF_VERDICT_DAMAGED, "header", NULL,
+                           "its header does not hold, or it is no segment");
+        }
         memcpy(verify->report->spool_id, files->items[0].spool_id, TF_SPOOL_ID_BYTES);
     }
     if (rc < 0) {

@@ -72,7 +72,7 @@ static int open_file(struct tf_verify *verify, const struct tf_verify_file *file
     fd = tf_verify_file_open(&verify->files, file);
     rc = fd < 0 ? fd : tf_walk_open(&find->walk, fd);
     if (rc < 0) {
-        return rc == -ENOENT || rc == -EPROTO ? 0 : rc;
+        return rc == -EPROTO ? 0 : rc;
     }
     find->file = file;
     find->offset = TF_SEGMENT_HEADER_BYTES;

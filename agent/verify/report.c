@@ -99,6 +99,10 @@ static void put_place(struct tf_buf *out, const struct tf_verify_place *at)
 {
     const char *between = "";
 
+    if (at->is_end) {
+        (void)tf_buf_printf(out, "ends at frame %llu/%llu; ", RUN(at->seq), N(at->seq));
+        return;
+    }
     if (at->segment_no != 0) {
         (void)tf_buf_printf(out, "%04llu.seg", (unsigned long long)at->segment_no);
         between = ", ";
@@ -237,6 +241,12 @@ static void put_not_proved(const struct tf_verify_report *report, struct list *l
     if (report->is_sealed && report->first_sealed_seq > report->first_seq) {
         (void)tf_buf_printf(next_of(list), "frames before %llu/%llu: never sealed",
                             RUN(report->first_sealed_seq), N(report->first_sealed_seq));
+    }
+    if (report->between_from != 0) {
+        (void)tf_buf_printf(
+            next_of(list), "frames behind %llu/%llu, before %llu/%llu: between two series of seals",
+            RUN(report->between_from), N(report->between_from), RUN(report->between_to),
+            N(report->between_to));
     }
     if (report->is_sealed && !report->has_seal_key) {
         (void)tf_buf_append_text(next_of(list), "its seals: no --seal-key was given");

@@ -192,6 +192,10 @@ static bool enter_series(struct tf_verify *verify, const struct judged *judged)
                        "no key that was given began these seals: a key of another spool, or this "
                        "is not the spool");
     }
+    if (seals->is_seen) {
+        verify->report->between_from = seals->last_seq;
+        verify->report->between_to = seal->from_seq;
+    }
     memcpy(seals->id, seal->id, TF_SEAL_ID_BYTES);
     seals->next_number = 0;
     if (!seals->is_seen && !seals->is_first_known) {
@@ -423,7 +427,7 @@ static bool state_key_holds(const struct tf_seals *seals, const struct tf_seal_k
 static void judge_ahead(struct tf_verify *verify, const struct tf_seal_key *state)
 {
     struct tf_seals *seals = &verify->seals;
-    struct tf_verify_place at = {.seq = verify->report->last_seq};
+    struct tf_verify_place at = {.seq = verify->report->last_seq, .is_end = true};
 
     if (seals->has_void && seals->void_number >= seals->next_number) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "sealed-void", &seals->void_at,
@@ -443,7 +447,7 @@ static void judge_ahead(struct tf_verify *verify, const struct tf_seal_key *stat
     tf_verify_tell(verify,
                    verify->report->verdict < TF_VERDICT_FORGED ? TF_VERDICT_CUT : TF_VERDICT_FORGED,
                    "state-ahead", &at,
-                   "the spool ends here; seal.state is at seal %llu, the newest that is there is "
+                   "seal.state is at seal %llu, the newest that is there is "
                    "%lld: its end was taken away",
                    (unsigned long long)state->number, (long long)seals->next_number - 1);
 }
@@ -483,11 +487,10 @@ static void judge_unsealed(struct tf_verify *verify)
     const struct tf_seal_key *state = seals->before.key;
 
     if (seals->before.rc == 0 && state->number > 0) {
-        struct tf_verify_place at = {.seq = verify->report->last_seq};
+        struct tf_verify_place at = {.seq = verify->report->last_seq, .is_end = true};
 
         tf_verify_tell(verify, TF_VERDICT_CUT, "state-ahead", &at,
-                       "the spool ends here without a seal; seal.state is at seal %llu: they were "
-                       "taken away",
+                       "no seal is there, seal.state is at seal %llu: they were taken away",
                        (unsigned long long)state->number);
         return;
     }

@@ -44,6 +44,7 @@ enum tf_verdict {
 /* Where something was found; 0: not said. */
 struct tf_verify_place {
     uint64_t segment_no, seq, byte;
+    bool is_end; /* the spool ends with seq */
 };
 
 struct tf_verify_finding {
@@ -82,10 +83,11 @@ struct tf_verify_report {
     uint64_t opened_segments, unopened_segments; /* by a data key */
 
     bool has_seal_key, is_sealed, has_key_for_series, is_start_absent;
-    uint64_t first_sealed_seq; /* lowest that a proved seal covers */
-    uint64_t proved_seq;       /* newest frame under a proved seal; 0: none */
-    uint64_t sealed_seq;       /* newest frame under any seal */
-    int64_t proved_time_ns;    /* latest event under a proved seal */
+    uint64_t between_from, between_to; /* last of one series, first of the next; 0: one series */
+    uint64_t first_sealed_seq;         /* lowest that a proved seal covers */
+    uint64_t proved_seq;               /* newest frame under a proved seal; 0: none */
+    uint64_t sealed_seq;               /* newest frame under any seal */
+    int64_t proved_time_ns;            /* latest event under a proved seal */
 
     uint64_t receipts, receipts_checked; /* embedded; with a key to check them by */
     uint64_t receipt_seq;                /* the newest whose signature holds; 0: none */
@@ -302,7 +304,7 @@ struct tf_found {
     bool has_digest;
     uint8_t digest[TF_DIGEST_BYTES]; /* D, when a data key opens it */
 };
-/* 1; 0: it is not there; -errno. */
+/* 1; 0: it is not there; -ENOENT: its segment has expired meanwhile; -errno. */
 int tf_find_frame(struct tf_verify *verify, uint64_t seq, bool with_digest, struct tf_found *found);
 void tf_find_close(struct tf_find *find);
 

@@ -52,7 +52,7 @@ static int compare_receipt(struct tf_verify *verify, const struct tf_receipt *re
     }
     rc = tf_find_frame(verify, receipt->seq, false, &found);
     if (rc < 0) {
-        return rc;
+        return rc == -ENOENT ? 0 : rc; /* expired meanwhile */
     }
     if (rc == 0 || memcmp(found.chain, receipt->chain, TF_CHAIN_BYTES) != 0) {
         tf_verify_tell(verify, TF_VERDICT_FORKED, "receipt-chain", at,
@@ -258,6 +258,10 @@ static int compare_record(struct tf_verify *verify, const struct tf_witness_reco
     struct tf_found found;
     int rc = tf_find_frame(verify, record->seq, verify->options->ring != NULL, &found);
 
+    if (rc == -ENOENT) {
+        report->witness_gone++; /* meanwhile */
+        return 0;
+    }
     if (rc < 0) {
         return rc;
     }
@@ -309,15 +313,16 @@ static int take_record(struct tf_verify *verify, const struct tf_witness_record 
 
 static void tell_beyond(struct tf_verify *verify, const struct beyond *beyond)
 {
-    struct tf_verify_place at = {.seq = verify->report->last_seq};
+    struct tf_verify_place at = {.seq = verify->report->last_seq, .is_end = true};
 
     if (beyond->frames > 0) {
-        tf_verify_tell(verify, TF_VERDICT_CUT, "witness-beyond", &at,
-                       "ends here; the collector had %llu/%llu by %.19sZ: of the frames that it "
-                       "had, %llu were taken away",
-                       (unsigned long long)TF_SEQ_RUN(beyond->last_seq),
-                       (unsigned long long)TF_SEQ_N(beyond->last_seq), beyond->received,
-                       (unsigned long long)beyond->frames);
+        tf_verify_tell(
+            verify, TF_VERDICT_CUT, "witness-beyond", &at,
+            "the collector had acknowledged %llu/%llu by %.19sZ: %llu frames that it has "
+            "were taken away",
+            (unsigned long long)TF_SEQ_RUN(beyond->last_seq),
+            (unsigned long long)TF_SEQ_N(beyond->last_seq), beyond->received,
+            (unsigned long long)beyond->frames);
     }
 }
 

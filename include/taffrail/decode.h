@@ -138,8 +138,9 @@ int64_t tf_msgpack_size(struct tf_slice bytes, struct tf_msgpack_scan *scan);
 /* What stands around the events of one message. Slices borrow from the message. */
 struct tf_message_head {
     struct tf_slice tag;
-    struct tf_slice chunk; /* the ack id, or size 0: no ack wanted */
-    bool has_taffrail;     /* the taffrail option was there and sound */
+    struct tf_slice chunk;  /* the ack id, or size 0: no ack wanted */
+    struct tf_slice events; /* as received: the bin or str of a packed mode, else their own bytes */
+    bool has_taffrail;      /* the taffrail option was there and sound */
     uint8_t spool_id[16];
     uint64_t seq, prev; /* of a derived gap: its last number, and the frame before it */
     uint8_t chain[32];

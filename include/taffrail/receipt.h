@@ -33,8 +33,8 @@ void tf_receipt_encode(const struct tf_receipt *receipt, uint8_t out[TF_RECEIPT_
 /* Reads a statement; says nothing of its signature. 0, or -EPROTO: it is none of this version. */
 int tf_receipt_decode(const uint8_t bytes[TF_RECEIPT_BYTES], struct tf_receipt *out);
 
-/* Whether key made the signature and is the key that the statement names. 0; -EBADMSG; -EIO:
- * OpenSSL failed. */
+/* Whether key made the signature, is the key that the statement names, and is one that signs (not
+ * of small order). 0; -EBADMSG; -EIO: OpenSSL failed. */
 int tf_receipt_check(const uint8_t bytes[TF_RECEIPT_BYTES],
                      const uint8_t key[TF_RECEIPT_KEY_BYTES]);
 

@@ -96,7 +96,8 @@ typedef void tf_spool_event_fn(void *ctx, const char *event, const char *text);
 
 struct tf_spool_callbacks {
     void *ctx;
-    tf_spool_event_fn *on_event; /* never from inside a tf_spool call; may be NULL */
+    tf_spool_event_fn *on_event; /* may come from inside any call: takes note, does its part later;
+                                    texts are borrowed for the call; may be NULL */
     /* A failed write or sync ended the run, and a new one has begun: all sources go back to the
      * folded state. */
     void (*on_new_run)(void *ctx);
@@ -180,6 +181,7 @@ void tf_spool_sync(struct tf_spool *spool);
 size_t tf_spool_unsynced_bytes(const struct tf_spool *spool);
 
 const uint8_t *tf_spool_id(const struct tf_spool *spool); /* TF_SPOOL_ID_BYTES */
+const char *tf_spool_path(const struct tf_spool *spool);
 void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *status);
 
 /* ---- witness: what collectors answer ----------------------------------------------------------
@@ -188,7 +190,8 @@ void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *statu
 #define TF_RECEIPT_BYTES     192u /* docs/protocol.md */
 #define TF_RECEIPT_KEY_BYTES 32u
 
-/* The newest receipt that an output got and checked: it goes into the next seal. Copied. */
+/* The newest receipt that an output got and checked: it goes into the next seal. Copied; of an
+ * output that the spool was not opened with it is not kept. */
 void tf_spool_receipt(struct tf_spool *spool, const char *output,
                       const uint8_t receipt[TF_RECEIPT_BYTES]);
 /* A collector's public key: a notice the first time that this spool sees it. */
@@ -198,6 +201,13 @@ void tf_spool_receipt_key(struct tf_spool *spool, const uint8_t key[TF_RECEIPT_K
 void tf_spool_forked(struct tf_spool *spool, uint64_t seq, const uint8_t chain[TF_CHAIN_BYTES]);
 /* The number of the newest durable frame. */
 uint64_t tf_spool_newest_seq(const struct tf_spool *spool);
+/* Whether a durable frame of that number exists, or was deleted: false when it is beyond the
+ * newest, or between two segments, where no frame of ours ever was. */
+bool tf_spool_may_have(const struct tf_spool *spool, uint64_t seq);
+/* Whether id is this spool's, or that of an earlier lineage of which segments are kept. */
+bool tf_spool_is_lineage(const struct tf_spool *spool, const uint8_t id[TF_SPOOL_ID_BYTES]);
+/* An audit event of an output: handed to on_event. */
+void tf_spool_event(struct tf_spool *spool, const char *event, const char *text);
 
 /* ---- reading: feeds ---------------------------------------------------------------------------
  */
@@ -209,6 +219,8 @@ uint64_t tf_spool_newest_seq(const struct tf_spool *spool);
  */
 struct tf_frame {
     uint64_t seq;
+    /* of the lineage it was written in: older frames keep theirs */
+    uint8_t spool_id[TF_SPOOL_ID_BYTES];
     uint64_t prev;                 /* number of the frame before it that this feed sends; 0: none */
     uint8_t chain[TF_CHAIN_BYTES]; /* its first TF_FRAME_NAME_BYTES are the frame's name */
     enum tf_frame_type type;       /* DATA or GAP */
@@ -257,6 +269,7 @@ struct tf_feed_status {
 int tf_feed_open(struct tf_spool *spool, const struct tf_feed_options *options,
                  struct tf_feed **out);
 void tf_feed_close(struct tf_feed *feed); /* unacked frames stay pending; accepts NULL */
+struct tf_spool *tf_feed_spool(const struct tf_feed *feed);
 
 /*
  * The next frame, shared with the caller (unref it). Returns 0; -EAGAIN when there is none now, the

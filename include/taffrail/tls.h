@@ -31,12 +31,16 @@ int tf_tls_server_new(const struct tf_tls_options *options, struct tf_tls **out,
                       struct tf_error *err);
 void tf_tls_unref(struct tf_tls *tls); /* accepts NULL */
 
+#define TF_IDENTITY_MAX    511u
+#define TF_LINK_REASON_MAX 255u
+
+/* What our own certificate proves to a listener. False when it would prove nothing there. */
+bool tf_tls_own_identity(const struct tf_tls *tls, char identity[TF_IDENTITY_MAX + 1]);
+
 /* Checks mode and owner of a file with a secret on an open descriptor. Adds to err and returns
  * -EINVAL when others may read it. */
 int tf_secret_file_check(int fd, const char *path, const struct tf_place *at, struct tf_error *err);
 
-#define TF_IDENTITY_MAX    511u
-#define TF_LINK_REASON_MAX 255u
 struct tf_link;
 
 struct tf_link_events {

@@ -1,7 +1,8 @@
 /*
  * answer.c - what a receiver may say back, read from the bytes of a stranger.
  *
- *     {"ack": chunk, ...}   the message is taken over; unknown keys are passed over
+ *     {"ack": chunk, ...}   the message is taken over; `receipt` and `key` are handed on unjudged
+ *                           (receipt.c), unknown keys are passed over
  *     {...} without `ack`   refused: send it again later
  *     ["HELO", ...]         the receiver wants the handshake with a shared key first
  *
@@ -16,11 +17,11 @@
 
 #define DEPTH_MAX 4u
 
-enum shape { OTHER, STR, ARRAY, MAP, NEVER };
+enum shape { OTHER, STR, BIN, ARRAY, MAP, NEVER };
 
 struct token {
     enum shape shape;
-    struct tf_slice bytes; /* of a STR */
+    struct tf_slice bytes; /* of a STR or BIN */
     uint32_t children;     /* of ARRAY, MAP (two for a pair) */
 };
 
@@ -37,8 +38,8 @@ struct lead {
 
 /* Leads 0xc0 to 0xdf, of which 0xc1 does not exist. Ext has its type among the content. */
 static const struct lead LEADS[32] = {
-    {OTHER, 0, 0},  {NEVER, 0, 0}, {OTHER, 0, 0}, {OTHER, 0, 0}, {OTHER, 1, 0}, {OTHER, 2, 0},
-    {OTHER, 4, 0},  {OTHER, 1, 1}, {OTHER, 2, 1}, {OTHER, 4, 1}, {OTHER, 0, 4}, {OTHER, 0, 8},
+    {OTHER, 0, 0},  {NEVER, 0, 0}, {OTHER, 0, 0}, {OTHER, 0, 0}, {BIN, 1, 0},   {BIN, 2, 0},
+    {BIN, 4, 0},    {OTHER, 1, 1}, {OTHER, 2, 1}, {OTHER, 4, 1}, {OTHER, 0, 4}, {OTHER, 0, 8},
     {OTHER, 0, 1},  {OTHER, 0, 2}, {OTHER, 0, 4}, {OTHER, 0, 8}, {OTHER, 0, 1}, {OTHER, 0, 2},
     {OTHER, 0, 4},  {OTHER, 0, 8}, {OTHER, 0, 2}, {OTHER, 0, 3}, {OTHER, 0, 5}, {OTHER, 0, 9},
     {OTHER, 0, 17}, {STR, 1, 0},   {STR, 2, 0},   {STR, 4, 0},   {ARRAY, 2, 0}, {ARRAY, 4, 0},
@@ -136,7 +137,27 @@ static bool is_text(const struct token *token, const char *text)
     return token->shape == STR && tf_slice_equal(token->bytes, tf_slice_text(text));
 }
 
-/* The first `ack` counts; its value is a str. */
+/* The value of `receipt` or `key`: one that is no bin is handed on as empty, and is then a bad one.
+ */
+static int read_evidence(struct reader *in, struct tf_slice *out)
+{
+    struct reader start = *in;
+    struct token token;
+    int rc = next(in, &token);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (token.shape != BIN) {
+        *in = start;
+        *out = tf_slice("", 0);
+        return pass(in, 2);
+    }
+    *out = token.bytes;
+    return 0;
+}
+
+/* The first of each key counts; the value of `ack` is a str. */
 static int read_pair(struct reader *in, struct tf_answer *out)
 {
     struct reader start = *in;
@@ -145,6 +166,12 @@ static int read_pair(struct reader *in, struct tf_answer *out)
 
     if (rc < 0) {
         return rc;
+    }
+    if (is_text(&token, "receipt") && out->receipt.data == NULL) {
+        return read_evidence(in, &out->receipt);
+    }
+    if (is_text(&token, "key") && out->key.data == NULL) {
+        return read_evidence(in, &out->key);
     }
     if (!is_text(&token, "ack") || out->kind == TF_ANSWER_ACK) {
         *in = start;

@@ -4,6 +4,7 @@
  *     hosts.c    `hosts`, from text to name and port
  *     message.c  a frame as one message of the protocol
  *     answer.c   what a receiver may say back: the bounded parser
+ *     receipt.c  what the receiver signs of what it has: judged, kept, or a fork
  *     reach.c    whom to call and when: hosts, addresses, backoff, the end of a connection
  *     session.c  one connection: what is sent, what waits for its ack
  *     output.c   the states, the options and the plugin
@@ -12,6 +13,7 @@
 #define TAFFRAIL_FORWARD_INTERNAL_H
 
 #include "taffrail/output.h"
+#include "taffrail/receipt.h"
 #include "taffrail/tls.h"
 
 #define TF_FORWARD_PORT            24224u
@@ -58,8 +60,8 @@ bool tf_forward_host_equal(const struct tf_forward_host *a, const struct tf_forw
  * TF_AROUND_BYTES_MAX at least, until the next call with it. chunk is the id that the ack will
  * name, not ended by NUL. Returns 0 or -ENOMEM.
  */
-int tf_forward_message(const struct tf_frame *frame, const uint8_t spool_id[TF_SPOOL_ID_BYTES],
-                       struct tf_buf *around, struct tf_slice parts[3], char chunk[TF_CHUNK_BYTES]);
+int tf_forward_message(const struct tf_frame *frame, struct tf_buf *around,
+                       struct tf_slice parts[3], char chunk[TF_CHUNK_BYTES]);
 
 /* ---- answer.c ------------------------------------------------------------------------------- */
 
@@ -71,7 +73,8 @@ enum tf_answer_kind {
 
 struct tf_answer {
     enum tf_answer_kind kind;
-    struct tf_slice chunk; /* of an ack; borrows from the bytes parsed */
+    struct tf_slice chunk;        /* of an ack; all borrow from the bytes parsed */
+    struct tf_slice receipt, key; /* as they came, of any size; data NULL: not there */
 };
 
 /*
@@ -80,6 +83,28 @@ struct tf_answer {
  * Pure.
  */
 int64_t tf_answer_parse(struct tf_slice bytes, struct tf_answer *out);
+
+/* ---- receipt.c: what is known of frames lately sent -------------------------------------------
+ */
+
+#define TF_FORWARD_KNOWN 256u /* frames whose chain value is kept; older ones are not compared */
+
+struct forward_known {
+    uint64_t seq;
+    uint8_t chain[TF_CHAIN_BYTES];
+};
+
+/* What an output knows of its receiver as a witness. */
+struct forward_witness {
+    struct forward_known known[TF_FORWARD_KNOWN]; /* a ring */
+    uint32_t known_at, known_count;
+    bool knows_identity;
+    uint8_t identity[TF_RECEIPT_DIGEST_BYTES]; /* of our own, as a receipt has it */
+    bool has_key;                              /* of this connection */
+    uint8_t key[TF_RECEIPT_KEY_BYTES];
+    uint64_t newest_seq; /* of the sound receipts; 0: none yet */
+    uint64_t told_ms;    /* a bad one in the audit; 0: never */
+};
 
 /* ---- the output's state: reach.c, session.c and output.c ------------------------------------- */
 
@@ -114,7 +139,6 @@ struct forward {
     uv_loop_t *loop;
     struct tf_tls *tls;
     struct tf_feed *feed; /* NULL: never started */
-    uint8_t spool_id[TF_SPOOL_ID_BYTES];
     struct forward_host hosts[TF_FORWARD_HOSTS_MAX];
     uint32_t host_count;
 
@@ -142,9 +166,17 @@ struct forward {
     uint64_t highest_seq; /* ever sent, by this process */
     uint64_t connects;    /* connections with a verified peer */
     uint64_t retries;     /* frames sent again */
+    struct forward_witness witness;
     void (*on_closed)(void *ctx);
     void *closed_ctx;
 };
+
+/* receipt.c: learns who we are; forgets the key of the last connection; notes a frame as it is
+ * sent; judges what came with an ack. */
+void tf_forward_witness_init(struct forward *self);
+void tf_forward_witness_reset(struct forward *self);
+void tf_forward_witness_sent(struct forward *self, const struct tf_frame *frame);
+void tf_forward_witness_answer(struct forward *self, const struct tf_answer *answer);
 
 /* reach.c: waits until a host may be tried; tries one; what on_closed of a link does. */
 void tf_forward_schedule(struct forward *self);

@@ -39,13 +39,13 @@ static void put_bin_head(struct tf_buf *out, size_t size)
     }
 }
 
-static void put_taffrail(struct tf_buf *out, const struct tf_frame *frame, const uint8_t *spool_id)
+static void put_taffrail(struct tf_buf *out, const struct tf_frame *frame)
 {
     put_key(out, "taffrail");
     tf_msgpack_map(out, 5 + frame->is_gap_span + (frame->replayed != NULL));
     put_uint(out, "v", 1);
     put_key(out, "spool");
-    tf_msgpack_bytes(out, tf_slice(spool_id, TF_SPOOL_ID_BYTES));
+    tf_msgpack_bytes(out, tf_slice(frame->spool_id, TF_SPOOL_ID_BYTES));
     put_uint(out, "seq", frame->seq);
     put_uint(out, "prev", frame->prev);
     put_key(out, "chain");
@@ -62,8 +62,8 @@ static void put_taffrail(struct tf_buf *out, const struct tf_frame *frame, const
     }
 }
 
-int tf_forward_message(const struct tf_frame *frame, const uint8_t spool_id[TF_SPOOL_ID_BYTES],
-                       struct tf_buf *around, struct tf_slice parts[3], char chunk[TF_CHUNK_BYTES])
+int tf_forward_message(const struct tf_frame *frame, struct tf_buf *around,
+                       struct tf_slice parts[3], char chunk[TF_CHUNK_BYTES])
 {
     size_t head_bytes;
 
@@ -84,7 +84,7 @@ int tf_forward_message(const struct tf_frame *frame, const uint8_t spool_id[TF_S
     tf_msgpack_text(around, tf_slice(chunk, TF_CHUNK_BYTES));
     put_key(around, "compressed");
     put_key(around, "gzip");
-    put_taffrail(around, frame, spool_id);
+    put_taffrail(around, frame);
     if (around->error != 0) {
         return -ENOMEM;
     }

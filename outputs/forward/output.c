@@ -14,8 +14,8 @@
  * Each state leads to the next, those with a connection back to WAITING, each to ENDING. When a
  * connection ends, what it did not get acked goes back to the feed (tf_feed_rewind).
  *
- * Left to others: whom to call (reach.c), what goes over a connection (session.c), identities and
- * certificates (agent/tls), order and cursors (the feed).
+ * Left to others: whom to call (reach.c), what goes over a connection (session.c), what receivers
+ * sign (receipt.c), identities and certificates (agent/tls), order and cursors (the feed).
  */
 #include "internal.h"
 
@@ -129,6 +129,7 @@ static int forward_open(const struct tf_output_args *args, void **out, struct tf
         forward_free(self);
         return rc;
     }
+    tf_forward_witness_init(self);
     *out = self;
     return 0;
 }
@@ -138,10 +139,10 @@ static int forward_start(void *ptr, struct tf_feed *feed, const uint8_t spool_id
 {
     struct forward *self = ptr;
 
+    (void)spool_id; /* each frame says of which lineage it is */
     (void)err;
     assert(self->feed == NULL);
     self->feed = feed;
-    memcpy(self->spool_id, spool_id, TF_SPOOL_ID_BYTES);
     (void)uv_timer_init(self->loop, &self->timer);
     self->timer.data = self;
     self->timer_open = true;

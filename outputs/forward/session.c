@@ -98,7 +98,7 @@ static int send_frame(struct forward *self, const struct tf_frame *frame)
     struct forward_sent *sent = &self->window[self->sent_count];
     struct tf_slice parts[3];
     char text[64];
-    int rc = tf_forward_message(frame, self->spool_id, &self->around, parts, sent->chunk);
+    int rc = tf_forward_message(frame, &self->around, parts, sent->chunk);
 
     if (rc == 0) {
         rc = tf_link_write(self->link, parts, TF_COUNT(parts));
@@ -109,6 +109,7 @@ static int send_frame(struct forward *self, const struct tf_frame *frame)
         }
         return rc;
     }
+    tf_forward_witness_sent(self, frame);
     assert(frame->seq > self->last_seq); /* D3: rising on each connection */
     sent->seq = self->last_seq = frame->seq;
     sent->sent_at_ms = uv_now(self->loop);
@@ -163,6 +164,7 @@ static void on_link_open(void *ctx, const char *identity)
     self->last_seq = 0;
     self->answers_bytes = 0;
     tf_buf_clear(&self->answers);
+    tf_forward_witness_reset(self);
     self->drain_at_ms = uv_now(self->loop) + jittered_age_ms(self->options->max_age_ms);
     self->connects++;
     (void)snprintf(self->identity, sizeof self->identity, "%s", identity);
@@ -186,9 +188,9 @@ static struct forward_sent *find_sent(struct forward *self, struct tf_slice chun
     return NULL;
 }
 
-static int take_ack(struct forward *self, struct tf_slice chunk)
+static int take_ack(struct forward *self, const struct tf_answer *answer)
 {
-    struct forward_sent *sent = find_sent(self, chunk);
+    struct forward_sent *sent = find_sent(self, answer->chunk);
     uint64_t seq;
 
     if (sent == NULL) {
@@ -206,6 +208,7 @@ static int take_ack(struct forward *self, struct tf_slice chunk)
     self->host->retry_at_ms = 0;
     self->may_close_idle = true;
     (void)tf_feed_ack(self->feed, seq);
+    tf_forward_witness_answer(self, answer);
     return 0;
 }
 
@@ -213,7 +216,7 @@ static int take_answer(struct forward *self, const struct tf_answer *answer)
 {
     switch (answer->kind) {
     case TF_ANSWER_ACK:
-        return take_ack(self, answer->chunk);
+        return take_ack(self, answer);
     case TF_ANSWER_REFUSAL:
         return broken(self, "the receiver refused a message; its log says why");
     case TF_ANSWER_HELLO:

@@ -209,6 +209,13 @@ def read_spool(spool, seal_key=None):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def verify_spool(binary, spool, seal_key=None):
+    """What a crash leaves is intact, or a torn tail, or has expired with a notice: never an alarm."""
+    words = ["--seal-key", seal_key] if seal_key else []
+    done = subprocess.run([binary, "verify", spool, *words], capture_output=True, check=False)
+    need(done.returncode == 0, f"{spool}: verify: {done.stdout.decode()}{done.stderr.decode()}")
+
+
 def check_numbers(events):
     """Frame numbers only rise: none stands for two frames."""
     numbers = [tuple(map(int, event["frame"].split("/"))) for event in events]

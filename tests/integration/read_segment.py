@@ -134,6 +134,7 @@ class Seals:
         self.id = expand(key[1], b"taffrail/1 seal id\0")[:8] if key else None
         self.number, self.mac, self.sealed = None, bytes(32), 0
         self.count = 0
+        self.spool_id = key[0] if key else None  # of the lineage that the newest seal is in
         self.frames = []  # since the last seal: seq, is it a gap, times or None
 
     def add(self, segment, frame, events, before):
@@ -170,7 +171,7 @@ class Seals:
             signed = b"taffrail/1 seal\0" + segment.spool_id + segment.id + frame["head"][:40] + content[:-32]
             need(hmac.new(mac_key, signed, hashlib.sha256).digest() == content[-32:], "MAC: forged")
             self.current = expand(self.current, b"taffrail/1 seal next\0")
-        self.mac, self.sealed = content[-32:], frame["seq"]
+        self.mac, self.sealed, self.spool_id = content[-32:], frame["seq"], segment.spool_id
         self.count += 1
 
     def check_state(self, spool):
@@ -185,7 +186,7 @@ class Seals:
         need(slot[:8] == b"TFSS\1\0\0\0" and not any(slot[112:116]), "a slot of seal.state")
         need(struct.unpack_from("<I", slot, 116)[0] == crc32c(slot[:116]), "CRC of seal.state")
         spool_id, seal_id, number, key, mac, sealed = struct.unpack_from("<16s8sQ32s32sQ", slot, 8)
-        need(spool_id == self.key[0] and seal_id == self.id, "seal.state is of another series")
+        need(spool_id == self.spool_id and seal_id == self.id, "seal.state is of another series")
         need(number == self.count and key == self.current, "seal.state is not one past the newest seal")
         need(mac == self.mac and (number == 0 or sealed == self.sealed), "seal.state: MAC or seq")
 
@@ -226,6 +227,8 @@ class Segment:
         self.spool_id, self.id = sector[16:32], sector[32:48]
         self.number, self.first_seq, self.created, self.prev_end = struct.unpack_from("<QQqQ", sector, 64)
         self.prev_id, self.prev_chain, self.dek_id = sector[96:112], sector[112:144], sector[144:176]
+        self.prev_spool_id = sector[176:192]
+        need(bool(self.flags & 8) == any(self.prev_spool_id), "prev_spool_id, or none")
         self.prev_last_seq, self.events_before = struct.unpack_from("<QQ", sector, 192)
         need(not any(sector[208:508]), "zero fields of sector 0")
         need(self.number == number and self.first_seq > self.prev_last_seq, "numbers of sector 0")
@@ -311,6 +314,15 @@ class Segment:
         return {"tag": meta["tag"], "pos": meta["pos"], "payload": payload}
 
 
+def lineages(segments, spool_id):
+    """The ids of a spool: each first segment of a new lineage names the one before it."""
+    known = {spool_id}
+    for segment in segments + segments[::-1]:
+        if segment.flags & 8 and known & {segment.spool_id, segment.prev_spool_id}:
+            known |= {segment.spool_id, segment.prev_spool_id}
+    return known
+
+
 def accepted(spool, spool_id, say):
     """The segments that count, oldest first, each with its end."""
     found = []
@@ -318,9 +330,12 @@ def accepted(spool, spool_id, say):
         if re.fullmatch(r"\d{20}\.seg", name):
             try:
                 found.append(Segment(os.path.join(spool, name), int(name[:20])))
-                need(found[-1].spool_id == spool_id, "of another spool")
             except Bad as bad:  # void, unless a successor misses it
                 say(f"{name}: {bad}", True)
+    known = lineages(found, spool_id)
+    for segment in [segment for segment in found if segment.spool_id not in known]:
+        say(f"{os.path.basename(segment.path)}: of another spool", True)
+        found.remove(segment)
     chosen = []
     for segment in reversed(found):
         after = chosen[-1] if chosen else None

@@ -73,6 +73,7 @@ class Segment:
         self.no = self.first_n = None
         self.is_gone = False   # expired: not written, its successor builds on it
         self.is_shredded = False
+        self.spool_id = self.k0 = None  # None: the forge's; else a new lineage, a new series from here on
 
 
 class Forge:
@@ -138,18 +139,17 @@ class Forge:
 
     # ---- keys -----------------------------------------------------------------------------------
 
-    def seal_key(self, number):
-        key = self.k0
+    def seal_key(self, number, k0=None):
+        key = k0 or self.k0
         for _ in range(number):
             key = expand(key, b"taffrail/1 seal next\0")
         return key
 
-    @property
-    def seal_id(self):
-        return expand(self.k0, b"taffrail/1 seal id\0")[:8]
+    def seal_id(self, k0=None):
+        return expand(k0 or self.k0, b"taffrail/1 seal id\0")[:8]
 
-    def key_text(self):
-        raw = self.spool_id + self.k0
+    def key_text(self, k0=None):
+        raw = self.spool_id + (k0 or self.k0)
         raw += h(raw)[:4]
         bits = "".join(f"{byte:08b}" for byte in raw)
         bits += "0" * (-len(bits) % 5)
@@ -158,19 +158,23 @@ class Forge:
 
     # ---- bytes ----------------------------------------------------------------------------------
 
+    def id_of(self, segment):
+        return segment.spool_id or self.spool_id
+
     def head(self, segment, state):
         prev = state["segment"]
+        prev_spool_id = self.id_of(prev) if segment.flags & 8 else bytes(16)
         sector = struct.pack(
-            "<8sHHI16s16s16sQQqQ16s32s32s16sQQ", b"TFSEG\r\n\x1a", 1, 1, segment.flags, self.spool_id, segment.id,
+            "<8sHHI16s16s16sQQqQ16s32s32s16sQQ", b"TFSEG\r\n\x1a", 1, 1, segment.flags, self.id_of(segment), segment.id,
             segment.run_id, segment.no, seq_of(segment.run, segment.first_n), BASE_NS,
             state["end"] if segment.prev_end is None else segment.prev_end, prev.id if prev else bytes(16),
-            state["chain"], expand(segment.dek, b"taffrail/1 dek id\0" + segment.id), bytes(16), state["seq"],
+            state["chain"], expand(segment.dek, b"taffrail/1 dek id\0" + segment.id), prev_spool_id, state["seq"],
             state["events"])
         sector += bytes(508 - len(sector))
         sector += crc(sector)
         slot = bytes(512)
         if not segment.is_shredded:
-            info = b"taffrail/1 kek wrap\0" + self.spool_id + struct.pack("<Q", segment.no)
+            info = b"taffrail/1 kek wrap\0" + self.id_of(segment) + struct.pack("<Q", segment.no)
             wrapping = HKDF(algorithm=hashes.SHA256(), length=32, salt=segment.id, info=info).derive(self.kek)
             slot = b"TFKS\1\0\0\0" + expand(self.kek, b"taffrail/1 kek id\0")[:8] + bytes(32)
             slot += aes_key_wrap(wrapping, segment.dek)
@@ -186,7 +190,7 @@ class Forge:
         plain = struct.pack("<I", len(meta)) + meta + frame.payload
         size = (len(frame.content) if frame.kind in CLEAR else len(plain)) + 16
         header = b"TFRM" + struct.pack("<BBHQqqII", frame.kind, frame.flags, 0, seq, *frame.times, frame.count, size)
-        aad = b"taffrail/1 frame\0" + self.spool_id + segment.id + header
+        aad = b"taffrail/1 frame\0" + self.id_of(segment) + segment.id + header
         self.digests[seq] = h(frame.payload)
         if frame.kind in CLEAR:
             nonce = hmac.new(kn, aad + frame.content, hashlib.sha256).digest()[:12]
@@ -195,15 +199,19 @@ class Forge:
         return header + nonce, AESGCM(ke).encrypt(nonce, plain, aad)
 
     def seal_content(self, segment, frame, seq, state):
+        k0 = segment.k0 or self.k0
+        if state["k0"] != k0:
+            state.update(number=0, mac=bytes(32), k0=k0)
+            state["from"], state["gaps"], state["times"] = seq - 1, 0, (0, 0)
         number = state["number"] if frame.number is None else frame.number
-        fixed = struct.pack("<Q8sQQ32sQIIqq32s", number, self.seal_id, state["from"], state["seq"], state["chain"],
+        fixed = struct.pack("<Q8sQQ32sQIIqq32s", number, self.seal_id(k0), state["from"], state["seq"], state["chain"],
                             state["events"], state["gaps"], len(frame.receipts), *state["times"], state["mac"])
         fixed += b"".join(frame.receipts)
         if number >= self.known_from or frame.mac is None:
             size = len(fixed) + 32 + 16
             header = b"TFRM" + struct.pack("<BBHQqqII", frame.kind, 0, 0, seq, 0, 0, 0, size)
-            key = expand(self.seal_key(max(number, self.known_from)), b"taffrail/1 seal mac\0")
-            frame.mac = hmac.new(key, b"taffrail/1 seal\0" + self.spool_id + segment.id + header + fixed,
+            key = expand(self.seal_key(max(number, self.known_from), k0), b"taffrail/1 seal mac\0")
+            frame.mac = hmac.new(key, b"taffrail/1 seal\0" + self.id_of(segment) + segment.id + header + fixed,
                                  hashlib.sha256).digest()
         state.update(number=number + 1, mac=frame.mac, gaps=0, times=(0, 0))
         state["from"] = seq + 1
@@ -239,7 +247,7 @@ class Forge:
         self.known_from = known_from
         os.makedirs(folder, exist_ok=True)
         state = {"segment": None, "end": 0, "chain": bytes(32), "seq": 0, "events": 0, "number": 0, "from": None,
-                 "gaps": 0, "times": (0, 0), "mac": bytes(32), "durable": 0, "next": 0}
+                 "gaps": 0, "times": (0, 0), "mac": bytes(32), "durable": 0, "next": 0, "k0": self.k0}
         for index, segment in enumerate(self.segments):
             segment.no = segment.no or index + 1
             if segment.flags & 2 or state["segment"] is None:
@@ -257,7 +265,7 @@ class Forge:
             if not segment.is_gone:
                 with open(os.path.join(folder, f"{segment.no:020d}.seg"), "wb") as file:
                     file.write(data + segment.tail)
-        meta = b"TFSPL\r\n\x1a\1\0" + bytes(6) + self.spool_id + bytes(28)
+        meta = b"TFSPL\r\n\x1a\1\0" + bytes(6) + self.id_of(self.segments[-1]) + bytes(28)
         with open(os.path.join(folder, "spool.meta"), "wb") as file:
             file.write(meta + crc(meta))
         if self.is_sealed:
@@ -269,8 +277,9 @@ class Forge:
         return folder
 
     def write_state(self, folder, number, mac, seq, key=None, ident=None):
-        slot = struct.pack("<4sI16s8sQ32s32sQI", b"TFSS", 1, self.spool_id, ident or self.seal_id, number,
-                           key or self.seal_key(number), mac if number else bytes(32), seq, 0)
+        slot = struct.pack("<4sI16s8sQ32s32sQI", b"TFSS", 1, self.id_of(self.segments[-1]),
+                           ident or self.seal_id(self.segments[-1].k0), number,
+                           key or self.seal_key(number, self.segments[-1].k0), mac if number else bytes(32), seq, 0)
         slot += crc(slot)
         with open(os.path.join(folder, "seal.state"), "wb") as file:
             file.write(bytes(4096) + slot + bytes(8192 - 4096 - len(slot)))

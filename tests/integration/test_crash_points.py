@@ -12,7 +12,8 @@ import random
 import sys
 import time
 
-from harness import CriFile, DockerFile, Failed, House, check_books, check_numbers, need, read_spool, wait_until
+from harness import (CriFile, DockerFile, Failed, House, check_books, check_numbers, need, read_spool, verify_spool,
+                     wait_until)
 
 BOTH = ["frame.half", "frame.written", "sync.begun", "sync.done", "roll.old_synced", "roll.created", "roll.header",
         "roll.synced", "start.folded", "start.synced", "cursor.written", "cursor.synced"]
@@ -54,6 +55,7 @@ class Run:
                     code = self.programs[role].process.returncode
                     need(code == -9, f"{role} {points[role]}: exit {code}\n{self.programs[role].tail()}")
                     died.add(role)
+                    verify_spool(self.house.binary, self.house.path(role, "spool"))
                     self.programs[role] = self.house.start(role)
             time.sleep(0.02)
 

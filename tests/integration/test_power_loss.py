@@ -16,7 +16,7 @@ import struct
 import sys
 import time
 
-from harness import Failed, House, check_numbers, need, read_spool, wait_until
+from harness import Failed, House, check_numbers, need, read_spool, verify_spool, wait_until
 from test_exactly_once import Writer, check, settle
 
 HEAD = struct.Struct("<cQQI")
@@ -160,6 +160,7 @@ def rounds(house, shim, count, lines, chance):
             end.disk.lose_power(chance)
             losses += 1
         before = read_spool(os.path.join(end.folder, "spool"))
+        verify_spool(house.binary, os.path.join(end.folder, "spool"), end.seal_key)
         end.start()
         accepted = read_spool(os.path.join(end.folder, "spool"))
         need(accepted[:len(before)] == before, f"{end.role}: a start takes other frames than the page says")

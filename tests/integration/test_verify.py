@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 import spool_forge
 from harness import CriFile, Failed, House, need, wait_until
 from spool_forge import (DATA, FOOTER, GAP, INDEX, NOTICE, POSITIONS, SEAL, Forge, Frame, crc, fix_chain, fix_frame,
@@ -111,7 +113,7 @@ def add_frames(corpus, no, is_newest):
         is_last = is_newest and end == frames[-1][0] + frames[-1][1]
         place = {"segment": no, "frame": frame_name(data, at), "byte": at}
         for name, spot in spots.items():
-            rot = "cut" if is_last and kind == SEAL else "torn tail" if is_last else "damaged"
+            rot = "cut" if is_last and kind in (SEAL, FOOTER) else "torn tail" if is_last else "damaged"
             corpus.add(f"{what}: {name} rots", on(no, flip(spot)), rot, None if rot != "damaged" else "frame-damaged",
                        place if rot == "damaged" else None)
             if name in ("magic", "header crc", "body crc"):
@@ -447,15 +449,54 @@ def check_torn(binary, folder, key):
     return corpus.run()
 
 
+def check_renewed(binary, folder, key):
+    """A lost state and a new series: proved with both keys, forged with one."""
+    forge, k0 = make(folder, "before-renewed"), os.urandom(32)
+    forge.segment(3, first=True).notice(6, (3 << 40) | 3, ident=forge.seal_id(k0)).data().seal().data().seal()
+    forge.segments[-1].k0 = k0
+    base, second = forge.write(os.path.join(folder, "renewed")), key + ".second"
+    write(key, forge.key_text().encode())
+    write(second, forge.key_text(k0).encode())
+    found = verify(binary, base, "--seal-key", key, "--seal-key", second)
+    need(found["verdict"] == "intact" and found["seal_proves_to"] == found["last"], f"both keys: {found}")
+    found = verify(binary, base, "--seal-key", key)
+    need(found["findings"][0]["code"] == "seal-renewed", f"the first key alone: {found}")
+    need(verify(binary, base)["exit"] == 0, "no key")
+    forge.segments[-1].frames[1].content = forge.segments[-1].frames[1].content[:32] + bytes(40)
+    forge.write(base)
+    found = verify(binary, base, "--seal-key", key, "--seal-key", second)
+    need(found["findings"][0]["code"] == "seal-series", f"a series that no notice began: {found}")
+    return 4
+
+
+def check_lineage(binary, folder, key):
+    """A new lineage: seals and chain run on under another spool id; the fork that caused it is told."""
+    forge = make(folder, "before-fork")
+    forge.segment(3, first=True).data().seal()
+    forge.segments[-1].flags |= 8
+    forge.segments[-1].spool_id = os.urandom(16)
+    base = forge.write(os.path.join(folder, "lineage"))
+    write(key, forge.key_text().encode())
+    found = verify(binary, base, "--seal-key", key)
+    need(found["verdict"] == "intact" and found["segments"] == 5, f"a new lineage: {found}")
+    forge.segments[-1].frames.insert(1, Frame(NOTICE, content=spool_forge.struct.pack(
+        "<H6xqQQQ32s", 4, 1, 9 << 40 | 1, 2 << 40 | 6, 0, bytes(32))))
+    forge.write(base)
+    need(verify(binary, base, "--seal-key", key)["findings"][0]["code"] == "fork-notice", "the notice of a fork")
+    del forge.segments[-1].frames[1]
+    forge.segments[-1].flags &= ~8
+    forge.write(base)
+    found = verify(binary, base, "--seal-key", key)
+    need(found["verdict"] == "forged", f"another spool id without a new lineage: {found}")
+    return 3
+
+
 def check_receipts(binary, folder, key):
     """Receipts in seals: the right one, a false signature, another chain, one from the future."""
     forge = make(folder, "receipts")
     write(key, forge.key_text().encode())
     seq = (1 << 40) | 3
-    public = forge.receipt_key.public_key().public_bytes_raw() if hasattr(
-        forge.receipt_key.public_key(), "public_bytes_raw") else None
     pem = os.path.join(folder, "receipt.pem")
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
     public = forge.receipt_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     write(pem, forge.receipt_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     sound = forge.receipt(seq)
@@ -463,7 +504,7 @@ def check_receipts(binary, folder, key):
     flipped[150] ^= 1
     cases = [("sound", sound, "intact", None), ("false signature", bytes(flipped), "forged", "receipt-signature"),
              ("another chain", forge.receipt(seq, os.urandom(32)), "forked", "receipt-chain"),
-             ("a frame that is not there", forge.receipt(seq + 5000, os.urandom(32)), "forged", "receipt"),
+             ("a frame that is yet to come", forge.receipt(9 << 40 | 1, os.urandom(32)), "forged", "receipt"),
              ("a number between runs", forge.receipt((1 << 40) | 9000, os.urandom(32)), "forked", "receipt-chain")]
     for name, receipt, verdict, code in cases:
         for known in (True, False):
@@ -526,19 +567,27 @@ def check_witness(binary, folder, key):
 # ---- the agent's own spools -----------------------------------------------------------------------------
 
 
+def seal_spool(house, spool):
+    """The first key of a spool's seals, as a file outside it."""
+    shown = house.run("pki", "seal", spool).stdout.decode()
+    text = next(line.strip() for line in shown.splitlines() if line.strip().startswith("TFS1-"))
+    return house.write("seal.key", text + "\n")
+
+
 def make_agent_spool(house, name):
-    """Several segments in two runs, by the agent, killed once."""
-    house.configure_agent(spool=", segment_size: 64KiB, sync: always")
+    """Four segments in four runs, by the agent, killed twice; sealed from the second run on."""
+    house.configure_agent(spool=", segment_size: 1MiB, sync: always")
     file = CriFile(house, "shop", "pay-0", "11111111")
     spool = house.path("agent/spool")
-    for run in range(2):
+    for run in range(4):
+        if run == 1:
+            seal_spool(house, spool)
         agent = house.start("agent")
-        for burst in range(4):
-            file.write([f"{run} {burst} {number} " + os.urandom(300).hex() for number in range(60)])
-            time.sleep(0.05)
-        count = len([entry for entry in os.listdir(spool) if entry.endswith(".seg")])
-        wait_until(lambda count=count: len(os.listdir(spool)) > count or count > 3, 10, "no new segment")
-        if run == 0:
+        for burst in range(3):
+            before = newest_frames(spool)
+            file.write([f"{run} {burst} {number} " + os.urandom(30).hex() for number in range(60)])
+            wait_until(lambda before=before: newest_frames(spool) > before, 10, agent.tail)
+        if run < 2:
             agent.kill()
         else:
             need(agent.stop() == 0, agent.tail())
@@ -546,6 +595,10 @@ def make_agent_spool(house, name):
     shutil.copytree(spool, house.path(name))
     shutil.copy(spool + ".key", house.path(name + ".key"))
     return house.path(name)
+
+
+def newest_frames(spool):
+    return len(frames_of(read(os.path.join(spool, f"{max(segments_of(spool)):020d}.seg"))))
 
 
 def segments_of(spool):
@@ -557,37 +610,74 @@ def check_agent(binary, folder):
         house.make_pki()
         base, foreign = make_agent_spool(house, "one"), os.path.join(folder, "unsealed-foreign")
         make(folder, "unsealed-foreign", sealed=False)
-        found = verify(binary, base)
-        need(found["exit"] == 0, f"the agent's own spool: {found}")
-        need(found["segments"] >= 3, f"{found}")
-        corpus = Corpus(binary, folder, base)
-        for no in segments_of(base)[:1]:
-            add_places(corpus, no + 1, foreign)
-            add_sector(corpus, no + 1)
+        key = house.path("seal.key")
+        found = verify(binary, base, "--seal-key", key)
+        need(found["exit"] == 0 and found["segments"] == 4 and found["seals"] >= 3, f"the agent's own spool: {found}")
+        need(found["seal_proves_to"] == found["last"], f"an agent that stops seals its end: {found}")
+        corpus = Corpus(binary, folder, base, ["--seal-key", key])
+        add_places(corpus, 2, foreign)
+        add_sector(corpus, 2)
+        for no in (2, 4):
+            add_frames(corpus, no, no == 4)
+        newest = corpus.path(base, 4)
+        for at, _, _ in frames_of(read(newest))[1:]:
+            corpus.add(f"the agent's end cut at {at}", lambda spool, at=at: os.truncate(corpus.path(spool, 4), at),
+                       "cut", "state-ahead")
         count = corpus.run()
+        check_single(binary, corpus.path(base, 2), house.path("one.key"), key)
+        shutil.rmtree(house.path("agent/spool"))
+        os.unlink(house.path("agent/spool.key"))
         check_live(house)
         return count
 
 
+def check_single(binary, segment, data_key, seal_key):
+    """One segment by itself: its content, and its own seals."""
+    found = verify(binary, segment, "--key", data_key, "--seal-key", seal_key)
+    need(found["verdict"] == "intact" and found["segments_opened"] == 1, f"one segment: {found}")
+
+
 def check_live(house):
-    """Verified while it is written to, rolls and expires: never an alarm."""
-    house.configure_collector()
+    """Verified while it is written to, seals, rolls and expires: never an alarm. Then its collector's record."""
+    collector_yaml = house.configure_collector(spool=", retain: {size: 1GiB}")
     house.start("collector")
-    house.configure_agent(spool=", segment_size: 64KiB, sync: always")
+    house.configure_agent(spool=", segment_size: 1MiB, sync: 20ms, retain: {size: 2MiB}")
+    spool = house.path("agent/spool")
+    key = seal_spool(house, spool)
     file = CriFile(house, "shop", "live-0", "22222222")
     agent = house.start("agent")
-    seen, end = {}, time.monotonic() + 6
-    number = 0
+    seen, end, number = {}, time.monotonic() + 6, 0
     while time.monotonic() < end:
-        file.write([f"{number} {line} " + os.urandom(200).hex() for line in range(40)])
+        file.write([f"{number} {line} " + os.urandom(2000).hex() for line in range(100)])
         number += 1
-        found = verify(house.binary, house.path("agent/spool"))
+        found = verify(house.binary, spool, "--seal-key", key)
         codes = {finding["code"] for finding in found["findings"]}
         need(codes <= LIVE_CODES, f"a live spool: {found}")
         for code in codes or {"none"}:
             seen[code] = seen.get(code, 0) + 1
     need(agent.stop() == 0, agent.tail())
     print(f"live: {number} times verified, {seen}")
+    check_collector(house, spool, key, collector_yaml)
+
+
+def check_collector(house, spool, key, collector_yaml):
+    """What the collector recorded, exported while it runs, is what the agent has."""
+    agent_id = verify(house.binary, spool)["spool"]
+    done = house.run("verify", "--receipts", agent_id[:8], house.path("collector/spool"), "-c", collector_yaml)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    need(lines and all(line["spool"] == agent_id for line in lines), f"{len(lines)} records: {done.stderr}")
+    need(lines[0]["identity"] == "spiffe://demo/node/node-1", f"{lines[0]}")
+    path = house.path("receipts.ndjson")
+    write(path, done.stdout)
+    found = verify(house.binary, spool, "--seal-key", key, "--witness", path)
+    need(found["exit"] == 0 and found["witness_compared"] > 0 and found["witness_digests"] > 0, f"witness: {found}")
+    segments = segments_of(spool)
+    data = read(os.path.join(spool, f"{segments[-1]:020d}.seg"))
+    sent = [frame for frame in frames_of(data) if frame[2] == DATA]
+    if sent:  # cut, and the state with it: only the witness tells
+        os.truncate(os.path.join(spool, f"{segments[-1]:020d}.seg"), sent[-1][0])
+        found = verify(house.binary, spool, "--witness", path)
+        need(found["verdict"] == "cut", f"a cut that only a witness sees: {found}")
 
 
 LIVE_CODES = {"torn-tail", "superseded", "expired", "expired-while-reading"}
@@ -604,8 +694,7 @@ def main(binary):
         write(key, forge.key_text().encode())
         data = read(os.path.join(base, f"{4:020d}.seg"))
         forge.newest_tail = bytes(data[frames_of(data)[2][0]:])
-        foreign = make(folder, "foreign")
-        del foreign
+        make(folder, "foreign")
         corpus = Corpus(binary, folder, base, ["--seal-key", key])
         corpus.add("as it is", lambda spool: None, "intact", None)
         for no in (1, 2, 4):
@@ -616,7 +705,7 @@ def main(binary):
         add_tails(corpus, forge)
         corpus.add("sealed frames declared void", declare_void(forge), "forged", "sealed-void", {"segment": 4})
         count += corpus.run()
-        for check in (check_expired, check_torn, check_receipts, check_witness):
+        for check in (check_expired, check_torn, check_renewed, check_lineage, check_receipts, check_witness):
             count += check(binary, folder, os.path.join(folder, f"{check.__name__}.key"))
         count += check_agent(binary, folder)
     print(f"{count} altered spools: each caught and named, in {time.monotonic() - began:.0f} s")

@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <msgpack.h>
+#include <openssl/sha.h>
 #include <openssl/ssl.h>
 #include <zlib.h>
 
@@ -66,7 +68,10 @@ struct client {
     int status;
     char acks[ACKS_MAX][32]; /* the first chunk ids in order; "" for a map without ack */
     uint32_t ack_count;
-    char part[256]; /* of an ack map that came in two */
+    uint8_t receipt[TF_RECEIPT_BYTES], key[TF_RECEIPT_KEY_BYTES]; /* the newest */
+    uint32_t receipt_count, key_count;
+    uint32_t receipt_at; /* index of the ack that it came with */
+    char part[512];      /* of an ack map that came in two */
     size_t part_size;
 };
 
@@ -314,44 +319,65 @@ static void on_client_open(void *ctx, const char *identity)
     ((struct client *)ctx)->open = true;
 }
 
-/* The size of {} or {"ack": id}, whose id is *at; 0 when it is not whole. */
-static size_t ack_size(struct tf_slice bytes, struct tf_slice *id)
+/* A pair of an ack map: its id, a receipt, a key. */
+static void take_pair(struct client *client, const msgpack_object_kv *pair)
 {
-    size_t head = bytes.size > 6 && bytes.data[5] == '\xd9' ? 7 : 6;
-    size_t size;
+    struct tf_slice name = tf_slice(pair->key.via.str.ptr, pair->key.via.str.size);
 
-    *id = tf_slice(NULL, 0);
-    if (bytes.data[0] == '\x80') {
-        return 1;
+    assert_int_equal(pair->key.type, MSGPACK_OBJECT_STR);
+    if (tf_slice_equal(name, tf_slice_text("ack"))) {
+        assert_int_equal(pair->val.type, MSGPACK_OBJECT_STR);
+        if (client->ack_count < ACKS_MAX) {
+            (void)snprintf(client->acks[client->ack_count], sizeof client->acks[0], "%.*s",
+                           (int)pair->val.via.str.size, pair->val.via.str.ptr);
+        }
+        return;
     }
-    if (bytes.size < head) {
+    assert_int_equal(pair->val.type, MSGPACK_OBJECT_BIN);
+    if (tf_slice_equal(name, tf_slice_text("receipt"))) {
+        assert_int_equal(pair->val.via.bin.size, TF_RECEIPT_BYTES);
+        memcpy(client->receipt, pair->val.via.bin.ptr, TF_RECEIPT_BYTES);
+        client->receipt_count++;
+        client->receipt_at = client->ack_count;
+        return;
+    }
+    assert_true(tf_slice_equal(name, tf_slice_text("key")));
+    assert_int_equal(pair->val.via.bin.size, TF_RECEIPT_KEY_BYTES);
+    memcpy(client->key, pair->val.via.bin.ptr, TF_RECEIPT_KEY_BYTES);
+    client->key_count++;
+}
+
+/* The size of a whole map, which is taken; 0 when it is not whole. */
+static size_t take_map(struct client *client, struct tf_slice bytes)
+{
+    msgpack_unpacked map;
+    size_t used = 0;
+
+    msgpack_unpacked_init(&map);
+    if (msgpack_unpack_next(&map, bytes.data, bytes.size, &used) != MSGPACK_UNPACK_SUCCESS) {
+        msgpack_unpacked_destroy(&map);
         return 0;
     }
-    assert_memory_equal(bytes.data,
-                        "\x81\xa3"
-                        "ack",
-                        5);
-    size = head == 7 ? (uint8_t)bytes.data[6] : (uint8_t)bytes.data[5] & 31u;
-    *id = tf_slice(bytes.data + head, size);
-    return bytes.size < head + size ? 0 : head + size;
+    assert_int_equal(map.data.type, MSGPACK_OBJECT_MAP);
+    for (uint32_t i = 0; i < map.data.via.map.size; i++) {
+        take_pair(client, &map.data.via.map.ptr[i]);
+    }
+    client->ack_count++;
+    msgpack_unpacked_destroy(&map);
+    return used;
 }
 
 static int on_client_data(void *ctx, const char *data, size_t size)
 {
     struct client *client = ctx;
     struct tf_buf bytes = {.limit_bytes = 1 << 20};
-    struct tf_slice rest, id;
+    struct tf_slice rest;
     size_t used;
 
     (void)tf_buf_append(&bytes, client->part, client->part_size);
     assert_int_equal(tf_buf_append(&bytes, data, size), 0);
     rest = tf_buf_slice(&bytes);
-    while (rest.size > 0 && (used = ack_size(rest, &id)) > 0) {
-        if (client->ack_count < ACKS_MAX) {
-            (void)snprintf(client->acks[client->ack_count], sizeof client->acks[0], "%.*s",
-                           (int)id.size, id.size > 0 ? id.data : "");
-        }
-        client->ack_count++;
+    while (rest.size > 0 && (used = take_map(client, rest)) > 0) {
         rest = tf_slice(rest.data + used, rest.size - used);
     }
     assert_in_range(rest.size, 0, sizeof client->part);
@@ -789,7 +815,7 @@ static void forget_records(void)
 
 static int tear_down(void **state)
 {
-    char command[224];
+    char command[288];
 
     (void)state;
     atomic_store(&hold_filter, false);
@@ -802,8 +828,8 @@ static int tear_down(void **state)
     (void)dup2(world->stderr_fd, STDERR_FILENO);
     (void)close(world->stderr_fd);
     (void)close(world->log_fd);
-    (void)snprintf(command, sizeof command, "rm -rf %s %s.key %s.log", world->folder, world->folder,
-                   world->folder);
+    (void)snprintf(command, sizeof command, "rm -rf %s %s.key %s.log %s.receipt-key", world->folder,
+                   world->folder, world->folder, world->folder);
     assert_int_equal(system(command), 0); /* NOLINT: a fixed command on our own folder */
     free(world);
     return 0;
@@ -1315,6 +1341,203 @@ static void names_unseen_for_long_are_forgotten(void **state)
     assert_true(run_until(counts_names, key, 0, DEADLINE_MS));
     store_frame(connect_node(), &frame);
     assert_int_equal(input_status().repeats, 1);
+}
+
+/* ---- receipts ---------------------------------------------------------------------------------
+ */
+
+static struct tf_receipt newest_receipt(const struct client *client)
+{
+    struct tf_receipt receipt = {0};
+
+    assert_int_equal(tf_receipt_check(client->receipt, client->key), 0);
+    assert_int_equal(tf_receipt_decode(client->receipt, &receipt), 0);
+    return receipt;
+}
+
+/* The newest receipt of client names frame, with its whole chain value. */
+static void expect_receipt(const struct client *client, const struct frame *frame)
+{
+    struct tf_receipt receipt = newest_receipt(client);
+    uint8_t spool[16] = {frame->spool, 1}, chain[32] = {frame->name, 2}, digest[32];
+
+    tf_store64(chain + 2, frame->seq);
+    (void)SHA256((const unsigned char *)NODE, strlen(NODE), digest);
+    assert_memory_equal(receipt.spool_id, spool, sizeof spool);
+    assert_int_equal(receipt.seq, frame->seq);
+    assert_memory_equal(receipt.chain, chain, sizeof chain);
+    assert_memory_equal(receipt.identity, digest, sizeof digest);
+    assert_in_range(receipt.time_ns, tf_now_ns() - 60 * TF_S_IN_NS, tf_now_ns());
+}
+
+static void a_receipt_names_the_newest_durable_frame(void **state)
+{
+    struct frame frame = {.spool = 1, .seq = 5, .name = 5, .text = "one", .chunk = "c5"};
+    struct client *client, *foreign;
+    uint64_t counter;
+
+    (void)state;
+    start();
+    assert_true(was_logged("event=receipt-key"));
+    client = connect_node();
+    store_frame(client, &frame);
+    assert_int_equal(client->receipt_count, 1);
+    assert_int_equal(client->key_count, 1);
+    expect_receipt(client, &frame);
+    counter = newest_receipt(client).counter;
+    frame =
+        (struct frame){.spool = 1, .seq = 6, .prev = 5, .name = 6, .text = "two", .chunk = "c6"};
+    store_frame(client, &frame); /* nothing is owed any more: within the second */
+    expect_receipt(client, &frame);
+    assert_int_equal(client->receipt_count, 2);
+    assert_int_equal(client->key_count, 1);
+    assert_int_equal(newest_receipt(client).counter, counter + 1);
+    frame.seq = 900;
+    frame.gap_from = 7;
+    store_frame(client, &frame); /* a derived gap has no chain */
+    assert_int_equal(newest_receipt(client).seq, 6);
+    foreign = connect_node();
+    send_foreign(foreign, PUBLIC_TAG, "foreign", "f");
+    assert_true(run_until(has_acks, foreign, 1, DEADLINE_MS));
+    assert_int_equal(foreign->receipt_count, 0);
+}
+
+static void a_burst_gets_one_receipt_a_second_and_one_at_its_end(void **state)
+{
+    struct frame frame = {.spool = 1, .text = "burst", .chunk = "c"};
+    struct client *client;
+
+    (void)state;
+    start();
+    client = connect_node();
+    run_for(20);
+    atomic_store(&hold_syncs, true);
+    for (unsigned i = 1; i <= 40; i++) {
+        frame.seq = i;
+        frame.name = (uint8_t)i;
+        send_frame(client, &frame);
+        frame.prev = i;
+    }
+    run_for(50);
+    assert_int_equal(client->ack_count, 0);
+    atomic_store(&hold_syncs, false);
+    assert_true(run_until(has_acks, client, 40, DEADLINE_MS));
+    assert_in_range(client->receipt_count, 1,
+                    6); /* a few, as messages come while others are owed */
+    assert_int_equal(client->receipt_at, 39);
+    expect_receipt(client, &frame);
+}
+
+static void a_repeat_has_a_receipt_after_a_restart(void **state)
+{
+    struct frame first = {.spool = 1, .seq = 5, .name = 5, .text = "one", .chunk = "c5"};
+    struct frame second = {
+        .spool = 1, .seq = 6, .prev = 5, .name = 6, .text = "two", .chunk = "c6"};
+    struct client *client;
+    uint8_t key[TF_RECEIPT_KEY_BYTES];
+
+    (void)state;
+    start();
+    client = connect_node();
+    store_frame(client, &first);
+    store_frame(client, &second);
+    memcpy(key, client->key, sizeof key);
+    stop();
+    start();
+    client = connect_node();
+    store_frame(client, &first);
+    expect_receipt(client, &second);
+    assert_memory_equal(client->key, key, sizeof key); /* it was kept */
+}
+
+/* Of names kept by an older release only 16 bytes are known. */
+static void an_old_name_gives_no_receipt(void **state)
+{
+    struct frame frame = {.spool = 1, .seq = 5, .name = 5, .text = "old", .chunk = "c5"};
+    static const char key[] = "recv/" NODE "/01010000000000000000000000000000";
+    uint8_t value[41] = {5, 2, 5};
+    struct client *client;
+    struct tf_buf deltas;
+
+    (void)state;
+    start();
+    tf_store64(value + 16, 5);
+    tf_store64(value + 32, (uint64_t)(tf_now_ns() / TF_S_IN_NS));
+    tf_buf_init(&deltas, 4096);
+    tf_delta_append(&deltas, TF_DELTA_PUSH, tf_slice_text(key), tf_slice(value, sizeof value));
+    assert_int_equal(tf_pipeline_deltas(world->pipeline, NULL, &deltas), 0);
+    tf_buf_fini(&deltas);
+    stop();
+    start();
+    client = connect_node();
+    store_frame(client, &frame);
+    assert_int_equal(input_status().repeats, 1);
+    assert_int_equal(client->receipt_count, 0);
+    frame =
+        (struct frame){.spool = 1, .seq = 6, .prev = 5, .name = 6, .text = "new", .chunk = "c6"};
+    store_frame(client, &frame);
+    assert_int_equal(input_status().contradictions, 0);
+    expect_receipt(client, &frame);
+}
+
+/* So that the sender of a restored spool sees a frame that it does not have. */
+static void a_contradiction_is_answered_with_what_it_contradicts(void **state)
+{
+    struct frame known = {.spool = 1, .seq = 90, .prev = 50, .name = 1, .text = "k", .chunk = "k"};
+    struct frame back = {.spool = 1, .seq = 95, .prev = 50, .name = 2, .text = "b", .chunk = "b"};
+    struct frame next = {.spool = 1, .seq = 96, .prev = 95, .name = 3, .text = "n", .chunk = "n"};
+    struct client *client;
+
+    (void)state;
+    start();
+    client = connect_node();
+    store_frame(client, &known);
+    store_frame(client, &back);
+    assert_int_equal(input_status().contradictions, 2); /* the first one's prev was unseen */
+    expect_receipt(client, &known);
+    store_frame(client, &next); /* that it stays so is what the sender's own receipts say */
+    expect_receipt(client, &next);
+    stop();
+    start();
+    client = connect_node();
+    store_frame(client, &back);
+    expect_receipt(client, &next);
+}
+
+static void try_receipt_key(const char *text, unsigned mode, const char *word)
+{
+    char path[96];
+    struct receipt_key *key = NULL;
+    struct tf_error err;
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s.receipt-key", world->folder);
+    (void)unlink(path);
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    assert_int_equal(fchmod(fd, mode), 0);
+    (void)close(fd);
+    tf_error_init(&err);
+    assert_int_equal(
+        tf_receipt_key_open(world->folder, &(struct tf_place){"c.yaml", 3, 1}, &key, &err),
+        -EINVAL);
+    assert_non_null(strstr(tf_error_first(&err), word));
+    assert_null(key);
+    tf_error_fini(&err);
+}
+
+static void a_wrong_receipt_key_is_refused(void **state)
+{
+    char pem[4096] = "";
+    int fd = open(tls.server.key.text, O_RDONLY | O_CLOEXEC); /* a sound key of another kind */
+
+    (void)state;
+    assert_true(fd >= 0 && read(fd, pem, sizeof pem - 1) > 0);
+    (void)close(fd);
+    try_receipt_key("not a key\n", 0600, "is not an Ed25519 key");
+    try_receipt_key("", 0600, "is not an Ed25519 key");
+    try_receipt_key(pem, 0600, "is not an Ed25519 key");
+    try_receipt_key(pem, 0644, "can be read by others");
 }
 
 /* ---- who may say what -------------------------------------------------------------------------
@@ -1985,6 +2208,12 @@ int main(void)
         TEST(at_most_64_spools_of_an_identity_are_remembered),
         TEST(too_many_spools_at_once_are_refused),
         TEST(names_unseen_for_long_are_forgotten),
+        TEST(a_receipt_names_the_newest_durable_frame),
+        TEST(a_burst_gets_one_receipt_a_second_and_one_at_its_end),
+        TEST(a_repeat_has_a_receipt_after_a_restart),
+        TEST(an_old_name_gives_no_receipt),
+        TEST(a_contradiction_is_answered_with_what_it_contradicts),
+        TEST(a_wrong_receipt_key_is_refused),
         TEST(reserved_keys_of_a_stranger_move_under_claimed),
         TEST(a_relay_keeps_identities_and_joins_via),
         TEST(a_tag_that_is_not_allowed_is_refused),

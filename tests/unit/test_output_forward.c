@@ -18,6 +18,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
 
 #include "../../outputs/forward/internal.h"
 
@@ -85,6 +87,22 @@ enum act {
     ACT_CUT,     /* ack, and reset after `size` bytes */
     ACT_LEAVE,   /* ack; close in good order when quiet_after messages were acked */
     ACT_LEAVE_AT_ONCE,
+    ACT_RECEIPT, /* ack with a receipt, as the fixture's `lie` has it */
+};
+
+/* What is wrong with the receipts of ACT_RECEIPT. */
+enum lie {
+    LIE_NONE,
+    LIE_LABEL,
+    LIE_SHORT,
+    LIE_TEXT, /* a str in place of a bin */
+    LIE_NO_KEY,
+    LIE_KEY, /* signed by another */
+    LIE_SIGNATURE,
+    LIE_IDENTITY,
+    LIE_SPOOL,
+    LIE_BEYOND, /* a frame that was never made */
+    LIE_CHAIN,
 };
 
 struct script {
@@ -97,7 +115,7 @@ struct message {
     uint32_t connection;
     char chunk[TF_CHUNK_BYTES + 1], text[TEXT_MAX];
     uint64_t seq, prev, gap_from, gap_to;
-    uint8_t chain[TF_CHAIN_BYTES];
+    uint8_t spool_id[TF_SPOOL_ID_BYTES], chain[TF_CHAIN_BYTES];
 };
 
 struct fixture;
@@ -155,6 +173,11 @@ struct fixture {
     struct tf_feed *feed;
     uint64_t acked;
     int log_fd, stderr_fd;
+    EVP_PKEY *receipt_pkey;
+    enum lie lie;
+    uint64_t lie_seq; /* of LIE_BEYOND */
+    uint32_t events, forks;
+    char event[32], event_text[256];
     int received_fd; /* of a sender that will be killed: NAME TEXT a line, before the ack */
 };
 
@@ -193,6 +216,68 @@ static void ack_reversed(struct peer *peer, const char *chunk)
     }
 }
 
+static void sign_receipt(struct peer *peer, const struct message *message,
+                         uint8_t bytes[TF_RECEIPT_BYTES], uint8_t key[TF_RECEIPT_KEY_BYTES])
+{
+    static const char identity[] = "spiffe://test/node/1";
+    struct fixture *f = peer->f;
+    enum lie lie = f->lie;
+    struct tf_receipt receipt = {
+        .seq = lie == LIE_BEYOND ? f->lie_seq : message->seq, .time_ns = tf_now_ns(), .counter = 1};
+    uint8_t fingerprint[TF_RECEIPT_DIGEST_BYTES];
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    size_t size = TF_RECEIPT_KEY_BYTES;
+
+    if (ctx == NULL || EVP_PKEY_get_raw_public_key(f->receipt_pkey, key, &size) != 1) {
+        abort();
+    }
+    tf_receipt_fingerprint(key, fingerprint);
+    memcpy(receipt.key_id, fingerprint, TF_RECEIPT_ID_BYTES);
+    memcpy(receipt.spool_id, message->spool_id, TF_SPOOL_ID_BYTES);
+    memcpy(receipt.chain, message->chain, TF_CHAIN_BYTES);
+    (void)SHA256((const unsigned char *)identity, sizeof identity - 1, receipt.identity);
+    receipt.spool_id[3] ^= lie == LIE_SPOOL;
+    receipt.chain[31] ^= lie == LIE_CHAIN;
+    receipt.identity[0] ^= lie == LIE_IDENTITY;
+    tf_receipt_encode(&receipt, bytes);
+    size = 64;
+    if (EVP_DigestSignInit(ctx, NULL, NULL, NULL, f->receipt_pkey) != 1 ||
+        EVP_DigestSign(ctx, bytes + TF_RECEIPT_SIGNED_BYTES, &size, bytes,
+                       TF_RECEIPT_SIGNED_BYTES) != 1) {
+        abort();
+    }
+    EVP_MD_CTX_free(ctx);
+    bytes[0] ^= lie == LIE_LABEL;
+    bytes[TF_RECEIPT_BYTES - 1] ^= lie == LIE_SIGNATURE;
+    key[7] ^= lie == LIE_KEY;
+}
+
+static void ack_with_receipt(struct peer *peer, const struct message *message)
+{
+    uint8_t bytes[TF_RECEIPT_BYTES], key[TF_RECEIPT_KEY_BYTES];
+    enum lie lie = peer->f->lie;
+    struct tf_slice receipt = tf_slice(bytes, lie == LIE_SHORT ? 191 : sizeof bytes);
+    struct tf_buf answer;
+
+    sign_receipt(peer, message, bytes, key);
+    tf_buf_init(&answer, 1024);
+    tf_msgpack_map(&answer, lie == LIE_NO_KEY ? 2 : 3);
+    tf_msgpack_text(&answer, tf_slice_text("receipt"));
+    if (lie == LIE_TEXT) {
+        tf_msgpack_text(&answer, tf_slice_text("a receipt"));
+    } else {
+        tf_msgpack_bytes(&answer, receipt);
+    }
+    tf_msgpack_text(&answer, tf_slice_text("ack"));
+    tf_msgpack_text(&answer, tf_slice_text(message->chunk));
+    if (lie != LIE_NO_KEY) {
+        tf_msgpack_text(&answer, tf_slice_text("key"));
+        tf_msgpack_bytes(&answer, tf_slice(key, sizeof key));
+    }
+    say(peer, answer.data, answer.size);
+    tf_buf_fini(&answer);
+}
+
 static void answer(struct peer *peer, const struct message *message)
 {
     const struct script *script = &peer->script;
@@ -220,6 +305,9 @@ static void answer(struct peer *peer, const struct message *message)
         if (peer->messages == 1) {
             ack(peer, message->chunk); /* the second time */
         }
+        return;
+    case ACT_RECEIPT:
+        ack_with_receipt(peer, message);
         return;
     case ACT_ACK:
     case ACT_CUT:
@@ -266,7 +354,7 @@ static void take_message(struct peer *peer, struct tf_slice bytes)
 
     if (collector->message_count == MESSAGES_MAX || tf_message_head(bytes, &head) != 0 ||
         !head.has_taffrail || head.chunk.size != TF_CHUNK_BYTES ||
-        memcmp(head.spool_id, tf_spool_id(peer->f->spool), TF_SPOOL_ID_BYTES) != 0) {
+        !tf_spool_is_lineage(peer->f->spool, head.spool_id)) {
         abort();
     }
     *message = (struct message){.connection = peer->number,
@@ -276,6 +364,7 @@ static void take_message(struct peer *peer, struct tf_slice bytes)
                                 .gap_to = head.gap_to};
     memcpy(message->chunk, head.chunk.data, head.chunk.size);
     memcpy(message->chain, head.chain, TF_CHAIN_BYTES);
+    memcpy(message->spool_id, head.spool_id, TF_SPOOL_ID_BYTES);
     read_event(bytes, &head, message);
     collector->message_count++;
     peer->messages++;
@@ -510,9 +599,19 @@ static void on_ready(void *ctx)
     tf_output_forward.wake(((struct fixture *)ctx)->output);
 }
 
+static void on_event(void *ctx, const char *event, const char *text)
+{
+    struct fixture *f = ctx;
+
+    f->events++;
+    f->forks += strcmp(event, "fork") == 0;
+    (void)snprintf(f->event, sizeof f->event, "%s", event);
+    (void)snprintf(f->event_text, sizeof f->event_text, "%s", text);
+}
+
 static void open_spool(struct fixture *f)
 {
-    struct tf_spool_callbacks callbacks = {.ctx = f};
+    struct tf_spool_callbacks callbacks = {.ctx = f, .on_event = on_event};
     struct tf_error err;
 
     tf_error_init(&err);
@@ -750,6 +849,7 @@ static int teardown(void **state)
         close_spool(f);
     }
     close_collector(f);
+    EVP_PKEY_free(f->receipt_pkey);
     uv_close((uv_handle_t *)&f->deadline, NULL);
     (void)uv_run(&f->loop, UV_RUN_DEFAULT);
     rc = uv_loop_close(&f->loop);
@@ -881,6 +981,30 @@ static void answers_are_read(void **state)
                            &answer),
                      13);
     assert_true(tf_slice_equal(answer.chunk, tf_slice_text("1")));
+    assert_null(answer.receipt.data);
+}
+
+static void evidence_is_handed_on_unjudged(void **state)
+{
+    struct tf_answer answer;
+
+    (void)state;
+    assert_int_equal(PARSE("\x83\xa7receipt\xc4\x02rr\xa3key\xc5\x00\x01k\xa3"
+                           "ack\xa1x",
+                           &answer),
+                     27);
+    assert_int_equal(answer.kind, TF_ANSWER_ACK);
+    assert_true(tf_slice_equal(answer.receipt, tf_slice_text("rr")));
+    assert_true(tf_slice_equal(answer.key, tf_slice_text("k")));
+    /* the first counts; what is no bin is an empty one; without `ack` it is a refusal */
+    assert_int_equal(PARSE("\x83\xa7receipt\x91\xc0\xa7receipt\xc4\x01r\xa3key\xa1s", &answer), 28);
+    assert_int_equal(answer.kind, TF_ANSWER_REFUSAL);
+    assert_non_null(answer.receipt.data);
+    assert_int_equal(answer.receipt.size, 0);
+    assert_int_equal(answer.key.size, 0);
+    assert_int_equal(PARSE("\x81\xa7receipt\x91\x91\x91\x91\xc0", &answer), -EPROTO);
+    assert_int_equal(PARSE("\x81\xa7receipt\xc5\x10\x01", &answer), -EMSGSIZE);
+    assert_int_equal(PARSE("\x81\xa7receipt\xc4\xc0", &answer), 0);
 }
 
 static void answers_are_bounded(void **state)
@@ -983,8 +1107,8 @@ static void hosts_are_read_and_refused_with_the_mend(void **state)
 static void our_own_collector_reads_a_message(void **state)
 {
     static const size_t sizes[] = {200, 255, 256, 65535, 65536};
-    uint8_t spool_id[TF_SPOOL_ID_BYTES] = "0123456789abcde";
     struct tf_frame frame = {.seq = UINT64_MAX,
+                             .spool_id = "0123456789abcde",
                              .prev = 7,
                              .tag = "test",
                              .events = 2,
@@ -1007,7 +1131,7 @@ static void our_own_collector_reads_a_message(void **state)
         frame.is_gap_span = i == 0;
         frame.replayed = i == 1 ? "case-42" : NULL;
         tf_buf_clear(&whole);
-        assert_int_equal(tf_forward_message(&frame, spool_id, &around, parts, chunk), 0);
+        assert_int_equal(tf_forward_message(&frame, &around, parts, chunk), 0);
         for (size_t k = 0; k < 3; k++) {
             assert_int_equal(tf_buf_append(&whole, parts[k].data, parts[k].size), 0);
         }
@@ -1018,17 +1142,137 @@ static void our_own_collector_reads_a_message(void **state)
         assert_true(tf_slice_equal(head.tag, tf_slice_text("test")));
         assert_true(head.seq == frame.seq && head.prev == frame.prev);
         assert_memory_equal(head.chain, frame.chain, TF_CHAIN_BYTES);
-        assert_memory_equal(head.spool_id, spool_id, sizeof spool_id);
+        assert_memory_equal(head.spool_id, frame.spool_id, sizeof frame.spool_id);
         assert_true(head.gap_from == (frame.is_gap_span ? 5u : 0));
         assert_true(tf_slice_equal(head.replayed, tf_slice_text(i == 1 ? "case-42" : "")));
     }
     tf_buf_fini(&around);
     for (size_t limit = 0; limit < 128; limit += 8) { /* as when memory is short */
         tf_buf_init(&around, limit);
-        assert_int_equal(tf_forward_message(&frame, spool_id, &around, parts, chunk), -ENOMEM);
+        assert_int_equal(tf_forward_message(&frame, &around, parts, chunk), -ENOMEM);
         tf_buf_fini(&around);
     }
     tf_buf_fini(&whole);
+}
+
+/* ---- tests: receipts ------------------------------------------------------------------------ */
+
+static void sign_from_now_on(struct fixture *f, enum lie lie)
+{
+    static const struct script receipts[] = {{.act = ACT_RECEIPT}, {.act = ACT_RECEIPT}};
+
+    set_scripts(f, receipts, TF_COUNT(receipts));
+    f->lie = lie;
+    if (f->receipt_pkey == NULL) {
+        f->receipt_pkey = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+        assert_non_null(f->receipt_pkey);
+    }
+}
+
+static uint64_t newest_receipt(const struct fixture *f)
+{
+    return ((const struct forward *)f->output)->witness.newest_seq;
+}
+
+static void a_sound_receipt_is_kept(void **state)
+{
+    struct fixture *f = *state;
+
+    sign_from_now_on(f, LIE_NONE);
+    append_many(f, 0, 40);
+    open_output(f, "forward");
+    run_until(f, all_acked);
+    assert_int_equal(newest_receipt(f), f->collector.messages[39].seq);
+    assert_int_equal(f->events, 0);
+    close_output(f);
+}
+
+static void try_lie(struct fixture *f, enum lie lie, const char *word)
+{
+    f->events = 0;
+    sign_from_now_on(f, lie);
+    f->collector.accepted = 0;
+    f->collector.message_count = 0;
+    open_output(f, "forward");
+    run_until(f, all_acked); /* the acks count */
+    if (newest_receipt(f) != 0 || f->events != 1 || strcmp(f->event, "receipt-bad") != 0 ||
+        strstr(f->event_text, word) == NULL) {
+        fail_msg("lie %d: %u events, %s: %s", (int)lie, f->events, f->event, f->event_text);
+    }
+    close_output(f);
+    run_until(f, nobody_is_connected);
+}
+
+/* Once a minute, however many come: each lie is told for three frames. */
+static void a_bad_receipt_is_told_and_stops_nothing(void **state)
+{
+    static const struct {
+        enum lie lie;
+        const char *word;
+    } lies[] = {
+        {LIE_LABEL, "no receipt"},
+        {LIE_SHORT, "no receipt"},
+        {LIE_TEXT, "no receipt"},
+        {LIE_NO_KEY, "no key"},
+        {LIE_KEY, "signature"},
+        {LIE_SIGNATURE, "signature"},
+        {LIE_IDENTITY, "another identity"},
+        {LIE_SPOOL, "another spool"},
+    };
+    struct fixture *f = *state;
+
+    for (uint32_t i = 0; i < TF_COUNT(lies); i++) {
+        append_many(f, i * 3, 3);
+        try_lie(f, lies[i].lie, lies[i].word);
+    }
+    assert_int_equal(f->forks, 0);
+}
+
+static void expect_fork(struct fixture *f, enum lie lie, uint64_t seq)
+{
+    f->forks = 0;
+    f->lie_seq = seq;
+    sign_from_now_on(f, lie);
+    f->collector.accepted = 0;
+    append_many(f, 0, 1);
+    open_output(f, "forward");
+    run_until(f, all_acked);
+    assert_true(f->forks > 0);
+    assert_int_equal(f->events, f->forks);
+    close_output(f);
+    run_until(f, nobody_is_connected);
+    f->events = 0;
+}
+
+static void a_receipt_of_a_frame_that_never_was_is_a_fork(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t first, second;
+
+    append_many(f, 0, 1);
+    first = tf_spool_newest_seq(f->spool);
+    close_spool(f);
+    open_spool(f);
+    second = tf_spool_newest_seq(f->spool);
+    assert_true(TF_SEQ_RUN(second) == TF_SEQ_RUN(first) + 1);
+    assert_true(tf_spool_may_have(f->spool, first) && tf_spool_may_have(f->spool, second));
+    assert_false(tf_spool_may_have(f->spool, first + 100)); /* run 1 has no such frame */
+    assert_false(tf_spool_may_have(f->spool, second + 1));
+    expect_fork(f, LIE_BEYOND, first + 100);
+}
+
+static void a_receipt_beyond_the_newest_frame_is_a_fork(void **state)
+{
+    struct fixture *f = *state;
+
+    expect_fork(f, LIE_BEYOND, UINT64_C(90) << 40);
+}
+
+static void a_receipt_with_another_chain_is_a_fork(void **state)
+{
+    struct fixture *f = *state;
+
+    expect_fork(f, LIE_CHAIN, 0);
 }
 
 /* ---- tests: delivery ------------------------------------------------------------------------ */
@@ -1646,11 +1890,17 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_read),
+        cmocka_unit_test(evidence_is_handed_on_unjudged),
         cmocka_unit_test(answers_are_bounded),
         cmocka_unit_test(hosts_are_read_and_refused_with_the_mend),
         cmocka_unit_test(our_own_collector_reads_a_message),
         cmocka_unit_test(the_kind_is_complete),
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        TEST(a_sound_receipt_is_kept),
+        TEST(a_bad_receipt_is_told_and_stops_nothing),
+        TEST(a_receipt_of_a_frame_that_never_was_is_a_fork),
+        TEST(a_receipt_beyond_the_newest_frame_is_a_fork),
+        TEST(a_receipt_with_another_chain_is_a_fork),
         TEST(every_frame_arrives_once_and_in_order),
         TEST(large_frames_wait_for_the_link),
         TEST(acks_may_come_in_any_order),

@@ -15,7 +15,7 @@
 #include <cmocka.h>
 #include <zlib.h>
 
-#include "taffrail/pipeline.h"
+#include "../../agent/pipeline/internal.h"
 
 #define RECORDS_MAX 100000
 
@@ -62,6 +62,7 @@ struct world {
     unsigned frames;
     uint64_t delay_ms;    /* of what is held */
     bool stops_with_held; /* the stop does not wait for it */
+    bool raises_events;
     bool stopped;
 };
 
@@ -438,9 +439,23 @@ static bool is_pumped_out(void)
     return true;
 }
 
+/* As the spool does it, in a call of an output. */
+static void raise_events(void)
+{
+    for (unsigned i = 0; i < TF_EVENTS_MAX + 3; i++) {
+        char text[32];
+
+        (void)snprintf(text, sizeof text, "event %u ends", i);
+        tf_events_take(world->pipeline, i == 1 ? "fork" : "receipt-bad", text);
+    }
+}
+
 static void on_poll(uv_timer_t *timer)
 {
     if (is_pumped_out()) {
+        if (world->raises_events) {
+            raise_events();
+        }
         uv_close((uv_handle_t *)timer, NULL);
         tf_pipeline_stop(world->pipeline, on_stopped, NULL);
     }
@@ -863,9 +878,24 @@ static void without_a_position_nothing_held_goes_out(void **state)
     (void)find(" record 0 ");
 }
 
+static void events_of_the_spool_become_records(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 1}};
+
+    (void)state;
+    world->raises_events = true;
+    give(0, steps, TF_COUNT(steps));
+    run();
+    assert_int_equal(world->text_count, 3 + TF_EVENTS_MAX); /* start, one record, stop */
+    assert_non_null(strstr(world->texts[find("event 1 ends")], "\"event\":\"fork\""));
+    assert_non_null(strstr(world->texts[find("event 63 ends")], "\"tag\":\"taffrail.audit\""));
+    assert_true(find("event 63 ends") < find("\"event\":\"stop\""));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(events_of_the_spool_become_records, set_up, tear_down),
         cmocka_unit_test_setup_teardown(records_arrive_once_and_in_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tags_and_gaps_keep_the_order_of_their_source, set_up,
                                         tear_down),

@@ -114,12 +114,36 @@ static void another_label_is_no_receipt(void **state)
     }
 }
 
+/* OpenSSL takes this signature of any text under the first of these keys. */
+static void a_key_under_which_all_can_sign_is_refused(void **state)
+{
+    static const uint8_t first_bytes[] = {0, 1, 0xec, 0xed, 0xee};
+    struct tf_receipt receipt = example();
+
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof first_bytes; i++) {
+        uint8_t weak[TF_RECEIPT_KEY_BYTES], fingerprint[32], bytes[TF_RECEIPT_BYTES] = {0};
+
+        memset(weak, i % 5 < 2 ? 0 : 0xff, sizeof weak);
+        weak[0] = first_bytes[i % 5];
+        weak[31] = (uint8_t)((weak[31] & 0x7f) | (i >= 5 ? 0x80 : 0));
+        tf_receipt_fingerprint(weak, fingerprint);
+        memcpy(receipt.key_id, fingerprint, sizeof receipt.key_id);
+        for (unsigned time = 0; time < 16; time++) {
+            receipt.time_ns = time;
+            tf_receipt_encode(&receipt, bytes);
+            assert_int_equal(tf_receipt_check(bytes, weak), -EBADMSG);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_bytes_are_as_the_page_says),
         cmocka_unit_test(no_bit_of_it_can_be_changed),
         cmocka_unit_test(another_label_is_no_receipt),
+        cmocka_unit_test(a_key_under_which_all_can_sign_is_refused),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -2,9 +2,10 @@
  * input.c - the forward input: the collector's ear, for messages of the Fluent Forward Protocol v1
  * over mutual TLS.
  *
- * open checks options and loads certificates, start listens, close stops reading, waits until what
- * was handed on is durable and acked, then ends. Who may send is said by `allow`: the identity that
- * the handshake proved decides, an identity without an entry is turned away.
+ * open checks options and loads certificates, start makes or loads the key of receipts and listens,
+ * close stops reading, waits until what was handed on is durable and acked, then ends. Who may send
+ * is said by `allow`: the identity that the handshake proved decides, an identity without an entry
+ * is turned away.
  *
  * Limits over all connections, and what happens at them:
  *
@@ -416,6 +417,11 @@ static int forward_start(void *self, struct tf_pipeline *pipeline, struct tf_err
     (void)uv_timer_init(forward->loop, &forward->timer); /* cannot fail */
     forward->timer.data = forward;
     forward->open_handles = 2;
+    rc = tf_receipt_key_open(tf_spool_path(tf_pipeline_spool(pipeline)), &forward->at,
+                             &forward->receipt_key, err);
+    if (rc < 0) {
+        return rc;
+    }
     rc = begin_listening(forward);
     if (rc < 0) {
         (void)tf_error_add(err, &forward->options->listen.at, "cannot listen on %s: %s",
@@ -450,6 +456,7 @@ void tf_forward_input_finish(struct forward *forward)
         return;
     }
     assert(forward->senders == NULL && forward->held_bytes == 0);
+    tf_receipt_key_free(forward->receipt_key);
     tf_tls_unref(forward->tls);
     free(forward);
     on_closed(ctx);

@@ -7,6 +7,7 @@
  *     message.c     bytes to messages, what becomes of one, pump jobs
  *     taken.c       messages that are not durable yet, acks
  *     names.c       the names of frames received, what contradicts them, what is forgotten
+ *     receipt.c     the key that signs receipts, and when one is due
  */
 #ifndef TAFFRAIL_FORWARD_INPUT_INTERNAL_H
 #define TAFFRAIL_FORWARD_INPUT_INTERNAL_H
@@ -14,6 +15,7 @@
 #include "taffrail/decode.h"
 #include "taffrail/input.h"
 #include "taffrail/pipeline.h"
+#include "taffrail/receipt.h"
 #include "taffrail/tls.h"
 
 #define TF_PEER_MAX           79u
@@ -25,7 +27,8 @@
 #define TF_READ_SLACK_BYTES   (1u << 20)   /* behind a message that waits */
 #define TF_SPOOLS_MAX         64u          /* remembered of one identity */
 #define TF_UNSEEN_S           (30 * 86400) /* names of a spool are forgotten after it */
-#define TF_REMEMBERED_BYTES   41u
+#define TF_REMEMBERED_BYTES   57u
+#define TF_NOTE_BYTES         105u
 #define TF_NAMES_KEY_MAX      (5u + TF_IDENTITY_MAX + 1u + 2u * TF_SPOOL_ID_BYTES)
 #define TF_REFUSALS_TOLD      10u /* a second, over all peers; the others are counted */
 #define TF_CONTRADICTION_TOLD 10u /* audit records a minute and identity */
@@ -55,10 +58,18 @@ struct forward_options {
 
 /* A frame received, as it stands in the folded state (names.c has the layout). */
 struct remembered {
-    uint8_t name[TF_FRAME_NAME_BYTES];
+    uint8_t chain[TF_CHAIN_BYTES]; /* begins with the name */
     uint64_t seq, prev;
     int64_t seen_s;
-    bool is_gap; /* a derived gap: compared by name only */
+    bool is_gap;      /* a derived gap: compared by name only */
+    bool is_disputed; /* it contradicted what was known (fork, back, between) */
+    bool has_chain;   /* false: an old value, of which only the name was kept */
+};
+
+/* A frame that a receipt may name; seq 0: none. */
+struct vouched {
+    uint64_t seq;
+    uint8_t chain[TF_CHAIN_BYTES];
 };
 
 /* One proved identity with a connection or names in flight. */
@@ -79,6 +90,7 @@ struct names {
     uint32_t refs;
     struct connection *current;        /* the newest that sends for it */
     struct taken *first, *last;        /* named, not durable, in order of arrival */
+    struct vouched disputed;           /* contradicted since: the next receipt names it */
     char key[TF_NAMES_KEY_MAX + 1];    /* in the folded state */
     char evicts[TF_NAMES_KEY_MAX + 1]; /* forgotten by this spool's first frame, or "" */
 };
@@ -97,7 +109,10 @@ struct taken {
     struct taken *names_next, *names_before;
     struct names *names; /* NULL: without a name */
     struct remembered value;
+    int64_t received_ns;
+    uint8_t digest[TF_RECEIPT_DIGEST_BYTES]; /* of its events as received; the worker's */
     const char *contradicts;
+    bool is_replay;   /* noted and not remembered: in no list of names */
     bool evicts;      /* its frame forgets names->evicts */
     uint64_t cookie;  /* 0: nobody waits for it */
     struct ack *acks; /* of the sender, and of repeats of it */
@@ -151,6 +166,7 @@ struct connection {
 
     struct taken *first, *last; /* handed on */
     uint32_t taken_count, acks_owed;
+    uint64_t receipt_ms; /* when it got the newest; 0: none yet */
 };
 
 struct forward {
@@ -162,6 +178,7 @@ struct forward {
     struct sockaddr_storage address;
     struct tf_tls *tls;
     struct tf_pipeline *pipeline;
+    struct receipt_key *receipt_key;
     uv_tcp_t listener;
     uv_timer_t timer;
     uint32_t open_handles;
@@ -228,6 +245,16 @@ void tf_taken_hand_on(struct connection *conn);  /* the job was pumped */
 void tf_connection_committed(struct tf_source *source, uint64_t cookie);
 void tf_connection_on_removed(struct tf_source *source);
 
+/* receipt.c */
+struct receipt_key;
+/* Loads the key that lies beside the spool, or makes it. 0, or a negative errno with a finding. */
+int tf_receipt_key_open(const char *spool_path, const struct tf_place *at, struct receipt_key **out,
+                        struct tf_error *err);
+void tf_receipt_key_free(struct receipt_key *key); /* accepts NULL */
+/* Appends `receipt`, and with the first of a connection `key`, to the map of an ack, when one is
+ * due; returns how many pairs: 0 to 2. */
+uint32_t tf_receipt_append(struct connection *conn, struct tf_buf *pairs);
+
 /* names.c */
 struct sender *tf_sender_get(struct forward *forward,
                              const char *identity); /* new reference, or NULL */
@@ -240,5 +267,12 @@ void tf_names_add(struct names *names, struct taken *taken);            /* takes
 void tf_names_remove(struct taken *taken);                              /* durable or gone */
 void tf_names_append(const struct taken *taken, struct tf_buf *deltas); /* any thread */
 void tf_names_forget(struct forward *forward); /* what was unseen for TF_UNSEEN_S */
+/* What a receipt for this spool is to name: the newest frame that is durable here, or once what a
+ * later frame contradicted. seq 0: none. */
+struct vouched tf_names_vouch(struct names *names);
+/* A frame contradicts the history that is known: the next receipt names the newest of that, so that
+ * its sender sees what it does not have. */
+void tf_names_dispute(struct names *names);
+void tf_names_spool(const struct names *names, uint8_t spool_id[TF_SPOOL_ID_BYTES]);
 
 #endif

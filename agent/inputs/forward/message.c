@@ -7,13 +7,16 @@
  * (B2): the worker decodes it, with identity and marks, and appends its name to the same frame
  * (D4).
  *
- * The worker reads message, head and job and writes tag; the loop leaves them alone while the
- * source runs. Nothing of a message that is refused is stored, and what came behind it is dropped.
+ * The worker reads message, head and job and writes tag and the job's digest; the loop leaves them
+ * alone while the source runs. Nothing of a message that is refused is stored, and what came behind
+ * it is dropped.
  */
 #include "internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+#include <openssl/sha.h>
 
 #define AUDIT_TAG   "taffrail.audit"
 #define MSGPACK_NIL '\xc0'
@@ -109,11 +112,39 @@ static void tell_contradiction(struct connection *conn, const struct judgement *
 
 static void fill_value(const struct tf_message_head *head, struct remembered *value)
 {
-    memcpy(value->name, head->chain, TF_FRAME_NAME_BYTES);
+    memcpy(value->chain, head->chain, TF_CHAIN_BYTES);
     value->seq = head->seq;
     value->prev = head->prev;
-    value->seen_s = tf_now_ns() / TF_S_IN_NS;
     value->is_gap = head->gap_from != 0;
+    value->has_chain = true;
+}
+
+/* One that cannot be in the history that is known; a new spool or a hole in what came here can. */
+static bool is_disputed(const char *contradicts)
+{
+    return contradicts != NULL && strcmp(contradicts, "new-spool") != 0 &&
+           strcmp(contradicts, "unseen") != 0;
+}
+
+/* What the frame of a taffrail sender's message says of it: names, or of a replay a note alone. */
+static int name_job(struct connection *conn, struct taken *job, const struct judgement *judgement)
+{
+    job->received_ns = tf_now_ns();
+    fill_value(&conn->head, &job->value);
+    job->value.seen_s = job->received_ns / TF_S_IN_NS;
+    if (!is_named(&conn->head)) {
+        job->is_replay = true;
+        job->names = tf_names_get(conn->forward, conn->sender, conn->head.spool_id);
+        return job->names == NULL ? -ENOMEM : 0;
+    }
+    job->contradicts = judgement->contradicts;
+    job->value.is_disputed = is_disputed(job->contradicts);
+    job->evicts = conn->names->evicts[0] != '\0' && conn->names->first == NULL;
+    if (job->value.is_disputed) {
+        tf_names_dispute(conn->names);
+    }
+    tf_names_add(conn->names, job);
+    return 0;
 }
 
 static int accept_repeat(struct connection *conn, const struct judgement *judgement)
@@ -136,15 +167,14 @@ static int begin_job(struct connection *conn, const struct judgement *judgement)
     if (job == NULL) {
         return -ENOMEM;
     }
-    if (tf_ack_owe(conn, conn->head.chunk, &job->acks) < 0) {
+    if (conn->head.has_taffrail && name_job(conn, job, judgement) < 0) {
         free(job);
         return -ENOMEM;
     }
-    if (is_named(&conn->head)) {
-        fill_value(&conn->head, &job->value);
-        job->contradicts = judgement->contradicts;
-        job->evicts = conn->names->evicts[0] != '\0' && conn->names->first == NULL;
-        tf_names_add(conn->names, job);
+    if (tf_ack_owe(conn, conn->head.chunk, &job->acks) < 0) {
+        tf_names_remove(job);
+        free(job);
+        return -ENOMEM;
     }
     if (job->acks != NULL || job->names != NULL) {
         job->cookie = ++conn->forward->next_cookie;
@@ -318,8 +348,12 @@ void tf_connection_pump(struct tf_source *source, struct tf_batch *batch,
                         struct tf_pump_result *result)
 {
     struct connection *conn = (struct connection *)source;
-    const struct taken *job = conn->job;
+    struct taken *job = conn->job;
 
+    if (job->names != NULL) {
+        (void)SHA256((const unsigned char *)conn->head.events.data, conn->head.events.size,
+                     job->digest); /* fails only for NULL */
+    }
     memcpy(conn->tag, conn->head.tag.data, conn->head.tag.size); /* at most TF_TAG_MAX */
     conn->tag[conn->head.tag.size] = '\0';
     source->tag = conn->tag;

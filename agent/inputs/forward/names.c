@@ -10,7 +10,8 @@
  *         16      8  seq     number of the frame, or the last one of a derived gap
  *         24      8  prev    number of the frame before it on the same output; 0: none
  *         32      8  seen    seconds since the epoch, when it was received
- *         40      1  flags   1: a derived gap
+ *         40      1  flags   1: a derived gap, 2: it contradicted (fork, back, between)
+ *         41     16  rest    of the chain value; values of 41 bytes, without it, are still read
  *
  * It is pushed by the frame that holds the data: both are there or neither. What is taken and not
  * yet durable stands in memory, in struct names, and counts the same for every comparison. Equal
@@ -25,6 +26,10 @@
  * A derived gap has no number of its own: it is compared by name only. At most TF_SPOOLS_MAX spools
  * of an identity are remembered; a further one takes the place of the one unseen for longest that
  * nobody sends for, in the frame that brings it. A list unseen for 30 days is forgotten.
+ *
+ * Beside each value, the frame has a note for readers, which changes no state: the whole frame as
+ * it was stated, the digest of its events as they came, and when (docs/protocol.md, section 7). A
+ * replayed message has the note alone.
  */
 #include "internal.h"
 
@@ -33,9 +38,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define KEY_PREFIX "recv/"
-#define HEX_BYTES  (2u * TF_SPOOL_ID_BYTES)
-#define FLAG_GAP   1u
+#define KEY_PREFIX    "recv/"
+#define HEX_BYTES     (2u * TF_SPOOL_ID_BYTES)
+#define FLAG_GAP      1u
+#define FLAG_DISPUTED 2u
+#define OLD_BYTES     41u /* of a value without the rest of the chain */
+#define NOTE_GAP      1u
+#define NOTE_REPLAYED 2u
 
 /* ---- senders and their spools --------------------------------------------------------------- */
 
@@ -157,6 +166,11 @@ void tf_names_remove(struct taken *taken)
     if (names == NULL) {
         return;
     }
+    if (taken->is_replay) {
+        taken->names = NULL;
+        tf_names_unref(names);
+        return;
+    }
     if (taken->evicts) {
         names->evicts[0] = '\0';
     }
@@ -178,24 +192,64 @@ void tf_names_remove(struct taken *taken)
 
 static void write_value(const struct remembered *value, uint8_t bytes[TF_REMEMBERED_BYTES])
 {
-    memcpy(bytes, value->name, TF_FRAME_NAME_BYTES);
+    memcpy(bytes, value->chain, TF_FRAME_NAME_BYTES);
     tf_store64(bytes + 16, value->seq);
     tf_store64(bytes + 24, value->prev);
     tf_store64(bytes + 32, (uint64_t)value->seen_s);
-    bytes[40] = value->is_gap ? FLAG_GAP : 0;
+    bytes[40] =
+        (uint8_t)((value->is_gap ? FLAG_GAP : 0) | (value->is_disputed ? FLAG_DISPUTED : 0));
+    memcpy(bytes + OLD_BYTES, value->chain + TF_FRAME_NAME_BYTES,
+           TF_CHAIN_BYTES - TF_FRAME_NAME_BYTES);
 }
 
 static bool read_value(struct tf_slice bytes, struct remembered *value)
 {
-    if (bytes.size != TF_REMEMBERED_BYTES) {
+    if (bytes.size != TF_REMEMBERED_BYTES && bytes.size != OLD_BYTES) {
         return false;
     }
-    memcpy(value->name, bytes.data, TF_FRAME_NAME_BYTES);
+    *value = (struct remembered){.has_chain = bytes.size == TF_REMEMBERED_BYTES};
+    memcpy(value->chain, bytes.data, TF_FRAME_NAME_BYTES);
+    if (value->has_chain) {
+        memcpy(value->chain + TF_FRAME_NAME_BYTES, bytes.data + OLD_BYTES,
+               TF_CHAIN_BYTES - TF_FRAME_NAME_BYTES);
+    }
     value->seq = tf_load64(bytes.data + 16);
     value->prev = tf_load64(bytes.data + 24);
     value->seen_s = (int64_t)tf_load64(bytes.data + 32);
     value->is_gap = (bytes.data[40] & FLAG_GAP) != 0;
+    value->is_disputed = (bytes.data[40] & FLAG_DISPUTED) != 0;
     return true;
+}
+
+static uint8_t hex_value(char digit)
+{
+    return (uint8_t)(digit <= '9' ? digit - '0' : digit - 'a' + 10);
+}
+
+/* The spool's id, out of its own key. */
+void tf_names_spool(const struct names *names, uint8_t spool_id[TF_SPOOL_ID_BYTES])
+{
+    const char *hex = names->key + strlen(names->key) - HEX_BYTES;
+
+    for (size_t i = 0; i < TF_SPOOL_ID_BYTES; i++) {
+        spool_id[i] = (uint8_t)(hex_value(hex[2 * i]) << 4 | hex_value(hex[2 * i + 1]));
+    }
+}
+
+static void append_note(const struct taken *taken, struct tf_buf *deltas)
+{
+    const struct remembered *value = &taken->value;
+    uint8_t note[TF_NOTE_BYTES];
+
+    tf_names_spool(taken->names, note);
+    tf_store64(note + 16, value->seq);
+    tf_store64(note + 24, value->prev);
+    memcpy(note + 32, value->chain, TF_CHAIN_BYTES);
+    memcpy(note + 64, taken->digest, TF_RECEIPT_DIGEST_BYTES);
+    tf_store64(note + 96, (uint64_t)taken->received_ns);
+    note[104] = (uint8_t)((value->is_gap ? NOTE_GAP : 0) | (taken->is_replay ? NOTE_REPLAYED : 0));
+    tf_delta_append(deltas, TF_DELTA_NOTE, tf_slice_text(taken->names->key),
+                    tf_slice(note, sizeof note));
 }
 
 void tf_names_append(const struct taken *taken, struct tf_buf *deltas)
@@ -203,6 +257,10 @@ void tf_names_append(const struct taken *taken, struct tf_buf *deltas)
     const struct names *names = taken->names;
     uint8_t bytes[TF_REMEMBERED_BYTES];
 
+    append_note(taken, deltas);
+    if (taken->is_replay) {
+        return;
+    }
     if (taken->evicts) {
         tf_delta_append(deltas, TF_DELTA_DELETE, tf_slice_text(names->evicts), tf_slice(NULL, 0));
     }
@@ -317,7 +375,7 @@ static void compare(struct look *look, const struct remembered *old)
 {
     const struct tf_message_head *head = look->head;
 
-    if (memcmp(old->name, head->chain, TF_FRAME_NAME_BYTES) == 0) {
+    if (memcmp(old->chain, head->chain, TF_FRAME_NAME_BYTES) == 0) {
         look->is_repeat = true;
     }
     look->prev_seen |= old->seq == head->prev;
@@ -375,6 +433,43 @@ void tf_names_judge(struct names *names, const struct tf_message_head *head, str
         if (out->contradicts == NULL && head->prev != 0 && !look.prev_seen) {
             out->contradicts = "unseen";
         }
+    }
+}
+
+/* ---- what receipts name ---------------------------------------------------------------------- */
+
+/* The newest durable frame that contradicted nothing. */
+static struct vouched newest_sound(const struct names *names)
+{
+    struct tf_slice values[TF_STATE_LIST_MAX];
+    size_t count = tf_state_list(tf_pipeline_spool(names->forward->pipeline),
+                                 tf_slice_text(names->key), values);
+    struct vouched newest = {0};
+
+    for (size_t i = 0; i < count; i++) {
+        struct remembered value;
+
+        if (read_value(values[i], &value) && value.has_chain && !value.is_gap &&
+            !value.is_disputed && value.seq > newest.seq) {
+            newest.seq = value.seq;
+            memcpy(newest.chain, value.chain, TF_CHAIN_BYTES);
+        }
+    }
+    return newest;
+}
+
+struct vouched tf_names_vouch(struct names *names)
+{
+    struct vouched vouched = names->disputed;
+
+    names->disputed = (struct vouched){0};
+    return vouched.seq != 0 ? vouched : newest_sound(names);
+}
+
+void tf_names_dispute(struct names *names)
+{
+    if (names->disputed.seq == 0) {
+        names->disputed = newest_sound(names);
     }
 }
 

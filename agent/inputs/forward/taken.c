@@ -43,21 +43,25 @@ int tf_ack_owe(struct connection *conn, struct tf_slice chunk, struct ack **list
 
 void tf_ack_write(struct connection *conn, struct tf_slice chunk)
 {
-    struct tf_buf map;
-    struct tf_slice part;
+    struct tf_buf map, receipt;
+    struct tf_slice parts[2];
 
     if (conn->link == NULL || conn->closing) {
         return;
     }
-    tf_buf_init(&map, 512);
-    tf_msgpack_map(&map, 1);
+    tf_buf_init(&map, 256);
+    tf_buf_init(&receipt, 512);
+    tf_msgpack_map(&map, 1 + tf_receipt_append(conn, &receipt));
     tf_msgpack_text(&map, tf_slice_text("ack"));
     tf_msgpack_text(&map, chunk);
-    part = tf_buf_slice(&map);
-    if (map.error != 0 || tf_link_write(conn->link, &part, 1) < 0) {
+    parts[0] = tf_buf_slice(&map);
+    parts[1] = tf_buf_slice(&receipt);
+    if (map.error != 0 || receipt.error != 0 ||
+        tf_link_write(conn->link, parts, TF_COUNT(parts)) < 0) {
         tf_connection_close(conn, "an ack could not be written");
     }
     tf_buf_fini(&map);
+    tf_buf_fini(&receipt);
     tf_crash_point("ack.sent");
 }
 
