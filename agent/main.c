@@ -25,6 +25,7 @@ static const struct {
     {"tap", "what would be shipped, from files", tf_command_tap},
     {"redact", "lines from stdin, without their secrets", tf_command_redact},
     {"rules", "list, show, test, bench", tf_command_rules},
+    {"replay", "find, or ship again, what the spool has kept", tf_command_replay},
     {"verify", "prove that a spool is whole and unchanged", tf_command_verify},
     {"pki", "a CA, certificates and spool keys, for a start", tf_command_pki},
 };

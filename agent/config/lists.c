@@ -102,6 +102,7 @@ struct list_kind {
     const struct tf_option *common;
     size_t count_max;
     bool is_required;
+    bool may_be_empty; /* where it is written so */
 };
 
 static const struct list_kind input_list = {
@@ -113,6 +114,7 @@ static const struct list_kind input_list = {
     .common = input_options,
     .count_max = INPUTS_MAX,
     .is_required = true,
+    .may_be_empty = true, /* for readers of a spool; `run` refuses it */
 };
 static const struct list_kind filter_list = {
     .section = "filters",
@@ -479,7 +481,7 @@ static void read_list(struct tf_load *load, const struct list_kind *list,
 
     items->at = node != NULL ? node->key_at : (struct tf_place){.file = load->config->file};
     if (node == NULL || (node->type == TF_YAML_LIST && node->count == 0)) {
-        if (list->is_required) {
+        if (list->is_required && (node == NULL || !list->may_be_empty)) {
             (void)tf_error_add(err, &items->at, "there are no %s; write %s: [%s]", list->section,
                                list->section, list->example);
         }

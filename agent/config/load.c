@@ -2,7 +2,7 @@
  * load.c - the file: read, parsed, and its sections put together.
  *
  *     agent, spool                 a map each, by the tables below; may be absent
- *     inputs, filters, outputs     lists.c; inputs and outputs are never empty
+ *     inputs, filters, outputs     lists.c; outputs are never empty, inputs only where `[]` says so
  *
  * All errors are found in one run, each with its place; a file with any gives no configuration.
  */

@@ -47,6 +47,11 @@ static int open_inputs(struct tf_pipeline *pipeline, struct tf_error *err)
     const struct tf_plugin_list *list = &pipeline->config->inputs;
     int first = 0;
 
+    if (list->count == 0) {
+        return tf_error_add(err, &list->at,
+                            "there are no inputs: replay and verify can use this file, run cannot; "
+                            "write inputs: [container: {}]");
+    }
     for (size_t i = 0; i < list->count; i++) {
         const struct tf_plugin_config *item = &list->items[i];
         struct input *input = &pipeline->inputs[pipeline->input_count];

@@ -45,6 +45,8 @@ struct item {
 };
 
 struct tf_feed {
+    const struct tf_feed_ops *ops; /* NULL: of a spool, all below counts */
+    void *self;
     struct tf_feed *next;
     struct tf_spool *spool;
     struct tf_feed_options options;
@@ -274,16 +276,22 @@ struct tf_spool *tf_feed_spool(const struct tf_feed *feed)
 
 bool tf_feed_ack(struct tf_feed *feed, uint64_t seq)
 {
-    return finish_seq(feed, seq, false);
+    return feed->ops != NULL ? feed->ops->finish(feed->self, seq, false)
+                             : finish_seq(feed, seq, false);
 }
 
 bool tf_feed_reject(struct tf_feed *feed, uint64_t seq)
 {
-    return finish_seq(feed, seq, true);
+    return feed->ops != NULL ? feed->ops->finish(feed->self, seq, true)
+                             : finish_seq(feed, seq, true);
 }
 
 void tf_feed_rewind(struct tf_feed *feed)
 {
+    if (feed->ops != NULL) {
+        feed->ops->rewind(feed->self);
+        return;
+    }
     for (uint32_t i = 0; i < feed->item_count; i++) {
         struct item *item = item_at(feed, i);
 
@@ -490,6 +498,9 @@ int tf_feed_next(struct tf_feed *feed, struct tf_frame **out)
     struct item *item;
     int rc = 0;
 
+    if (feed->ops != NULL) {
+        return feed->ops->next(feed->self, out);
+    }
     feed->starving = true;
     if (feed->in_flight >= feed->options.window) {
         return -EAGAIN;
@@ -571,6 +582,10 @@ void tf_feeds_tick(struct tf_spool *spool)
 void tf_feed_save_file(struct tf_feed *feed, uint64_t seq, const struct tf_file_cursor *file,
                        tf_feed_saved_fn *on_saved, void *ctx)
 {
+    if (feed->ops != NULL) {
+        feed->ops->save_file(feed->self, seq, file, on_saved, ctx);
+        return;
+    }
     assert(!feed->save_asked); /* one at a time: the output waits for on_saved */
     feed->save_asked = true;
     feed->save_running = false;
@@ -583,8 +598,12 @@ void tf_feed_save_file(struct tf_feed *feed, uint64_t seq, const struct tf_file_
 
 bool tf_feed_saved_file(const struct tf_feed *feed, struct tf_file_cursor *file, uint64_t *seq)
 {
-    const struct tf_cursor *saved = &feed->spool->saved.entries[feed->index];
+    const struct tf_cursor *saved;
 
+    if (feed->ops != NULL) {
+        return feed->ops->saved_file(feed->self, file, seq);
+    }
+    saved = &feed->spool->saved.entries[feed->index];
     if (saved->file.device == 0 && saved->file.inode == 0) {
         return false;
     }
@@ -725,6 +744,17 @@ int tf_feed_open(struct tf_spool *spool, const struct tf_feed_options *options,
     return 0;
 }
 
+struct tf_feed *tf_feed_new(const struct tf_feed_ops *ops, void *self)
+{
+    struct tf_feed *feed = calloc(1, sizeof *feed);
+
+    if (feed != NULL) {
+        feed->ops = ops;
+        feed->self = self;
+    }
+    return feed;
+}
+
 static void detach(struct tf_feed *feed)
 {
     struct tf_feed **link = &feed->spool->feeds;
@@ -738,6 +768,10 @@ static void detach(struct tf_feed *feed)
 void tf_feed_close(struct tf_feed *feed)
 {
     if (feed == NULL) {
+        return;
+    }
+    if (feed->ops != NULL) {
+        free(feed);
         return;
     }
     detach(feed);

@@ -84,6 +84,32 @@ struct tf_frame *tf_frame_new(struct tf_body *body, uint64_t prev)
     return &handed->frame;
 }
 
+struct tf_frame *tf_frame_make(const struct tf_frame *like, struct tf_buf *payload)
+{
+    struct tf_frame_header header = {.type = (uint8_t)like->type, .seq = like->seq};
+    struct tf_body *body = tf_body_new(&header, tf_slice_text(like->tag));
+    struct tf_frame *frame;
+
+    if (body == NULL) {
+        tf_buf_fini(payload);
+        return NULL;
+    }
+    body->payload = *payload;
+    tf_buf_init(payload, TF_BODY_MAX);
+    frame = tf_frame_new(body, like->prev);
+    if (frame != NULL) {
+        uint32_t refs = frame->refs;
+        const char *tag = frame->tag;
+        struct tf_slice bytes = frame->payload;
+
+        *frame = *like;
+        frame->refs = refs;
+        frame->tag = tag;
+        frame->payload = bytes;
+    }
+    return frame;
+}
+
 /* ---- gaps ----------------------------------------------------------------------------------- */
 
 static void put_text(struct tf_buf *out, const char *key, const char *value)

@@ -14,7 +14,10 @@
  *     scan.c       frame after frame out of one segment, over damage
  *     rewrap.c     key slots rewritten: rotation, auditor, shred
  *     segment.c    a new segment: allocated, headed, with its snapshot
+ *     listing.c    which files of a directory are segments, and which of them count
  *     recover.c    what a start accepts
+ *     sparse.h     the index at a segment's end, as a reader uses it
+ *     archive.c    a spool opened only to read
  *     writer.c     drafts to durable frames
  *     cursors.c    the file of cursors, and when it is saved
  *     feed.c       what outputs see
@@ -414,6 +417,36 @@ struct tf_segment_plan {
 };
 int tf_segment_create(struct tf_segment_plan *plan);
 
+/* ---- listing.c ------------------------------------------------------------------------------ */
+
+struct tf_listed {
+    uint64_t no;
+    uint64_t run; /* of its frames, also where only their first header is sound; 0: not known */
+    bool sound;   /* sector is */
+    struct tf_sector0 sector;
+    struct tf_slots_found slots;
+};
+struct tf_listing {
+    struct tf_listed *files; /* by number */
+    size_t count, capacity;
+};
+
+/* Lists the names of segments, at most 2^20; nothing of the files is read. 0 or -errno. */
+int tf_listing_read(int dir_fd, struct tf_listing *out);
+void tf_listing_fini(struct tf_listing *listing);
+/* Reads the header. It is sound when sector 0 is that file's. 0 (a planted link or folder too: not
+ * sound), -ENOENT, other -errno. */
+int tf_listed_read(int dir_fd, const struct tf_keyring *ring, struct tf_listed *file);
+/* Headers of other spools are not sound any more. spool_id is spool.meta's; NULL: it is lost, and
+ * the newest decides. 0 or -ENOMEM. */
+int tf_listing_keep_own(struct tf_listing *listing, const uint8_t *spool_id);
+/*
+ * The segments that count, by docs/spool-format.md, newest first: walks back from files[newest]. A
+ * sound header that begins behind the number on which its successor builds is an attempt that came
+ * to nothing. chosen has room for newest + 1. Returns how many.
+ */
+size_t tf_listing_choose(const struct tf_listing *listing, size_t newest, size_t *chosen);
+
 /* ---- scan.c --------------------------------------------------------------------------------- */
 
 struct tf_scan {
@@ -444,8 +477,21 @@ int tf_scan_open(struct tf_scan *scan, int dir_fd, uint64_t no, const struct tf_
 void tf_scan_close(struct tf_scan *scan); /* sound on a zeroed struct with fd -1 */
 /* 1: a frame, and at has moved behind it; 0: no good frame up to end (at stays); -errno. */
 int tf_scan_next(struct tf_scan *scan, struct tf_scanned *out);
+/* The highest `durable` of first and all good frames behind it; the scan stays where it is, what it
+ * gave before is lost. Tells rot from the end of what counts (C5). 0 or -errno. */
+int tf_scan_look_ahead(struct tf_scan *scan, const struct tf_scanned *first, uint64_t *durable);
 /* Moves over frames up to number seq by their headers alone; stops at the first that is bad. */
 int tf_scan_skip(struct tf_scan *scan, uint64_t seq);
+/*
+ * Moves over frames that hold no events of from_ns <= t < to_ns, or have a number up to after_seq,
+ * by their headers alone: up to the first that may, or is bad, or the end. Headers are not proved
+ * here: whoever may write the file may hide a frame so; `verify` finds it. 0 or -errno.
+ */
+struct tf_scan_want {
+    int64_t from_ns, to_ns;
+    uint64_t after_seq;
+};
+int tf_scan_hop(struct tf_scan *scan, const struct tf_scan_want *want);
 
 /* ---- the spool ------------------------------------------------------------------------------ */
 

@@ -14,7 +14,6 @@
 #include "seal.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -22,230 +21,16 @@
 
 #include "taffrail/log.h"
 
-#define FILES_MAX   (1u << 20)
 #define BASE_DEPTH  8u /* segments to go back for a lost snapshot */
 #define CHUNK_BYTES (256u << 10)
 
-struct found {
-    uint64_t no;
-    bool sound;
-    struct tf_sector0 sector;
-    struct tf_slots_found slots;
-};
-
 struct recovery {
     struct tf_spool *spool;
-    struct found *files; /* by number */
-    size_t count, capacity;
+    struct tf_listing listing;
     uint64_t highest_run;
-    uint8_t (*ids)[TF_SPOOL_ID_BYTES]; /* of this spool's lineages */
-    size_t id_count, id_hit;
     uint32_t newest_flags; /* of the segment that was accepted */
     uint8_t newest_id[TF_SPOOL_ID_BYTES];
 };
-
-/* "%020u.seg" to its number; false for other names. */
-static bool parse_name(const char *name, uint64_t *no)
-{
-    uint64_t value = 0;
-
-    if (strlen(name) != TF_SEGMENT_NAME_BYTES - 1 || strcmp(name + 20, ".seg") != 0) {
-        return false;
-    }
-    for (size_t i = 0; i < 20; i++) {
-        if (name[i] < '0' || name[i] > '9' || value > (UINT64_MAX - 9) / 10) {
-            return false;
-        }
-        value = value * 10 + (uint64_t)(name[i] - '0');
-    }
-    *no = value;
-    return value > 0 && value < UINT64_MAX;
-}
-
-static int add_file(struct recovery *recovery, uint64_t no)
-{
-    if (recovery->count == recovery->capacity) {
-        size_t capacity = recovery->capacity == 0 ? 64 : recovery->capacity * 2;
-        struct found *files =
-            capacity > FILES_MAX ? NULL : realloc(recovery->files, capacity * sizeof *files);
-
-        if (files == NULL) {
-            return -ENOMEM;
-        }
-        recovery->files = files;
-        recovery->capacity = capacity;
-    }
-    recovery->files[recovery->count++] = (struct found){.no = no};
-    return 0;
-}
-
-static int by_number(const void *a, const void *b)
-{
-    const struct found *x = a, *y = b;
-
-    return (x->no > y->no) - (x->no < y->no);
-}
-
-static int list_files(struct recovery *recovery)
-{
-    int fd = openat(recovery->spool->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
-    uint64_t no;
-    int rc = 0;
-
-    if (dir == NULL) {
-        rc = -errno;
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return rc;
-    }
-    while (rc == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
-        if (parse_name(entry->d_name, &no)) {
-            rc = add_file(recovery, no);
-        }
-    }
-    rc = rc == 0 && errno != 0 ? -errno : rc;
-    (void)closedir(dir);
-    if (recovery->count > 0) {
-        qsort(recovery->files, recovery->count, sizeof recovery->files[0], by_number);
-    }
-    return rc;
-}
-
-/* A number seen in any header is never used again: the run of a frame counts where sector 0 rots.
- */
-static int read_sector(struct recovery *recovery, struct found *file)
-{
-    char name[TF_SEGMENT_NAME_BYTES];
-    uint8_t head[TF_SEGMENT_HEADER_BYTES], raw[TF_FRAME_HEADER_BYTES];
-    struct tf_frame_header header;
-    uint64_t run = 0;
-    int fd, rc;
-
-    tf_segment_name(file->no, name);
-    fd = openat(recovery->spool->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) {
-        return errno == ELOOP ? 0 : -errno; /* a planted link is no segment */
-    }
-    rc = tf_read_at(fd, head, sizeof head, 0);
-    if (rc == 0) {
-        rc = tf_read_at(fd, raw, sizeof raw, TF_SEGMENT_HEADER_BYTES);
-    }
-    (void)close(fd);
-    if (rc < 0) {
-        return rc == -EISDIR ? 0 : rc;
-    }
-    file->slots = tf_slots_look(recovery->spool->ring, head + TF_SECTOR_BYTES);
-    if (tf_sector0_decode(head, &file->sector) == 0) {
-        run = TF_SEQ_RUN(file->sector.first_seq);
-        file->sound = file->sector.segment_no == file->no;
-    } else if (tf_frame_header_decode(raw, &header) == 0) {
-        run = TF_SEQ_RUN(header.seq);
-    }
-    if (run > recovery->highest_run) {
-        recovery->highest_run = run;
-    }
-    return 0;
-}
-
-/* ---- lineages -------------------------------------------------------------------------------- */
-
-static bool is_known(struct recovery *recovery, const uint8_t id[TF_SPOOL_ID_BYTES])
-{
-    for (size_t i = 0; i < recovery->id_count; i++) {
-        size_t at = (recovery->id_hit + i) % recovery->id_count; /* neighbours share theirs */
-
-        if (memcmp(recovery->ids[at], id, TF_SPOOL_ID_BYTES) == 0) {
-            recovery->id_hit = at;
-            return true;
-        }
-    }
-    return false;
-}
-
-static int add_id(struct recovery *recovery, const uint8_t id[TF_SPOOL_ID_BYTES])
-{
-    uint8_t(*ids)[TF_SPOOL_ID_BYTES] =
-        is_known(recovery, id)
-            ? NULL
-            : realloc(recovery->ids, (recovery->id_count + 1) * sizeof *recovery->ids);
-
-    if (ids != NULL) {
-        memcpy(ids[recovery->id_count++], id, TF_SPOOL_ID_BYTES);
-        recovery->ids = ids;
-    }
-    return ids == NULL && !is_known(recovery, id) ? -ENOMEM : 0;
-}
-
-/* The header that begins a lineage links its id with the one before. */
-static int link_file(struct recovery *recovery, const struct found *file)
-{
-    const struct tf_sector0 *sector = &file->sector;
-    int rc = 0;
-
-    if (!file->sound || (sector->flags & TF_SEGMENT_NEW_LINEAGE) == 0) {
-        return 0;
-    }
-    if (is_known(recovery, sector->prev_spool_id)) {
-        rc = add_id(recovery, sector->spool_id);
-    } else if (is_known(recovery, sector->spool_id)) {
-        rc = add_id(recovery, sector->prev_spool_id);
-    }
-    return rc;
-}
-
-/* Each header comes before the ones that it links, so one look in each direction finds all. */
-static int link_files(struct recovery *recovery)
-{
-    int rc = 0;
-
-    for (size_t i = 0; i < recovery->count && rc == 0; i++) {
-        rc = link_file(recovery, &recovery->files[i]);
-    }
-    for (size_t i = recovery->count; i-- > 0 && rc == 0;) {
-        rc = link_file(recovery, &recovery->files[i]);
-    }
-    return rc;
-}
-
-/* The newest sound header; NULL: none. With known_only of a lineage of this spool. */
-static const struct found *newest_sound(struct recovery *recovery, bool known_only)
-{
-    for (size_t i = recovery->count; i-- > 0;) {
-        const struct found *file = &recovery->files[i];
-
-        if (file->sound && (!known_only || is_known(recovery, file->sector.spool_id))) {
-            return file;
-        }
-    }
-    return NULL;
-}
-
-/*
- * Headers of other spools are void. spool.meta has the newest lineage's id, or the one before it
- * when a crash came between its first segment and spool.meta; the others are linked by headers.
- * When none is left (the one header of the newest lineage is damaged), the newest one decides, as
- * when spool.meta is lost.
- */
-static int sort_out_foreign(struct recovery *recovery)
-{
-    const struct found *newest = newest_sound(recovery, false);
-    int rc = add_id(recovery, recovery->spool->id);
-
-    rc = rc == 0 ? link_files(recovery) : rc;
-    if (rc == 0 && newest != NULL && newest_sound(recovery, true) == NULL) {
-        rc = add_id(recovery, newest->sector.spool_id);
-        rc = rc == 0 ? link_files(recovery) : rc;
-    }
-    for (size_t i = 0; i < recovery->count && rc == 0; i++) {
-        struct found *file = &recovery->files[i];
-
-        file->sound = file->sound && is_known(recovery, file->sector.spool_id);
-    }
-    return rc;
-}
 
 /* ---- folding one segment -------------------------------------------------------------------- */
 
@@ -263,26 +48,8 @@ struct fold {
 
 static int fold_segment(struct fold *fold);
 
-/* The highest `durable` of good frames from here on; the scan is put back. */
-static int look_ahead(struct fold *fold, const struct tf_scanned *first)
-{
-    struct tf_spot here = fold->scan.at;
-    struct tf_scanned frame;
-    int rc;
-
-    fold->durable = first->header.durable;
-    fold->knows_durable = true;
-    while ((rc = tf_scan_next(&fold->scan, &frame)) == 1) {
-        if (frame.header.durable > fold->durable) {
-            fold->durable = frame.header.durable;
-        }
-    }
-    fold->scan.at = here;
-    return rc;
-}
-
 /* Only the auditor's key opens it: nothing here ever will. */
-static bool is_auditors(const struct found *file)
+static bool is_auditors(const struct tf_listed *file)
 {
     return file->slots.kek == TF_KEK_NONE && file->slots.has_recipient;
 }
@@ -290,13 +57,13 @@ static bool is_auditors(const struct found *file)
 /* The state at the beginning of a segment whose snapshot is lost: the end of the one before it. */
 static int fold_base(struct fold *fold)
 {
-    const struct found *file = &fold->recovery->files[fold->index];
+    const struct tf_listed *file = &fold->recovery->listing.files[fold->index];
     struct tf_state *state = &fold->recovery->spool->state;
 
     fold->in_snapshot = false;
     tf_state_fini(state);
     for (size_t i = fold->index; i-- > 0 && fold->depth < BASE_DEPTH;) {
-        const struct found *before = &fold->recovery->files[i];
+        const struct tf_listed *before = &fold->recovery->listing.files[i];
 
         if (before->sound &&
             memcmp(before->sector.segment_id, file->sector.prev_segment_id, 16) == 0) {
@@ -346,8 +113,12 @@ static int fold_frame(struct fold *fold, const struct tf_scanned *frame)
 /* True when the frames missing before this one are rot, not the end of what counts (C5). */
 static int hole_is_rot(struct fold *fold, const struct tf_scanned *frame, bool *is_rot)
 {
-    int rc = fold->newest && !fold->knows_durable ? look_ahead(fold, frame) : 0;
+    int rc = 0;
 
+    if (fold->newest && !fold->knows_durable) {
+        rc = tf_scan_look_ahead(&fold->scan, frame, &fold->durable);
+        fold->knows_durable = true;
+    }
     *is_rot = !fold->newest || fold->durable >= frame->hole_to;
     return rc;
 }
@@ -356,19 +127,20 @@ static int hole_is_rot(struct fold *fold, const struct tf_scanned *frame, bool *
 static int fold_segment(struct fold *fold)
 {
     struct recovery *recovery = fold->recovery;
-    const struct found *file = &recovery->files[fold->index];
+    const struct tf_listed *file = &recovery->listing.files[fold->index];
     struct tf_scanned frame;
     int rc = tf_scan_open(&fold->scan, recovery->spool->dir_fd, file->no, recovery->spool->ring);
 
     if (rc < 0) {
         return rc;
     }
-    for (size_t i = fold->index + 1; i < recovery->count;
+    for (size_t i = fold->index + 1; i < recovery->listing.count;
          i++) { /* a later header may know the end */
-        if (recovery->files[i].sound &&
-            memcmp(recovery->files[i].sector.prev_segment_id, file->sector.segment_id, 16) == 0 &&
-            recovery->files[i].sector.prev_end < fold->scan.end) {
-            fold->scan.end = recovery->files[i].sector.prev_end;
+        if (recovery->listing.files[i].sound &&
+            memcmp(recovery->listing.files[i].sector.prev_segment_id, file->sector.segment_id,
+                   16) == 0 &&
+            recovery->listing.files[i].sector.prev_end < fold->scan.end) {
+            fold->scan.end = recovery->listing.files[i].sector.prev_end;
         }
     }
     tf_state_fini(&recovery->spool->state);
@@ -460,28 +232,15 @@ static uint64_t file_bytes(const struct tf_spool *spool, uint64_t no)
     return bytes;
 }
 
-/*
- * Walks from the newest back. A sound header that begins behind the number on which its successor
- * builds is an attempt that came to nothing: void.
- */
 static int build_list(struct recovery *recovery, size_t newest, const struct tf_spot *end)
 {
     struct tf_spool *spool = recovery->spool;
-    const struct tf_sector0 *next = &recovery->files[newest].sector;
     size_t *chosen = calloc(newest + 1, sizeof *chosen);
-    size_t count = 0;
+    size_t count = chosen == NULL ? 0 : tf_listing_choose(&recovery->listing, newest, chosen);
     int rc = chosen == NULL ? -ENOMEM : tf_segments_reserve(spool, newest + 2);
 
-    for (size_t i = newest + 1; rc == 0 && i-- > 0;) {
-        const struct found *file = &recovery->files[i];
-
-        if (i == newest || (file->sound && file->sector.first_seq <= next->prev_last_seq)) {
-            chosen[count++] = i;
-            next = &file->sector;
-        }
-    }
     for (size_t i = count; rc == 0 && i-- > 0;) {
-        const struct found *file = &recovery->files[chosen[i]];
+        const struct tf_listed *file = &recovery->listing.files[chosen[i]];
         struct tf_segment segment = {.no = file->no,
                                      .first_seq = file->sector.first_seq,
                                      .last_seq = end->seq,
@@ -494,7 +253,7 @@ static int build_list(struct recovery *recovery, size_t newest, const struct tf_
         memcpy(segment.id, file->sector.segment_id, 16);
         memcpy(segment.spool_id, file->sector.spool_id, TF_SPOOL_ID_BYTES);
         if (i > 0) {
-            const struct tf_sector0 *after = &recovery->files[chosen[i - 1]].sector;
+            const struct tf_sector0 *after = &recovery->listing.files[chosen[i - 1]].sector;
             bool linked = memcmp(after->prev_segment_id, segment.id, 16) == 0;
 
             segment.last_seq = after->prev_last_seq;
@@ -511,13 +270,13 @@ static int accept_newest(struct recovery *recovery, const struct tf_place *at, s
 {
     struct tf_spool *spool = recovery->spool;
 
-    for (size_t i = recovery->count; i-- > 0;) {
+    for (size_t i = recovery->listing.count; i-- > 0;) {
         struct fold fold = {.recovery = recovery, .index = i, .newest = true};
         struct tf_spot end;
         int rc;
 
         fold.scan.fd = -1;
-        rc = recovery->files[i].sound ? fold_segment(&fold) : -EPROTO;
+        rc = recovery->listing.files[i].sound ? fold_segment(&fold) : -EPROTO;
         end = fold.scan.at;
         if (rc == 0) {
             rc = written_end(fold.scan.fd, end.offset, &spool->old_written);
@@ -527,31 +286,32 @@ static int accept_newest(struct recovery *recovery, const struct tf_place *at, s
             spool->mark = end;
             spool->status.torn_bytes = spool->old_written - end.offset;
             spool->status.damaged_frames = fold.damaged;
-            spool->key_changed = recovery->files[i].slots.has_old_kek;
-            recovery->newest_flags = recovery->files[i].sector.flags;
-            memcpy(recovery->newest_id, recovery->files[i].sector.spool_id, TF_SPOOL_ID_BYTES);
+            spool->key_changed = recovery->listing.files[i].slots.has_old_kek;
+            recovery->newest_flags = recovery->listing.files[i].sector.flags;
+            memcpy(recovery->newest_id, recovery->listing.files[i].sector.spool_id,
+                   TF_SPOOL_ID_BYTES);
             rc = build_list(recovery, i, &end);
             return rc < 0 ? rc : 1;
         }
-        if (rc == -ENOKEY && is_auditors(&recovery->files[i])) {
+        if (rc == -ENOKEY && is_auditors(&recovery->listing.files[i])) {
             return tf_error_add(err, at,
                                 "the segments behind %llu are damaged, and only the auditor's key "
                                 "opens that one; keep the spool as evidence, and name a new "
                                 "spool.path",
-                                (unsigned long long)recovery->files[i].no);
+                                (unsigned long long)recovery->listing.files[i].no);
         }
         if (rc == -ENOKEY) {
             return tf_error_add(err, at,
                                 "no key of spool.keys opens segment %llu, the newest; add "
                                 "the key that it was written with, or positions would be lost",
-                                (unsigned long long)recovery->files[i].no);
+                                (unsigned long long)recovery->listing.files[i].no);
         }
         if (rc != -EPROTO) {
             return rc;
         }
         tf_state_fini(&spool->state);
         tf_log(TF_LOG_ERROR, "spool-recovered",
-               TF_DETAILS(TF_NUM("segment", recovery->files[i].no)),
+               TF_DETAILS(TF_NUM("segment", recovery->listing.files[i].no)),
                "segment has no sound header and snapshot: it does not count, frames in it are lost "
                "if it was ever used; it stays as evidence");
     }
@@ -617,16 +377,21 @@ int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct t
 {
     struct recovery recovery = {.spool = spool, .highest_run = spool->run};
     char reason[64];
-    int rc = list_files(&recovery);
+    int rc = tf_listing_read(spool->dir_fd, &recovery.listing);
 
-    for (size_t i = 0; rc == 0 && i < recovery.count; i++) {
-        rc = read_sector(&recovery, &recovery.files[i]);
+    for (size_t i = 0; rc == 0 && i < recovery.listing.count; i++) {
+        struct tf_listed *file = &recovery.listing.files[i];
+
+        rc = tf_listed_read(spool->dir_fd, spool->ring, file);
+        /* a number seen in any header is never used again */
+        recovery.highest_run = file->run > recovery.highest_run ? file->run : recovery.highest_run;
     }
     if (rc == 0) {
-        rc = sort_out_foreign(&recovery);
+        rc = tf_listing_keep_own(&recovery.listing, spool->id);
     }
-    spool->next_segment_no = recovery.count == 0 ? 1 : recovery.files[recovery.count - 1].no + 1;
-    spool->lowest_no = recovery.count == 0 ? 1 : recovery.files[0].no;
+    spool->next_segment_no =
+        recovery.listing.count == 0 ? 1 : recovery.listing.files[recovery.listing.count - 1].no + 1;
+    spool->lowest_no = recovery.listing.count == 0 ? 1 : recovery.listing.files[0].no;
     if (rc == 0) {
         rc = accept_newest(&recovery, at, err);
     }
@@ -635,8 +400,7 @@ int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct t
         rc = sync_newest(spool, spool->mark.segment_no);
         rc = rc == 0 ? follow_lineage(&recovery) : rc;
     }
-    free(recovery.files);
-    free(recovery.ids);
+    tf_listing_fini(&recovery.listing);
     if (rc == 0) {
         rc = tf_seal_start(spool, recovery.newest_flags, err);
     }

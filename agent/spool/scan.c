@@ -312,6 +312,31 @@ int tf_scan_next(struct tf_scan *scan, struct tf_scanned *out)
     return rc;
 }
 
+int tf_scan_look_ahead(struct tf_scan *scan, const struct tf_scanned *first, uint64_t *durable)
+{
+    struct tf_spot here = scan->at;
+    struct tf_scanned frame;
+    int rc;
+
+    *durable = first->header.durable;
+    while ((rc = tf_scan_next(scan, &frame)) == 1) {
+        if (frame.header.durable > *durable) {
+            *durable = frame.header.durable;
+        }
+    }
+    scan->at = here;
+    return rc;
+}
+
+/* Moves behind a frame of which only the header was read: the next one stands alone. */
+static void pass_over(struct tf_scan *scan, const struct tf_frame_header *header)
+{
+    scan->is_unanchored = true;
+    scan->at.offset += frame_bytes(header);
+    scan->at.seq = header->seq;
+    scan->at.events += counts_events(header->type) ? header->events : 0;
+}
+
 int tf_scan_skip(struct tf_scan *scan, uint64_t seq)
 {
     while (scan->at.seq < seq) {
@@ -330,11 +355,25 @@ int tf_scan_skip(struct tf_scan *scan, uint64_t seq)
         if (rc < 0) {
             return rc;
         }
-        scan->is_unanchored =
-            true; /* that chain value was not proved: the next frame stands alone */
-        scan->at.offset += frame_bytes(&header);
-        scan->at.seq = header.seq;
-        scan->at.events += counts_events(header.type) ? header.events : 0;
+        pass_over(scan, &header);
     }
     return 0;
+}
+
+int tf_scan_hop(struct tf_scan *scan, const struct tf_scan_want *want)
+{
+    for (;;) {
+        struct tf_frame_header header;
+        uint8_t raw[TF_FRAME_HEADER_BYTES];
+        int rc = read_header(scan, scan->at.offset, raw, &header);
+
+        if (rc <= 0 || header.seq != scan->at.seq + 1) {
+            return rc < 0 ? rc : 0;
+        }
+        if (counts_events(header.type) && header.events > 0 && header.seq > want->after_seq &&
+            header.time_max_ns >= want->from_ns && header.time_min_ns < want->to_ns) {
+            return 0;
+        }
+        pass_over(scan, &header);
+    }
 }

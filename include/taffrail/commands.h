@@ -19,6 +19,7 @@ int tf_command_check(int argc, char **argv);
 int tf_command_pki(int argc, char **argv);
 int tf_command_pki_seal(int argc, char **argv); /* argv[0] is "seal" */
 int tf_command_redact(int argc, char **argv);
+int tf_command_replay(int argc, char **argv);
 int tf_command_rules(int argc, char **argv);
 int tf_command_run(int argc, char **argv);
 int tf_command_tap(int argc, char **argv);

@@ -58,6 +58,26 @@ int tf_event_print_json(struct tf_slice event, struct tf_slice tag, struct tf_bu
 int tf_event_print_text(struct tf_slice event, struct tf_slice tag, struct tf_buf *out,
                         size_t *used);
 
+/*
+ * The size of the first event in bytes, and its time; -EPROTO when there is no whole one. Hostile
+ * bytes are fine here and in the functions below.
+ */
+int64_t tf_event_measure(struct tf_slice bytes, int64_t *time_ns);
+
+/*
+ * Calls fn with each scalar at a dotted path of one event, as text: integers in digits, true,
+ * false, null; of an array each item. A name with dots in it is found too: of
+ * "kubernetes.labels.app.io/name" each part may be several of the path's. Returns true as soon as
+ * fn does; false at the end, or where the event is malformed.
+ */
+typedef bool tf_event_value_fn(void *ctx, struct tf_slice text);
+bool tf_event_any(struct tf_slice event, struct tf_slice path, tf_event_value_fn *fn, void *ctx);
+
+/* Appends one event with the mark name: value under `taffrail`, in place of one of that name.
+ * Returns 0, -EPROTO, -ENOMEM, -EMSGSIZE; out is then as before the call. */
+int tf_event_mark(struct tf_slice event, const char *name, struct tf_slice value,
+                  struct tf_buf *out);
+
 /* Appends msgpack values to buf, smallest form. The sticky error of buf tells. */
 void tf_msgpack_text(struct tf_buf *buf, struct tf_slice text);   /* str */
 void tf_msgpack_bytes(struct tf_buf *buf, struct tf_slice bytes); /* bin */

@@ -235,7 +235,11 @@ struct tf_frame {
     uint64_t gap_from, gap_to;
     const char *tag;
     struct tf_slice payload;
+    const char *replayed; /* the job of a replay, or NULL */
 };
+/* A frame that no feed of a spool made: numbers and a copy of the tag of like; takes payload, on
+ * failure too. NULL: no memory. */
+struct tf_frame *tf_frame_make(const struct tf_frame *like, struct tf_buf *payload);
 void tf_frame_ref(struct tf_frame *frame);
 void tf_frame_unref(struct tf_frame *frame); /* accepts NULL */
 
@@ -300,5 +304,19 @@ bool tf_feed_saved_file(const struct tf_feed *feed, struct tf_file_cursor *file,
 void tf_feed_rewind(struct tf_feed *feed);
 
 void tf_feed_status(const struct tf_feed *feed, struct tf_feed_status *status);
+
+/*
+ * A feed whose frames come from elsewhere (a replay): the functions above, but for open and status,
+ * lead to these. Returns new, NULL: no memory; tf_feed_close frees it, not self.
+ */
+struct tf_feed_ops {
+    int (*next)(void *self, struct tf_frame **out);
+    bool (*finish)(void *self, uint64_t seq, bool rejected); /* acked, or refused for good */
+    void (*rewind)(void *self);
+    void (*save_file)(void *self, uint64_t seq, const struct tf_file_cursor *file,
+                      tf_feed_saved_fn *on_saved, void *ctx);
+    bool (*saved_file)(const void *self, struct tf_file_cursor *file, uint64_t *seq);
+};
+struct tf_feed *tf_feed_new(const struct tf_feed_ops *ops, void *self);
 
 #endif

@@ -2,7 +2,8 @@
  * message.c - a frame as one message of the forward protocol, CompressedPackedForward.
  *
  *     [tag, bin payload, {size, chunk, compressed: "gzip",
- *                         taffrail: {v: 1, spool, seq, prev, chain, gap?: [from, to]}}]
+ *                         taffrail: {v: 1, spool, seq, prev, chain, gap?: [from, to],
+ *                                    replayed?: job}}]
  *
  * The payload goes as it stands in the spool, so a message that is sent again is the same bytes.
  * `chunk` is str: some receivers close on bin. A derived gap says so by `gap`; it has the number of
@@ -41,7 +42,7 @@ static void put_bin_head(struct tf_buf *out, size_t size)
 static void put_taffrail(struct tf_buf *out, const struct tf_frame *frame)
 {
     put_key(out, "taffrail");
-    tf_msgpack_map(out, frame->is_gap_span ? 6 : 5);
+    tf_msgpack_map(out, 5 + frame->is_gap_span + (frame->replayed != NULL));
     put_uint(out, "v", 1);
     put_key(out, "spool");
     tf_msgpack_bytes(out, tf_slice(frame->spool_id, TF_SPOOL_ID_BYTES));
@@ -54,6 +55,10 @@ static void put_taffrail(struct tf_buf *out, const struct tf_frame *frame)
         tf_msgpack_array(out, 2);
         tf_msgpack_uint(out, frame->gap_from);
         tf_msgpack_uint(out, frame->gap_to);
+    }
+    if (frame->replayed != NULL) {
+        put_key(out, "replayed");
+        tf_msgpack_text(out, tf_slice_text(frame->replayed));
     }
 }
 

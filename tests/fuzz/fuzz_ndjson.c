@@ -2,7 +2,8 @@
  * fuzz_ndjson.c - hostile events through both printers, and what a batch encodes of hostile text.
  *
  * Byte 0 chooses. Even: the rest is taken for an event; what prints is one line, starts as it must,
- * has no control character, and uses no more bytes than there are. Odd: the rest is cut into keys
+ * has no control character, and uses no more bytes than there are; what is looked up ends, and a
+ * marked event is an event. Odd: the rest is cut into keys
  * and values of records, whose events must print, one line each.
  */
 #include <stdlib.h>
@@ -49,6 +50,27 @@ static size_t print_both(struct tf_slice event, struct tf_buf *out)
     check_line(out, true);
     check(used > 0 && used <= event.size && used == used_text);
     return used;
+}
+
+static bool never(void *ctx, struct tf_slice text)
+{
+    check(text.size == 0 || text.data != NULL);
+    (void)ctx;
+    return false;
+}
+
+/* used: what the printers took, 0 when they refused it. */
+static void look_up(struct tf_slice event, size_t used, struct tf_buf *out)
+{
+    int64_t time_ns, size = tf_event_measure(event, &time_ns);
+
+    (void)tf_event_any(event, tf_slice_text("kubernetes.labels.app.io/name"), never, NULL);
+    (void)tf_event_any(event, tf_slice_text("a"), never, NULL);
+    check(used == 0 || size == (int64_t)used);
+    tf_buf_clear(out);
+    if (tf_event_mark(event, "replayed", tf_slice_text("job"), out) == 0) {
+        check(size > 0 && tf_event_measure(tf_buf_slice(out), &time_ns) == (int64_t)out->size);
+    }
 }
 
 /* Cuts at most 15 bytes off the input. */
@@ -140,7 +162,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     tf_buf_init(&out, OUT_BYTES);
     if ((data[0] & 1) == 0) {
-        (void)print_both(tf_slice(data + 1, size - 1), &out);
+        size_t used = print_both(tf_slice(data + 1, size - 1), &out);
+
+        look_up(tf_slice(data + 1, size - 1), used, &out);
     } else {
         check_batch(data + 1, size - 1, &out);
     }

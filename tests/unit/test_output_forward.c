@@ -1129,6 +1129,7 @@ static void our_own_collector_reads_a_message(void **state)
         assert_non_null(payload);
         frame.payload = tf_slice(payload, sizes[i]);
         frame.is_gap_span = i == 0;
+        frame.replayed = i == 1 ? "case-42" : NULL;
         tf_buf_clear(&whole);
         assert_int_equal(tf_forward_message(&frame, &around, parts, chunk), 0);
         for (size_t k = 0; k < 3; k++) {
@@ -1143,6 +1144,7 @@ static void our_own_collector_reads_a_message(void **state)
         assert_memory_equal(head.chain, frame.chain, TF_CHAIN_BYTES);
         assert_memory_equal(head.spool_id, frame.spool_id, sizeof frame.spool_id);
         assert_true(head.gap_from == (frame.is_gap_span ? 5u : 0));
+        assert_true(tf_slice_equal(head.replayed, tf_slice_text(i == 1 ? "case-42" : "")));
     }
     tf_buf_fini(&around);
     for (size_t limit = 0; limit < 128; limit += 8) { /* as when memory is short */

@@ -1,0 +1,743 @@
+/*
+ * test_archive.c - a spool that is only read: everything that counts, nothing else, and what is
+ * missing by its name.
+ *
+ * Segments are made frame by frame with the spool's own functions, so that a test has its times,
+ * its index and its damage where it wants them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../agent/spool/seal.h"
+
+#include "taffrail/archive.h"
+#include "taffrail/event.h"
+
+#define HOUR_NS  (INT64_C(3600) * TF_S_IN_NS)
+#define BASE_NS  (INT64_C(1700000000) * TF_S_IN_NS)
+#define TEXT_MAX 4096u
+
+struct fixture {
+    char root[64], path[80], key_path[96];
+    int dir_fd;
+    struct tf_keyring *ring;
+    struct tf_state empty;
+    struct tf_gzip *gzip;
+    /* the segment being written */
+    int fd;
+    struct tf_sector0 sector;
+    struct tf_frame_keys *keys;
+    struct tf_spot at;
+    struct tf_index_entry entries[64];
+    uint32_t entry_count;
+    struct tf_archive *archive;
+    char got[TEXT_MAX]; /* texts of the frames that came, and what was told between them */
+};
+
+static void write_key(const char *path, const uint8_t key[TF_KEY_BYTES])
+{
+    struct tf_buf text;
+    FILE *file;
+
+    tf_buf_init(&text, 256);
+    (void)tf_buf_append_text(&text, "taffrail-kek-1:");
+    (void)tf_base64_append(&text, key, TF_KEY_BYTES);
+    (void)tf_buf_append_byte(&text, '\n');
+    file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(text.data, 1, text.size, file), text.size);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(chmod(path, 0600), 0);
+    tf_buf_fini(&text);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+
+    assert_non_null(f);
+    (void)snprintf(f->root, sizeof f->root, "%s/taffrail-test-XXXXXX",
+                   getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
+    assert_non_null(mkdtemp(f->root));
+    (void)snprintf(f->path, sizeof f->path, "%s/spool", f->root);
+    (void)snprintf(f->key_path, sizeof f->key_path, "%s/spool.key", f->root);
+    assert_int_equal(mkdir(f->path, 0700), 0);
+    f->dir_fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    f->ring = tf_secure_new(sizeof *f->ring);
+    assert_non_null(f->ring);
+    f->ring->count = 1;
+    memset(f->ring->keks[0].key, 7, TF_KEY_BYTES);
+    assert_int_equal(tf_kek_id(&f->ring->keks[0]), 0);
+    write_key(f->key_path, f->ring->keks[0].key);
+    f->gzip = tf_gzip_new(TF_COMPRESS_ZLIB);
+    f->fd = -1;
+    f->at.seq = UINT64_C(1) << 40;
+    memset(f->sector.spool_id, 3, sizeof f->sector.spool_id);
+    *state = f;
+    return 0;
+}
+
+static void remove_all(struct fixture *f)
+{
+    char name[TF_SEGMENT_NAME_BYTES];
+
+    for (uint64_t no = 1; no < 20; no++) {
+        tf_segment_name(no, name);
+        (void)unlinkat(f->dir_fd, name, 0);
+    }
+    (void)unlink(f->key_path);
+    (void)rmdir(f->path);
+    (void)rmdir(f->root);
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    tf_archive_close(f->archive);
+    remove_all(f);
+    tf_secure_free(f->keys, sizeof *f->keys);
+    tf_secure_free(f->ring, sizeof *f->ring);
+    tf_gzip_free(f->gzip);
+    if (f->fd >= 0) {
+        (void)close(f->fd);
+    }
+    (void)close(f->dir_fd);
+    free(f);
+    return 0;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------
+ */
+
+/* A segment that builds on what was written last; the old one, if open, stays as it is. */
+static void begin_segment(struct fixture *f, uint64_t no)
+{
+    struct tf_segment_plan plan = {.dir_fd = f->dir_fd, .old_fd = -1, .size_bytes = 1u << 16};
+    struct tf_sector0 *sector = &plan.sector;
+    bool first = f->sector.segment_no == 0;
+
+    *sector = f->sector;
+    sector->segment_no = no;
+    sector->first_seq = f->at.seq + 1;
+    sector->created_ns = BASE_NS + (int64_t)no * HOUR_NS;
+    sector->prev_end = f->at.offset;
+    memcpy(sector->prev_segment_id, f->sector.segment_id, 16);
+    memcpy(sector->prev_chain, f->at.chain, TF_CHAIN_BYTES);
+    sector->prev_last_seq = first ? 0 : f->at.seq;
+    sector->events_before = f->at.events;
+    memset(sector->segment_id, (int)(no + 100), 16);
+    memset(sector->run_id, 9, 16);
+    tf_secure_free(f->keys, sizeof *f->keys);
+    plan.keys = f->keys = tf_secure_new(sizeof *f->keys);
+    assert_int_equal(tf_dek_new(f->ring, sector, plan.slots, f->keys), 0);
+    assert_int_equal(tf_snapshot_new(&f->empty, &plan.chunks, &plan.chunk_count), 0);
+    assert_int_equal(tf_segment_create(&plan), 0);
+    tf_snapshot_free(plan.chunks, plan.chunk_count);
+    if (f->fd >= 0) {
+        (void)close(f->fd);
+    }
+    f->fd = plan.fd;
+    f->sector = *sector;
+    f->at = plan.end;
+    f->entry_count = 0;
+}
+
+static void put_event(struct tf_buf *out, int64_t time_ns, const char *text)
+{
+    uint32_t seconds = (uint32_t)(time_ns / TF_S_IN_NS);
+    uint8_t time[10] = {0xd7,
+                        0,
+                        (uint8_t)(seconds >> 24),
+                        (uint8_t)(seconds >> 16),
+                        (uint8_t)(seconds >> 8),
+                        (uint8_t)seconds};
+
+    tf_msgpack_array(out, 2);
+    (void)tf_buf_append(out, time, sizeof time);
+    tf_msgpack_map(out, 1);
+    tf_msgpack_text(out, tf_slice_text("log"));
+    tf_msgpack_text(out, tf_slice_text(text));
+}
+
+static void append(struct fixture *f, struct tf_frame_header *header, const struct tf_meta *meta,
+                   struct tf_slice payload, uint64_t durable)
+{
+    uint8_t leaf[TF_DIGEST_BYTES];
+    struct tf_buf meta_bytes, frame;
+    uint32_t crc;
+
+    tf_buf_init(&meta_bytes, TF_META_MAX);
+    tf_buf_init(&frame, TF_BODY_MAX);
+    tf_meta_encode(&meta_bytes, meta);
+    header->seq = f->at.seq + 1;
+    header->flags = TF_FRAME_ENCRYPTED;
+    assert_int_equal(
+        tf_frame_seal(f->keys, header, tf_buf_slice(&meta_bytes), payload, &frame, leaf, &crc), 0);
+    assert_int_equal(
+        tf_frame_finish((uint8_t *)frame.data, frame.size, durable, leaf, crc, f->at.chain), 0);
+    assert_int_equal(pwrite(f->fd, frame.data, frame.size, (off_t)f->at.offset), frame.size);
+    f->at.offset += frame.size;
+    f->at.seq = header->seq;
+    f->at.events += header->events;
+    tf_buf_fini(&meta_bytes);
+    tf_buf_fini(&frame);
+}
+
+/* One event of that text, at BASE_NS + hour. */
+static void add_frame(struct fixture *f, int hour, const char *text)
+{
+    int64_t time_ns = BASE_NS + hour * HOUR_NS;
+    struct tf_frame_header header = {
+        .type = TF_FRAME_DATA, .time_min_ns = time_ns, .time_max_ns = time_ns, .events = 1};
+    uint8_t digest[TF_DIGEST_BYTES];
+    struct tf_meta meta = {.tag = tf_slice_text("container"), .digest = digest};
+    struct tf_buf events, payload;
+    struct tf_slice part;
+
+    f->entries[f->entry_count++] = (struct tf_index_entry){.seq = f->at.seq + 1,
+                                                           .offset = f->at.offset,
+                                                           .time_min_ns = time_ns,
+                                                           .time_max_ns = time_ns,
+                                                           .events_before = f->at.events};
+    tf_buf_init(&events, 65536);
+    tf_buf_init(&payload, 4u << 20);
+    put_event(&events, time_ns, text);
+    assert_int_equal(tf_gzip_run(f->gzip, tf_buf_slice(&events), &payload), 0);
+    part = tf_buf_slice(&payload);
+    assert_int_equal(tf_sha256(&part, 1, digest), 0);
+    append(f, &header, &meta, part, f->at.seq);
+    tf_buf_fini(&events);
+    tf_buf_fini(&payload);
+}
+
+/* The index, one entry a frame. */
+static void add_index(struct fixture *f)
+{
+    struct tf_frame_header header = {
+        .type = TF_FRAME_INDEX, .time_min_ns = INT64_MAX, .time_max_ns = INT64_MIN};
+    struct tf_slice nothing = tf_slice("", 0);
+    uint8_t digest[TF_DIGEST_BYTES], bytes[64 * TF_INDEX_ENTRY_BYTES];
+    struct tf_meta meta = {.tag = tf_slice("", 0), .digest = digest};
+
+    for (uint32_t i = 0; i < f->entry_count; i++) {
+        const struct tf_index_entry *entry = &f->entries[i];
+
+        tf_index_entry_encode(entry, bytes + (size_t)i * TF_INDEX_ENTRY_BYTES);
+        header.time_min_ns =
+            entry->time_min_ns < header.time_min_ns ? entry->time_min_ns : header.time_min_ns;
+        header.time_max_ns =
+            entry->time_max_ns > header.time_max_ns ? entry->time_max_ns : header.time_max_ns;
+    }
+    meta.deltas = tf_slice(bytes, (size_t)f->entry_count * TF_INDEX_ENTRY_BYTES);
+    assert_int_equal(tf_sha256(&nothing, 1, digest), 0);
+    append(f, &header, &meta, nothing, f->at.seq);
+}
+
+/* Segments first to last, three frames each, of one hour each: "1a", "1b", "1c", "2a" and so on. */
+static void fill(struct fixture *f, int first, int last, bool with_index)
+{
+    for (int no = first; no <= last; no++) {
+        begin_segment(f, (uint64_t)no);
+        for (int i = 0; i < 3; i++) {
+            char text[16];
+
+            (void)snprintf(text, sizeof text, "%d%c", no, 'a' + i);
+            add_frame(f, no, text);
+        }
+        if (with_index) {
+            add_index(f);
+        }
+    }
+}
+
+static void flip(struct fixture *f, uint64_t no, uint64_t offset)
+{
+    char name[TF_SEGMENT_NAME_BYTES];
+    uint8_t byte;
+    int fd;
+
+    tf_segment_name(no, name);
+    fd = openat(f->dir_fd, name, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, (off_t)offset), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, (off_t)offset), 1);
+    assert_int_equal(close(fd), 0);
+}
+
+static void unlink_segment(struct fixture *f, uint64_t no)
+{
+    char name[TF_SEGMENT_NAME_BYTES];
+
+    tf_segment_name(no, name);
+    assert_int_equal(unlinkat(f->dir_fd, name, 0), 0);
+}
+
+/* ---- reading ------------------------------------------------------------------------------------
+ */
+
+static void open_archive(struct fixture *f)
+{
+    struct tf_archive_options options = {.path = f->path};
+    struct tf_error err;
+    int rc;
+
+    tf_error_init(&err);
+    rc = tf_archive_open(&options, &f->archive, &err);
+    (void)tf_error_print(&err, stderr);
+    tf_error_fini(&err);
+    assert_int_equal(rc, 0);
+}
+
+static void query_hours(struct fixture *f, int from, int to)
+{
+    tf_archive_query(f->archive, &(struct tf_archive_query){.from_ns = BASE_NS + from * HOUR_NS,
+                                                            .to_ns = BASE_NS + to * HOUR_NS});
+}
+
+static bool take_text(void *ctx, struct tf_slice text)
+{
+    struct fixture *f = ctx;
+    size_t used = strlen(f->got);
+
+    (void)snprintf(f->got + used, sizeof f->got - used, "%.*s ", (int)text.size, text.data);
+    return true;
+}
+
+static void take(struct fixture *f, const struct tf_archived *item)
+{
+    static const char *const words[] = {"", "damaged", "missing", "expired", "unreadable"};
+    size_t used = strlen(f->got);
+
+    if (item->kind == TF_ARCHIVED_FRAME) {
+        struct tf_buf events;
+
+        tf_buf_init(&events, 65536);
+        assert_int_equal(tf_archive_inflate(item->payload, &events), 0);
+        assert_true(tf_event_any(tf_buf_slice(&events), tf_slice_text("log"), take_text, f));
+        tf_buf_fini(&events);
+        return;
+    }
+    (void)snprintf(f->got + used, sizeof f->got - used, "(%s %llu:%llu-%llu) ", words[item->kind],
+                   (unsigned long long)item->segment_no,
+                   (unsigned long long)TF_SEQ_N(item->from_seq),
+                   (unsigned long long)TF_SEQ_N(item->to_seq));
+}
+
+/* Reads to the end; returns what came. */
+static const char *read_all(struct fixture *f)
+{
+    struct tf_archived item;
+    int rc;
+
+    f->got[0] = '\0';
+    while ((rc = tf_archive_next(f->archive, &item)) == 1) {
+        take(f, &item);
+    }
+    assert_int_equal(rc, 0);
+    return f->got;
+}
+
+static uint64_t segments_read(struct fixture *f)
+{
+    struct tf_archive_status status;
+
+    tf_archive_status(f->archive, &status);
+    return status.read;
+}
+
+/* ---- tests --------------------------------------------------------------------------------------
+ */
+
+static void all_frames_come_in_order(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_archive_status status;
+
+    fill(f, 1, 3, false);
+    open_archive(f);
+    assert_string_equal(read_all(f), "1a 1b 1c 2a 2b 2c 3a 3b 3c ");
+    tf_archive_status(f->archive, &status);
+    assert_int_equal(status.segments, 3);
+    assert_int_equal(status.read, 3);
+    assert_int_equal(status.events, 9);
+    assert_int_equal(status.seq, f->at.seq);
+}
+
+static void a_span_touches_what_it_needs(void **state)
+{
+    struct fixture *f = *state;
+
+    fill(f, 1, 6, true);
+    open_archive(f);
+    query_hours(f, 3, 5);
+    assert_string_equal(read_all(f), "3a 3b 3c 4a 4b 4c ");
+    assert_int_equal(segments_read(f), 2);
+}
+
+static void a_lost_index_costs_only_headers(void **state)
+{
+    struct fixture *f = *state;
+
+    fill(f, 1, 6, false);
+    open_archive(f);
+    query_hours(f, 3, 5);
+    assert_string_equal(read_all(f), "3a 3b 3c 4a 4b 4c ");
+    assert_int_equal(segments_read(f), 2);
+}
+
+/* And no loss: it holds nothing. */
+static void a_damaged_index_is_no_index(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t end;
+
+    fill(f, 1, 1, true);
+    end = f->at.offset;
+    fill(f, 2, 3, true);
+    flip(f, 1, end - 60); /* in the body of its index */
+    open_archive(f);
+    query_hours(f, 1, 2);
+    assert_string_equal(read_all(f), "1a 1b 1c ");
+}
+
+/* What the index rules out is not even read: damage there is not met. */
+static void stretches_that_cannot_match_are_passed_over(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t begin[8];
+
+    begin_segment(f, 1);
+    for (int i = 0; i < 8; i++) {
+        char text[16];
+
+        (void)snprintf(text, sizeof text, "h%d", i);
+        begin[i] = f->at.offset;
+        add_frame(f, i, text);
+    }
+    add_index(f);
+    fill(f, 2, 2, true);
+    flip(f, 1, begin[1] + 70);
+    flip(f, 1, begin[1] + 10); /* its header too, so that nobody can hop over it */
+    flip(f, 1, begin[6] + 10);
+    open_archive(f);
+    query_hours(f, 3, 5);
+    assert_string_equal(read_all(f), "h3 h4 ");
+    query_hours(f, 5, 6);
+    assert_string_equal(read_all(f), "h5 ");
+    query_hours(f, 1, 2);
+    assert_string_equal(read_all(f), "(damaged 1:3-3) ");
+}
+
+static void damage_is_told_and_passed_over(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t second;
+
+    begin_segment(f, 1);
+    add_frame(f, 1, "1a");
+    second = f->at.offset;
+    add_frame(f, 1, "1b");
+    add_frame(f, 1, "1c");
+    fill(f, 2, 2, false);
+    flip(f, 1, second + TF_FRAME_HEADER_BYTES + 3);
+    open_archive(f);
+    assert_string_equal(read_all(f), "1a (damaged 1:3-3) 1c 2a 2b 2c ");
+}
+
+static void the_damaged_end_of_a_segment_is_told(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t last;
+
+    begin_segment(f, 1);
+    add_frame(f, 1, "1a");
+    last = f->at.offset;
+    add_frame(f, 1, "1b");
+    fill(f, 2, 2, false);
+    flip(f, 1, last + TF_FRAME_HEADER_BYTES + 3);
+    open_archive(f);
+    assert_string_equal(read_all(f), "1a (damaged 1:3-3) 2a 2b 2c ");
+}
+
+static void a_torn_tail_is_no_damage(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t second;
+
+    begin_segment(f, 1);
+    add_frame(f, 1, "1a");
+    second = f->at.offset;
+    add_frame(f, 1, "1b");
+    flip(f, 1, second + TF_FRAME_HEADER_BYTES + 3);
+    open_archive(f);
+    assert_string_equal(read_all(f), "1a ");
+}
+
+/* add_frame's `durable` is the frame before: the third tells that the second was synced. */
+static void rot_in_the_newest_segment_is_told(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t second;
+
+    begin_segment(f, 1);
+    add_frame(f, 1, "1a");
+    second = f->at.offset;
+    add_frame(f, 1, "1b");
+    add_frame(f, 1, "1c");
+    flip(f, 1, second + TF_FRAME_HEADER_BYTES + 3);
+    open_archive(f);
+    assert_string_equal(read_all(f), "1a (damaged 1:3-3) 1c ");
+}
+
+static void what_a_successor_leaves_out_is_void(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_spot before;
+    struct tf_sector0 sector;
+
+    fill(f, 1, 1, false);
+    before = f->at;
+    sector = f->sector;
+    add_frame(f, 1, "void");
+    begin_segment(f, 2); /* an attempt that builds on it, and came to nothing */
+    add_frame(f, 2, "void too");
+    f->at = before;
+    f->sector = sector;
+    fill(f, 3, 3, false);
+    open_archive(f);
+    assert_string_equal(read_all(f), "1a 1b 1c 3a 3b 3c ");
+}
+
+static void a_missing_segment_is_told(void **state)
+{
+    struct fixture *f = *state;
+
+    fill(f, 1, 4, true);
+    unlink_segment(f, 2);
+    unlink_segment(f, 3);
+    open_archive(f);
+    assert_string_equal(read_all(f), "1a 1b 1c (missing 4:6-15) 4a 4b 4c ");
+}
+
+static void the_oldest_need_not_be_the_first(void **state)
+{
+    struct fixture *f = *state;
+
+    fill(f, 1, 3, true);
+    unlink_segment(f, 1);
+    open_archive(f);
+    assert_string_equal(read_all(f), "2a 2b 2c 3a 3b 3c ");
+}
+
+static void expiry_while_reading_is_told(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_archived item;
+
+    fill(f, 1, 4, true);
+    open_archive(f);
+    assert_int_equal(tf_archive_next(f->archive, &item), 1);
+    unlink_segment(f, 1); /* held open: nothing of it is lost */
+    unlink_segment(f, 2);
+    unlink_segment(f, 3);
+    assert_string_equal(read_all(f), "1b 1c (expired 2:6-10) (expired 3:11-15) 4a 4b 4c ");
+}
+
+static void a_shredded_segment_is_expired(void **state)
+{
+    static const uint8_t zero[TF_SEGMENT_SLOTS * TF_SECTOR_BYTES];
+    struct fixture *f = *state;
+    char name[TF_SEGMENT_NAME_BYTES];
+    int fd;
+
+    fill(f, 1, 3, true);
+    tf_segment_name(2, name);
+    fd = openat(f->dir_fd, name, O_RDWR);
+    assert_int_equal(pwrite(fd, zero, sizeof zero, TF_SECTOR_BYTES), sizeof zero);
+    assert_int_equal(close(fd), 0);
+    open_archive(f);
+    assert_string_equal(read_all(f), "1a 1b 1c (expired 2:6-10) 3a 3b 3c ");
+}
+
+static void a_segment_without_its_key_is_told(void **state)
+{
+    struct fixture *f = *state;
+
+    fill(f, 1, 1, true);
+    memset(f->ring->keks[0].key, 8, TF_KEY_BYTES);
+    assert_int_equal(tf_kek_id(&f->ring->keks[0]), 0);
+    fill(f, 2, 2, true);
+    memset(f->ring->keks[0].key, 7, TF_KEY_BYTES);
+    assert_int_equal(tf_kek_id(&f->ring->keks[0]), 0);
+    fill(f, 3, 3, true);
+    open_archive(f);
+    assert_string_equal(read_all(f), "1a 1b 1c (unreadable 2:6-10) 3a 3b 3c ");
+}
+
+static void frames_behind_a_number_only(void **state)
+{
+    struct fixture *f = *state;
+
+    fill(f, 1, 3, true);
+    open_archive(f);
+    for (uint64_t n = 0; n <= 15; n++) { /* each segment: snapshot, three frames, index */
+        uint64_t after = n == 0 ? 0 : (UINT64_C(1) << 40) + n;
+        char expected[64] = "";
+
+        for (uint64_t k = 1; k <= 15; k++) {
+            if (k > n && k % 5 >= 2 && k % 5 <= 4) {
+                size_t used = strlen(expected);
+
+                (void)snprintf(expected + used, sizeof expected - used, "%llu%c ",
+                               (unsigned long long)(k / 5 + 1), (char)('a' + k % 5 - 2));
+            }
+        }
+        tf_archive_query(f->archive, &(struct tf_archive_query){.from_ns = INT64_MIN,
+                                                                .to_ns = INT64_MAX,
+                                                                .after_seq = after});
+        assert_string_equal(read_all(f), expected);
+    }
+}
+
+static void what_expired_behind_a_number_is_told(void **state)
+{
+    struct fixture *f = *state;
+
+    fill(f, 1, 3, true);
+    unlink_segment(f, 1);
+    open_archive(f);
+    tf_archive_query(f->archive, &(struct tf_archive_query){.from_ns = INT64_MIN,
+                                                            .to_ns = INT64_MAX,
+                                                            .after_seq = (UINT64_C(1) << 40) + 3});
+    assert_string_equal(read_all(f), "(expired 2:4-5) 2a 2b 2c 3a 3b 3c ");
+}
+
+static void what_is_added_follows(void **state)
+{
+    struct fixture *f = *state;
+
+    fill(f, 1, 1, false);
+    open_archive(f);
+    assert_string_equal(read_all(f), "1a 1b 1c ");
+    assert_int_equal(tf_archive_refresh(f->archive), 0);
+    assert_string_equal(read_all(f), "");
+    add_frame(f, 1, "1d");
+    assert_int_equal(tf_archive_refresh(f->archive), 0);
+    assert_string_equal(read_all(f), "1d ");
+    add_frame(f, 1, "1e");
+    fill(f, 2, 3, true); /* rolled twice meanwhile */
+    assert_int_equal(tf_archive_refresh(f->archive), 0);
+    assert_string_equal(read_all(f), "1e 2a 2b 2c 3a 3b 3c ");
+    assert_int_equal(tf_archive_refresh(f->archive), 0);
+    assert_string_equal(read_all(f), "");
+}
+
+/* A live agent's frame half written is neither the end for good nor damage. */
+static void a_frame_half_written_comes_when_it_is_whole(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t begin;
+
+    fill(f, 1, 1, false);
+    begin = f->at.offset;
+    add_frame(f, 1, "1d");
+    flip(f, 1, begin + TF_FRAME_HEADER_BYTES + 3);
+    open_archive(f);
+    assert_string_equal(read_all(f), "1a 1b 1c ");
+    flip(f, 1, begin + TF_FRAME_HEADER_BYTES + 3);
+    assert_int_equal(tf_archive_refresh(f->archive), 0);
+    assert_string_equal(read_all(f), "1d ");
+}
+
+static void no_key_and_no_spool_are_said(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_archive_options options = {.path = f->path};
+    struct tf_archive *archive = NULL;
+    struct tf_error err;
+
+    tf_error_init(&err);
+    assert_int_equal(tf_archive_open(&options, &archive, &err), -EINVAL); /* empty */
+    assert_non_null(strstr(tf_error_first(&err), "no sound segment"));
+    tf_error_fini(&err);
+    fill(f, 1, 1, false);
+    assert_int_equal(unlink(f->key_path), 0);
+    tf_error_init(&err);
+    assert_int_equal(tf_archive_open(&options, &archive, &err), -EINVAL);
+    assert_non_null(strstr(tf_error_first(&err), "--key"));
+    tf_error_fini(&err);
+    options.path = "/does/not/exist";
+    tf_error_init(&err);
+    assert_int_equal(tf_archive_open(&options, &archive, &err), -ENOENT);
+    tf_error_fini(&err);
+    assert_null(archive);
+}
+
+static void inflating_is_bounded(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_buf plain, packed, out;
+    static const char zeros[4096];
+
+    tf_buf_init(&plain, 8u << 20);
+    tf_buf_init(&packed, 8u << 20);
+    tf_buf_init(&out, 1u << 20);
+    for (size_t i = 0; i < 512; i++) {
+        assert_int_equal(tf_buf_append(&plain, zeros, sizeof zeros), 0);
+    }
+    assert_int_equal(tf_gzip_run(f->gzip, tf_buf_slice(&plain), &packed), 0);
+    assert_int_equal(tf_archive_inflate(tf_buf_slice(&packed), &out), -EMSGSIZE);
+    tf_buf_fini(&out);
+    tf_buf_init(&out, 2u << 20);
+    assert_int_equal(tf_archive_inflate(tf_buf_slice(&packed), &out), 0);
+    assert_int_equal(out.size, plain.size);
+    for (size_t size = 0; size < packed.size; size += 97) {
+        assert_int_equal(tf_archive_inflate(tf_slice(packed.data, size), &out), -EPROTO);
+    }
+    (void)tf_buf_append_byte(&packed, 0);
+    assert_int_equal(tf_archive_inflate(tf_buf_slice(&packed), &out), -EPROTO);
+    tf_buf_fini(&plain);
+    tf_buf_fini(&packed);
+    tf_buf_fini(&out);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(all_frames_come_in_order),
+        TEST(a_span_touches_what_it_needs),
+        TEST(a_lost_index_costs_only_headers),
+        TEST(a_damaged_index_is_no_index),
+        TEST(stretches_that_cannot_match_are_passed_over),
+        TEST(damage_is_told_and_passed_over),
+        TEST(the_damaged_end_of_a_segment_is_told),
+        TEST(a_torn_tail_is_no_damage),
+        TEST(rot_in_the_newest_segment_is_told),
+        TEST(what_a_successor_leaves_out_is_void),
+        TEST(a_missing_segment_is_told),
+        TEST(the_oldest_need_not_be_the_first),
+        TEST(expiry_while_reading_is_told),
+        TEST(a_shredded_segment_is_expired),
+        TEST(a_segment_without_its_key_is_told),
+        TEST(frames_behind_a_number_only),
+        TEST(what_expired_behind_a_number_is_told),
+        TEST(what_is_added_follows),
+        TEST(a_frame_half_written_comes_when_it_is_whole),
+        TEST(no_key_and_no_spool_are_said),
+        TEST(inflating_is_bounded),
+    };
+
+    return cmocka_run_group_tests_name("archive", tests, NULL, NULL);
+}
