@@ -280,15 +280,16 @@ static void mark_undecided(struct tf_container *input, const struct tf_found *fo
     }
 }
 
-/* Such a file is there, and still holds what its position says. */
-static bool is_among(struct tf_found **fresh, size_t count, const struct tf_file_id *id)
+/* Such a file is there, and will be followed. */
+static const struct tf_found *find_fresh(struct tf_found **fresh, size_t count,
+                                         const struct tf_file_id *id)
 {
     for (size_t i = 0; i < count; i++) {
-        if (fresh[i]->fd >= 0 && !fresh[i]->is_cut && tf_file_id_compare(&fresh[i]->id, id) == 0) {
-            return true;
+        if (fresh[i]->fd >= 0 && tf_file_id_compare(&fresh[i]->id, id) == 0) {
+            return fresh[i];
         }
     }
-    return false;
+    return NULL;
 }
 
 /* The verdict is outdated: the next scan finds another. */
@@ -347,6 +348,30 @@ static bool is_outdated(const struct tf_found *found, const struct tf_file *file
            (file->state != TF_FILE_ACTIVE || file->prints[0].offset < found->match_offset);
 }
 
+/* A copy that lacks the last lines read of a file that is gone, and not only hidden by a rename. It
+ * counts as read; what was lost of the file is told by its position (stored.c). A compressed one
+ * may be that file itself, cut before: it is read whole. True: it is to be read. */
+static bool decide_short(struct tf_container *input, struct tf_found *found)
+{
+    if (input->complete_scans == 0) {
+        wait_for_next(input, found);
+        return false;
+    }
+    if (!found->is_gzip) {
+        tf_shadow_read_short(input, found);
+    }
+    return found->is_gzip;
+}
+
+/* True while the file that it is a copy of holds all of it, or will find it: where nothing is left
+ * to read in a copy, its file says so in the frame that says how that goes on (mend.c). */
+static bool is_left_to_its_file(const struct tf_found *found, struct tf_found **fresh, size_t count)
+{
+    const struct tf_found *of = find_fresh(fresh, count, &found->match);
+
+    return of != NULL && (!of->is_cut || found->text_bytes <= found->match_offset);
+}
+
 /* True: it is to be read. Those that are copies of files that are followed come later. */
 static bool decide(struct tf_container *input, struct tf_found *found, struct tf_found **fresh,
                    size_t count)
@@ -375,10 +400,10 @@ static bool decide(struct tf_container *input, struct tf_found *found, struct tf
             return false;
         }
         if ((file != NULL && (file->state != TF_FILE_FINISHED || !found->is_gzip)) ||
-            is_among(fresh, count, &found->match)) {
+            is_left_to_its_file(found, fresh, count)) {
             return false;
         }
-        return read_on(input, found);
+        return found->is_short ? decide_short(input, found) : read_on(input, found);
     default:
         return false;
     }
