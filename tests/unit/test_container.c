@@ -4,8 +4,11 @@
  * line cannot be had; nothing opened that a hostile folder holds out.
  *
  * The output is a fake that keeps what the frames say. fdatasync, pread and inotify_init1 are
- * defined here, before libc's, so that they fail when a test says so.
+ * defined here, before libc's, so that they fail when a test says so; fdopendir and closedir, so
+ * that a scan waits.
  */
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -80,6 +83,41 @@ int inotify_add_watch(int fd, const char *path, uint32_t mask)
         return -1;
     }
     return (int)syscall(SYS_inotify_add_watch, fd, path, mask);
+}
+
+/* A scan stops before it lists its first folder, until the test lets it go on. */
+enum { GATE_OPEN, GATE_ARMED, GATE_SHUT, GATE_RELEASED, GATE_PASSED };
+static atomic_int gate;
+static _Atomic(DIR *) gated;
+
+DIR *fdopendir(int fd)
+{
+    DIR *(*real)(int) = (DIR * (*)(int)) dlsym(RTLD_NEXT, "fdopendir");
+    int armed = GATE_ARMED;
+    DIR *dir;
+
+    if (!atomic_compare_exchange_strong(&gate, &armed, GATE_SHUT)) {
+        return real(fd);
+    }
+    while (atomic_load(&gate) == GATE_SHUT) {
+        (void)usleep(100);
+    }
+    dir = real(fd);
+    atomic_store(&gated, dir);
+    return dir;
+}
+
+int closedir(DIR *dir)
+{
+    int (*real)(DIR *) = (int (*)(DIR *))dlsym(RTLD_NEXT, "closedir");
+    bool is_gated = atomic_load(&gated) == dir;
+    int rc = real(dir);
+
+    if (is_gated) {
+        atomic_store(&gated, NULL);
+        atomic_store(&gate, GATE_PASSED);
+    }
+    return rc;
 }
 
 /* ---- what arrived
@@ -490,6 +528,28 @@ static void compress_log(struct fixture *f, const char *name)
     assert_int_equal(unlink(at(f, name)), 0);
 }
 
+/* From here on a scan knows what it knew, and sees what is made before let_scan_go. */
+static void hold_scan(struct fixture *f)
+{
+    atomic_store(&gate, GATE_ARMED);
+    append(f, "a hint", "");
+    f->is_late = false;
+    assert_int_equal(uv_timer_start(&f->deadline, on_deadline, DEADLINE_MS, 0), 0);
+    while (atomic_load(&gate) != GATE_SHUT && !f->is_late) {
+        (void)uv_run(&f->loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(atomic_load(&gate), GATE_SHUT);
+}
+
+/* The loop learns of nothing before the scan has seen all there is. */
+static void let_scan_go(void)
+{
+    atomic_store(&gate, GATE_RELEASED);
+    while (atomic_load(&gate) != GATE_PASSED) {
+        (void)usleep(100);
+    }
+}
+
 static void make_link(struct fixture *f, const char *target, const char *name)
 {
     assert_int_equal(symlink(target, at(f, name)), 0);
@@ -562,6 +622,7 @@ static int teardown(void **state)
     atomic_store(&fail_reads, false);
     atomic_store(&no_inotify, false);
     atomic_store(&no_watches, false);
+    atomic_store(&gate, GATE_OPEN);
     (void)nftw(f->root, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     free((char *)(uintptr_t)f->globs[0].text);
     free(f);
@@ -1254,6 +1315,67 @@ static void a_shorter_log_with_the_same_beginning_is_read(void **state)
     assert_each_once("n", 5);
 }
 
+static void a_copy_is_known_before_its_file_was_ever_read(void **state)
+{
+    struct fixture *f = *state;
+
+    append_lines(f, "a.log", "l", 0, 100);
+    copy_log(f, "a.log", "a.log.1");
+    start(f);
+    run_until_lines(f, 100);
+    run_for(f, 200);
+    cut_log(f, "a.log");
+    append_lines(f, "a.log", "n", 0, 5);
+    run_until_lines(f, 105);
+    run_for(f, 200);
+    assert_each_once("l", 100);
+    assert_each_once("n", 5);
+    assert_int_equal(gaps("copytruncate"), 0);
+}
+
+static void a_copy_of_what_was_read_while_a_scan_ran_is_known(void **state)
+{
+    struct fixture *f = *state;
+
+    append(f, "a.log", "");
+    start(f);
+    run_for(f, 100);
+    hold_scan(f);
+    append_lines(f, "a.log", "l", 0, 100);
+    run_until_lines(f, 100);
+    copy_log(f, "a.log", "a.log.1");
+    cut_log(f, "a.log");
+    let_scan_go();
+    run_for(f, 200);
+    append_lines(f, "a.log", "n", 0, 5);
+    run_until_lines(f, 105);
+    assert_each_once("l", 100);
+    assert_each_once("n", 5);
+    assert_int_equal(gaps("copytruncate"), 0);
+}
+
+static void a_copy_of_what_stood_behind_a_cut_while_a_scan_ran_is_known(void **state)
+{
+    struct fixture *f = *state;
+
+    append_lines(f, "a.log", "l", 0, 100);
+    start(f);
+    run_until_lines(f, 100);
+    hold_scan(f);
+    copy_log(f, "a.log", "a.log.1");
+    cut_log(f, "a.log");
+    append_lines(f, "a.log", "n", 0, 30);
+    run_until_lines(f, 130);
+    copy_log(f, "a.log", "a.log.2");
+    cut_log(f, "a.log");
+    let_scan_go();
+    run_for(f, 200);
+    assert_each_once("l", 100);
+    assert_each_once("n", 30);
+    assert_int_equal(line_count, 130);
+    assert_int_equal(gaps("copytruncate"), 0);
+}
+
 static void a_cut_without_a_copy_is_a_gap(void **state)
 {
     struct fixture *f = *state;
@@ -1592,6 +1714,9 @@ int main(void)
         TEST(a_copy_that_lacks_lines_read_is_known_without_its_file),
         TEST(a_file_that_was_cut_and_compressed_is_read),
         TEST(a_shorter_log_with_the_same_beginning_is_read),
+        TEST(a_copy_is_known_before_its_file_was_ever_read),
+        TEST(a_copy_of_what_was_read_while_a_scan_ran_is_known),
+        TEST(a_copy_of_what_stood_behind_a_cut_while_a_scan_ran_is_known),
         TEST(a_cut_without_a_copy_is_a_gap),
         TEST(a_cut_file_that_grew_again_is_noticed),
         TEST(a_lost_tail_goes_back_to_an_older_print),

@@ -734,6 +734,7 @@ static void apply_mend(struct tf_file *file)
     struct tf_buf deltas;
     int rc = 0;
 
+    file->mended_scan = file->input->scan_number;
     if (heir != NULL &&
         !is_stored(heir)) {     /* until it is, this position is all that is known of it */
         file->has_error = true; /* the next scan tries again */

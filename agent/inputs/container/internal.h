@@ -454,6 +454,7 @@ struct tf_file {
     uint32_t refusals;                 /* -EMSGSIZE since the last batch that was taken */
     bool has_error;                    /* the next scan wakes it */
     struct tf_print prints[TF_PRINTS]; /* of its position, for the scan */
+    uint32_t mended_scan;              /* the newest scan when it was found to be cut */
     int watch;                         /* -1: none */
     struct tf_file *waits_for;         /* its sibling is read first */
     struct tf_file *follower;

@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define STALE_NS    (60 * TF_S_IN_NS)
@@ -90,8 +91,15 @@ static bool holds_all_of(const struct tf_opened *copy, const struct tf_known *kn
     return holds_one;
 }
 
-/* A copy that is being made, or was made of a part: the primary, which is followed, begins with it.
- */
+/* It has grown since it was opened: somebody writes it right now. */
+static bool has_grown(const struct tf_opened *copy)
+{
+    struct stat status;
+
+    return fstat(copy->fd, &status) == 0 && (uint64_t)status.st_size != copy->size;
+}
+
+/* A copy that is being made, or was made of a part: the primary begins with it. */
 static bool is_beginning(const struct tf_scan *scan, const struct tf_candidate *candidate,
                          const struct tf_opened *copy)
 {
@@ -106,9 +114,8 @@ static bool is_beginning(const struct tf_scan *scan, const struct tf_candidate *
         0) {
         return false;
     }
-    is = tf_file_id_compare(&base.id, &copy->id) != 0 && tf_scan_known(scan, &base.id) != NULL &&
-         copy->id.born_ns >= base.id.born_ns && copy->size <= base.size &&
-         same_bytes(copy->fd, base.fd, size, size) &&
+    is = tf_file_id_compare(&base.id, &copy->id) != 0 && copy->id.born_ns >= base.id.born_ns &&
+         copy->size <= base.size && same_bytes(copy->fd, base.fd, size, size) &&
          same_bytes(copy->fd, base.fd, copy->size, size);
     (void)close(base.fd);
     return is;
@@ -134,7 +141,8 @@ void tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candid
         found->verdict = TF_VERDICT_KNOWN;
         set_match(found, match);
     }
-    if (copy->size == 0 || (match == NULL && is_beginning(scan, candidate, copy)) ||
+    if (copy->size == 0 ||
+        (match == NULL && (is_beginning(scan, candidate, copy) || has_grown(copy))) ||
         (found->is_short && tf_file_print(copy->fd, copy->size, &found->end) < 0)) {
         found->is_left_out = true; /* there is nothing to read yet */
     }

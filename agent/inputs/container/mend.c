@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define SIBLINGS_MAX 4096u /* names looked at for a copy */
+#define LOOKS        2u    /* it may be renamed or compressed under one's eyes */
 
 /* What the file's position becomes when it goes on at an older print, or (0) at its start. */
 static void go_back_to(const struct tf_position *from, unsigned print, struct tf_position *out)
@@ -253,7 +254,9 @@ int tf_file_mend(struct tf_file_io *io, const struct tf_file_read *read)
     if (io->mend == NULL) {
         return -ENOMEM;
     }
-    if (!io->position.is_gzip && io->position.prints[0].offset > 0) {
+    for (unsigned i = 0; i < LOOKS && io->mend->kind == TF_MEND_NONE && !io->position.is_gzip &&
+                         io->position.prints[0].offset > 0;
+         i++) {
         look_for_copy(io, read);
     }
     if (io->mend->kind == TF_MEND_SIBLING) {
