@@ -4,7 +4,8 @@
 Each of SEQUENCES (200) is the life of one log: lines written one by one, in crowds, in pieces and in halves;
 rotated, compressed, copied and cut, cut without a copy, cut in the middle, deleted, deleted and made
 anew. 20 logs live at once, docker's, CRI and plain ones, while the one agent is killed, stopped and
-started. After each life each line must be at the collector once. The model knows the exceptions:
+started, in the middle of a copy and between copy and cut too. After each life each line must be at
+the collector once. The model knows the exceptions:
 
     a file that was deleted, or cut without a copy   what had not arrived by then may be missing. When the
                                                      agent had a position behind what was cut away, or in
@@ -12,6 +13,8 @@ started. After each life each line must be at the collector once. The model know
                                                      gap record of that log must tell
     one that was cut in the middle                   what is before the cut may be there twice, when a gap
                                                      record tells that it is read anew
+    one that was copied and cut, then compressed or  what is in the copy, if that is compressed too and lacks
+    deleted, while no agent ran                      lines that were read; a gap record tells that the file is gone
 
 Then the books add up, frame numbers rise, and another start adds nothing. A failure prints the seed,
 what was done to the log in its order, and the difference; SEED repeats the choices, not the timing.
@@ -48,6 +51,7 @@ class Content:
         self.ends = []  # (number, offset behind it)
         self.size = 0
         self.proof = 0  # the least number whose arrival proves that the agent has a position in it
+        self.is_short = False  # a copy that lacks lines of its file
         self.followed_since = None  # the agent's start, when a line written since then has arrived: it has the file open
 
     def add(self, number, size):
@@ -170,16 +174,22 @@ class Life:
         if not self.now.ends or self.now.proof and not self.is_proved(self.now):
             return
         path = self.next_sibling()
-        with open(self.path, "rb") as source, open(path, "wb") as target:
-            target.write(source.read())
+        with open(self.path, "rb") as source, open(path, "wb", buffering=0) as target:
+            data = source.read()
+            half = self.chance.randint(0, len(data))
+            target.write(data[:half])
+            self.world.meddle(self.chance)
+            target.write(data[half:])
         copied = self.now
         kept, size = len(copied.ends), copied.size
-        if self.chance.random() < 0.3:
-            self.put_lines(self.chance.randint(1, 3), 20)  # between copy and cut
+        if self.chance.random() < 0.4:
+            self.put_lines(self.chance.randint(1, 30), 20)  # between copy and cut
+        self.world.meddle(self.chance)
         os.truncate(self.path, 0)
         lost = [number for number, _ in copied.ends[kept:] if not self.world.has(self.name, number)]
         if lost:
             self.losses.append(Loss("written between copy and cut", time.time(), lost, False))
+        copied.is_short = len(copied.ends) > kept
         copied.ends, copied.size, copied.path = copied.ends[:kept], size, path
         copied.followed_since = None
         self.siblings.append(copied)
@@ -272,6 +282,8 @@ class Life:
             way = self.chance.choice([gzip_by_kubelet, gzip_by_docker])
             way(content.path)
             self.tell(f"{way.__name__} of {os.path.basename(content.path)}")
+            if content.is_short:
+                self.may_double.append((time.time(), set(content.numbers())))
             content.path += ".gz"
             content.followed_since = None
 
@@ -375,6 +387,17 @@ class World:
         self.tell("killed" if how == "kill" else "stopped")
         for life in self.lives:
             life.agent_ends()
+
+    def meddle(self, chance):
+        """In the middle of something: the agent gets time, or is killed, or started."""
+        if chance.random() < 0.2:
+            time.sleep(chance.uniform(0, 0.06))
+            self.look()
+        if chance.random() < 0.1:
+            if self.is_up:
+                self.end("kill")
+            else:
+                self.start()
 
     def live(self):
         for _ in range(STEPS):

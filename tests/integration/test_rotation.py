@@ -229,7 +229,8 @@ class Writer(threading.Thread):
 
 
 class Killer(threading.Thread):
-    """Kills the agent at random instants and starts it again."""
+    """Kills the agent at random instants and starts it again. Each second time it comes to reading before: else, on a
+    machine that is busy, the oldest files are deleted before anything could have read them."""
 
     def __init__(self, house, chance):
         super().__init__(daemon=True)
@@ -240,6 +241,8 @@ class Killer(threading.Thread):
 
     def run(self):
         while not self.is_done:
+            if self.kills % 2 == 0:
+                self.agent.wait_event("ready")
             time.sleep(self.chance.uniform(0.05, 0.6))
             self.agent.kill()
             self.kills += 1

@@ -4,8 +4,11 @@
  * line cannot be had; nothing opened that a hostile folder holds out.
  *
  * The output is a fake that keeps what the frames say. fdatasync, pread and inotify_init1 are
- * defined here, before libc's, so that they fail when a test says so.
+ * defined here, before libc's, so that they fail when a test says so; fdopendir and closedir, so
+ * that a scan waits.
  */
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -80,6 +83,41 @@ int inotify_add_watch(int fd, const char *path, uint32_t mask)
         return -1;
     }
     return (int)syscall(SYS_inotify_add_watch, fd, path, mask);
+}
+
+/* A scan stops before it lists its first folder, until the test lets it go on. */
+enum { GATE_OPEN, GATE_ARMED, GATE_SHUT, GATE_RELEASED, GATE_PASSED };
+static atomic_int gate;
+static _Atomic(DIR *) gated;
+
+DIR *fdopendir(int fd)
+{
+    DIR *(*real)(int) = (DIR * (*)(int)) dlsym(RTLD_NEXT, "fdopendir");
+    int armed = GATE_ARMED;
+    DIR *dir;
+
+    if (!atomic_compare_exchange_strong(&gate, &armed, GATE_SHUT)) {
+        return real(fd);
+    }
+    while (atomic_load(&gate) == GATE_SHUT) {
+        (void)usleep(100);
+    }
+    dir = real(fd);
+    atomic_store(&gated, dir);
+    return dir;
+}
+
+int closedir(DIR *dir)
+{
+    int (*real)(DIR *) = (int (*)(DIR *))dlsym(RTLD_NEXT, "closedir");
+    bool is_gated = atomic_load(&gated) == dir;
+    int rc = real(dir);
+
+    if (is_gated) {
+        atomic_store(&gated, NULL);
+        atomic_store(&gate, GATE_PASSED);
+    }
+    return rc;
 }
 
 /* ---- what arrived
@@ -466,6 +504,52 @@ static void copy_log(struct fixture *f, const char *from, const char *to)
     (void)close(out);
 }
 
+static void cut_log(struct fixture *f, const char *name)
+{
+    assert_int_equal(truncate(at(f, name), 0), 0);
+}
+
+/* As gzip does it: the file is gone, what it held stands in name.gz. */
+static void compress_log(struct fixture *f, const char *name)
+{
+    char bytes[65536], path[PATH_SIZE];
+    int in = open(at(f, name), O_RDONLY);
+    gzFile out;
+    ssize_t size;
+
+    (void)snprintf(path, sizeof path, "%s/%s.gz", f->logs, name);
+    out = gzopen(path, "wb");
+    assert_true(in >= 0 && out != NULL);
+    while ((size = read(in, bytes, sizeof bytes)) > 0) {
+        assert_int_equal(gzwrite(out, bytes, (unsigned)size), size);
+    }
+    (void)close(in);
+    assert_int_equal(gzclose(out), Z_OK);
+    assert_int_equal(unlink(at(f, name)), 0);
+}
+
+/* From here on a scan knows what it knew, and sees what is made before let_scan_go. */
+static void hold_scan(struct fixture *f)
+{
+    atomic_store(&gate, GATE_ARMED);
+    append(f, "a hint", "");
+    f->is_late = false;
+    assert_int_equal(uv_timer_start(&f->deadline, on_deadline, DEADLINE_MS, 0), 0);
+    while (atomic_load(&gate) != GATE_SHUT && !f->is_late) {
+        (void)uv_run(&f->loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(atomic_load(&gate), GATE_SHUT);
+}
+
+/* The loop learns of nothing before the scan has seen all there is. */
+static void let_scan_go(void)
+{
+    atomic_store(&gate, GATE_RELEASED);
+    while (atomic_load(&gate) != GATE_PASSED) {
+        (void)usleep(100);
+    }
+}
+
 static void make_link(struct fixture *f, const char *target, const char *name)
 {
     assert_int_equal(symlink(target, at(f, name)), 0);
@@ -538,6 +622,7 @@ static int teardown(void **state)
     atomic_store(&fail_reads, false);
     atomic_store(&no_inotify, false);
     atomic_store(&no_watches, false);
+    atomic_store(&gate, GATE_OPEN);
     (void)nftw(f->root, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     free((char *)(uintptr_t)f->globs[0].text);
     free(f);
@@ -1112,6 +1197,185 @@ static void a_copy_made_while_nobody_ran_is_read_on(void **state)
     assert_int_equal(line_count, 170);
 }
 
+/* A copy, five more lines that are read, and a stop: before the file is cut. */
+static void stop_between_copy_and_cut(struct fixture *f)
+{
+    append_lines(f, "a.log", "l", 0, 100);
+    start(f);
+    run_until_lines(f, 100);
+    copy_log(f, "a.log", "a.log.1");
+    append_lines(f, "a.log", "l", 100, 5);
+    run_until_lines(f, 105);
+    stop(f);
+}
+
+static void assert_all_came_once(struct fixture *f)
+{
+    start(f);
+    run_until_lines(f, 110);
+    run_for(f, 200);
+    stop(f);
+    start(f);
+    run_for(f, 200);
+    assert_each_once("l", 105);
+    assert_each_once("n", 5);
+    assert_int_equal(line_count, 110);
+}
+
+static int64_t gap_bytes(const char *reason)
+{
+    for (size_t i = 0; i < seen_count; i++) {
+        if (all[i].is_gap && strcmp(all[i].reason, reason) == 0) {
+            return all[i].bytes_max;
+        }
+    }
+    return -1;
+}
+
+/* What of the copy could not be compared is told. */
+static void a_copy_that_lacks_lines_read_is_known_after_a_restart(void **state)
+{
+    struct fixture *f = *state;
+
+    stop_between_copy_and_cut(f);
+    cut_log(f, "a.log");
+    append_lines(f, "a.log", "n", 0, 5);
+    assert_all_came_once(f);
+    assert_int_equal(gaps("copytruncate"), 1);
+    assert_int_equal(gap_bytes("copytruncate"), 390 - 64); /* its first bytes were compared */
+    compress_log(f, "a.log.1");
+    run_for(f, 200);
+    assert_int_equal(line_count, 110);
+}
+
+static void a_compressed_copy_that_lacks_lines_read_is_known_after_a_restart(void **state)
+{
+    struct fixture *f = *state;
+
+    stop_between_copy_and_cut(f);
+    compress_log(f, "a.log.1");
+    cut_log(f, "a.log");
+    append_lines(f, "a.log", "n", 0, 5);
+    assert_all_came_once(f);
+    assert_int_equal(gaps("copytruncate"), 1);
+    assert_int_equal(gaps("deleted"), 0);
+}
+
+/* Of the file more may have been lost: that is told. */
+static void a_copy_that_lacks_lines_read_is_known_without_its_file(void **state)
+{
+    struct fixture *f = *state;
+
+    stop_between_copy_and_cut(f);
+    assert_int_equal(unlink(at(f, "a.log")), 0);
+    append_lines(f, "a.log", "n", 0, 5);
+    assert_all_came_once(f);
+    assert_int_equal(gaps("deleted"), 1);
+}
+
+/* Compressed, such a copy cannot be told from a file that was cut and then compressed itself. */
+static void a_file_that_was_cut_and_compressed_is_read(void **state)
+{
+    struct fixture *f = *state;
+
+    append_lines(f, "a.log", "l", 0, 100);
+    start(f);
+    run_until_lines(f, 100);
+    stop(f);
+    assert_int_equal(truncate(at(f, "a.log"), 190), 0);
+    append_lines(f, "a.log", "m", 0, 5);
+    rename_log(f, "a.log", "a.log.1");
+    compress_log(f, "a.log.1");
+    append_lines(f, "a.log", "n", 0, 5);
+    start(f);
+    run_until_gap(f, "deleted");
+    run_until_lines(f, 100 + 50 + 5 + 5);
+    assert_each_once("m", 5);
+    assert_each_once("n", 5);
+}
+
+/* It is none when its file was not cut, but renamed like itself. */
+static void a_shorter_log_with_the_same_beginning_is_read(void **state)
+{
+    struct fixture *f = *state;
+
+    append(f, "a.log", "it begins\n");
+    append_lines(f, "a.log", "l", 0, 100);
+    start(f);
+    run_until_lines(f, 101);
+    stop(f);
+    rename_log(f, "a.log", "a.log.2");
+    append(f, "a.log", "it begins\n");
+    append_lines(f, "a.log", "l", 100, 20);
+    rename_log(f, "a.log", "a.log.1");
+    append_lines(f, "a.log", "n", 0, 5);
+    start(f);
+    run_until_lines(f, 101 + 21 + 5);
+    assert_each_once("l", 120);
+    assert_each_once("n", 5);
+}
+
+static void a_copy_is_known_before_its_file_was_ever_read(void **state)
+{
+    struct fixture *f = *state;
+
+    append_lines(f, "a.log", "l", 0, 100);
+    copy_log(f, "a.log", "a.log.1");
+    start(f);
+    run_until_lines(f, 100);
+    run_for(f, 200);
+    cut_log(f, "a.log");
+    append_lines(f, "a.log", "n", 0, 5);
+    run_until_lines(f, 105);
+    run_for(f, 200);
+    assert_each_once("l", 100);
+    assert_each_once("n", 5);
+    assert_int_equal(gaps("copytruncate"), 0);
+}
+
+static void a_copy_of_what_was_read_while_a_scan_ran_is_known(void **state)
+{
+    struct fixture *f = *state;
+
+    append(f, "a.log", "");
+    start(f);
+    run_for(f, 100);
+    hold_scan(f);
+    append_lines(f, "a.log", "l", 0, 100);
+    run_until_lines(f, 100);
+    copy_log(f, "a.log", "a.log.1");
+    cut_log(f, "a.log");
+    let_scan_go();
+    run_for(f, 200);
+    append_lines(f, "a.log", "n", 0, 5);
+    run_until_lines(f, 105);
+    assert_each_once("l", 100);
+    assert_each_once("n", 5);
+    assert_int_equal(gaps("copytruncate"), 0);
+}
+
+static void a_copy_of_what_stood_behind_a_cut_while_a_scan_ran_is_known(void **state)
+{
+    struct fixture *f = *state;
+
+    append_lines(f, "a.log", "l", 0, 100);
+    start(f);
+    run_until_lines(f, 100);
+    hold_scan(f);
+    copy_log(f, "a.log", "a.log.1");
+    cut_log(f, "a.log");
+    append_lines(f, "a.log", "n", 0, 30);
+    run_until_lines(f, 130);
+    copy_log(f, "a.log", "a.log.2");
+    cut_log(f, "a.log");
+    let_scan_go();
+    run_for(f, 200);
+    assert_each_once("l", 100);
+    assert_each_once("n", 30);
+    assert_int_equal(line_count, 130);
+    assert_int_equal(gaps("copytruncate"), 0);
+}
+
 static void a_cut_without_a_copy_is_a_gap(void **state)
 {
     struct fixture *f = *state;
@@ -1224,6 +1488,46 @@ static void a_damaged_position_is_a_gap_and_a_new_start(void **state)
 }
 
 /* Lines that do not compress. */
+/* Versions before this one stored such prints. */
+static void a_print_of_few_bytes_shows_no_copy(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_position position = {.done = {390, 390, 390}, .format = TF_FORMAT_PLAIN};
+    char key[128], path[PATH_SIZE];
+    struct tf_buf value;
+    int fd;
+
+    append_lines(f, "a.log", "l", 0, 100);
+    start(f);
+    run_until_lines(f, 100);
+    key_of(f, "a.log", key);
+    (void)snprintf(path, sizeof path, "%s", at(f, "a.log"));
+    fd = open(path, O_RDONLY);
+    position.path = tf_slice_text(path);
+    assert_int_equal(tf_file_print(fd, 390, &position.prints[0]), 0);
+    assert_int_equal(tf_file_print(fd, 21, &position.prints[1]), 0);
+    (void)close(fd);
+    tf_buf_init(&value, TF_STATE_VALUE_MAX);
+    tf_position_encode(&position, &value);
+    set_state(f, key, value.data, value.size);
+    tf_buf_fini(&value);
+    stop(f);
+    forget_seen();
+    cut_log(f, "a.log");
+    append_lines(f, "a.log", "l", 0, 7); /* 21 bytes, as before */
+    append_lines(f, "a.log", "m", 0, 50);
+    rename_log(f, "a.log", "a.log.2");
+    append_lines(f, "a.log", "l", 0, 7);
+    append_lines(f, "a.log", "o", 0, 50);
+    rename_log(f, "a.log", "a.log.1");
+    append_lines(f, "a.log", "n", 0, 5);
+    start(f);
+    run_until_lines(f, 50 + 57 + 5); /* the cut file is read on from that print */
+    assert_each_once("m", 50);
+    assert_each_once("o", 50);
+    assert_each_once("n", 5);
+}
+
 static void append_noise(struct fixture *f, const char *name, unsigned lines)
 {
     static uint64_t random = 1;
@@ -1405,11 +1709,20 @@ int main(void)
         TEST(a_file_that_vanished_while_nobody_ran_is_a_gap),
         TEST(a_copy_is_read_on_before_the_cut_file),
         TEST(a_copy_made_while_nobody_ran_is_read_on),
+        TEST(a_copy_that_lacks_lines_read_is_known_after_a_restart),
+        TEST(a_compressed_copy_that_lacks_lines_read_is_known_after_a_restart),
+        TEST(a_copy_that_lacks_lines_read_is_known_without_its_file),
+        TEST(a_file_that_was_cut_and_compressed_is_read),
+        TEST(a_shorter_log_with_the_same_beginning_is_read),
+        TEST(a_copy_is_known_before_its_file_was_ever_read),
+        TEST(a_copy_of_what_was_read_while_a_scan_ran_is_known),
+        TEST(a_copy_of_what_stood_behind_a_cut_while_a_scan_ran_is_known),
         TEST(a_cut_without_a_copy_is_a_gap),
         TEST(a_cut_file_that_grew_again_is_noticed),
         TEST(a_lost_tail_goes_back_to_an_older_print),
         TEST(a_batch_that_is_too_large_is_read_in_smaller_blocks),
         TEST(a_damaged_position_is_a_gap_and_a_new_start),
+        TEST(a_print_of_few_bytes_shows_no_copy),
         TEST(a_deleted_file_past_its_bound_is_let_go),
         TEST(past_the_limit_of_descriptors_files_wait),
         TEST(whatever_happens_each_line_comes_once),

@@ -159,6 +159,58 @@ static void a_piece_that_ends_is_no_reason_to_hurry_the_next(void **state)
     assert_int_equal(pump_at(world, 50000), 1);
 }
 
+static void assert_print_at(const struct world *world, unsigned i, uint64_t offset)
+{
+    struct tf_print print = {0};
+
+    if (offset > 0) {
+        assert_int_equal(tf_file_print(world->io.fd, offset, &print), 0);
+    }
+    assert_memory_equal(&world->io.position.prints[i], &print, sizeof print);
+}
+
+/* The first line has a time; but of a longer text 64 bytes are to be compared. What is left of
+ * those for a print 4 KiB back would be too few. */
+static void small_files_have_prints_of_their_beginning(void **state)
+{
+    struct world *world = *state;
+    const unsigned lines = (4096 + 40) / LINE_SIZE + 1;
+
+    append(world, LINE, lines);
+    assert_int_equal(pump_at(world, 1), lines);
+    assert_print_at(world, 0, lines * LINE_SIZE);
+    assert_print_at(world, 1, 0);
+    assert_print_at(world, 3, TF_PRINT_BYTES);
+    assert_print_at(world, 4, LINE_SIZE);
+    append(world, LINE, 4);
+    assert_int_equal(pump_at(world, 1), 4);
+    assert_print_at(world, 1, (lines + 4) * LINE_SIZE - 4096);
+    assert_print_at(world, 3, TF_PRINT_BYTES);
+    append(world, LINE, (3u << 20) / LINE_SIZE);
+    do {
+        (void)pump_at(world, 1);
+    } while (world->result.again);
+    assert_true(world->io.position.prints[3].offset > 1u << 20);
+    assert_print_at(world, 4, LINE_SIZE);
+}
+
+/* The time stands at the end of its lines. */
+static void a_print_of_dockers_first_line_is_of_its_end(void **state)
+{
+    struct world *world = *state;
+    const char *line = "{\"log\":\"a message that comes again and again, nothing else does\\n\","
+                       "\"stream\":\"stdout\",\"time\":\"2026-11-24T10:00:00Z\"}\n";
+    const uint64_t done[TF_STREAMS] = {0};
+
+    tf_lines_free(world->io.lines);
+    assert_int_equal(tf_lines_new(TF_FORMAT_DOCKER, 1 << 20, &world->io.lines), 0);
+    tf_lines_restart(world->io.lines, 0, done);
+    append(world, line, 3);
+    assert_int_equal(pump_at(world, 1), 3);
+    assert_print_at(world, 3, 0);
+    assert_print_at(world, 4, strlen(line));
+}
+
 /* A filter holds records back: the position stays before them, with a print of what stands there.
  */
 static void a_position_stays_before_what_is_held(void **state)
@@ -191,6 +243,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(without_a_rate_nothing_waits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_piece_waits_so_long_and_no_longer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_piece_that_ends_is_no_reason_to_hurry_the_next, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(small_files_have_prints_of_their_beginning, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_print_of_dockers_first_line_is_of_its_end, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_position_stays_before_what_is_held, set_up, tear_down),
     };

@@ -7,7 +7,8 @@
  * the file anew from there.
  *
  * Older prints stand about 4 KiB, 64 KiB, 1 MiB and 16 MiB back, each taken anew when it is twice
- * as far.
+ * as far. Before that, up to 2 and 32 MiB, the last two are of the file's beginning: a copy that
+ * lacks the last lines, since these were read before the file was cut, is known by them.
  *
  * A pump also holds the bounds of the file: its rate, and how long pieces of a record are held.
  */
@@ -104,27 +105,86 @@ bool tf_file_matches(int fd, const struct tf_print *print)
     return tf_file_compare(fd, print) == 1;
 }
 
+/* The block holds the bytes of a print at offset. */
+static bool is_within(const struct tf_buf *block, uint64_t block_at, uint64_t offset)
+{
+    return offset - tf_print_size(offset) >= block_at && offset <= block_at + block->size;
+}
+
 /* A print at offset, from the block when it holds those bytes, else from the file. */
 static int print_from(struct tf_file_io *io, const struct tf_buf *block, uint64_t block_at,
                       uint64_t offset, struct tf_print *out)
 {
     size_t size = tf_print_size(offset);
 
-    if (offset - size >= block_at && offset <= block_at + block->size) {
+    if (is_within(block, block_at, offset)) {
         tf_print_take(block->data + (offset - size - block_at), offset, out);
         return 0;
     }
     return tf_file_print_text(io, offset, out);
 }
 
-/* A print of the file's first bytes, as soon as so many were read. It only helps. */
-static void take_head(struct tf_file_io *io)
+/* The prints of a file's beginning: one of its first line, if that is short, or docker's (its lines
+ * end with a time, others begin with it, if they have one); one of its first 64 bytes, unless that
+ * is of as many. */
+static bool lacks_head(const struct tf_position *position, unsigned i)
 {
-    uint64_t size = io->offset < TF_PRINT_BYTES ? io->offset : TF_PRINT_BYTES;
+    return position->prints[i].offset == 0 &&
+           (i == TF_PRINTS - 1 ||
+            (i >= TF_PRINT_HEADS && position->prints[i + 1].offset < TF_PRINT_BYTES));
+}
 
-    if (!io->position.is_gzip && io->head.offset < size) {
-        (void)tf_file_print(io->fd, size, &io->head);
+/* 0: there is none. */
+static uint64_t head_offset(const char *bytes, size_t size, enum tf_format format, unsigned i)
+{
+    const char *newline = memchr(bytes, '\n', size < TF_HEAD_MAX ? size : TF_HEAD_MAX);
+    size_t line = newline != NULL ? (size_t)(newline - bytes) + 1 : 0;
+
+    if (i == TF_PRINTS - 1 && line > 0 && (line < TF_PRINT_BYTES || format == TF_FORMAT_DOCKER)) {
+        return line;
     }
+    return size < TF_PRINT_BYTES ? 0 : TF_PRINT_BYTES;
+}
+
+static int print_head(struct tf_file_io *io, const struct tf_buf *block, uint64_t block_at,
+                      unsigned i)
+{
+    char bytes[TF_HEAD_MAX];
+    const char *from = block->data;
+    ssize_t size = (ssize_t)block->size;
+    uint64_t offset;
+
+    if (block_at > 0) {
+        from = bytes;
+        size = tf_file_read(io->fd, bytes, sizeof bytes, 0);
+    }
+    if (size < 0) {
+        return (int)size;
+    }
+    offset = head_offset(from, (size_t)size, io->position.format, i);
+    tf_print_take(from + (offset - tf_print_size(offset)), offset, &io->position.prints[i]);
+    return 0;
+}
+
+/* Takes one anew when it is not there, or twice as far as it should be. */
+static int renew_print(struct tf_file_io *io, const struct tf_buf *block, uint64_t block_at,
+                       unsigned i)
+{
+    struct tf_print *print = &io->position.prints[i];
+    uint64_t last = io->position.prints[0].offset, distance = print_distance[i];
+    int rc = 0;
+
+    if (lacks_head(&io->position, i)) {
+        rc = print_head(io, block, block_at, i);
+    } else if (last > distance && (print->offset == 0 || last - print->offset >= 2 * distance)) {
+        rc = print_from(io, block, block_at, last - distance, print);
+    } else {
+        return 0;
+    }
+    if (rc == 0 && !is_within(block, block_at, print->offset)) { /* it may have been cut since */
+        rc = tf_file_matches(io->fd, &io->position.prints[0]) ? 0 : -ENODATA;
+    }
+    return rc;
 }
 
 /* Brings the prints behind the largest done. One that cannot be taken is left out: it only helps.
@@ -132,26 +192,20 @@ static void take_head(struct tf_file_io *io)
 static int take_prints(struct tf_file_io *io, const struct tf_buf *block, uint64_t block_at)
 {
     struct tf_position *position = &io->position;
-    uint64_t last = tf_position_last(position);
-    uint64_t below;
+    uint64_t last = tf_position_last(position), above = 0;
     int rc = print_from(io, block, block_at, last, &position->prints[0]);
 
     if (rc < 0) {
         return rc;
     }
-    below = last;
-    for (unsigned i = 1; i < TF_PRINTS && !position->is_gzip; i++) { /* that is never cut */
+    for (unsigned i = TF_PRINTS - 1; i > 0 && !position->is_gzip; i--) { /* that is never cut */
         struct tf_print *print = &position->prints[i];
-        uint64_t distance = print_distance[i];
 
-        if (last > distance && (print->offset == 0 || last - print->offset >= 2 * distance) &&
-            print_from(io, block, block_at, last - distance, print) < 0) {
+        if (renew_print(io, block, block_at, i) < 0 || print->offset >= last ||
+            print->offset <= above) { /* the order of the position */
             *print = (struct tf_print){0};
         }
-        if (print->offset >= below) { /* the order of the position */
-            *print = (struct tf_print){0};
-        }
-        below = print->offset != 0 ? print->offset : below;
+        above = print->offset != 0 ? print->offset : above;
     }
     return 0;
 }
@@ -260,7 +314,6 @@ static int verify(struct tf_file_io *io)
         return rc;
     }
     tf_lines_restart(io->lines, io->offset, io->position.done);
-    take_head(io);
     io->is_verified = true;
     return 0;
 }
@@ -373,7 +426,6 @@ static void decode(struct tf_file_io *io, struct tf_buf *block, struct tf_batch 
     result->status = print_from(io, block, block_at, io->offset, &io->tail);
     if (result->status == 0) {
         result->status = take_prints(io, block, block_at);
-        take_head(io);
     }
 }
 

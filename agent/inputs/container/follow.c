@@ -54,9 +54,6 @@ void tf_follow_known(const struct tf_file *file, struct tf_known *out)
                              .is_finished = file->state == TF_FILE_FINISHED,
                              .is_gzip = file->is_gzip};
     memcpy(out->prints, file->prints, sizeof out->prints);
-    if (!file->is_sibling) { /* copies are made of primaries */
-        out->head = file->head;
-    }
 }
 
 static void link_file(struct tf_container *input, struct tf_file *file)
@@ -448,7 +445,6 @@ static int prepare_io(struct tf_file *file)
     file->is_at_end = false;
     file->is_quiet = false;
     memcpy(file->prints, io->position.prints, sizeof file->prints);
-    io->head = file->head = (struct tf_print){0};
     tf_lines_free(io->lines);
     io->lines = NULL;
     rc = tf_lines_new(format, file->line_limit_bytes, &io->lines);
@@ -527,17 +523,33 @@ void tf_follow_give_up(struct tf_file *file, const char *text, uint64_t bytes_ma
     tf_follow_leave(file, TF_AFTER_FORGET); /* not durable: revived, and told again */
 }
 
+/* Read to its end: closed, and remembered. */
+static void rest(struct tf_file *file)
+{
+    file->state = TF_FILE_FINISHED;
+    tf_lines_free(file->io.lines);
+    file->io.lines = NULL;
+    close_file(file);
+    release_follower(file);
+}
+
 /* The copy goes on where this file was; this file begins anew behind it. */
 static void adopt(struct tf_file *file)
 {
     struct tf_file *copy = file->adopted;
+    struct tf_position position;
 
     file->adopted = NULL;
     if (copy == NULL) {
         return;
     }
-    if (!is_stored(copy)) {
+    if (!tf_stored_position(file->input, &copy->id, &position)) {
         tf_follow_drop(copy); /* its position did not become durable: it is found again */
+        return;
+    }
+    if (position.finished) {
+        memcpy(copy->prints, position.prints, sizeof copy->prints);
+        rest(copy);
         return;
     }
     if (file->waits_for == NULL && copy->follower == NULL) {
@@ -565,11 +577,7 @@ void tf_follow_on_removed(struct tf_source *source)
         return;
     }
     if (file->after == TF_AFTER_FINISH && is_durable) {
-        file->state = TF_FILE_FINISHED;
-        tf_lines_free(file->io.lines);
-        file->io.lines = NULL;
-        close_file(file);
-        release_follower(file);
+        rest(file);
         return;
     }
     adopt(file);
@@ -663,31 +671,28 @@ static uint64_t gap_bytes(const struct tf_file *file)
                : UINT64_MAX;
 }
 
-/* The copy ends before the file's position: it counts as read. */
-static void pass_over_copy(const struct tf_file *file)
+/* Where the copy is to be read on; one that ends before the file's position counts as read. */
+static void begin_copy(const struct tf_file *file, struct tf_position *out)
 {
     const struct tf_mend *mend = file->io.mend;
-    struct tf_position read = {.format = file->io.position.format};
-    struct tf_found found = {.id = mend->sibling.id,
-                             .base = file->base,
-                             .size = mend->sibling.size,
-                             .is_gzip = mend->is_gzip};
 
-    if (!mend->is_gzip) {
-        read.prints[0] = mend->end;
+    *out = file->io.position;
+    if (mend->is_short) {
+        *out = (struct tf_position){
+            .prints = {mend->end}, .format = out->format, .finished = true, .path = out->path};
         for (unsigned i = 0; i < TF_STREAMS; i++) {
-            read.done[i] = mend->end.offset;
+            out->done[i] = mend->end.offset;
         }
     }
-    tf_shadow_read(file->input, &found, &read);
+    out->is_gzip = mend->is_gzip;
 }
 
 /* The copy goes on where the file was; its position stands in deltas. 0 or -ENOMEM. */
 static int adopt_later(struct tf_file *file, struct tf_buf *deltas)
 {
     struct tf_mend *mend = file->io.mend;
-    struct tf_position copied = file->io.position;
     struct tf_file *known = tf_follow_find(file->input, &mend->sibling.id);
+    struct tf_position copied;
 
     if (known != NULL && !known->is_shadow) {
         return 0; /* it is read already */
@@ -695,10 +700,7 @@ static int adopt_later(struct tf_file *file, struct tf_buf *deltas)
     if (known != NULL) {
         tf_follow_drop(known);
     }
-    if (mend->is_short) {
-        pass_over_copy(file);
-        return 0;
-    }
+    begin_copy(file, &copied);
     file->adopted = tf_follow_new(file->input, &mend->sibling.id, copied.path, mend->sibling.fd);
     mend->sibling.fd = -1;
     if (file->adopted == NULL) {
@@ -706,7 +708,8 @@ static int adopt_later(struct tf_file *file, struct tf_buf *deltas)
     }
     file->adopted->is_sibling = true;
     file->adopted->is_seen = true; /* just now */
-    file->adopted->is_gzip = copied.is_gzip = mend->is_gzip;
+    file->adopted->is_gzip = mend->is_gzip;
+    file->adopted->size = mend->sibling.size;
     tf_follow_append_delta(file, &mend->sibling.id, &copied, deltas);
     return 0;
 }
@@ -731,6 +734,7 @@ static void apply_mend(struct tf_file *file)
     struct tf_buf deltas;
     int rc = 0;
 
+    file->mended_scan = file->input->scan_number;
     if (heir != NULL &&
         !is_stored(heir)) {     /* until it is, this position is all that is known of it */
         file->has_error = true; /* the next scan tries again */
@@ -818,7 +822,6 @@ void tf_follow_pumped(struct tf_source *source, const struct tf_pump_result *res
     file->offset = io->offset;
     file->is_deleted = io->is_deleted;
     memcpy(file->prints, io->position.prints, sizeof file->prints);
-    file->head = io->head;
     file->block_bytes = io->block_bytes;
     file->is_at_end = false;
     if (result->status == -EMSGSIZE) {

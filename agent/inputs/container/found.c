@@ -280,15 +280,16 @@ static void mark_undecided(struct tf_container *input, const struct tf_found *fo
     }
 }
 
-/* Such a file is there, and still holds what its position says. */
-static bool is_among(struct tf_found **fresh, size_t count, const struct tf_file_id *id)
+/* Such a file is there, and will be followed. */
+static const struct tf_found *find_fresh(struct tf_found **fresh, size_t count,
+                                         const struct tf_file_id *id)
 {
     for (size_t i = 0; i < count; i++) {
-        if (fresh[i]->fd >= 0 && !fresh[i]->is_cut && tf_file_id_compare(&fresh[i]->id, id) == 0) {
-            return true;
+        if (fresh[i]->fd >= 0 && tf_file_id_compare(&fresh[i]->id, id) == 0) {
+            return fresh[i];
         }
     }
-    return false;
+    return NULL;
 }
 
 /* The verdict is outdated: the next scan finds another. */
@@ -347,9 +348,56 @@ static bool is_outdated(const struct tf_found *found, const struct tf_file *file
            (file->state != TF_FILE_ACTIVE || file->prints[0].offset < found->match_offset);
 }
 
+/* Since the scan began some of a file of its base was read for the first time, or it was cut: the
+ * sibling may hold that, which the scan could not know. Once for each: the next scan knows. */
+static bool is_outrun(const struct tf_container *input, const struct tf_scan *scan,
+                      const struct tf_found *found)
+{
+    uint64_t hash = tf_path_hash(tf_slice_text(found->base));
+
+    for (const struct tf_file *file = input->files; file != NULL; file = file->next) {
+        const struct tf_known *known;
+
+        if (file->base_hash != hash || file->is_gzip || file->state == TF_FILE_FINISHED) {
+            continue;
+        }
+        known = tf_scan_known(scan, &file->id);
+        if (file->mended_scan == input->scan_number ||
+            ((known == NULL || known->prints[0].offset == 0) &&
+             (file->prints[0].offset > 0 || file->source.state == TF_SOURCE_RUNNING))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A copy that lacks the last lines read of a file that is gone, and not only hidden by a rename. It
+ * counts as read; what was lost of the file is told by its position (stored.c). A compressed one
+ * may be that file itself, cut before: it is read whole. True: it is to be read. */
+static bool decide_short(struct tf_container *input, struct tf_found *found)
+{
+    if (input->complete_scans == 0) {
+        wait_for_next(input, found);
+        return false;
+    }
+    if (!found->is_gzip) {
+        tf_shadow_read_short(input, found);
+    }
+    return found->is_gzip;
+}
+
+/* True while the file that it is a copy of holds all of it, or will find it: where nothing is left
+ * to read in a copy, its file says so in the frame that says how that goes on (mend.c). */
+static bool is_left_to_its_file(const struct tf_found *found, struct tf_found **fresh, size_t count)
+{
+    const struct tf_found *of = find_fresh(fresh, count, &found->match);
+
+    return of != NULL && (!of->is_cut || found->text_bytes <= found->match_offset);
+}
+
 /* True: it is to be read. Those that are copies of files that are followed come later. */
-static bool decide(struct tf_container *input, struct tf_found *found, struct tf_found **fresh,
-                   size_t count)
+static bool decide(struct tf_container *input, const struct tf_scan *scan, struct tf_found *found,
+                   struct tf_found **fresh, size_t count)
 {
     static const struct tf_position nothing;
     const struct tf_file *file;
@@ -359,7 +407,7 @@ static bool decide(struct tf_container *input, struct tf_found *found, struct tf
         mark_undecided(input, found);
         return false;
     case TF_VERDICT_NEW:
-        if (is_being_compressed(fresh, count, found)) {
+        if (is_being_compressed(fresh, count, found) || is_outrun(input, scan, found)) {
             wait_for_next(input, found);
             return false;
         }
@@ -375,10 +423,10 @@ static bool decide(struct tf_container *input, struct tf_found *found, struct tf
             return false;
         }
         if ((file != NULL && (file->state != TF_FILE_FINISHED || !found->is_gzip)) ||
-            is_among(fresh, count, &found->match)) {
+            is_left_to_its_file(found, fresh, count)) {
             return false;
         }
-        return read_on(input, found);
+        return found->is_short ? decide_short(input, found) : read_on(input, found);
     default:
         return false;
     }
@@ -393,7 +441,7 @@ static size_t take_decided(struct tf_container *input, struct tf_scan *scan, boo
         struct tf_found *found = &scan->found[i];
 
         if (found->verdict != TF_VERDICT_NONE && found->is_gzip == is_gzip &&
-            tf_follow_find(input, &found->id) == NULL && decide(input, found, fresh, count)) {
+            tf_follow_find(input, &found->id) == NULL && decide(input, scan, found, fresh, count)) {
             fresh[count++] = found;
         }
     }
@@ -456,7 +504,12 @@ void tf_found_apply(struct tf_container *input, struct tf_scan *scan)
         }
         if (file != NULL) {
             see(input, file, found);
-        } else if (!found->is_left_out && found->verdict == TF_VERDICT_NONE) {
+        } else if (found->is_left_out || found->verdict != TF_VERDICT_NONE) {
+            continue; /* it is decided on when it is known what else is there */
+        } else if (found->is_sibling && tf_scan_known(scan, &found->id) == NULL &&
+                   is_outrun(input, scan, found)) {
+            wait_for_next(input, found);
+        } else {
             use_stored_base(input, found);
             sorted[fresh++] = found;
         }

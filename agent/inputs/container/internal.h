@@ -42,6 +42,8 @@
 #define TF_PRINT_BYTES      64u
 #define TF_PRINT_HASH_BYTES 16u
 #define TF_PRINTS           5u
+#define TF_PRINT_HEADS      3u    /* from this one on they may be of the file's beginning */
+#define TF_HEAD_MAX         4096u /* and end before that */
 
 /* What identifies a file: its name may change. born_ns is 0 where the file system does not know it.
  */
@@ -59,7 +61,8 @@ struct tf_print {
 
 struct tf_position {
     uint64_t done[TF_STREAMS];
-    struct tf_print prints[TF_PRINTS]; /* first the one before the largest done, then older ones */
+    struct tf_print prints[TF_PRINTS]; /* first the one before the largest done, then older ones;
+                                          the last two of the beginning, while it is small */
     struct tf_stream_state states[TF_STREAMS];
     enum tf_format format;
     bool finished;        /* read to its end for good */
@@ -91,6 +94,13 @@ static inline size_t tf_print_size(uint64_t offset)
 /* bytes borrows tf_print_size(offset) bytes. */
 void tf_print_take(const void *bytes, uint64_t offset, struct tf_print *out);
 bool tf_print_matches(const struct tf_print *print, const void *bytes);
+
+/* An older print that matches shows by itself that a text of so many bytes is a copy: it is of 64
+ * bytes, or there are no more. */
+static inline bool tf_print_tells(const struct tf_print *print, uint64_t text_bytes)
+{
+    return print->offset >= TF_PRINT_BYTES || text_bytes < TF_PRINT_BYTES;
+}
 
 /* -1, 0 or 1, for sorting. */
 int tf_file_id_compare(const struct tf_file_id *a, const struct tf_file_id *b);
@@ -188,9 +198,8 @@ struct tf_known {
     struct tf_file_id id;
     uint64_t base_hash;
     struct tf_print prints[TF_PRINTS];
-    struct tf_print head; /* of a primary that is followed: of its first bytes; or none */
-    uint64_t size;        /* of a finished file: as it was then */
-    bool is_followed;     /* its descriptor is open: no need to open it again */
+    uint64_t size;    /* of a finished file: as it was then */
+    bool is_followed; /* its descriptor is open: no need to open it again */
     bool is_finished;
     bool is_found; /* by this scan */
     bool is_gzip;
@@ -222,6 +231,8 @@ struct tf_found {
     enum tf_verdict verdict;
     struct tf_file_id match;    /* of the known file, with TF_VERDICT_KNOWN */
     uint64_t match_offset;      /* to which that one was read when it was compared */
+    bool is_short;              /* it ends before that */
+    struct tf_print end;        /* of a short one that is not compressed */
     uint64_t text_bytes;        /* all of its text */
     char suffix[TF_SUFFIX_MAX]; /* of a sibling's name, behind the base's, cut; without .gz */
     struct tf_position *start;  /* owned: where the reading begins; NULL: at its start */
@@ -326,8 +337,9 @@ struct tf_mend {
     struct tf_opened sibling; /* fd owned */
     bool is_gzip;             /* the sibling */
     bool is_short;            /* it ends before the position: nothing is left to read in it */
+    uint64_t held_to;         /* where the newest print stands that it holds */
     struct tf_print end;      /* of a short one that is not compressed */
-    uint64_t lost_bytes;      /* seen in the file, and in the sibling not */
+    uint64_t lost_bytes;      /* seen in the file, and in the sibling not; or not compared */
     struct tf_position position;
 };
 
@@ -340,7 +352,6 @@ struct tf_file_io {
     struct tf_position position; /* path borrows from the file */
     uint64_t offset;             /* where the next read begins */
     struct tf_print tail;        /* before offset */
-    struct tf_print head;        /* of the file's first bytes, to know a copy by; none of a gzip */
     bool is_verified;            /* position was compared with the file */
     bool is_final;               /* set by the loop: nobody writes any more */
     bool is_held;                /* by a filter: the position may change though nothing is read */
@@ -443,9 +454,9 @@ struct tf_file {
     uint32_t refusals;                 /* -EMSGSIZE since the last batch that was taken */
     bool has_error;                    /* the next scan wakes it */
     struct tf_print prints[TF_PRINTS]; /* of its position, for the scan */
-    struct tf_print head;
-    int watch;                 /* -1: none */
-    struct tf_file *waits_for; /* its sibling is read first */
+    uint32_t mended_scan;              /* the newest scan when it was found to be cut */
+    int watch;                         /* -1: none */
+    struct tf_file *waits_for;         /* its sibling is read first */
     struct tf_file *follower;
     struct tf_file *adopted; /* the copy that is read before this file begins anew */
     bool is_gzip;
@@ -595,6 +606,8 @@ void tf_shadow_add(struct tf_container *input, struct tf_file *of, const struct 
 /* One that holds no more than was read: up to `read`, of another file. */
 void tf_shadow_read(struct tf_container *input, const struct tf_found *found,
                     const struct tf_position *read);
+/* A copy that ends before the position of its file: it counts as read to its end. */
+void tf_shadow_read_short(struct tf_container *input, const struct tf_found *found);
 /* file was read to its end. What its shadows hold counts as read, by deltas in the frame that says
  * so of file; what one holds beyond is found by the next scan. */
 void tf_shadow_settle(struct tf_file *file, struct tf_buf *deltas);

@@ -4,9 +4,8 @@
  *
  * A plain one may be a copy that `copytruncate` made, or makes right now. It is one when it was
  * born after a known file of its base and holds the bytes at each print of that file's position
- * that lies within it, and one at least does; of a primary that is followed, the first bytes count
- * as well, since lines may have been read that were written after the copy was made. Or the primary
- * still begins with it.
+ * that lies within it, and one at least does: lines may have been read that were written after the
+ * copy was made, which it lacks then. Or the primary still begins with it.
  *
  * Of a compressed one the whole text is inflated once, and compared with the prints of each known
  * file of the same base where these stand. All of a scan's siblings share a budget of text; when it
@@ -17,6 +16,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define STALE_NS    (60 * TF_S_IN_NS)
@@ -35,25 +35,50 @@ static bool same_bytes(int a_fd, int b_fd, uint64_t offset, size_t size)
            pread(b_fd, b, size, (off_t)(offset - size)) == (ssize_t)size && memcmp(a, b, size) == 0;
 }
 
-/* Only of a file that is followed lines may have been read that its copy lacks. */
+/* A copy that lacks lines which were read. */
+static bool is_short(const struct tf_known *known, uint64_t text_bytes)
+{
+    return known->prints[0].offset > text_bytes;
+}
+
+/* What was read to its end was not cut before: its copies lack nothing. */
 static bool is_too_short(const struct tf_known *known, uint64_t text_bytes)
 {
-    return !known->is_followed && known->prints[0].offset > text_bytes;
+    return known->is_finished && is_short(known, text_bytes);
+}
+
+/* Of two that agree: the one that the copy holds all of; that was read further; that is a copy, not
+ * what it is a copy of. */
+static bool is_nearer(const struct tf_known *a, const struct tf_known *b, uint64_t text_bytes)
+{
+    if (is_short(a, text_bytes) != is_short(b, text_bytes)) {
+        return is_short(b, text_bytes);
+    }
+    if (a->prints[0].offset != b->prints[0].offset) {
+        return a->prints[0].offset > b->prints[0].offset;
+    }
+    return a->id.born_ns > b->id.born_ns;
+}
+
+static void set_match(struct tf_found *found, const struct tf_known *known)
+{
+    found->match = known->id;
+    found->match_offset = known->prints[0].offset;
+    found->is_short = is_short(known, found->text_bytes);
 }
 
 /* It was born after the file that is known, and holds what stands at each of that one's prints, as
  * far as it reaches. */
 static bool holds_all_of(const struct tf_opened *copy, const struct tf_known *known)
 {
-    const struct tf_print *head = &known->head;
     bool holds_one = false;
 
     if (known->prints[0].offset == 0 || copy->id.born_ns < known->id.born_ns ||
         is_too_short(known, copy->size)) {
         return false;
     }
-    for (unsigned i = 0; i <= TF_PRINTS; i++) {
-        const struct tf_print *print = i < TF_PRINTS ? &known->prints[i] : head;
+    for (unsigned i = 0; i < TF_PRINTS; i++) {
+        const struct tf_print *print = &known->prints[i];
 
         if (print->offset == 0 || print->offset > copy->size) {
             continue;
@@ -61,13 +86,20 @@ static bool holds_all_of(const struct tf_opened *copy, const struct tf_known *kn
         if (!tf_file_matches(copy->fd, print)) {
             return false;
         }
-        holds_one = true;
+        holds_one = holds_one || i == 0 || tf_print_tells(print, copy->size);
     }
     return holds_one;
 }
 
-/* A copy that is being made, or was made of a part: the primary, which is followed, begins with it.
- */
+/* It has grown since it was opened: somebody writes it right now. */
+static bool has_grown(const struct tf_opened *copy)
+{
+    struct stat status;
+
+    return fstat(copy->fd, &status) == 0 && (uint64_t)status.st_size != copy->size;
+}
+
+/* A copy that is being made, or was made of a part: the primary begins with it. */
 static bool is_beginning(const struct tf_scan *scan, const struct tf_candidate *candidate,
                          const struct tf_opened *copy)
 {
@@ -82,9 +114,8 @@ static bool is_beginning(const struct tf_scan *scan, const struct tf_candidate *
         0) {
         return false;
     }
-    is = tf_file_id_compare(&base.id, &copy->id) != 0 && tf_scan_known(scan, &base.id) != NULL &&
-         copy->id.born_ns >= base.id.born_ns && copy->size <= base.size &&
-         same_bytes(copy->fd, base.fd, size, size) &&
+    is = tf_file_id_compare(&base.id, &copy->id) != 0 && copy->id.born_ns >= base.id.born_ns &&
+         copy->size <= base.size && same_bytes(copy->fd, base.fd, size, size) &&
          same_bytes(copy->fd, base.fd, copy->size, size);
     (void)close(base.fd);
     return is;
@@ -93,8 +124,10 @@ static bool is_beginning(const struct tf_scan *scan, const struct tf_candidate *
 void tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candidate,
                    const struct tf_opened *copy, struct tf_found *found)
 {
-    uint64_t hash = tf_path_hash(tf_slice_text(candidate->base)), furthest = 0;
+    uint64_t hash = tf_path_hash(tf_slice_text(candidate->base));
+    const struct tf_known *match = NULL;
 
+    found->text_bytes = copy->size;
     for (size_t i = 0; i < scan->known_count && !found->is_left_out; i++) {
         const struct tf_known *known = &scan->known[i];
 
@@ -102,16 +135,15 @@ void tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candid
             continue;
         }
         found->is_left_out = known->is_followed;
-        if (known->prints[0].offset > furthest) {
-            furthest = known->prints[0].offset;
-            found->verdict = TF_VERDICT_KNOWN;
-            found->match = known->id;
-            found->match_offset = furthest;
-            found->text_bytes = copy->size;
-        }
+        match = match == NULL || is_nearer(known, match, copy->size) ? known : match;
+    }
+    if (match != NULL) {
+        found->verdict = TF_VERDICT_KNOWN;
+        set_match(found, match);
     }
     if (copy->size == 0 ||
-        (found->verdict == TF_VERDICT_NONE && is_beginning(scan, candidate, copy))) {
+        (match == NULL && (is_beginning(scan, candidate, copy) || has_grown(copy))) ||
+        (found->is_short && tf_file_print(copy->fd, copy->size, &found->end) < 0)) {
         found->is_left_out = true; /* there is nothing to read yet */
     }
     if (found->is_left_out) {
@@ -130,21 +162,20 @@ void tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candid
 
 struct judged {
     const struct tf_known *known;
-    bool holds_one; /* of its prints */
-    bool differs;   /* at one of them */
+    bool holds[TF_PRINTS];
+    bool differs; /* at one of them */
 };
 
 /* Compares the prints that lie in block, which begins at text offset `at`. */
 static void compare_block(struct judged *judged, const char *block, size_t size, uint64_t at)
 {
-    for (unsigned i = 0; i <= TF_PRINTS && !judged->differs; i++) {
-        const struct tf_print *print =
-            i < TF_PRINTS ? &judged->known->prints[i] : &judged->known->head;
+    for (unsigned i = 0; i < TF_PRINTS && !judged->differs; i++) {
+        const struct tf_print *print = &judged->known->prints[i];
         size_t covers = tf_print_size(print->offset);
 
         if (print->offset != 0 && print->offset - covers >= at && print->offset <= at + size) {
             judged->differs = !tf_print_matches(print, block + (print->offset - covers - at));
-            judged->holds_one = true;
+            judged->holds[i] = true;
         }
     }
 }
@@ -196,13 +227,14 @@ static size_t list_candidates(const struct tf_scan *scan, uint64_t base_hash,
     return count;
 }
 
-/* Of two that agree, the one that was read further; or that is a copy, not what it is a copy of. */
-static bool is_nearer(const struct tf_known *a, const struct tf_known *b)
+static bool holds_one(const struct judged *judged, uint64_t text_bytes)
 {
-    if (a->prints[0].offset != b->prints[0].offset) {
-        return a->prints[0].offset > b->prints[0].offset;
+    for (unsigned i = 0; i < TF_PRINTS; i++) {
+        if (judged->holds[i] && (i == 0 || tf_print_tells(&judged->known->prints[i], text_bytes))) {
+            return true;
+        }
     }
-    return a->id.born_ns > b->id.born_ns;
+    return false;
 }
 
 /* The candidate that agrees. */
@@ -214,8 +246,9 @@ static const struct tf_known *best(const struct judged *candidates, size_t count
     for (size_t i = 0; i < count; i++) {
         const struct tf_known *known = candidates[i].known;
 
-        if (!candidates[i].differs && candidates[i].holds_one && !is_too_short(known, text_bytes) &&
-            (found == NULL || is_nearer(known, found))) {
+        if (!candidates[i].differs && holds_one(&candidates[i], text_bytes) &&
+            !is_too_short(known, text_bytes) &&
+            (found == NULL || is_nearer(known, found, text_bytes))) {
             found = known;
         }
     }
@@ -250,7 +283,6 @@ enum tf_verdict tf_judge(struct tf_scan *scan, const struct tf_opened *opened, u
     if (known == NULL) {
         return TF_VERDICT_NEW;
     }
-    found->match = known->id;
-    found->match_offset = known->prints[0].offset;
+    set_match(found, known);
     return TF_VERDICT_KNOWN;
 }

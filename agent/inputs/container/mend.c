@@ -7,7 +7,8 @@
  *                      position: it is read on from there, then this file from its start
  *                      (`copytruncate`; lost is only what was seen and stands in neither).
  *                      One that ends before the position, since lines were read that were written
- *                      after it was made, holds nothing more to read
+ *                      after it was made, holds nothing more to read; when that was an earlier
+ *                      run, a gap tells how much of it could not be compared
  *     TF_MEND_OLDER    an older print still matches: from there (the file lost its own tail)
  *     TF_MEND_START    nothing matches: from the start
  */
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #define SIBLINGS_MAX 4096u /* names looked at for a copy */
+#define LOOKS        2u    /* it may be renamed or compressed under one's eyes */
 
 /* What the file's position becomes when it goes on at an older print, or (0) at its start. */
 static void go_back_to(const struct tf_position *from, unsigned print, struct tf_position *out)
@@ -48,9 +50,6 @@ static bool is_sibling_name(const char *name, const char *base)
            !tf_is_compressed_name(name);
 }
 
-/* How much of the position's prints a sibling holds. */
-enum held { HOLDS_NOT, HOLDS_BEGINNING, HOLDS_ALL };
-
 /* Reads on while a compressed one only inflates. 1: it holds those bytes, 0: not, -ENODATA: it ends
  * before them, or another -errno. */
 static int holds(struct tf_file_io *sibling, const struct tf_print *print)
@@ -64,37 +63,50 @@ static int holds(struct tf_file_io *sibling, const struct tf_print *print)
     return rc < 0 ? rc : memcmp(found.hash, print->hash, sizeof found.hash) == 0;
 }
 
-/* A copy that was made before the last lines were read ends before the position. It holds the
- * prints that lie within it, that of the file's first bytes at least. */
-static enum held compare_sibling(const struct tf_file_io *io, const struct tf_opened *opened,
-                                 bool is_gzip)
+/* Of a sibling that ends before the position: the newest print that it holds, when it holds all
+ * that lie within it; 0: it does not. */
+static uint64_t compare_beginning(struct tf_file_io *sibling, const struct tf_position *position)
+{
+    const struct tf_print any = {.offset = TF_PRINT_BYTES};
+    bool is_tiny = holds(sibling, &any) == -ENODATA;
+    uint64_t held_to = 0;
+
+    for (unsigned i = TF_PRINTS - 1; i > 0; i--) { /* forward, for a compressed one */
+        int rc = position->prints[i].offset != 0 ? holds(sibling, &position->prints[i]) : -ENODATA;
+
+        if (rc != 1 && rc != -ENODATA) {
+            return 0;
+        }
+        if (rc == 1 && tf_print_tells(&position->prints[i], is_tiny ? 0 : TF_PRINT_BYTES)) {
+            held_to = position->prints[i].offset;
+        }
+    }
+    return held_to;
+}
+
+/* Where the newest print stands that it holds: the position's, or an older one in a copy that was
+ * made before the last lines were read. 0: it is no copy. */
+static uint64_t compare_sibling(const struct tf_file_io *io, const struct tf_opened *opened,
+                                bool is_gzip)
 {
     struct tf_file_io sibling = {.fd = opened->fd, .position = {.is_gzip = is_gzip}};
-    enum held held = HOLDS_NOT;
+    uint64_t held_to = 0;
     int rc = holds(&sibling, &io->position.prints[0]);
 
     if (rc == 1) {
-        held = HOLDS_ALL;
-    } else if (rc == -ENODATA && io->head.offset != 0 && holds(&sibling, &io->head) == 1) {
-        held = HOLDS_BEGINNING;
-        for (unsigned i = 1; i < TF_PRINTS && held != HOLDS_NOT; i++) {
-            if (io->position.prints[i].offset != 0 &&
-                holds(&sibling, &io->position.prints[i]) == 0) {
-                held = HOLDS_NOT;
-            }
-        }
+        held_to = io->position.prints[0].offset;
+    } else if (rc == -ENODATA) {
+        held_to = compare_beginning(&sibling, &io->position);
     }
     tf_gunzip_free(sibling.gunzip);
-    return held;
+    return held_to;
 }
 
-/* One that holds all comes before one that does not, then the newer. */
-static bool is_better(const struct tf_mend *mend, const struct tf_opened *opened, enum held held)
+/* Of two that hold as much the newer. */
+static bool is_better(const struct tf_mend *mend, const struct tf_opened *opened, uint64_t held_to)
 {
-    if (mend->kind == TF_MEND_NONE || mend->is_short != (held == HOLDS_BEGINNING)) {
-        return mend->kind == TF_MEND_NONE || mend->is_short;
-    }
-    return opened->changed_ns > mend->sibling.changed_ns;
+    return held_to > mend->held_to ||
+           (held_to == mend->held_to && opened->changed_ns > mend->sibling.changed_ns);
 }
 
 /* It is not the file itself, by another name, and was born after it. */
@@ -110,17 +122,16 @@ static void try_sibling(struct tf_file_io *io, const struct tf_file_read *read, 
     struct tf_mend *mend = io->mend;
     struct tf_opened opened;
     struct tf_print end = {0};
-    bool is_gzip = tf_is_gzip_name(name);
-    enum held held;
+    bool is_gzip = tf_is_gzip_name(name), is_short;
+    uint64_t held_to;
 
     if (tf_opener_file(read->opener, dir_fd, dir, name, &opened) < 0) {
         return;
     }
-    held = may_be_copy(&opened.id, read->id) ? compare_sibling(io, &opened, is_gzip) : HOLDS_NOT;
-    if (held == HOLDS_BEGINNING && !is_gzip && tf_file_print(opened.fd, opened.size, &end) < 0) {
-        held = HOLDS_NOT;
-    }
-    if (held == HOLDS_NOT || !is_better(mend, &opened, held)) {
+    held_to = may_be_copy(&opened.id, read->id) ? compare_sibling(io, &opened, is_gzip) : 0;
+    is_short = held_to < io->position.prints[0].offset;
+    if (held_to == 0 || !is_better(mend, &opened, held_to) ||
+        (is_short && !is_gzip && tf_file_print(opened.fd, opened.size, &end) < 0)) {
         (void)close(opened.fd);
         return;
     }
@@ -130,7 +141,8 @@ static void try_sibling(struct tf_file_io *io, const struct tf_file_read *read, 
     mend->kind = TF_MEND_SIBLING;
     mend->sibling = opened;
     mend->is_gzip = is_gzip;
-    mend->is_short = held == HOLDS_BEGINNING;
+    mend->is_short = is_short;
+    mend->held_to = held_to;
     mend->end = end;
 }
 
@@ -204,12 +216,20 @@ static bool go_to_line_start(struct tf_file_io *io, const struct tf_file_read *r
     return found;
 }
 
-/* What was seen in the file, and not read, and is not in its copy. */
-static uint64_t bytes_not_copied(const struct tf_file_io *io)
+/* What was seen in the file, and not read, and is not in its copy. Of a short copy that is found
+ * after a start, by what an earlier run has stored, also what could not be compared. */
+static uint64_t lost_bytes(const struct tf_file_io *io)
 {
+    const struct tf_mend *mend = io->mend;
     uint64_t from = tf_position_last(&io->position);
 
-    from = io->mend->sibling.size > from ? io->mend->sibling.size : from;
+    if (mend->is_short && !io->is_verified) {
+        return (mend->is_gzip ? from : mend->sibling.size) - mend->held_to;
+    }
+    if (mend->is_gzip) {
+        return 0;
+    }
+    from = mend->sibling.size > from ? mend->sibling.size : from;
     return io->largest_size > from ? io->largest_size - from : 0;
 }
 
@@ -234,16 +254,19 @@ int tf_file_mend(struct tf_file_io *io, const struct tf_file_read *read)
     if (io->mend == NULL) {
         return -ENOMEM;
     }
-    if (!io->position.is_gzip && io->position.prints[0].offset > 0) {
+    for (unsigned i = 0; i < LOOKS && io->mend->kind == TF_MEND_NONE && !io->position.is_gzip &&
+                         io->position.prints[0].offset > 0;
+         i++) {
         look_for_copy(io, read);
     }
     if (io->mend->kind == TF_MEND_SIBLING) {
-        io->mend->lost_bytes = io->mend->is_gzip ? 0 : bytes_not_copied(io);
+        io->mend->lost_bytes = lost_bytes(io);
         go_back_to(&io->position, 0, &io->mend->position);
         return 0;
     }
     for (unsigned i = 1; i < TF_PRINTS && !io->position.is_gzip; i++) {
-        int same = compare_from(io, i);
+        bool is_head = i >= TF_PRINT_HEADS && io->position.prints[i].offset <= TF_HEAD_MAX;
+        int same = is_head ? 0 : compare_from(io, i); /* from its start, rather */
 
         if (same < 0) {
             return same;

@@ -16,7 +16,8 @@
  * zero 148     99  states     3 of size (1, at most 32) and bytes (32, zero behind size) 247      1
  * zero 248      2  path_size  1..4095 250         path       the base, without NUL
  *
- * The first print stands at the largest done, later ones at falling offsets. A value that breaks
+ * The first print stands at the largest done, later ones at falling offsets, the last ones at the
+ * file's beginning, while it is small (file.c). A value that breaks
  * any of this is no position: decode refuses it, and the input says so and begins anew.
  */
 #include "internal.h"

@@ -3,14 +3,17 @@
  * that a scan has judged (judge.c). A copy that is not compressed is passed over while its file is
  * there (discovery.c), and goes the same way where that is gone.
  *
- *     nothing known      it is read whole, as any new sibling
- *     holds what a file  that file is gone          it is read on from that one's position, and its
- *     held                                          first position takes that one's place
- *                        that file was read to its  it is remembered as read; what it holds beyond,
- *                        end                        is read
- *                        that file is followed      it is a shadow: not read, nothing is stored of
- * it, until that file comes to one of the ends above not known yet      no file of its base ends
- * before that is known
+ *     nothing known    it is read whole, as any new sibling
+ *     it holds what a  that is gone: it is read on from that one's position, and its first position
+ *     file held          takes that one's place
+ *                      that was read to its end: it is remembered as read; what it holds beyond is
+ *                        read
+ *                      that is followed: it is a shadow, not read, and nothing is stored of it
+ *                        until that file comes to one of the ends above
+ *     not known yet    no file of its base ends before that is known
+ *
+ * One that ends before the position, since lines were read that were written after it was made,
+ * counts as read to its end (found.c, mend.c).
  *
  * So at every instant the folded state says of one of the two, and of one only, where reading goes
  * on: a kill between any two steps loses and doubles nothing.
@@ -80,6 +83,16 @@ void tf_shadow_read(struct tf_container *input, const struct tf_found *found,
         tf_follow_drop(file);
     }
     tf_buf_fini(&deltas);
+}
+
+void tf_shadow_read_short(struct tf_container *input, const struct tf_found *found)
+{
+    struct tf_position read = {.prints = {found->end}};
+
+    for (unsigned i = 0; i < TF_STREAMS; i++) {
+        read.done[i] = found->end.offset;
+    }
+    tf_shadow_read(input, found, &read);
 }
 
 void tf_shadow_settle(struct tf_file *file, struct tf_buf *deltas)
