@@ -43,7 +43,7 @@ class Run:
             self.programs[role] = self.house.start(
                 role, env={"TAFFRAIL_CRASH": f"{name}:{self.chance.randint(1, PASSES.get(name.split('.')[0], 3))}"}, wait=None)
         died = set()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while len(died) < len(points):
             need(time.monotonic() < end, f"never passed: {points}, died {died}")
             self.write(40, 6000 if any(name.startswith("roll.") for name in points.values()) else 100)
