@@ -74,13 +74,90 @@ uid=6c1e0e0e-8a5c-4e4e-9c37-0d3a9d1f2b3c
 mkdir -p "$folder/pods/shop_pay-0_$uid/app"
 echo '2026-11-23T10:15:04.12Z stderr F charge failed' >"$folder/pods/shop_pay-0_$uid/app/2.log"
 kubernetes="\"kubernetes\":{\"namespace_name\":\"shop\",\"pod_name\":\"pay-0\",\"pod_id\":\"$uid\",\"container_name\":\"app\",\"host\":\"$host\",\"restart_count\":2}"
-wanted="{\"time\":\"2026-11-23T10:15:04.120000000Z\",\"tag\":\"container\",\"host\":\"$host\",$kubernetes,\"stream\":\"stderr\",\"log\":\"charge failed\"}"
+wanted="{\"time\":\"2026-11-23T10:15:04.120000000Z\",\"tag\":\"container\",$kubernetes,\"host\":\"$host\",\"stream\":\"stderr\",\"log\":\"charge failed\"}"
 tap "$folder/pods/shop_pay-0_$uid/app/2.log"
 expect 'names of the path' "$wanted" "$(cat "$folder/out")"
 name=$(cd "$folder/pods/shop_pay-0_$uid/app" && "$taffrail" tap 2.log 2>/dev/null)
 expect 'names of the folder' "$wanted" "$name"
 tap --text "$folder/pods/shop_pay-0_$uid/app/2.log"
 expect 'for eyes' '10:15:04.120 shop/pay-0/app      err  charge failed' "$(cat "$folder/out")"
+
+# With a configuration: its filters in their order, its labels, the tag and the format of the file's input.
+mkdir -p "$folder/app" "$folder/other"
+cat >"$folder/tap.yaml" <<TEXT
+agent: {host: node-7, labels: {cluster: prod}}
+inputs:
+  - container: {paths: [other/*.log], rescan: 100ms}
+  - container: {name: apps, tag: "apps.{pod}", paths: [pods/**/*.log], format: cri, rescan: 100ms}
+  - container: {name: lines, paths: [app/*.log], format: plain, encoding: latin1, max_line: 256B, rescan: 100ms}
+filters:
+  - multiline: {match: [apps.*], continue: '^\s'}
+  - parse_json: {}
+  - select: {match: [apps.*], drop: [{name: probes, where: {fields.probe: "^true$", kubernetes.pod_name: "^pay-0$"}}]}
+  - edit: {rename: {fields.order: order}, add: {team: "key $secret"}}
+spool: {path: spool, keep_free: 0, sync: 20ms}
+outputs: [stdout: {}]
+TEXT
+cat >"$folder/pods/shop_pay-0_$uid/app/2.log" <<TEXT
+2026-11-23T10:15:04.12Z stderr F charge failed
+2026-11-23T10:15:04.13Z stderr F  at one: $secret
+2026-11-23T10:15:04.14Z stdout F {"msg":"paid","order":7,"token":"hunter2hunter2"}
+2026-11-23T10:15:04.15Z stderr F  at two
+2026-11-23T10:15:04.16Z stdout F {"msg":"fine","probe":true}
+2026-11-23T10:15:04.17Z stderr F last
+2026-11-23T10:15:04.18Z stderr F  of all
+TEXT
+printf '2026-11-23T10:15:05Z stdout F other\n2026-11-23T10:15:05Z stdout F  not joined\n' >"$folder/other/1.log"
+printf 'caf\351 is no CRI line\n%0400d\n' 7 >"$folder/app/1.log"
+tap -c "$folder/tap.yaml" "$folder/pods/shop_pay-0_$uid/app/2.log"
+expect 'configured exits' 0 $?
+stands="$kubernetes,\"host\":\"node-7\",\"labels\":{\"cluster\":\"prod\"}"
+stands=$(echo "$stands" | sed "s/\"host\":\"$host\"/\"host\":\"node-7\"/")
+team='"team":"key [REDACTED:aws-access-key]"'
+cat >"$folder/wanted" <<TEXT
+{"time":"2026-11-23T10:15:04.140000000Z","tag":"apps.pay-0",$stands,"stream":"stdout","log":"paid","fields":{"token":"[REDACTED:assigned-secret]"},"order":7,$team}
+{"time":"2026-11-23T10:15:04.120000000Z","tag":"apps.pay-0",$stands,"stream":"stderr","log":"charge failed\\n at one: [REDACTED:aws-access-key]\\n at two",$team}
+{"time":"2026-11-23T10:15:04.170000000Z","tag":"apps.pay-0",$stands,"stream":"stderr","log":"last\\n of all",$team}
+TEXT
+diff "$folder/wanted" "$folder/out" || { echo 'FAIL configured'; failed=1; }
+expect 'configured summary' 'tap: 1 file (cri), 7 lines, 3 records, 5 redactions, 1 filtered; nothing was sent or stored' \
+    "$(cat "$folder/err")"
+tap -c "$folder/tap.yaml" "$folder/other/1.log"
+expect 'input by path' 2 "$(grep -c '"tag":"container","host":"node-7",' "$folder/out")"
+(cd "$folder/app" && "$taffrail" tap -c ../tap.yaml 1.log) >"$folder/out" 2>/dev/null
+expect 'encoding of the input' 1 "$(grep -c '"tag":"lines".*"log":"café is no CRI line"' "$folder/out")"
+expect 'max_line of the input' 1 "$(grep -c '"truncated":400' "$folder/out")"
+cp "$folder/app/1.log" "$folder/app/1.log.20261123-101505"
+tap -c "$folder/tap.yaml" "$folder/app/1.log.20261123-101505"
+expect 'input by the path before rotation' 2 "$(grep -c '"tag":"lines"' "$folder/out")"
+rm "$folder/app/1.log.20261123-101505"
+tap -c "$folder/tap.yaml" --format plain "$folder/pods/shop_pay-0_$uid/app/2.log"
+expect 'format beats the input' 1 "$(grep -c '(plain), ' "$folder/err")"
+sed 's/^spool:/  - redact: off\n&/' "$folder/tap.yaml" >"$folder/off.yaml"
+tap -c "$folder/off.yaml" "$folder/pods/shop_pay-0_$uid/app/2.log"
+expect 'redact off' 3 "$(grep -c "$secret" "$folder/out")"
+expect 'redact off is told' 1 "$(grep -c '^tap: redaction is off in this configuration: secrets are shown$' "$folder/err")"
+sed 's/^outputs:.*/outputs: [stdout: {colour: red}]/' "$folder/tap.yaml" >"$folder/wrong.yaml"
+tap -c "$folder/wrong.yaml" "$folder/other/1.log"
+expect 'wrong configuration' 2 $?
+expect 'wrong configuration is told' 1 "$(grep -c 'wrong.yaml:.*colour' "$folder/err")"
+
+# It shows what run ships of the same files: each byte but the order of files, and plain lines' time of reading.
+tap -c "$folder/tap.yaml" "$folder/pods/shop_pay-0_$uid/app/2.log" "$folder/other/1.log" "$folder/app/1.log"
+sort "$folder/out" | sed '/"tag":"lines"/s/"time":"[^"]*",//' >"$folder/shown"
+expect 'shown' 7 "$(wc -l <"$folder/shown")"
+"$taffrail" run -c "$folder/tap.yaml" >"$folder/shipped" 2>"$folder/err" &
+agent=$!
+tries=0
+while [ "$(grep -vc '"tag":"taffrail.audit"' "$folder/shipped")" -lt 7 ] && [ $tries -lt 600 ]; do
+    sleep 0.05
+    tries=$((tries + 1))
+done
+kill $agent
+wait $agent
+expect 'run exits' 0 $?
+grep -v '"tag":"taffrail.audit"' "$folder/shipped" | sort | sed '/"tag":"lines"/s/"time":"[^"]*",//' |
+    diff "$folder/shown" - || { echo 'FAIL shown is not what was shipped'; cat "$folder/err"; failed=1; }
 
 # Hostile files.
 head -c 4194304 /dev/zero | tr '\0' x >"$folder/long.log"
@@ -127,11 +204,14 @@ tap --format xml "$fixtures/cri.log"
 expect 'unknown format' 2 $?
 tap --format
 expect 'no format' 2 $?
-for option in -c -f; do
-    tap $option "$fixtures/cri.log"
-    expect "$option exits" 2 $?
-    expect "$option is explained" 1 "$(grep -c -e "^tap: $option is not in this release; " "$folder/err")"
-done
+tap -f "$fixtures/cri.log"
+expect '-f exits' 2 $?
+expect '-f is explained' 1 "$(grep -c -e "^tap: -f is not in this release; " "$folder/err")"
+tap -c
+expect 'no configuration' 2 $?
+tap -c "$folder/no-such-file" "$fixtures/cri.log"
+expect 'unreadable configuration' 2 $?
+expect 'unreadable configuration is told' 1 "$(grep -c 'no-such-file' "$folder/err")"
 cp "$fixtures/cri.log" "$folder/-odd"
 (cd "$folder" && "$taffrail" tap -- -odd >out 2>/dev/null)
 expect 'name with a dash' 11 "$(wc -l <"$folder/out")"

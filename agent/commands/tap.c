@@ -1,95 +1,148 @@
 /*
  * tap.c - `taffrail tap`: what would be shipped of a container's log files, on stdout.
  *
- * Each file is read to its end and goes the way that the agent sends it: lines, the redact filter
- * with its defaults, events; only then the events are printed instead of spooled. What the path
- * tells (pod, container) and the host's name stand on each record, as the agent would write them.
- * Nothing is sent, stored or changed.
+ * Each file is read to its end and goes the way that the agent sends it: lines, the filters of the
+ * configuration in their order, events; only then the events are printed instead of spooled. What
+ * the path tells (pod, container), the host's name and the labels stand on each record, as the
+ * agent would write them. The container input whose `paths` name the file tells how it is read and
+ * under which tag, or else the first one. Without a configuration the filter is redact with its
+ * defaults. What a filter holds back until more lines come goes out at the end of the file. Nothing
+ * is sent, stored or changed.
  *
  * stdout is NDJSON (docs/records.md) or text for eyes; stderr is a summary, and a message for each
  * file that could not be read: the others are read all the same. When the reader of stdout goes
  * away, as `head` does, tap ends without a word.
  *
- * Exits 0; 2 on wrong usage; 3 when a file could not be read or the output not be written.
+ * Exits 0; 2 on wrong usage or configuration; 3 when a file could not be read or the output not be
+ * written.
  */
 #include "taffrail/commands.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "taffrail/decode.h"
+#include "taffrail/container.h"
 #include "taffrail/event.h"
-#include "taffrail/filter.h"
+#include "taffrail/filters.h"
 
-#define LINE_MAX_BYTES  (1u << 20) /* the container input's default; longer: head and tail */
 #define READ_BYTES      (256u << 10)
 #define INPUT_MAX_BYTES (16u << 20)  /* read and not decoded yet; past it the file is given up */
-#define EVENTS_MAX      (160u << 20) /* of one batch; a full one fits with its keys */
+#define EVENTS_MAX      (512u << 20) /* of one batch; a full one fits with its keys and labels */
 #define PRINTED_BYTES   (256u << 10) /* written at once */
 #define PRINTED_MAX     (256u << 20) /* a line of JSON; escapes make it six times its text */
 #define HOST_BYTES      256u
 #define TAG             "container"
 
 static const char usage[] =
-    "usage: taffrail tap [--format auto|docker|cri|plain] [--text] FILE...\n"
+    "usage: taffrail tap [-c CONFIG] [--format auto|docker|cri|plain] [--text] FILE...\n"
     "Prints what would be shipped of the files, without their secrets; sends and stores nothing.\n"
-    "  --format  how the lines are read; by default each file's content tells\n"
-    "  --text    lines for eyes instead of NDJSON\n"
+    "  -c CONFIG  by the filters, tag and labels of that configuration; without, redaction only\n"
+    "  --format   how the lines are read; by default as the input's format says: by content\n"
+    "  --text     lines for eyes instead of NDJSON\n"
     "examples: taffrail tap /var/log/pods/*/*/*.log | head -1\n"
-    "          taffrail tap --text app.log\n"
-    "exit: 0 fine, 2 usage, 3 a file could not be read\n";
+    "          taffrail tap -c conf/taffrail.yaml --text app.log\n"
+    "exit: 0 fine, 2 usage or configuration, 3 a file could not be read\n";
 
 struct run {
     enum tf_format format;
-    bool text;
+    bool text, redact_off;
+    const char *config_file;  /* NULL: none */
+    struct tf_config *config; /* NULL: none */
+    /* What the configuration says, or what stands in its place. */
+    const struct tf_plugin_list *list;
+    const struct tf_agent_options *agent;
+    struct tf_plugin_config redact;
+    struct tf_plugin_list redact_alone;
+    struct tf_agent_options no_agent;
     char host[HOST_BYTES];
-    void *filter, *scratch, *arena;
+    void *arena;
+    struct tf_filters *filters;
+    void **scratch;
     struct tf_batch batch;
     struct tf_buf input, events, printed;
     uint64_t files[TF_FORMAT_PLAIN + 1]; /* read, by format */
-    uint64_t lines, records, redactions, withheld, malformed;
+    uint64_t lines, records, redactions, filtered, withheld, malformed;
     int write_error; /* of stdout; nothing more is read then */
 };
 
 /* One file on its way. */
 struct file {
     const char *path;
+    char *full, *real; /* the path from the root, and that on disk; NULL: not known */
+    struct tf_log_path names;
+    struct tf_reading reading;
+    char *tag;
     int fd;
     struct tf_lines *lines;
-    void *state; /* of the filter */
+    void **states; /* of the filters */
     struct tf_constants constants;
 };
 
-/* ---- the filter ---------------------------------------------------------------------------------
+/* ---- the filters --------------------------------------------------------------------------------
  */
 
-static int open_filter(struct run *run, struct tf_error *err)
+/* The filters of no configuration: redact with its defaults. */
+static int default_filters(struct run *run)
 {
-    struct tf_filter_args args = {.name = "redact"};
-    void *options;
-    int rc;
-
     run->arena = tf_arena_new();
-    options =
-        run->arena != NULL ? tf_arena_alloc(run->arena, tf_filter_redact.options_bytes) : NULL;
-    if (options == NULL) {
+    if (run->arena == NULL) {
         return -ENOMEM;
     }
-    rc = tf_options_default(tf_filter_redact.options, options, run->arena);
-    if (rc < 0) {
-        return rc;
+    run->redact = (struct tf_plugin_config){.kind = &tf_filter_redact, .name = "redact"};
+    run->redact.options = tf_arena_alloc(run->arena, tf_filter_redact.options_bytes);
+    if (run->redact.options == NULL) {
+        return -ENOMEM;
     }
-    args.options = options;
-    rc = tf_filter_redact.open(&args, &run->filter, err);
-    if (rc < 0) {
-        return rc;
+    run->redact_alone = (struct tf_plugin_list){.items = &run->redact, .count = 1};
+    run->list = &run->redact_alone;
+    return tf_options_default(tf_filter_redact.options, run->redact.options, run->arena);
+}
+
+static void default_agent(struct run *run)
+{
+    if (gethostname(run->host, sizeof run->host - 1) == 0 && run->host[0] != '\0') {
+        run->no_agent.host.text = run->host; /* unknown is absent */
     }
-    run->scratch = tf_filter_redact.scratch_new(run->filter);
-    return run->scratch != NULL ? 0 : -ENOMEM;
+    run->agent = &run->no_agent;
+}
+
+/* Returns 0; -EINVAL when err tells why not; or a negative errno. */
+static int load(struct run *run, struct tf_error *err)
+{
+    int rc;
+
+    if (run->config_file == NULL) {
+        default_agent(run);
+        return default_filters(run);
+    }
+    rc = tf_config_load(run->config_file, &tf_plugins, &run->config, err);
+    if (rc < 0) {
+        return rc == -ENOMEM ? rc : -EINVAL;
+    }
+    run->redact_off = run->config->redact_off;
+    run->list = &run->config->filters;
+    run->agent = &run->config->agent;
+    return 0;
+}
+
+static int open_filters(struct run *run, struct tf_error *err)
+{
+    int rc = load(run, err);
+
+    if (rc == 0) {
+        rc = tf_filters_open(run->list, &run->filters, err);
+        rc = rc < 0 && err->errors > 0 ? -EINVAL : rc;
+    }
+    if (rc == 0) {
+        run->scratch = tf_filters_scratch_new(run->filters);
+        rc = run->scratch != NULL ? 0 : -ENOMEM;
+    }
+    return rc;
 }
 
 static int start(struct run *run)
@@ -100,11 +153,8 @@ static int start(struct run *run)
     tf_buf_init(&run->input, INPUT_MAX_BYTES);
     tf_buf_init(&run->events, EVENTS_MAX);
     tf_buf_init(&run->printed, PRINTED_MAX);
-    if (gethostname(run->host, sizeof run->host - 1) < 0) {
-        run->host[0] = '\0'; /* unknown is absent */
-    }
     tf_error_init(&err);
-    rc = open_filter(run, &err);
+    rc = open_filters(run, &err);
     tf_error_print(&err, stderr);
     tf_error_fini(&err);
     return rc == 0 ? tf_batch_init(&run->batch) : rc;
@@ -121,10 +171,9 @@ static void wipe(struct tf_buf *buf)
 static void finish(struct run *run)
 {
     tf_batch_fini(&run->batch);
-    if (run->filter != NULL) {
-        tf_filter_redact.scratch_free(run->scratch);
-        tf_filter_redact.close(run->filter);
-    }
+    tf_filters_scratch_free(run->filters, run->scratch);
+    tf_filters_close(run->filters);
+    tf_config_free(run->config);
     tf_arena_free(run->arena);
     wipe(&run->input);
     tf_buf_fini(&run->events);
@@ -151,7 +200,7 @@ static int write_printed(struct run *run)
     return 0;
 }
 
-static int print_events(struct run *run)
+static int print_events(struct run *run, const char *tag)
 {
     struct tf_slice rest = tf_buf_slice(&run->events);
     int rc = 0;
@@ -159,8 +208,8 @@ static int print_events(struct run *run)
     while (rc == 0 && rest.size > 0) {
         size_t used = 0;
 
-        rc = run->text ? tf_event_print_text(rest, tf_slice_text(TAG), &run->printed, &used)
-                       : tf_event_print_json(rest, tf_slice_text(TAG), &run->printed, &used);
+        rc = run->text ? tf_event_print_text(rest, tf_slice_text(tag), &run->printed, &used)
+                       : tf_event_print_json(rest, tf_slice_text(tag), &run->printed, &used);
         rest = tf_slice(rest.data + used, rest.size - used);
         if (rc == 0 && run->printed.size >= PRINTED_BYTES) {
             rc = write_printed(run);
@@ -169,73 +218,128 @@ static int print_events(struct run *run)
     return rc == 0 ? write_printed(run) : rc;
 }
 
-/* Sends the batch on its way, and empties it. */
-static int pass_batch(struct run *run, struct file *file)
+/* Hits of redact's rules; what other filters tell of theirs, and what was withheld, is no
+ * redaction.
+ */
+static uint64_t count_redactions(const struct run *run)
+{
+    uint64_t hits = 0;
+
+    for (uint32_t i = 0; i < run->batch.tally_count; i++) {
+        const struct tf_tally *tally = &run->batch.tallies[i];
+        bool is_withheld = tally->rule != TF_RULE_OTHERS && (tally->rule & TF_RULE_WITHHELD) != 0;
+
+        if (run->list->items[tally->filter].kind == &tf_filter_redact && !is_withheld) {
+            hits += tally->hits;
+        }
+    }
+    return hits;
+}
+
+/* Sends the batch on its way, and empties it. The file's lines are all there, so no filter waits
+ * for time to pass: now_ms stays 0. */
+static int pass_batch(struct run *run, struct file *file, bool is_last)
 {
     struct tf_batch *batch = &run->batch;
     struct tf_events_summary summary = {0};
-    int rc = tf_filter_redact.apply(run->filter, run->scratch, file->state, batch);
+    int rc;
 
+    batch->tag = file->tag;
+    batch->may_hold = true;
+    batch->is_last = is_last;
+    rc = tf_filters_apply(run->filters, run->scratch, file->states, batch);
     tf_buf_clear(&run->events);
     if (rc == 0) {
         rc = tf_events_encode(batch, &file->constants, &run->events, &summary);
     }
     if (rc == 0) {
-        rc = print_events(run);
+        rc = print_events(run, file->tag);
     }
     if (rc < 0) {
         return rc;
     }
     run->records += summary.events;
+    run->filtered += summary.dropped;
     run->withheld += summary.withheld;
     run->malformed += batch->malformed;
-    for (uint32_t i = 0; i < batch->tally_count; i++) {
-        run->redactions += batch->tallies[i].hits;
-    }
+    run->redactions += count_redactions(run);
     return tf_batch_reset(batch);
 }
 
 /* ---- in -----------------------------------------------------------------------------------------
  */
 
-/* What the path as it was given tells, or else the path as it is on disk. */
-static int describe_path(struct run *run, const char *path)
+/* The path as it was given tells the names, or else the path as it is on disk. */
+static void find_names(struct file *file)
 {
-    const char *host = run->host[0] != '\0' ? run->host : NULL;
-    struct tf_log_path names;
-    char *real = NULL;
-    int rc;
+    char folder[PATH_MAX];
 
-    if (!tf_log_path_parse(tf_slice_text(path), &names)) {
-        real = realpath(path, NULL);
-        if (real != NULL) {
-            (void)tf_log_path_parse(tf_slice_text(real), &names);
-        }
+    if (file->path[0] == '/') {
+        file->full = strdup(file->path);
+    } else if (getcwd(folder, sizeof folder) == NULL ||
+               asprintf(&file->full, "%s/%s", folder, file->path) < 0) {
+        file->full = NULL;
     }
-    rc = tf_log_path_describe(&names, host, &run->batch);
-    free(real);
-    return rc;
+    file->real = realpath(file->path, NULL);
+    if (!tf_log_path_parse(tf_slice_text(file->path), &file->names) && file->real != NULL) {
+        (void)tf_log_path_parse(tf_slice_text(file->real), &file->names);
+    }
 }
 
-/* The constants of a file, redacted like all text. Leaves the batch empty. */
+/* How the file is read, and its tag: by its input, or else by the first one that reads files. */
+static int choose_reading(struct run *run, struct file *file)
+{
+    const struct tf_plugin_list none = {.count = 0};
+    const struct tf_plugin_list *inputs = run->config != NULL ? &run->config->inputs : &none;
+    const struct tf_plugin_config *input = NULL;
+    int rc;
+
+    if (file->full != NULL) {
+        input = tf_container_find(inputs, file->full);
+    }
+    if (input == NULL && file->real != NULL) {
+        input = tf_container_find(inputs, file->real);
+    }
+    if (input == NULL) {
+        input = tf_container_find(inputs, NULL);
+    }
+    rc = tf_container_reading(input, &file->reading);
+    if (rc < 0) {
+        return rc;
+    }
+    if (run->format != TF_FORMAT_AUTO) {
+        file->reading.format = run->format;
+        file->reading.encoding =
+            run->format == TF_FORMAT_PLAIN ? file->reading.encoding : TF_ENCODING_UTF8;
+    }
+    file->tag = tf_container_tag(input != NULL ? input->tag : TAG, &file->names);
+    return file->tag != NULL ? 0 : -ENOMEM;
+}
+
+/* The constants of a file. Leaves the batch empty. */
 static int make_constants(struct run *run, struct file *file)
 {
     struct tf_batch *batch = &run->batch;
     int rc = tf_batch_add_record(batch, 0, TF_STREAM_OTHER) != NULL ? 0 : -ENOMEM;
 
-    if (rc == 0 && run->host[0] != '\0') {
-        rc = tf_batch_add_text_field(batch, "host", tf_slice_text(run->host));
+    if (rc == 0) {
+        rc = tf_log_path_describe(&file->names, run->agent->host.text, batch);
     }
     if (rc == 0) {
-        rc = describe_path(run, file->path);
-    }
-    if (rc == 0) {
-        rc = tf_filter_redact.apply(run->filter, run->scratch, NULL, batch);
-    }
-    if (rc == 0) {
-        rc = tf_constants_encode(batch, &file->constants);
+        rc = tf_filters_constants(run->filters, file->states, file->tag, run->agent, batch,
+                                  &file->constants);
     }
     return rc == 0 ? tf_batch_reset(batch) : rc;
+}
+
+static int open_lines(struct file *file)
+{
+    int rc = tf_lines_new(file->reading.format, file->reading.max_line_bytes, &file->lines);
+
+    if (rc == 0) {
+        tf_lines_set_encoding(file->lines, file->reading.encoding);
+    }
+    return rc;
 }
 
 /* Decodes what can be decoded of the input. */
@@ -250,14 +354,14 @@ static int take_input(struct run *run, struct file *file, bool at_end)
         taken = tf_lines_decode(file->lines, tf_slice(run->input.data + at, run->input.size - at),
                                 at_end, tf_now_ns(), &run->batch);
         records = run->batch.record_count;
-        rc = taken < 0 ? (int)taken : pass_batch(run, file);
+        rc = taken < 0 ? (int)taken : pass_batch(run, file, false);
         at += taken > 0 ? (size_t)taken : 0;
     } while (rc == 0 && at < run->input.size && (taken > 0 || records > 0));
     tf_buf_consume(&run->input, at);
     return rc;
 }
 
-/* Emits the pieces that wait for others; there are none to come. */
+/* Emits the pieces that wait for others, and what filters hold; there is nothing to come. */
 static int flush_lines(struct run *run, struct file *file)
 {
     bool is_full = true;
@@ -267,7 +371,7 @@ static int flush_lines(struct run *run, struct file *file)
         rc = tf_lines_flush(file->lines, &run->batch);
         is_full = rc == -EMSGSIZE && run->batch.record_count > 0;
         if (rc == 0 || is_full) {
-            rc = pass_batch(run, file);
+            rc = pass_batch(run, file, !is_full);
         }
     }
     return rc;
@@ -300,18 +404,45 @@ static int read_lines(struct run *run, struct file *file)
     }
 }
 
+/* All that must be there before the first line. */
+static int prepare_file(struct run *run, struct file *file)
+{
+    static const struct tf_stream_state nothing_saved[TF_STREAMS];
+    int rc = tf_batch_reset(&run->batch);
+
+    if (rc < 0) {
+        return rc;
+    }
+    find_names(file);
+    rc = choose_reading(run, file);
+    if (rc == 0) {
+        rc = open_lines(file);
+    }
+    if (rc == 0) {
+        file->states = tf_filters_states_new(run->filters, nothing_saved);
+        rc = file->states != NULL ? make_constants(run, file) : -ENOMEM;
+    }
+    return rc;
+}
+
+static void file_fini(struct run *run, struct file *file)
+{
+    tf_constants_fini(&file->constants);
+    tf_filters_states_free(run->filters, file->states);
+    tf_lines_free(file->lines);
+    free(file->tag);
+    free(file->full);
+    free(file->real);
+    if (file->fd >= 0) {
+        (void)close(file->fd);
+    }
+}
+
 static int tap_file(struct run *run, const char *path)
 {
     struct file file = {.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY)};
-    int rc = file.fd >= 0 ? tf_batch_reset(&run->batch) : -errno;
+    int rc = file.fd >= 0 ? prepare_file(run, &file) : -errno;
 
-    if (rc == 0) {
-        rc = tf_lines_new(run->format, LINE_MAX_BYTES, &file.lines);
-    }
-    if (rc == 0) {
-        file.state = tf_filter_redact.state_new(run->filter);
-        rc = file.state != NULL ? make_constants(run, &file) : -ENOMEM;
-    }
     if (rc == 0) {
         rc = read_lines(run, &file);
     }
@@ -322,12 +453,7 @@ static int tap_file(struct run *run, const char *path)
         run->files[tf_lines_format(file.lines)]++;
     }
     run->lines += file.lines != NULL ? tf_lines_count(file.lines) : 0;
-    tf_constants_fini(&file.constants);
-    tf_filter_redact.state_free(file.state);
-    tf_lines_free(file.lines);
-    if (file.fd >= 0) {
-        (void)close(file.fd);
-    }
+    file_fini(run, &file);
     return rc;
 }
 
@@ -405,6 +531,9 @@ static void tell_summary(const struct run *run)
     tell_count(", ", run->lines, "line", "lines");
     tell_count(", ", run->records, "record", "records");
     tell_count(", ", run->redactions, "redaction", "redactions");
+    if (run->filtered > 0) {
+        tell_count(", ", run->filtered, "filtered", "filtered");
+    }
     if (run->withheld > 0) {
         tell_count(", ", run->withheld, "withheld", "withheld");
     }
@@ -412,6 +541,9 @@ static void tell_summary(const struct run *run)
         tell_count(", ", run->malformed, "malformed", "malformed");
     }
     (void)fputs("; nothing was sent or stored\n", stderr);
+    if (run->redact_off) {
+        (void)fputs("tap: redaction is off in this configuration: secrets are shown\n", stderr);
+    }
 }
 
 static int wrong_usage(const char *option, const char *why)
@@ -454,7 +586,11 @@ static int parse_options(int argc, char **argv, struct run *run, int *first)
                 return TF_EXIT_USAGE;
             }
         } else if (strcmp(argv[i], "-c") == 0) {
-            return wrong_usage("-c", " is not in this release; name the files to read");
+            i++;
+            if (i >= argc) {
+                return wrong_usage("-c", " takes a configuration");
+            }
+            run->config_file = argv[i];
         } else if (strcmp(argv[i], "-f") == 0) {
             return wrong_usage("-f", " is not in this release; files are read to their end");
         } else {
@@ -517,6 +653,9 @@ int tf_command_tap(int argc, char **argv)
         outcome = tap_files(&run, argv + first, argc - first);
     }
     finish(&run);
+    if (rc == -EINVAL) { /* told already */
+        return TF_EXIT_USAGE;
+    }
     if (rc < 0) {
         char text[128];
 

@@ -69,7 +69,7 @@ static bool is_withheld(uint16_t rule)
 
 static const char *rule_name(const struct tf_pipeline *pipeline, const struct rule_book *book)
 {
-    const struct filter *filter = &pipeline->filters[book->filter];
+    const struct filter *filter = &pipeline->filters->items[book->filter];
     uint16_t rule = is_withheld(book->rule) ? book->rule & (uint16_t)~TF_RULE_WITHHELD : book->rule;
     const char *name = filter->kind->rule_name(filter->self, rule);
 

@@ -1,6 +1,7 @@
 /*
  * internal.h - what the files of the pipeline share.
  *
+ *     filters.c   the filters in their order
  *     sources.c   the queue of awake sources, pump jobs on workers
  *     frames.c    open frames, one a tag, and when they are closed
  *     books.c     the ledger: what is counted when a frame is durable, and how it is told
@@ -11,11 +12,11 @@
 #ifndef TAFFRAIL_PIPELINE_INTERNAL_H
 #define TAFFRAIL_PIPELINE_INTERNAL_H
 
+#include "taffrail/filters.h"
 #include "taffrail/pipeline.h"
 
 #define TF_JOBS_MAX        16u /* pump jobs at once, at most */
 #define TF_OPEN_FRAMES_MAX 64u /* distinct tags open at once; past it the oldest is closed */
-#define TF_AUDIT_TAG       "taffrail.audit"
 
 /* One pump job: everything that a worker touches. Kept and used again. */
 struct job {
@@ -81,6 +82,11 @@ struct filter {
     const struct tf_texts *match;
 };
 
+struct tf_filters {
+    struct filter *items;
+    size_t count;
+};
+
 struct input {
     const struct tf_input_kind *kind;
     const char *name;
@@ -101,8 +107,7 @@ struct tf_pipeline {
     uv_loop_t *loop;
     const struct tf_config *config;
     struct tf_spool *spool;
-    struct filter *filters;
-    size_t filter_count;
+    struct tf_filters *filters;
     struct input *inputs;
     size_t input_count;
     struct output *outputs;

@@ -17,31 +17,6 @@
 /* All plugins of a list are opened, so that all findings come in one run; the first failure counts,
  * also one that is no finding (no memory): nothing ever runs without a plugin that was asked for.
  */
-static int open_filters(struct tf_pipeline *pipeline, struct tf_error *err)
-{
-    const struct tf_plugin_list *list = &pipeline->config->filters;
-    int first = 0;
-
-    for (size_t i = 0; i < list->count; i++) {
-        const struct tf_plugin_config *item = &list->items[i];
-        struct filter *filter = &pipeline->filters[pipeline->filter_count];
-        struct tf_filter_args args = {
-            .name = item->name, .options = item->options, .at = item->at, .index = (uint16_t)i};
-        int rc;
-
-        filter->kind = item->kind;
-        filter->match = &item->match;
-        rc = filter->kind->open(&args, &filter->self, err);
-        if (rc == 0) {
-            pipeline->filter_count++;
-            filter->own_scratch = filter->kind->scratch_new(filter->self);
-            rc = filter->own_scratch == NULL ? -ENOMEM : 0;
-        }
-        first = first == 0 ? rc : first;
-    }
-    return first;
-}
-
 static int open_inputs(struct tf_pipeline *pipeline, struct tf_error *err)
 {
     const struct tf_plugin_list *list = &pipeline->config->inputs;
@@ -121,17 +96,8 @@ static int make_job(struct tf_pipeline *pipeline, struct job *job)
     job->pipeline = pipeline;
     tf_buf_init(&job->events, TF_DRAFT_PAYLOAD_MAX);
     tf_buf_init(&job->deltas, TF_DRAFT_DELTAS_MAX);
-    job->scratch = calloc(pipeline->filter_count + 1, sizeof *job->scratch);
-    if (job->scratch == NULL) {
-        return -ENOMEM;
-    }
-    for (size_t i = 0; i < pipeline->filter_count; i++) {
-        job->scratch[i] = pipeline->filters[i].kind->scratch_new(pipeline->filters[i].self);
-        if (job->scratch[i] == NULL) {
-            return -ENOMEM;
-        }
-    }
-    return 0;
+    job->scratch = tf_filters_scratch_new(pipeline->filters);
+    return job->scratch != NULL ? 0 : -ENOMEM;
 }
 
 int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_pipeline **out,
@@ -146,13 +112,15 @@ int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_p
     pipeline->loop = loop;
     pipeline->config = config;
     pipeline->workers = tf_pipeline_workers(&config->agent);
-    pipeline->filters = calloc(config->filters.count + 1, sizeof *pipeline->filters);
     pipeline->inputs = calloc(config->inputs.count + 1, sizeof *pipeline->inputs);
     pipeline->outputs = calloc(config->outputs.count + 1, sizeof *pipeline->outputs);
-    if (pipeline->filters == NULL || pipeline->inputs == NULL || pipeline->outputs == NULL) {
+    if (pipeline->inputs == NULL || pipeline->outputs == NULL) {
         goto done;
     }
-    rc = open_filters(pipeline, err);
+    rc = tf_filters_open(&config->filters, &pipeline->filters, err);
+    if (pipeline->filters == NULL) {
+        goto done;
+    }
     rcs[0] = open_inputs(pipeline, err);
     rcs[1] = open_outputs(pipeline, err);
     for (size_t i = 0; i < TF_COUNT(rcs) && rc == 0; i++) {
@@ -232,8 +200,8 @@ static int open_spool(struct tf_pipeline *pipeline, struct tf_error *err)
 /* Which rules are on, and what they cost here. */
 static void log_rules(const struct tf_pipeline *pipeline)
 {
-    for (size_t i = 0; i < pipeline->filter_count; i++) {
-        const struct filter *filter = &pipeline->filters[i];
+    for (size_t i = 0; i < pipeline->filters->count; i++) {
+        const struct filter *filter = &pipeline->filters->items[i];
         struct tf_filter_facts facts;
 
         if (filter->kind->facts != NULL) {
@@ -430,12 +398,7 @@ void tf_pipeline_stop(struct tf_pipeline *pipeline, void (*on_stopped)(void *ctx
 
 static void job_fini(struct tf_pipeline *pipeline, struct job *job)
 {
-    for (size_t i = 0; job->scratch != NULL && i < pipeline->filter_count; i++) {
-        if (job->scratch[i] != NULL) {
-            pipeline->filters[i].kind->scratch_free(job->scratch[i]);
-        }
-    }
-    free(job->scratch);
+    tf_filters_scratch_free(pipeline->filters, job->scratch);
     tf_buf_fini(&job->events);
     tf_buf_fini(&job->deltas);
     tf_batch_fini(&job->batch);
@@ -449,13 +412,7 @@ void tf_pipeline_free(struct tf_pipeline *pipeline)
     for (uint32_t i = 0; i < pipeline->workers; i++) {
         job_fini(pipeline, &pipeline->jobs[i]);
     }
-    for (size_t i = 0; i < pipeline->filter_count; i++) {
-        if (pipeline->filters[i].own_scratch != NULL) {
-            pipeline->filters[i].kind->scratch_free(pipeline->filters[i].own_scratch);
-        }
-        pipeline->filters[i].kind->close(pipeline->filters[i].self);
-    }
-    free(pipeline->filters);
+    tf_filters_close(pipeline->filters);
     free(pipeline->inputs);
     free(pipeline->outputs);
     free(pipeline->rule_books);

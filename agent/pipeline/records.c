@@ -9,23 +9,6 @@
 #include "internal.h"
 
 #include <errno.h>
-#include <stdlib.h>
-
-/* Runs the filters that see all over a batch that has no source state. Loop: these batches are tiny
- * and rare. */
-static int filter_own(struct tf_pipeline *pipeline, struct tf_batch *batch)
-{
-    int rc = 0;
-
-    for (size_t i = 0; i < pipeline->filter_count && rc == 0; i++) {
-        const struct filter *filter = &pipeline->filters[i];
-
-        if (filter->kind->sees_all) {
-            rc = filter->kind->apply(filter->self, filter->own_scratch, NULL, batch);
-        }
-    }
-    return rc;
-}
 
 /* An empty batch with one record, for the fields that follow. tf_batch_fini is the caller's. */
 static int begin_own(struct tf_batch *batch, int64_t time_ns)
@@ -52,23 +35,6 @@ static int add_details(struct tf_batch *batch, const struct tf_detail *details, 
     return rc;
 }
 
-static int add_labels(struct tf_batch *batch, const struct tf_agent_options *agent)
-{
-    int rc = 0;
-
-    if (agent->host.text != NULL) {
-        rc = tf_batch_add_text_field(batch, "host", tf_slice_text(agent->host.text));
-    }
-    if (rc == 0 && agent->labels.count > 0) {
-        rc = tf_batch_add_map_field(batch, "labels", (uint32_t)agent->labels.count);
-    }
-    for (size_t i = 0; i < agent->labels.count && rc == 0; i++) {
-        rc = tf_batch_add_text_field(batch, agent->labels.items[i].key.text,
-                                     tf_slice_text(agent->labels.items[i].value.text));
-    }
-    return rc;
-}
-
 /* Appends batch as one frame of its own. Its source's constants (pod and container) stand on a gap
  * too. */
 static int emit(struct tf_pipeline *pipeline, struct tf_source *source, struct tf_batch *batch,
@@ -77,7 +43,7 @@ static int emit(struct tf_pipeline *pipeline, struct tf_source *source, struct t
     struct tf_buf events, none;
     struct tf_events_summary summary = {0};
     struct part part = {.source = source, .batch = batch};
-    int rc = filter_own(pipeline, batch);
+    int rc = tf_filters_apply_own(pipeline->filters, batch);
 
     tf_buf_init(&events, TF_DRAFT_PAYLOAD_MAX);
     tf_buf_init(&none, TF_STATE_VALUE_MAX);
@@ -156,7 +122,7 @@ int tf_pipeline_audit(struct tf_pipeline *pipeline, const char *event, const cha
     int rc = begin_own(&batch, tf_now_ns());
 
     if (rc == 0) {
-        rc = add_labels(&batch, &pipeline->config->agent);
+        rc = tf_filters_add_labels(&pipeline->config->agent, &batch);
     }
     if (rc == 0) {
         rc = tf_batch_add_text_field(&batch, "event", tf_slice_text(event));
@@ -174,46 +140,11 @@ int tf_pipeline_audit(struct tf_pipeline *pipeline, const char *event, const cha
     return rc;
 }
 
-static int make_states(struct tf_pipeline *pipeline, struct tf_source *source)
-{
-    source->filter_states = calloc(pipeline->filter_count + 1, sizeof *source->filter_states);
-    if (source->filter_states == NULL) {
-        return -ENOMEM;
-    }
-    for (size_t i = 0; i < pipeline->filter_count; i++) {
-        const struct filter *filter = &pipeline->filters[i];
-
-        if (filter->kind->state_new == NULL) {
-            continue;
-        }
-        source->filter_states[i] = filter->kind->state_new(filter->self);
-        if (source->filter_states[i] == NULL) {
-            return -ENOMEM;
-        }
-        for (unsigned stream = 0; stream < TF_STREAMS && filter->kind->state_load != NULL;
-             stream++) {
-            filter->kind->state_load(source->filter_states[i], (enum tf_stream)stream,
-                                     &source->states[stream]);
-        }
-    }
-    return 0;
-}
-
-static void describe(struct tf_pipeline *pipeline, struct tf_source *source,
-                     const struct tf_batch *metadata)
-{
-    for (size_t i = 0; i < pipeline->filter_count; i++) {
-        const struct filter *filter = &pipeline->filters[i];
-
-        if (filter->kind->describe != NULL && source->filter_states[i] != NULL) {
-            filter->kind->describe(filter->self, source->filter_states[i], source->tag, metadata);
-        }
-    }
-}
-
 static int make_constants(struct tf_pipeline *pipeline, struct tf_source *source,
                           struct tf_batch *metadata)
 {
+    const struct tf_agent_options *agent =
+        source->kind->is_receiver ? NULL : &pipeline->config->agent;
     struct tf_batch own;
     int rc = 0;
 
@@ -221,15 +152,9 @@ static int make_constants(struct tf_pipeline *pipeline, struct tf_source *source
         rc = begin_own(&own, 0);
         metadata = &own;
     }
-    if (rc == 0 && !source->kind->is_receiver) {
-        rc = add_labels(metadata, &pipeline->config->agent);
-    }
     if (rc == 0) {
-        describe(pipeline, source, metadata);
-        rc = filter_own(pipeline, metadata);
-    }
-    if (rc == 0) {
-        rc = tf_constants_encode(metadata, &source->constants);
+        rc = tf_filters_constants(pipeline->filters, source->filter_states, source->tag, agent,
+                                  metadata, &source->constants);
     }
     if (metadata == &own) {
         tf_batch_fini(&own);
@@ -249,10 +174,8 @@ int tf_source_add(struct tf_pipeline *pipeline, void *input_self, struct tf_sour
             source->input = (uint16_t)i;
         }
     }
-    rc = make_states(pipeline, source);
-    if (rc == 0) {
-        rc = make_constants(pipeline, source, metadata);
-    }
+    source->filter_states = tf_filters_states_new(pipeline->filters, source->states);
+    rc = source->filter_states != NULL ? make_constants(pipeline, source, metadata) : -ENOMEM;
     if (rc < 0) {
         tf_sources_fini(source);
     }

@@ -195,91 +195,13 @@ void tf_sources_start(struct tf_pipeline *pipeline)
 /* ---- jobs ---------------------------------------------------------------------------------------
  */
 
-static bool filter_applies(const struct filter *filter, const char *tag)
-{
-    struct tf_slice text = tf_slice_text(tag);
-
-    if (strcmp(tag, TF_AUDIT_TAG) == 0) { /* what agents say of themselves, received too */
-        return filter->kind->sees_all;
-    }
-    for (size_t i = 0; i < filter->match->count; i++) {
-        if (tf_glob_match(filter->match->items[i].text, text, '.')) {
-            return true;
-        }
-    }
-    return filter->match->count == 0;
-}
-
 /* Worker. A batch that could not even be masked is never passed: its records are dropped, and the
  * read is repeated. */
-static int apply_filters(struct job *job)
-{
-    struct tf_pipeline *pipeline = job->pipeline;
-
-    for (size_t i = 0; i < pipeline->filter_count; i++) {
-        struct filter *filter = &pipeline->filters[i];
-        int rc = 0;
-
-        if (filter_applies(filter, job->tag)) {
-            rc = filter->kind->apply(filter->self, job->scratch[i], job->source->filter_states[i],
-                                     &job->batch);
-        }
-        if (rc < 0) {
-            return rc;
-        }
-    }
-    tf_batch_close_cuts(&job->batch); /* where redaction is off */
-    return 0;
-}
-
-static void save_states(const struct job *job, struct tf_stream_state states[TF_STREAMS])
-{
-    const struct tf_pipeline *pipeline = job->pipeline;
-
-    memset(states, 0, TF_STREAMS * sizeof states[0]);
-    for (size_t i = 0; i < pipeline->filter_count; i++) {
-        const struct filter *filter = &pipeline->filters[i];
-
-        if (filter->kind->state_save == NULL || job->source->filter_states[i] == NULL) {
-            continue;
-        }
-        for (unsigned stream = 0; stream < TF_STREAMS; stream++) {
-            filter->kind->state_save(job->source->filter_states[i], (enum tf_stream)stream,
-                                     &states[stream]);
-        }
-    }
-}
-
-/* What all filters hold back of the source. */
-static void collect_held(const struct job *job, struct tf_filter_held *all)
-{
-    const struct tf_pipeline *pipeline = job->pipeline;
-
-    *all = (struct tf_filter_held){.from = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
-    for (size_t i = 0; i < pipeline->filter_count; i++) {
-        struct tf_filter_held held;
-
-        if (pipeline->filters[i].kind->held == NULL || job->source->filter_states[i] == NULL) {
-            continue;
-        }
-        pipeline->filters[i].kind->held(job->source->filter_states[i], &held);
-        all->records += held.records;
-        if (held.deadline_ms != 0 &&
-            (all->deadline_ms == 0 || held.deadline_ms < all->deadline_ms)) {
-            all->deadline_ms = held.deadline_ms;
-        }
-        for (unsigned stream = 0; stream < TF_STREAMS; stream++) {
-            if (held.from[stream] < all->from[stream]) {
-                all->from[stream] = held.from[stream];
-            }
-        }
-    }
-}
-
 static void run_job(uv_work_t *work)
 {
     struct job *job = TF_CONTAINER_OF(work, struct job, work);
     struct tf_source *source = job->source;
+    const struct tf_filters *filters = job->pipeline->filters;
     struct tf_stream_state states[TF_STREAMS];
 
     job->batch.now_ms = uv_hrtime() / (uint64_t)TF_MS_IN_NS;
@@ -290,15 +212,15 @@ static void run_job(uv_work_t *work)
     (void)snprintf(job->tag, sizeof job->tag, "%s", source->tag);
     job->batch.tag = job->tag;
     if (job->result.has_position || job->batch.record_count > 0) {
-        job->status = apply_filters(job);
+        job->status = tf_filters_apply(filters, job->scratch, source->filter_states, &job->batch);
     } /* else nothing that filters hold may go out: without a position it would come again */
     if (job->status < 0) {
         return;
     }
-    collect_held(job, &job->held);
+    tf_filters_held(filters, source->filter_states, &job->held);
     job->status = tf_events_encode(&job->batch, &source->constants, &job->events, &job->summary);
     if (job->status == 0 && job->result.has_position) {
-        save_states(job, states);
+        tf_filters_states_save(filters, source->filter_states, states);
         source->kind->position(source, job->held.from, states, &job->deltas);
         job->status = job->deltas.error;
     }
@@ -306,12 +228,7 @@ static void run_job(uv_work_t *work)
 
 void tf_sources_fini(struct tf_source *source)
 {
-    for (size_t i = 0; source->filter_states != NULL && i < source->pipeline->filter_count; i++) {
-        if (source->filter_states[i] != NULL) {
-            source->pipeline->filters[i].kind->state_free(source->filter_states[i]);
-        }
-    }
-    free(source->filter_states);
+    tf_filters_states_free(source->pipeline->filters, source->filter_states);
     source->filter_states = NULL;
     tf_constants_fini(&source->constants);
 }

@@ -10,6 +10,7 @@ reads what the collector wrote, while it writes.
 import gzip
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -22,6 +23,9 @@ import time
 import zlib
 
 
+PATIENCE = 4  # deadlines say how long a thing takes at most; tests run side by side, on small machines too
+
+
 class Failed(Exception):
     """What was promised did not come."""
 
@@ -32,14 +36,20 @@ def need(condition, text):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """None that the kernel gives to a connection: it must be free again when a collector is started again."""
+    while True:
+        port = random.randint(10000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def wait_until(condition, timeout_s, what):
     """Polls until condition() is true; fails with the text `what`, or what() if it is a function."""
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + timeout_s * PATIENCE
     while not condition():
         if time.monotonic() > end:
             raise Failed(what() if callable(what) else what)
@@ -84,7 +94,7 @@ class Program:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(timeout_s)
+            return self.process.wait(timeout_s * PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
             raise Failed(f"{self.log}: did not stop in {timeout_s} s:\n{self.tail()}") from None
@@ -120,7 +130,7 @@ class House:
             print(f"kept: {self.folder}")
 
     def run(self, *words, check=True, **options):
-        done = subprocess.run([self.binary, *words], capture_output=True, timeout=60, check=False, **options)
+        done = subprocess.run([self.binary, *words], capture_output=True, timeout=60 * PATIENCE, check=False, **options)
         if check and done.returncode != 0:
             raise Failed(f"taffrail {' '.join(words)}: exit {done.returncode}\n{done.stderr.decode()}")
         return done

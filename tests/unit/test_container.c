@@ -1418,7 +1418,9 @@ static void a_lost_tail_goes_back_to_an_older_print(void **state)
     append_lines(f, "a.log", "\nafter the cut ", 0, 3);
     start(f);
     run_until_gap(f, "copytruncate");
-    run_for(f, 100);
+    for (unsigned i = 0; i < 100 && times("after the cut 2") == 0; i++) {
+        run_for(f, 100);
+    }
     assert_int_equal(times("after the cut 2"), 1);
     assert_int_equal(times("line number 0"), 1); /* not from the start */
     assert_true(line_count < 10000 + 8000);      /* but from the print some 64 KiB back */

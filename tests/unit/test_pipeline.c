@@ -393,7 +393,7 @@ static int set_up(void **state)
     world->config.inputs = (struct tf_plugin_list){.items = &world->input, .count = 1};
     world->config.outputs = (struct tf_plugin_list){.items = &world->output, .count = 1};
     world->config.agent.host.text = "node-1";
-    world->config.agent.stop_timeout_ms = 5000;
+    world->config.agent.stop_timeout_ms = 60000;
     world->config.spool.path.text = world->folder;
     world->config.spool.max_size_bytes = 1 << 30;
     world->config.spool.sync = (struct tf_sync_option){.mode = TF_SYNC_INTERVAL, .interval_ms = 5};

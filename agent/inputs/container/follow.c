@@ -92,53 +92,6 @@ static void unlink_file(struct tf_container *input, struct tf_file *file)
 /* ---- names
  * ------------------------------------------------------------------------------------------ */
 
-static void append_name(struct tf_buf *out, struct tf_slice name)
-{
-    if (name.size == 0) {
-        name = tf_slice_text("none");
-    }
-    for (size_t i = 0; i < name.size; i++) {
-        uint8_t byte = (uint8_t)name.data[i];
-
-        (void)tf_buf_append_byte(out, byte > ' ' && byte < 0x7f ? byte : '_');
-    }
-}
-
-/* The input's tag with the file's names in it; NULL: no memory. What is too long is cut. */
-static char *make_tag(const char *template, const struct tf_log_path *path)
-{
-    const struct {
-        const char *word;
-        struct tf_slice name;
-    } words[] = {{"{namespace}", path->namespace_name},
-                 {"{pod}", path->pod_name},
-                 {"{container}", path->container_name}};
-    struct tf_buf out;
-    char *tag;
-
-    tf_buf_init(&out, 64u << 10);
-    while (*template != '\0') {
-        size_t used = 0;
-
-        for (size_t i = 0; i < TF_COUNT(words) && used == 0; i++) {
-            if (strncmp(template, words[i].word, strlen(words[i].word)) == 0) {
-                append_name(&out, words[i].name);
-                used = strlen(words[i].word);
-            }
-        }
-        if (used == 0) {
-            (void)tf_buf_append_byte(&out, (uint8_t) * template);
-            used = 1;
-        }
-        template += used;
-    }
-    tag = out.error == -ENOMEM ? NULL
-                               : strndup(out.data != NULL ? out.data : "",
-                                         out.size > TF_TAG_MAX ? TF_TAG_MAX : out.size);
-    tf_buf_fini(&out);
-    return tag;
-}
-
 static int describe(const struct tf_file *file, struct tf_batch *batch)
 {
     struct tf_log_path path;
@@ -233,7 +186,7 @@ struct tf_file *tf_follow_new(struct tf_container *input, const struct tf_file_i
     }
     file->base = strndup(base.data, base.size);
     (void)tf_log_path_parse(base, &path);
-    file->tag = make_tag(input->tag, &path);
+    file->tag = tf_container_tag(input->tag, &path);
     if (file->base == NULL || file->tag == NULL) {
         goto failed;
     }

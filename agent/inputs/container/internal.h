@@ -8,6 +8,7 @@
  *     ends.c       how files end, by what a scan did not find
  *     stored.c     positions in the folded state, and those that belong to no file
  *     look.c       looks: what was just made is opened at once, on a thread of its own
+ *     reading.c    by which input a file is read, and its tag
  *     globs.c      the globs of `paths`, taken apart for the walk
  *     discovery.c  the walk over the globs, on a worker
  *     snapshot.c   whether anything changed since the last look, on a worker
@@ -30,6 +31,7 @@
 
 #include <sys/inotify.h>
 
+#include "taffrail/container.h"
 #include "taffrail/decode.h"
 #include "taffrail/input.h"
 
