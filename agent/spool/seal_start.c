@@ -287,7 +287,8 @@ void tf_seal_opened(struct tf_spool *spool)
         (void)tf_notice_append(spool, &lost, NULL, NULL);
     }
     if (tf_seal_is_on(spool) && sealing->begun) {
-        begun.a = spool->appended_cover.from_seq;
+        begun.a = spool->appended_cover.from_seq != 0 ? spool->appended_cover.from_seq
+                                                      : spool->next_seq; /* no segment yet */
         memcpy(begun.id, sealing->key->id, TF_SEAL_ID_BYTES);
         (void)tf_notice_append(spool, &begun, NULL, NULL);
         sealing->event = "seal-started";

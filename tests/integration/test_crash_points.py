@@ -37,16 +37,18 @@ class Run:
             self.lines += 1
 
     def crash(self, points):
-        """points: {role: name}. Restarts each with its point armed, and feeds lines until it died."""
+        """points: {role: name}. Restarts each with its point armed, and feeds lines until it died. A collector
+        may die of its start's own notice, time after time: then the agent waits up to 30 s for the next try."""
         for role, name in points.items():
             self.programs[role].kill()
             self.programs[role] = self.house.start(
                 role, env={"TAFFRAIL_CRASH": f"{name}:{self.chance.randint(1, PASSES.get(name.split('.')[0], 3))}"}, wait=None)
         died = set()
-        end = time.monotonic() + 20
+        begun = time.monotonic()
+        end = begun + 60
         while len(died) < len(points):
             need(time.monotonic() < end, f"never passed: {points}, died {died}")
-            self.write(40, 6000 if any(name.startswith("roll.") for name in points.values()) else 100)
+            self.write(40 if time.monotonic() < begun + 15 else 1, 6000 if any(name.startswith("roll.") for name in points.values()) else 100)
             for role in points:
                 if role not in died and self.programs[role].process.poll() is not None:
                     code = self.programs[role].process.returncode
