@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -234,6 +235,9 @@ static void assert_sound(const struct fixture *f, uint32_t events)
     assert_int_equal(count, events);
 }
 
+/* Of the test that will kill this process. */
+static const char *given_root;
+
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
@@ -241,8 +245,9 @@ static int setup(void **state)
     if (f == NULL || uv_loop_init(&f->loop) != 0) {
         return -1;
     }
-    (void)snprintf(f->root, sizeof f->root, "/tmp/test_lineage.XXXXXX");
-    if (mkdtemp(f->root) == NULL) {
+    (void)snprintf(f->root, sizeof f->root, "%s",
+                   given_root != NULL ? given_root : "/tmp/test_lineage.XXXXXX");
+    if (given_root == NULL && mkdtemp(f->root) == NULL) {
         return -1;
     }
     (void)snprintf(f->path, sizeof f->path, "%s/spool", f->root);
@@ -256,7 +261,9 @@ static int setup(void **state)
                                            .segment_size_bytes = 1u << 20};
     tf_log_configure(TF_LOG_ERROR + 1, TF_LOG_LOGFMT);
     *state = f;
-    make_seal_key(f);
+    if (given_root == NULL) {
+        make_seal_key(f);
+    }
     return 0;
 }
 
@@ -466,13 +473,35 @@ static void without_its_one_header_the_lineage_before_goes_on(void **state)
 }
 
 #ifdef TF_TEST_HOOKS
-/* In a child: a fork, until it is killed at point. */
-static void die_at(struct fixture *f, const char *point)
+/* In a process of its own: two frames, then a fork, until it is killed at point. */
+static int die_at(const char *point)
 {
+    void *state = NULL;
+    struct fixture *f;
+
+    if (setup(&state) != 0) {
+        return 1;
+    }
+    f = state;
+    open_spool(f);
+    append_synced(f, 2);
     (void)setenv("TAFFRAIL_CRASH", point, 1);
     tf_spool_forked(f->spool, UINT64_C(9) << 40, foreign_chain);
     run_until(f, is_settled);
-    _exit(0);
+    return 1;
+}
+
+static void run_killed(const struct fixture *f, const char *point)
+{
+    int status = 0;
+    pid_t child = fork();
+
+    if (child == 0) {
+        (void)execl("/proc/self/exe", "test_lineage", "--die", f->root, point, (char *)NULL);
+        _exit(9);
+    }
+    assert_true(child > 0 && waitpid(child, &status, 0) == child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
 /* Each point of the order: the id is the old one or the new one, never none, and spool.meta has it
@@ -493,18 +522,7 @@ static void a_kill_anywhere_leaves_one_lineage_or_the_other(void **state)
     memcpy(id, tf_spool_id(f->spool), sizeof id);
     close_spool(f);
     for (size_t i = 0; i < TF_COUNT(kills); i++) {
-        int status;
-        pid_t child = fork();
-
-        assert_true(child >= 0);
-        if (child == 0) {
-            assert_int_equal(uv_loop_fork(&f->loop), 0);
-            open_spool(f);
-            append_synced(f, 2);
-            die_at(f, kills[i].point);
-        }
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_true(WIFSIGNALED(status));
+        run_killed(f, kills[i].point);
         open_spool(f);
         is_new = memcmp(id, tf_spool_id(f->spool), sizeof id) != 0;
         assert_int_equal(is_new, kills[i].is_new);
@@ -518,7 +536,7 @@ static void a_kill_anywhere_leaves_one_lineage_or_the_other(void **state)
 }
 #endif
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -533,5 +551,13 @@ int main(void)
         TEST(without_its_one_header_the_lineage_before_goes_on),
     };
 
+#ifdef TF_TEST_HOOKS
+    if (argc == 4 && strcmp(argv[1], "--die") == 0) {
+        given_root = argv[2];
+        return die_at(argv[3]);
+    }
+#endif
+    (void)argc;
+    (void)argv;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
