@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """demo.py TAFFRAIL FOLDER - the main job, end to end, on this machine; `./dev demo` runs it.
 
-2,000 lines, as two runtimes would write them, some with secrets in them: agent -> spool -> mutual
-TLS -> collector. The agent is killed in between. What the collector stored is shown and counted,
-and the secrets are looked for in every byte that was written. A step that fails prints the last
-lines of its log, and exits 1. Nothing is left running.
+2,000 lines, as two runtimes would write them, some with secrets in them: agent -> sealed spool ->
+mutual TLS -> collector. The agent is killed in between. What the collector stored is shown and
+counted, the secrets are looked for in every byte that was written, the agent's spool is proved
+against its seals and the collector's record, and a line is found in it again. A step that fails
+prints the last lines of its log, and exits 1. Nothing is left running.
 """
 
 import json
@@ -79,6 +80,27 @@ def search(house, planted):
     return sum(any(secret.encode() in text for text in data) for secret in planted)
 
 
+def verify(house, agent_id):
+    """The agent's spool by its seals, against what the collector recorded; its first line and what it proves."""
+    witness = house.run("verify", "--receipts", agent_id, house.path("collector/spool")).stdout
+    with open(house.path("receipts.ndjson"), "wb") as file:
+        file.write(witness)
+    done = house.run("verify", house.path("agent/spool"), "--seal-key", house.path("seal.key"),
+                     "--witness", house.path("receipts.ndjson"))
+    lines = done.stdout.decode().splitlines()
+    need(lines[0].startswith("intact"), done.stdout.decode())
+    say("verify", lines[0])
+    for line in lines[1:]:
+        print(f"           {line.strip()}")
+
+
+def replay(house, text, wanted):
+    done = house.run("replay", house.path("agent/spool"), "--grep", text, "--text")
+    lines = done.stdout.decode().splitlines()
+    need(len(lines) == wanted, f"replay found {len(lines)} lines, not {wanted}")
+    say("replay", f"--grep '{text}': {lines[0][:100]}")
+
+
 def books(program):
     """The program's own books, from its log: {subject: {name: number}}; of the newest lines."""
     found = {}
@@ -98,6 +120,8 @@ def demo(house):
     say("pki", f"CA, collector and agent certificates in {house.path('pki')}")
     house.configure_collector(spool=", retain: {age: 1h, size: 1GiB}")
     house.configure_agent(spool=", retain: {age: 1h, size: 1GiB}")
+    house.run("pki", "seal", house.path("agent/spool"), "--out", house.path("seal.key"))
+    say("seal", f"the first key of the agent's seals, kept away from its spool: {house.path('seal.key')}")
     collector = house.start("collector")
     say("collector", f"127.0.0.1:{house.port}, writes {house.records_path}")
     files = [DockerFile(house, "shop", "cart-5f7c", "3a6c1e52-0001-4000-8000-000000000001"),
@@ -113,7 +137,7 @@ def demo(house):
     say("write", f"{LINES:,} lines as two runtimes would: shop/cart (docker), shop/pay (CRI); {len(planted)} of them hold a secret")
     up = next((line for line in agent.text().splitlines() if "event=output-up" in line), "")
     identity = up.split("identity=")[1].split()[0].strip('"') if "identity=" in up else "a verified collector"
-    say("agent", f"spool encrypted, connected to {identity} by mutual TLS; SIGKILL at line 900, started again")
+    say("agent", f"spool encrypted and sealed, connected to {identity} by mutual TLS; SIGKILL at line 900, started again")
     wait_until(lambda: len(house.records()) >= LINES, 20, lambda: f"{len(house.records())} of {LINES} lines stored\n{agent.tail()}")
     need(agent.stop() == 0, agent.tail())
     need(collector.stop() == 0, collector.tail())
@@ -135,11 +159,16 @@ def demo(house):
     say("redacted", " · ".join(f"{rule} {count}" for rule, count in sorted(hits.items(), key=lambda hit: -hit[1])))
     found = search(house, planted)
     say("secrets", f"{len(planted)} written, {found} found in both spools (encrypted and decrypted), at the collector and in both logs")
+    with open(house.path("agent/spool/spool.meta"), "rb") as meta:
+        verify(house, meta.read()[16:20].hex())
+    replay(house, "^checkout 1234 ", 1)
     need(not lost and not doubled and not found and sum(hits.values()) >= len(planted), "the books do not add up")
     print(f"done in {time.monotonic() - began:.0f} s; nothing is left running. Try next:")
     binary = os.path.relpath(house.binary)
     print(f"  echo 'password=hunter22' | {binary} redact --explain")
     print(f"  {binary} tap --text {os.path.relpath(house.path('logs/pods'))}/*/*/*.log     # what would be shipped, from any log file")
+    print(f"  {binary} replay {os.path.relpath(house.path('agent/spool'))} --grep checkout --text")
+    print(f"  {binary} verify {os.path.relpath(house.path('agent/spool'))} --seal-key {os.path.relpath(house.path('seal.key'))}")
     print(f"  $EDITOR conf/taffrail.yaml && {binary} check -c conf/taffrail.yaml")
 
 
