@@ -3,8 +3,9 @@
  *
  * A receipt (docs/protocol.md, section 6) is a signed statement that a collector had a frame with
  * this number and this chain value; the value commits to all before it. Its key is one that was
- * given, or one that the spool says a collector showed; the report tells which. A false signature
- * is forged, another chain value a fork, a number behind the end a cut.
+ * given; only when none was, one that the spool says a collector showed, and the report tells so:
+ * who writes the spool can name a key of his own. A false signature is forged, another chain value
+ * a fork, a number behind the end a cut.
  *
  * A witness is what `verify --receipts` printed on the collector: NDJSON, a frame a line. Each that
  * is still kept must be here with the same chain value, and with a data key its payload's digest
@@ -112,9 +113,12 @@ int tf_receipt_judge(struct tf_verify *verify, const uint8_t bytes[TF_RECEIPT_BY
     }
     rc = check_signature(bytes, options->receipt_keys, options->receipt_key_count, &receipt,
                          &is_known);
-    if (rc == 0 && !is_known) {
+    if (rc == 0 && !is_known) { /* by one that the spool names: proves only where none was given */
+        bool is_told = false;
+
         rc = check_signature(bytes, verify->notices.keys, verify->notices.key_count, &receipt,
-                             &is_known);
+                             &is_told);
+        is_known = is_told && options->receipt_key_count == 0;
     }
     if (rc == -EBADMSG) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "receipt-signature", &at,

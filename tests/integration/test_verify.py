@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import spool_forge
@@ -522,8 +523,13 @@ def check_receipts(binary, folder, key):
             need(found["verdict"] == verdict, f"receipt, {name}: {found}")
             need(code is None or found["findings"][0]["code"] == code, f"receipt, {name}: {found}")
             need(verdict != "intact" or found["receipt_to"] == "1/3", f"receipt, {name}: {found}")
+            if verdict == "intact" and not known:  # and a key that is given is another's
+                stranger = Ed25519PrivateKey.generate().public_key()
+                write(pem + ".other", stranger.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+                found = verify(binary, spool, "--seal-key", key, "--receipt-key", pem + ".other")
+                need("receipt_to" not in found and found["receipts_checked"] == 0, f"the spool's own key: {found}")
             shutil.rmtree(spool)
-    return 2 * len(cases)
+    return 2 * len(cases) + 1
 
 
 def check_witness(binary, folder, key):
