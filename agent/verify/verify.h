@@ -305,8 +305,12 @@ struct tf_found {
     bool has_digest;
     uint8_t digest[TF_DIGEST_BYTES]; /* D, when a data key opens it */
 };
-/* 1; 0: it is not there; -ENOENT: its segment has expired meanwhile; -errno. */
+/* 1; 0: it is not there; -EBADMSG: it may be among bytes that are damaged, or in a segment that is
+ * missing; -ENOENT: its segment has expired meanwhile; -errno. */
 int tf_find_frame(struct tf_verify *verify, uint64_t seq, bool with_digest, struct tf_found *found);
+/* Do the checksums of the frame that was found hold? Else its chain value says nothing. 1, 0 or
+ * -errno. */
+int tf_find_is_whole(struct tf_verify *verify);
 void tf_find_close(struct tf_find *find);
 
 /* witness.c */

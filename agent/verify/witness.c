@@ -58,8 +58,12 @@ static int compare_receipt(struct tf_verify *verify, const struct tf_receipt *re
         return 0;
     }
     rc = tf_find_frame(verify, receipt->seq, false, &found);
+    if (rc == 1 && memcmp(found.chain, receipt->chain, TF_CHAIN_BYTES) != 0) {
+        rc = tf_find_is_whole(verify);
+        rc = rc == 0 ? -EBADMSG : rc;
+    }
     if (rc < 0) {
-        return rc == -ENOENT ? 0 : rc; /* expired meanwhile */
+        return rc == -ENOENT || rc == -EBADMSG ? 0 : rc; /* expired meanwhile; damaged: told */
     }
     if (rc == 0 || memcmp(found.chain, receipt->chain, TF_CHAIN_BYTES) != 0) {
         tf_verify_tell(verify, TF_VERDICT_FORKED, "receipt-chain", at,
@@ -268,12 +272,16 @@ static int compare_record(struct tf_verify *verify, const struct tf_witness_reco
     struct tf_found found;
     int rc = tf_find_frame(verify, record->seq, verify->options->ring != NULL, &found);
 
+    if (rc == 1 && memcmp(found.chain, record->chain, TF_CHAIN_BYTES) != 0) {
+        rc = tf_find_is_whole(verify);
+        rc = rc == 0 ? -EBADMSG : rc;
+    }
     if (rc == -ENOENT) {
         report->witness_gone++; /* meanwhile */
         return 0;
     }
     if (rc < 0) {
-        return rc;
+        return rc == -EBADMSG ? 0 : rc; /* damaged, as was told */
     }
     report->witness_compared++;
     if (rc == 0) {

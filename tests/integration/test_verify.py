@@ -547,9 +547,9 @@ def check_witness(binary, folder, key):
                            "d": (digest or forge.digests.get(seq) or os.urandom(32)).hex(),
                            "received": "2026-11-23T10:14:44.000000000Z", "flags": flags}) + "\n"
     lines = [line(seq) for seq in sent]
-    beyond = sent[-1] + 50
-    cases = [("the same", lines, "intact", None, f"{sent[-1] >> 40}/{sent[-1] & 0xffffffff}"),
-             ("backwards", lines[::-1], "intact", None, f"{sent[-1] >> 40}/{sent[-1] & 0xffffffff}"),
+    beyond, lines_to = sent[-1] + 50, f"{sent[-1] >> 40}/{sent[-1] & 0xffffffff}"
+    cases = [("the same", lines, "intact", None, lines_to),
+             ("backwards", lines[::-1], "intact", None, lines_to),
              ("another chain", lines + [line(sent[2], os.urandom(32))], "forked", "witness-chain", None),
              ("another payload", lines + [line(sent[2], None, os.urandom(32))], "forked", "witness-content", None),
              ("a frame that is not here", lines + [line(sent[0] + 9000)], "forked", "witness-frame", None),
@@ -563,11 +563,23 @@ def check_witness(binary, folder, key):
         need(found["verdict"] == verdict, f"witness, {name}: {found}")
         need(code is None or found["findings"][0]["code"] == code, f"witness, {name}: {found}")
         need(reach is None or found["witness_to"] == reach, f"witness, {name}: {found}")
+    write(path, "".join(lines).encode())  # what rots was no other history
+    at, size, _ = frames_of(read(os.path.join(base, f"{1:020d}.seg")))[1]
+    for spot in (at + 20, at + 70, at + size - 36):
+        forge.write(base)
+        on(1, flip(spot))(base)
+        found = verify(binary, base, "--seal-key", key, "--witness", path)
+        need(found["verdict"] == "damaged" and found["witness_to"] == lines_to, f"a witness, and rot at {spot}: {found}")
+    forge.write(base)
+    on(2, flip(20))(base)
+    found = verify(binary, base, "--seal-key", key, "--witness", path)
+    need(found["verdict"] == "damaged" and found["witness_to"] == lines_to, f"a witness, and a header that rots: {found}")
+    forge.write(base)
     for bad in (b"{}\n", b"not json\n", line(5).encode()[:-1], b"{" * 9000 + b"\n"):
         write(path, bad)
         done = subprocess.run([binary, "verify", base, "--witness", path], capture_output=True, check=False)
         need(done.returncode == 2, f"a malformed witness: exit {done.returncode}")
-    return len(cases) + 4
+    return len(cases) + 8
 
 
 # ---- the agent's own spools -----------------------------------------------------------------------------
