@@ -558,26 +558,42 @@ static int walk_segments(struct tf_verify *verify)
     return rc;
 }
 
-static void check_expect(struct tf_verify *verify)
+static int check_expect(struct tf_verify *verify)
 {
     const struct tf_verify_report *report = verify->report;
     uint64_t seq = verify->options->expect;
     struct tf_verify_place at = {.seq = seq};
+    struct tf_found found;
+    int rc;
 
     if (!verify->options->has_expect) {
-        return;
+        return 0;
     }
     if (report->frames == 0 || seq > report->last_seq) {
         tf_verify_tell(verify, TF_VERDICT_CUT, "expect", &at,
                        "expected, and nothing is kept up to it: the spool ends at %llu/%llu",
                        (unsigned long long)TF_SEQ_RUN(report->last_seq),
                        (unsigned long long)TF_SEQ_N(report->last_seq));
-    } else if (seq < report->first_seq) {
+        return 0;
+    }
+    if (seq < report->first_seq) {
         tf_verify_tell(verify, TF_VERDICT_CUT, "expect", &at,
                        "expected, and no longer kept: the spool begins at %llu/%llu",
                        (unsigned long long)TF_SEQ_RUN(report->first_seq),
                        (unsigned long long)TF_SEQ_N(report->first_seq));
+        return 0;
     }
+    rc = tf_find_frame(verify, seq, false, &found);
+    if (rc == 1) { /* one that rots is told: damaged */
+        return 0;
+    }
+    if (rc < 0 && rc != -ENOENT && rc != -EBADMSG) {
+        return rc;
+    }
+    tf_verify_tell(verify, TF_VERDICT_CUT, "expect", &at,
+                   rc == 0 ? "expected, and it is not here: no frame that counts has this number"
+                           : "expected, and what is left there is not whole");
+    return 0;
 }
 
 static int run(struct tf_verify *verify, struct tf_error *err)
@@ -591,13 +607,15 @@ static int run(struct tf_verify *verify, struct tf_error *err)
     if (rc == 0) {
         rc = tf_seals_end(verify);
     }
+    if (rc == 0) {
+        rc = check_expect(verify);
+    }
     if (rc < 0) {
         (void)tf_error_add(err, NULL, "\"%s\": %s", verify->options->path,
                            uv_strerror_r(rc, reason, sizeof reason));
         return rc;
     }
     tf_notices_end(verify);
-    check_expect(verify);
     return verify->options->witness != NULL ? tf_witness_run(verify, err) : 0;
 }
 

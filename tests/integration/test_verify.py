@@ -403,6 +403,8 @@ def check_expired(binary, folder, key):
     corpus.add("--expect a frame that is kept", lambda spool: None, "gap", "expired", None, ("--expect", "1/7"))
     corpus.add("--expect a frame that expired", lambda spool: None, "cut", "expect", {"frame": "1/2"},
                ("--expect", "1/2"))
+    corpus.add("--expect a number between two runs", lambda spool: None, "cut", "expect", {"frame": "1/9000"},
+               ("--expect", "1/9000"))
     corpus.add("--expect a frame that never was", lambda spool: None, "cut", "expect", None, ("--expect", "9/9"))
 
     def shredded(spool):
