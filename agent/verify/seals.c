@@ -315,6 +315,7 @@ static int check_mac(struct tf_verify *verify, const struct judged *judged)
                        since(verify, text));
     } else if (rc == 1 && report->verdict < TF_VERDICT_FORGED) {
         report->proved_seq = judged->at.seq; /* the seal itself too */
+        report->is_proof_holed = report->verdict == TF_VERDICT_DAMAGED;
         report->proved_time_ns =
             seal->time_max_ns > report->proved_time_ns ? seal->time_max_ns : report->proved_time_ns;
     }

@@ -88,6 +88,7 @@ struct tf_verify_report {
     uint64_t proved_seq;               /* newest frame under a proved seal; 0: none */
     uint64_t sealed_seq;               /* newest frame under any seal */
     int64_t proved_time_ns;            /* latest event under a proved seal */
+    bool is_proof_holed;               /* what is damaged lies under it */
 
     uint64_t receipts, receipts_checked; /* embedded; with a key to check them by */
     uint64_t receipt_seq;                /* the newest whose signature holds; 0: none */

@@ -452,6 +452,26 @@ def check_torn(binary, folder, key):
     return corpus.run()
 
 
+def check_report(binary, folder, key):
+    """What is damaged is not said to be proved; seventy small findings do not hide the one that counts."""
+    forge = make(folder, "report")
+    base = os.path.join(folder, "report")
+    write(key, forge.key_text().encode())
+    on(1, flip(frames_of(read(os.path.join(base, f"{1:020d}.seg")))[1][0] + 70))(base)
+    found = verify(binary, base, "--seal-key", key)
+    need("but for what is damaged" in found["proved"][0], f"a proof over what rots: {found}")
+    forge = Forge()
+    for run in range(1, 72):
+        forge.segment(run, first=True).data()
+        forge.segments[-1].tail = b"torn"
+    base = forge.write(os.path.join(folder, "many"))
+    at, size, _ = frames_of(read(os.path.join(base, f"{71:020d}.seg")))[1]
+    on(71, flip(at + size - 36), lambda data: fix_frame(data, at, size))(base)
+    found = verify(binary, base)
+    need(found["findings"][0]["code"] == "chain" and found["findings_dropped"] > 0, f"many findings: {found}")
+    return 2
+
+
 def check_renewed(binary, folder, key):
     """A lost state and a new series: proved with both keys, forged with one."""
     forge, k0 = make(folder, "before-renewed"), os.urandom(32)
@@ -725,7 +745,8 @@ def main(binary):
         add_tails(corpus, forge)
         corpus.add("sealed frames declared void", declare_void(forge), "forged", "sealed-void", {"segment": 4})
         count += corpus.run()
-        for check in (check_expired, check_torn, check_renewed, check_lineage, check_receipts, check_witness):
+        for check in (check_expired, check_torn, check_report, check_renewed, check_lineage, check_receipts,
+                      check_witness):
             count += check(binary, folder, os.path.join(folder, f"{check.__name__}.key"))
         count += check_agent(binary, folder)
     print(f"{count} altered spools: each caught and named, in {time.monotonic() - began:.0f} s")
