@@ -10,88 +10,33 @@
  * A spool's id changes with a new lineage: sector 0 that begins one names the id before it, so the
  * ids are followed from the newest segment back.
  *
- * Kept for each file: some 150 bytes, for at most FILES_MAX files.
+ * Kept for each file: some 150 bytes, for at most as many files as ../spool/listing.c lists.
  */
 #include "verify.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FILES_MAX (1u << 20)
-
 /* ---- listing -------------------------------------------------------------------------------- */
 
-/* "%020u.seg" to its number; false for other names. */
-static bool parse_name(const char *name, uint64_t *no)
-{
-    uint64_t value = 0;
-
-    if (strlen(name) != TF_SEGMENT_NAME_BYTES - 1 || strcmp(name + 20, ".seg") != 0) {
-        return false;
-    }
-    for (size_t i = 0; i < 20; i++) {
-        if (name[i] < '0' || name[i] > '9' || value > (UINT64_MAX - 9) / 10) {
-            return false;
-        }
-        value = value * 10 + (uint64_t)(name[i] - '0');
-    }
-    *no = value;
-    return value > 0 && value < UINT64_MAX;
-}
-
-static int add_file(struct tf_verify_files *files, uint64_t no)
-{
-    if (files->count == files->capacity) {
-        size_t capacity = files->capacity == 0 ? 64 : files->capacity * 2;
-        struct tf_verify_file *items =
-            capacity > FILES_MAX ? NULL : realloc(files->items, capacity * sizeof *items);
-
-        if (items == NULL) {
-            return -ENOMEM;
-        }
-        files->items = items;
-        files->capacity = capacity;
-    }
-    files->items[files->count++] = (struct tf_verify_file){.no = no, .state = TF_FILE_UNSOUND};
-    return 0;
-}
-
-static int by_number(const void *a, const void *b)
-{
-    const struct tf_verify_file *x = a, *y = b;
-
-    return x->no < y->no ? -1 : x->no > y->no;
-}
-
+/* Takes the numbers of a listing. */
 static int list_files(struct tf_verify_files *files)
 {
-    int fd = openat(files->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
-    uint64_t no;
-    int rc = 0;
+    struct tf_listing listing;
+    int rc = tf_listing_read(files->dir_fd, &listing);
 
-    if (dir == NULL) {
-        rc = -errno;
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return rc;
+    if (rc == 0) {
+        files->items = calloc(listing.count + 1, sizeof *files->items);
+        rc = files->items == NULL ? -ENOMEM : 0;
     }
-    while (rc == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
-        if (parse_name(entry->d_name, &no)) {
-            rc = add_file(files, no);
-        }
+    for (size_t i = 0; rc == 0 && i < listing.count; i++) {
+        files->items[files->count++] =
+            (struct tf_verify_file){.no = listing.files[i].no, .state = TF_FILE_UNSOUND};
     }
-    rc = rc == 0 && errno != 0 ? -errno : rc;
-    (void)closedir(dir);
-    if (files->count > 0) {
-        qsort(files->items, files->count, sizeof files->items[0], by_number);
-    }
+    tf_listing_fini(&listing);
     return rc;
 }
 
@@ -365,7 +310,15 @@ static int open_single(struct tf_verify_files *files, const char *path)
     memcpy(files->single, name, strlen(name) + 1);
     files->dir_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     free(folder);
-    return files->dir_fd < 0 ? -errno : add_file(files, 1);
+    if (files->dir_fd < 0) {
+        return -errno;
+    }
+    files->items = calloc(1, sizeof *files->items);
+    if (files->items == NULL) {
+        return -ENOMEM;
+    }
+    files->items[files->count++] = (struct tf_verify_file){.no = 1, .state = TF_FILE_UNSOUND};
+    return 0;
 }
 
 int tf_verify_files_open(struct tf_verify *verify, struct tf_error *err)

@@ -151,7 +151,7 @@ struct tf_verify_file {
 struct tf_verify_files {
     int dir_fd;
     struct tf_verify_file *items; /* by number */
-    size_t count, capacity;
+    size_t count;
     char single[TF_SEGMENT_NAME_BYTES * 16]; /* one segment's name, whatever it is; else "" */
 };
 struct tf_verify;
