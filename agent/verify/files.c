@@ -190,8 +190,8 @@ static int find_newest(struct tf_verify *verify, size_t *newest)
     return 0;
 }
 
-/* Reads spool.meta. 1: id is filled; 0: there is none, or it does not hold. */
-static int read_meta(struct tf_verify *verify, uint8_t id[TF_SPOOL_ID_BYTES])
+/* Reads spool.meta; tells when there is none, or it does not hold. */
+static void read_meta(struct tf_verify *verify)
 {
     uint8_t raw[TF_SPOOL_META_BYTES + 1];
     int fd = openat(verify->files.dir_fd, "spool.meta",
@@ -201,12 +201,12 @@ static int read_meta(struct tf_verify *verify, uint8_t id[TF_SPOOL_ID_BYTES])
     if (fd >= 0) {
         (void)close(fd);
     }
-    if (size == TF_SPOOL_META_BYTES && tf_spool_meta_decode(raw, id) == 0) {
-        return 1;
+    verify->files.has_meta =
+        size == TF_SPOOL_META_BYTES && tf_spool_meta_decode(raw, verify->files.meta_id) == 0;
+    if (!verify->files.has_meta) {
+        tf_verify_tell(verify, TF_VERDICT_DAMAGED, "meta", NULL, "spool.meta %s",
+                       fd < 0 ? "is not there" : "does not hold");
     }
-    tf_verify_tell(verify, TF_VERDICT_DAMAGED, "meta", NULL, "spool.meta %s",
-                   fd < 0 ? "is not there" : "does not hold");
-    return 0;
 }
 
 static const struct tf_verify_file *newest_sound(const struct tf_verify_files *files)
@@ -231,20 +231,45 @@ static bool has_spool(const struct tf_verify_files *files, const uint8_t id[TF_S
 }
 
 /* Tells the segments of other spools and numbers, which then do not count. */
+/*
+ * The id of the newest lineage, from spool.meta's: that is replaced after the first segment of a
+ * lineage was synced, so it may be the one before (a crash came between, or it was read first).
+ */
+static void follow_lineage(const struct tf_verify_files *files, uint8_t id[TF_SPOOL_ID_BYTES])
+{
+    const struct tf_verify_file *newest = newest_sound(files);
+    uint8_t next[TF_SPOOL_ID_BYTES];
+
+    memcpy(next, id, sizeof next);
+    for (size_t i = 0; i < files->count; i++) {
+        const struct tf_verify_file *file = &files->items[i];
+
+        if (file->state == TF_FILE_SOUND && file->is_new_lineage &&
+            memcmp(file->prev_spool_id, next, sizeof next) == 0) {
+            memcpy(next, file->spool_id, sizeof next);
+        }
+    }
+    if (newest != NULL && memcmp(newest->spool_id, next, sizeof next) == 0) {
+        memcpy(id, next, sizeof next);
+    }
+}
+
+/* Tells the segments of other spools and numbers, which then do not count. */
 static void find_strangers(struct tf_verify *verify)
 {
     struct tf_verify_files *files = &verify->files;
     const struct tf_verify_file *newest = newest_sound(files);
     uint8_t id[TF_SPOOL_ID_BYTES];
-    int has_meta = read_meta(verify, id);
 
-    if (newest != NULL && (has_meta == 0 || !has_spool(files, id))) {
-        if (has_meta == 1) {
+    memcpy(id, files->meta_id, sizeof id);
+    if (newest != NULL && (!files->has_meta || !has_spool(files, id))) {
+        if (files->has_meta) {
             tf_verify_tell(verify, TF_VERDICT_FORGED, "meta-spool", NULL,
                            "spool.meta is of another spool than every segment");
         }
         memcpy(id, newest->spool_id, sizeof id);
     }
+    follow_lineage(files, id);
     memcpy(verify->report->spool_id, id, sizeof id);
     for (size_t i = files->count; i-- > 0;) {
         struct tf_verify_file *file = &files->items[i];
@@ -321,20 +346,36 @@ static int open_single(struct tf_verify_files *files, const char *path)
     return 0;
 }
 
+static int cannot_read(const struct tf_verify *verify, int rc, struct tf_error *err)
+{
+    char reason[64];
+
+    (void)tf_error_add(err, NULL, "\"%s\": %s", verify->options->path,
+                       uv_strerror_r(rc, reason, sizeof reason));
+    return rc;
+}
+
 int tf_verify_files_open(struct tf_verify *verify, struct tf_error *err)
 {
     struct tf_verify_files *files = &verify->files;
     const char *path = verify->options->path;
-    char reason[64];
     int rc = 0;
 
     files->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (files->dir_fd < 0) {
+    if (files->dir_fd >= 0) {
+        read_meta(verify);
+    } else {
         rc = errno == ENOTDIR ? open_single(files, path) : -errno;
         verify->report->is_segment = rc == 0;
-    } else {
-        rc = list_files(files);
     }
+    return rc < 0 ? cannot_read(verify, rc, err) : 0;
+}
+
+int tf_verify_files_list(struct tf_verify *verify, struct tf_error *err)
+{
+    struct tf_verify_files *files = &verify->files;
+    int rc = files->single[0] == '\0' ? list_files(files) : 0;
+
     if (rc == 0) {
         rc = read_sectors(verify);
     }
@@ -349,10 +390,24 @@ int tf_verify_files_open(struct tf_verify *verify, struct tf_error *err)
         }
         memcpy(verify->report->spool_id, files->items[0].spool_id, TF_SPOOL_ID_BYTES);
     }
-    if (rc < 0) {
-        (void)tf_error_add(err, NULL, "\"%s\": %s", path, uv_strerror_r(rc, reason, sizeof reason));
+    return rc < 0 ? cannot_read(verify, rc, err) : 0;
+}
+
+bool tf_verify_is_own_spool(const struct tf_verify *verify, const uint8_t id[TF_SPOOL_ID_BYTES])
+{
+    if (memcmp(id, verify->report->spool_id, TF_SPOOL_ID_BYTES) == 0) {
+        return true;
     }
-    return rc;
+    for (size_t i = 0; i < verify->files.count; i++) {
+        const struct tf_verify_file *file = &verify->files.items[i];
+
+        if (file->is_chosen &&
+            (memcmp(file->spool_id, id, TF_SPOOL_ID_BYTES) == 0 ||
+             (file->is_new_lineage && memcmp(file->prev_spool_id, id, TF_SPOOL_ID_BYTES) == 0))) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void tf_verify_files_close(struct tf_verify_files *files)

@@ -596,14 +596,13 @@ static int check_expect(struct tf_verify *verify)
     return 0;
 }
 
+/* seal.state and spool.meta were read before the segments were listed: what is in them is in the
+ * list, however long that takes on a live spool. */
 static int run(struct tf_verify *verify, struct tf_error *err)
 {
     char reason[64];
-    int rc = tf_seals_begin(verify);
+    int rc = walk_segments(verify);
 
-    if (rc == 0) {
-        rc = walk_segments(verify);
-    }
     if (rc == 0) {
         rc = tf_seals_end(verify);
     }
@@ -634,6 +633,13 @@ int tf_verify_run(const struct tf_verify_options *options, struct tf_progress *p
     tf_buf_init(&verify.content.plain, TF_BODY_MAX);
     tf_buf_init(&verify.content.events, TF_VERIFY_EVENTS_MAX);
     rc = tf_verify_files_open(&verify, err);
+    if (rc == 0) {
+        rc = tf_seals_begin(&verify);
+        if (rc < 0) {
+            (void)tf_error_add(err, NULL, "\"%s\": no memory for keys", options->path);
+        }
+    }
+    rc = rc == 0 ? tf_verify_files_list(&verify, err) : rc;
     if (rc == 0) {
         rc = run(&verify, err);
     }

@@ -152,15 +152,21 @@ struct tf_verify_files {
     int dir_fd;
     struct tf_verify_file *items; /* by number */
     size_t count;
+    bool has_meta;
+    uint8_t meta_id[TF_SPOOL_ID_BYTES];      /* of spool.meta */
     char single[TF_SEGMENT_NAME_BYTES * 16]; /* one segment's name, whatever it is; else "" */
 };
 struct tf_verify;
 
-/* Lists and chooses; tells what should not be there. */
+/* Opens the spool, or one segment, and reads spool.meta. */
 int tf_verify_files_open(struct tf_verify *verify, struct tf_error *err);
+/* Lists and chooses; tells what should not be there. */
+int tf_verify_files_list(struct tf_verify *verify, struct tf_error *err);
 void tf_verify_files_close(struct tf_verify_files *files);
 /* A descriptor, or -errno; -ENOENT: it is gone. */
 int tf_verify_file_open(const struct tf_verify_files *files, const struct tf_verify_file *file);
+/* Is the id the spool's, or that of an earlier lineage? */
+bool tf_verify_is_own_spool(const struct tf_verify *verify, const uint8_t id[TF_SPOOL_ID_BYTES]);
 
 /* walk.c */
 

@@ -502,6 +502,19 @@ def check_lineage(binary, folder, key):
     write(key, forge.key_text().encode())
     found = verify(binary, base, "--seal-key", key)
     need(found["verdict"] == "intact" and found["segments"] == 5, f"a new lineage: {found}")
+    meta = b"TFSPL\r\n\x1a\1\0" + bytes(6) + forge.spool_id + bytes(28)  # a crash before it follows
+    write(os.path.join(base, "spool.meta"), meta + crc(meta))
+    found = verify(binary, base, "--seal-key", key)
+    need(found["verdict"] == "intact" and found["segments"] == 5, f"spool.meta of the lineage before: {found}")
+    sealed = forge.segments[-1].frames.pop()
+    forge.write(base)
+    number, mac, seq = forge.state["number"], forge.state["mac"], forge.state["seq"]
+    own, forge.segments[-1].spool_id = forge.segments[-1].spool_id, None
+    forge.write_state(base, number, mac, seq)  # no seal yet in the new one
+    forge.segments[-1].spool_id = own
+    found = verify(binary, base, "--seal-key", key)
+    need(found["verdict"] == "intact", f"seal.state of the lineage before: {found}")
+    forge.segments[-1].frames.append(sealed)
     forge.segments[-1].frames.insert(1, Frame(NOTICE, content=spool_forge.struct.pack(
         "<H6xqQQQ32s", 4, 1, 9 << 40 | 1, 2 << 40 | 6, 0, bytes(32))))
     forge.write(base)
@@ -511,7 +524,7 @@ def check_lineage(binary, folder, key):
     forge.write(base)
     found = verify(binary, base, "--seal-key", key)
     need(found["verdict"] == "forged", f"another spool id without a new lineage: {found}")
-    return 3
+    return 5
 
 
 def check_receipts(binary, folder, key):
