@@ -219,7 +219,7 @@ static void put_proved(const struct tf_verify_report *report, struct list *list)
         put_counted(list->out, report->opened_segments, "segment");
         (void)tf_buf_append_text(list->out, " was made by who has the key");
     }
-    if (!list->is_begun && report->verdict < TF_VERDICT_FORGED) {
+    if (!list->is_begun && report->verdict < TF_VERDICT_DAMAGED) {
         (void)tf_buf_append_text(next_of(list),
                                  "consistent, not authenticated: against accident only");
     }

@@ -460,6 +460,8 @@ def check_report(binary, folder, key):
     on(1, flip(frames_of(read(os.path.join(base, f"{1:020d}.seg")))[1][0] + 70))(base)
     found = verify(binary, base, "--seal-key", key)
     need("but for what is damaged" in found["proved"][0], f"a proof over what rots: {found}")
+    os.unlink(base + ".key")
+    need(verify(binary, base)["proved"] == [], "what is damaged is not consistent")
     forge = Forge()
     for run in range(1, 72):
         forge.segment(run, first=True).data()
