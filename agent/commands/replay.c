@@ -343,11 +343,7 @@ static void tell_summary(const struct run *run)
                   (unsigned long long)status.read, (unsigned long long)status.segments,
                   (double)((int64_t)uv_hrtime() - run->begun_ns) / (double)TF_S_IN_NS);
     tf_gaps_print(&run->pick.gaps, stderr);
-    if (tf_query_undecided(run->query) > 0) {
-        (void)fprintf(stderr,
-                      "%s of them were not decided: too long, or too many steps; they are shown\n",
-                      tf_count_text(tf_query_undecided(run->query), found));
-    }
+    tf_undecided_print(tf_query_undecided(run->query), stderr);
 }
 
 static int tell_end(struct run *run, int rc)

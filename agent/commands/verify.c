@@ -252,10 +252,11 @@ static int load_all(struct command *command)
 
 /* ---- what it does --------------------------------------------------------------------------- */
 
-static int print(const struct command *command, const struct tf_verify_report *report)
+static int print(struct command *command, const struct tf_verify_report *report)
 {
     struct tf_buf out;
     int rc = TF_EXIT_CANNOT_RUN;
+    char reason[64];
 
     tf_buf_init(&out, PRINTED_MAX);
     if (command->as_json) {
@@ -266,6 +267,10 @@ static int print(const struct command *command, const struct tf_verify_report *r
     if (out.error == 0 && fwrite(out.data, 1, out.size, stdout) == out.size &&
         fflush(stdout) == 0) {
         rc = tf_verify_outcome(report) == 0 ? TF_EXIT_FINE : TF_EXIT_FOUND;
+    } else {
+        (void)tf_error_add(
+            &command->err, NULL, "standard output: %s",
+            uv_strerror_r(out.error != 0 ? out.error : -errno, reason, sizeof reason));
     }
     tf_buf_fini(&out);
     return rc;

@@ -44,6 +44,7 @@ struct item {
     uint64_t seq, bytes, records;
     uint64_t after;  /* seq behind it and all that holds nothing wanted */
     uint64_t passed; /* bytes of the archive up to there */
+    uint64_t losses; /* found up to there, of the whole job */
 };
 
 /* A frame as a worker packed it. */
@@ -51,7 +52,7 @@ struct packed {
     struct tf_frame like;
     char tag[TF_TAG_MAX + 1];
     struct tf_buf payload;
-    uint64_t passed;
+    uint64_t passed, losses;
 };
 
 struct job {
@@ -60,7 +61,7 @@ struct job {
     uint32_t count;
     bool ended;
     int status;
-    uint64_t seq, passed, bytes, found;
+    uint64_t seq, passed, bytes, found, losses;
 };
 
 struct save {
@@ -75,6 +76,7 @@ struct tf_replay_feed {
     struct item items[RING_MAX];
     uint32_t first, count, in_flight;
     struct tf_job_state state; /* as acked */
+    uint64_t losses_before;    /* of the job, when it went on */
     struct job job;
     struct tf_buf events; /* the job's */
     size_t marks_bytes;
@@ -189,6 +191,7 @@ static void read_work(uv_work_t *work)
         if (job->count > before) {
             bytes += job->out[before].payload.size;
             job->out[before].passed = status.passed;
+            job->out[before].losses = replay->losses_before + pick->gaps.loss_count;
         }
     }
     job->status = rc < 0 ? rc : 0;
@@ -197,6 +200,7 @@ static void read_work(uv_work_t *work)
     job->passed = status.passed;
     job->bytes = status.bytes;
     job->found = pick->found;
+    job->losses = replay->losses_before + pick->gaps.loss_count;
 }
 
 static void save_work(uv_work_t *work)
@@ -218,11 +222,13 @@ static void pass(struct tf_replay_feed *replay, const struct job *job)
 
         item->after = job->seq;
         item->passed = job->passed;
+        item->losses = job->losses;
         return;
     }
     replay->progress.passed = job->passed;
-    if (job->seq > replay->state.seq) {
-        replay->state.seq = job->seq;
+    if (job->seq > replay->state.seq || job->losses > replay->state.losses) {
+        replay->state.seq = job->seq > replay->state.seq ? job->seq : replay->state.seq;
+        replay->state.losses = job->losses;
         replay->dirty = true;
     }
 }
@@ -242,7 +248,8 @@ static int push(struct tf_replay_feed *replay, struct packed *packed)
                                                     .bytes = bytes,
                                                     .records = frame->events,
                                                     .after = frame->seq,
-                                                    .passed = packed->passed};
+                                                    .passed = packed->passed,
+                                                    .losses = packed->losses};
     replay->count++;
     return 0;
 }
@@ -253,6 +260,7 @@ static void pop_acked(struct tf_replay_feed *replay)
         const struct item *item = item_at(replay, 0);
 
         replay->state.seq = item->after;
+        replay->state.losses = item->losses;
         replay->state.records += item->records;
         replay->state.bytes += item->bytes;
         replay->progress.passed = item->passed;
@@ -401,6 +409,7 @@ static void add_file(const struct tf_replay_feed *replay, struct tf_job_state *s
             break;
         }
         state->seq = item->after;
+        state->losses = item->losses;
         state->records += item->records;
         state->bytes += item->bytes;
     }
@@ -624,6 +633,7 @@ int tf_replay_feed_open(const struct tf_replay_feed_options *options, struct tf_
     assert(options->window >= 1 && options->window <= RING_MAX / 2);
     replay->options = *options;
     replay->state = options->job->state;
+    replay->losses_before = replay->state.losses;
     tf_buf_init(&replay->events, EVENTS_MAX);
     replay->feed = tf_feed_new(&ops, replay);
     replay->gzip = tf_gzip_new(TF_COMPRESS_AUTO);

@@ -228,3 +228,14 @@ void tf_gaps_print(const struct tf_gaps *gaps, FILE *to)
         (void)fprintf(to, "… %" PRIu64 " more\n", gaps->loss_count - shown);
     }
 }
+
+void tf_undecided_print(uint64_t count, FILE *to)
+{
+    char text[TF_COUNT_TEXT_BYTES];
+
+    if (count > 0) {
+        (void)fprintf(to,
+                      "%s of them were not decided: too long, or too many steps; they are shown\n",
+                      tf_count_text(count, text));
+    }
+}

@@ -1,5 +1,5 @@
 /*
- * job.c - JOB.job: two slots of 140 bytes, a 4 KiB block each, written in turn, in place, then
+ * job.c - JOB.job: two slots of 148 bytes, a 4 KiB block each, written in turn, in place, then
  * synced; the sound one with the higher counter counts. Integers little-endian:
  *
  *     offset  bytes  field
@@ -12,8 +12,9 @@
  *         80  8 + 8  from, to (ns, signed)
  *         96      8  begun (ns)
  *        104     24  of an output file device, inode, length
- *        128      8  counter
- *        136      4  crc32c   over all that precedes it
+ *        128      8  losses   told so far
+ *        136      8  counter
+ *        144      4  crc32c   over all that precedes it
  *
  * A crash leaves the old slot or the new one. The file is locked (flock) while a process has it.
  */
@@ -59,8 +60,9 @@ void tf_job_encode(const struct tf_job_state *state, uint8_t out[TF_JOB_SLOT_BYT
     tf_store64(out + 104, state->file.device);
     tf_store64(out + 112, state->file.inode);
     tf_store64(out + 120, state->file.length);
-    tf_store64(out + 128, state->counter);
-    tf_store32(out + 136, tf_crc32c(0, out, 136));
+    tf_store64(out + 128, state->losses);
+    tf_store64(out + 136, state->counter);
+    tf_store32(out + 144, tf_crc32c(0, out, 144));
 }
 
 int tf_job_decode(const uint8_t in[TF_JOB_SLOT_BYTES], struct tf_job_state *out)
@@ -75,9 +77,10 @@ int tf_job_decode(const uint8_t in[TF_JOB_SLOT_BYTES], struct tf_job_state *out)
                                  .file = {.device = tf_load64(in + 104),
                                           .inode = tf_load64(in + 112),
                                           .length = tf_load64(in + 120)},
-                                 .counter = tf_load64(in + 128)};
+                                 .losses = tf_load64(in + 128),
+                                 .counter = tf_load64(in + 136)};
 
-    if (memcmp(in, magic, sizeof magic) != 0 || tf_load32(in + 136) != tf_crc32c(0, in, 136) ||
+    if (memcmp(in, magic, sizeof magic) != 0 || tf_load32(in + 144) != tf_crc32c(0, in, 144) ||
         (state.step != TF_JOB_RUNNING && state.step != TF_JOB_DONE) ||
         state.from_ns >= state.to_ns) {
         return -EPROTO;

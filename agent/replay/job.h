@@ -8,7 +8,7 @@
 #include "taffrail/spool.h"
 
 #define TF_JOB_NAME_MAX     64u
-#define TF_JOB_SLOT_BYTES   140u
+#define TF_JOB_SLOT_BYTES   148u
 #define TF_JOB_FILE_BYTES   8192u
 #define TF_JOB_DIGEST_BYTES 32u
 
@@ -23,6 +23,7 @@ struct tf_job_state {
     int64_t from_ns, to_ns;              /* the span, fixed when the job began */
     int64_t begun_ns;
     struct tf_file_cursor file; /* of a file output; else zero */
+    uint64_t losses;            /* that were told of what lies up to seq */
     uint64_t counter;           /* rises by one with each save */
 };
 

@@ -44,15 +44,26 @@ struct ship {
     struct tf_replay_feed *feed;
     struct tf_progress progress;
     uint8_t spool_id[TF_SPOOL_ID_BYTES];
-    uint64_t begun_ns, stop_deadline_ms;
-    bool is_watching; /* signals and timer are open */
-    int signal;       /* 0: none came */
-    int status;       /* of the feed */
+    uint64_t begun_ns, stop_deadline_ms, losses_before; /* losses: of the job, when it went on */
+    bool is_watching;                                   /* signals and timer are open */
+    int signal;                                         /* 0: none came */
+    int status;                                         /* of the feed */
     unsigned percent;
 };
 
 /* ---- words --------------------------------------------------------------------------------------
  */
+
+/* Losses that were told when the job was begun, or went on: it stays incomplete. */
+static void tell_losses_before(uint64_t losses)
+{
+    char count[TF_COUNT_TEXT_BYTES];
+
+    if (losses > 0) {
+        (void)fprintf(stderr, "incomplete: %s %s told before\n", tf_count_text(losses, count),
+                      losses == 1 ? "loss was" : "losses were");
+    }
+}
 
 static void tell_done_before(const struct ship *ship)
 {
@@ -63,6 +74,7 @@ static void tell_done_before(const struct ship *ship)
                   "job %s is done: %s records were shipped, begun %.19sZ; choose another --job to "
                   "ship them again\n",
                   ship->options->job, tf_count_text(ship->job.state.records, count), time);
+    tell_losses_before(ship->job.state.losses);
 }
 
 static void tell_shipped(struct ship *ship)
@@ -79,6 +91,8 @@ static void tell_shipped(struct ship *ship)
                   status.segments, (double)(uv_hrtime() - ship->begun_ns) / (double)TF_S_IN_NS,
                   ship->options->job, ship->options->job);
     tf_gaps_print(&ship->pick.gaps, stderr);
+    tf_undecided_print(tf_query_undecided(ship->options->query), stderr);
+    tell_losses_before(ship->losses_before);
 }
 
 /* What the end means, told and as an exit code. */
@@ -89,17 +103,18 @@ static int tell_end(struct ship *ship)
 
     if (ship->status == 0) {
         tell_shipped(ship);
-        return ship->pick.gaps.loss_count > 0 ? TF_EXIT_FOUND : TF_EXIT_FINE;
+        return ship->pick.gaps.loss_count + ship->losses_before > 0 ? TF_EXIT_FOUND : TF_EXIT_FINE;
     }
     if (ship->status == -ECANCELED) {
-        (void)fprintf(stderr,
-                      "stopped at %u%% (%s); the same command goes on from there (%s.job)\n",
+        (void)fprintf(stderr, "stopped at %u%% (%s); the same command goes on from there (%s.job)",
                       ship->percent, ship->signal == SIGINT ? "SIGINT" : "SIGTERM", job);
+        tf_gaps_print(&ship->pick.gaps, stderr);
         return 128 + ship->signal;
     }
     (void)fprintf(stderr,
-                  "replay: %s; stopped at %u%%, the same command goes on from there (%s.job)\n",
+                  "replay: %s; stopped at %u%%, the same command goes on from there (%s.job)",
                   uv_strerror_r(ship->status, reason, sizeof reason), ship->percent, job);
+    tf_gaps_print(&ship->pick.gaps, stderr);
     return TF_EXIT_CANNOT_RUN;
 }
 
@@ -322,6 +337,7 @@ static void run(struct ship *ship, struct tf_error *err)
 {
     tf_pick_init(&ship->pick, ship->options->archive, ship->options->query, ship->job.state.seq);
     ship->pick.match = &ship->output->match;
+    ship->losses_before = ship->job.state.losses;
     if (ship->options->limit != UINT64_MAX) {
         ship->pick.limit = ship->options->limit > ship->job.state.records
                                ? ship->options->limit - ship->job.state.records
@@ -379,7 +395,7 @@ int tf_ship(const struct tf_ship_options *options)
         tf_pick_fini(&ship.pick);
     } else if (rc == 1) {
         tell_done_before(&ship);
-        code = TF_EXIT_FINE;
+        code = ship.job.state.losses > 0 ? TF_EXIT_FOUND : TF_EXIT_FINE;
     } else {
         code = rc == -EINVAL ? TF_EXIT_USAGE : TF_EXIT_CANNOT_RUN;
     }

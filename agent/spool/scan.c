@@ -250,7 +250,25 @@ static int try_frame(struct tf_scan *scan, uint64_t offset, struct tf_scanned *o
     return rc;
 }
 
-/* The next offset from *offset on where "TFRM" stands. 1 or 0: none up to end; or -errno. */
+/* The first place in the window where a header may stand: its checksum holds, or it goes on behind
+ * the window. Bytes full of "TFRM" cost a checksum each, not a window. NULL: there is none. */
+static const char *find_header(const char *window, size_t size)
+{
+    const char *end = window + size, *hit = window;
+
+    while ((hit = memmem(hit, (size_t)(end - hit), "TFRM", 4)) != NULL) {
+        const uint8_t *raw = (const uint8_t *)hit;
+
+        if ((size_t)(end - hit) < TF_FRAME_HEADER_BYTES ||
+            tf_load32(raw + 60) == tf_crc32c(0, raw, 60)) {
+            return hit;
+        }
+        hit++;
+    }
+    return NULL;
+}
+
+/* The next offset from *offset on where a header may stand. 1 or 0: none up to end; or -errno. */
 static int find_magic(struct tf_scan *scan, uint64_t *offset)
 {
     int rc;
@@ -268,7 +286,7 @@ static int find_magic(struct tf_scan *scan, uint64_t *offset)
         if (rc < 0) {
             return rc;
         }
-        hit = memmem(scan->raw.data, size, "TFRM", 4);
+        hit = find_header(scan->raw.data, size);
         if (hit != NULL) {
             *offset += (uint64_t)(hit - scan->raw.data);
             return 1;

@@ -10,88 +10,33 @@
  * A spool's id changes with a new lineage: sector 0 that begins one names the id before it, so the
  * ids are followed from the newest segment back.
  *
- * Kept for each file: some 150 bytes, for at most FILES_MAX files.
+ * Kept for each file: some 150 bytes, for at most as many files as ../spool/listing.c lists.
  */
 #include "verify.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FILES_MAX (1u << 20)
-
 /* ---- listing -------------------------------------------------------------------------------- */
 
-/* "%020u.seg" to its number; false for other names. */
-static bool parse_name(const char *name, uint64_t *no)
-{
-    uint64_t value = 0;
-
-    if (strlen(name) != TF_SEGMENT_NAME_BYTES - 1 || strcmp(name + 20, ".seg") != 0) {
-        return false;
-    }
-    for (size_t i = 0; i < 20; i++) {
-        if (name[i] < '0' || name[i] > '9' || value > (UINT64_MAX - 9) / 10) {
-            return false;
-        }
-        value = value * 10 + (uint64_t)(name[i] - '0');
-    }
-    *no = value;
-    return value > 0 && value < UINT64_MAX;
-}
-
-static int add_file(struct tf_verify_files *files, uint64_t no)
-{
-    if (files->count == files->capacity) {
-        size_t capacity = files->capacity == 0 ? 64 : files->capacity * 2;
-        struct tf_verify_file *items =
-            capacity > FILES_MAX ? NULL : realloc(files->items, capacity * sizeof *items);
-
-        if (items == NULL) {
-            return -ENOMEM;
-        }
-        files->items = items;
-        files->capacity = capacity;
-    }
-    files->items[files->count++] = (struct tf_verify_file){.no = no, .state = TF_FILE_UNSOUND};
-    return 0;
-}
-
-static int by_number(const void *a, const void *b)
-{
-    const struct tf_verify_file *x = a, *y = b;
-
-    return x->no < y->no ? -1 : x->no > y->no;
-}
-
+/* Takes the numbers of a listing. */
 static int list_files(struct tf_verify_files *files)
 {
-    int fd = openat(files->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
-    uint64_t no;
-    int rc = 0;
+    struct tf_listing listing;
+    int rc = tf_listing_read(files->dir_fd, &listing);
 
-    if (dir == NULL) {
-        rc = -errno;
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return rc;
+    if (rc == 0) {
+        files->items = calloc(listing.count + 1, sizeof *files->items);
+        rc = files->items == NULL ? -ENOMEM : 0;
     }
-    while (rc == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
-        if (parse_name(entry->d_name, &no)) {
-            rc = add_file(files, no);
-        }
+    for (size_t i = 0; rc == 0 && i < listing.count; i++) {
+        files->items[files->count++] =
+            (struct tf_verify_file){.no = listing.files[i].no, .state = TF_FILE_UNSOUND};
     }
-    rc = rc == 0 && errno != 0 ? -errno : rc;
-    (void)closedir(dir);
-    if (files->count > 0) {
-        qsort(files->items, files->count, sizeof files->items[0], by_number);
-    }
+    tf_listing_fini(&listing);
     return rc;
 }
 
@@ -245,8 +190,8 @@ static int find_newest(struct tf_verify *verify, size_t *newest)
     return 0;
 }
 
-/* Reads spool.meta. 1: id is filled; 0: there is none, or it does not hold. */
-static int read_meta(struct tf_verify *verify, uint8_t id[TF_SPOOL_ID_BYTES])
+/* Reads spool.meta; tells when there is none, or it does not hold. */
+static void read_meta(struct tf_verify *verify)
 {
     uint8_t raw[TF_SPOOL_META_BYTES + 1];
     int fd = openat(verify->files.dir_fd, "spool.meta",
@@ -256,12 +201,12 @@ static int read_meta(struct tf_verify *verify, uint8_t id[TF_SPOOL_ID_BYTES])
     if (fd >= 0) {
         (void)close(fd);
     }
-    if (size == TF_SPOOL_META_BYTES && tf_spool_meta_decode(raw, id) == 0) {
-        return 1;
+    verify->files.has_meta =
+        size == TF_SPOOL_META_BYTES && tf_spool_meta_decode(raw, verify->files.meta_id) == 0;
+    if (!verify->files.has_meta) {
+        tf_verify_tell(verify, TF_VERDICT_DAMAGED, "meta", NULL, "spool.meta %s",
+                       fd < 0 ? "is not there" : "does not hold");
     }
-    tf_verify_tell(verify, TF_VERDICT_DAMAGED, "meta", NULL, "spool.meta %s",
-                   fd < 0 ? "is not there" : "does not hold");
-    return 0;
 }
 
 static const struct tf_verify_file *newest_sound(const struct tf_verify_files *files)
@@ -286,20 +231,45 @@ static bool has_spool(const struct tf_verify_files *files, const uint8_t id[TF_S
 }
 
 /* Tells the segments of other spools and numbers, which then do not count. */
+/*
+ * The id of the newest lineage, from spool.meta's: that is replaced after the first segment of a
+ * lineage was synced, so it may be the one before (a crash came between, or it was read first).
+ */
+static void follow_lineage(const struct tf_verify_files *files, uint8_t id[TF_SPOOL_ID_BYTES])
+{
+    const struct tf_verify_file *newest = newest_sound(files);
+    uint8_t next[TF_SPOOL_ID_BYTES];
+
+    memcpy(next, id, sizeof next);
+    for (size_t i = 0; i < files->count; i++) {
+        const struct tf_verify_file *file = &files->items[i];
+
+        if (file->state == TF_FILE_SOUND && file->is_new_lineage &&
+            memcmp(file->prev_spool_id, next, sizeof next) == 0) {
+            memcpy(next, file->spool_id, sizeof next);
+        }
+    }
+    if (newest != NULL && memcmp(newest->spool_id, next, sizeof next) == 0) {
+        memcpy(id, next, sizeof next);
+    }
+}
+
+/* Tells the segments of other spools and numbers, which then do not count. */
 static void find_strangers(struct tf_verify *verify)
 {
     struct tf_verify_files *files = &verify->files;
     const struct tf_verify_file *newest = newest_sound(files);
     uint8_t id[TF_SPOOL_ID_BYTES];
-    int has_meta = read_meta(verify, id);
 
-    if (newest != NULL && (has_meta == 0 || !has_spool(files, id))) {
-        if (has_meta == 1) {
+    memcpy(id, files->meta_id, sizeof id);
+    if (newest != NULL && (!files->has_meta || !has_spool(files, id))) {
+        if (files->has_meta) {
             tf_verify_tell(verify, TF_VERDICT_FORGED, "meta-spool", NULL,
                            "spool.meta is of another spool than every segment");
         }
         memcpy(id, newest->spool_id, sizeof id);
     }
+    follow_lineage(files, id);
     memcpy(verify->report->spool_id, id, sizeof id);
     for (size_t i = files->count; i-- > 0;) {
         struct tf_verify_file *file = &files->items[i];
@@ -365,23 +335,47 @@ static int open_single(struct tf_verify_files *files, const char *path)
     memcpy(files->single, name, strlen(name) + 1);
     files->dir_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     free(folder);
-    return files->dir_fd < 0 ? -errno : add_file(files, 1);
+    if (files->dir_fd < 0) {
+        return -errno;
+    }
+    files->items = calloc(1, sizeof *files->items);
+    if (files->items == NULL) {
+        return -ENOMEM;
+    }
+    files->items[files->count++] = (struct tf_verify_file){.no = 1, .state = TF_FILE_UNSOUND};
+    return 0;
+}
+
+static int cannot_read(const struct tf_verify *verify, int rc, struct tf_error *err)
+{
+    char reason[64];
+
+    (void)tf_error_add(err, NULL, "\"%s\": %s", verify->options->path,
+                       uv_strerror_r(rc, reason, sizeof reason));
+    return rc;
 }
 
 int tf_verify_files_open(struct tf_verify *verify, struct tf_error *err)
 {
     struct tf_verify_files *files = &verify->files;
     const char *path = verify->options->path;
-    char reason[64];
     int rc = 0;
 
     files->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (files->dir_fd < 0) {
+    if (files->dir_fd >= 0) {
+        read_meta(verify);
+    } else {
         rc = errno == ENOTDIR ? open_single(files, path) : -errno;
         verify->report->is_segment = rc == 0;
-    } else {
-        rc = list_files(files);
     }
+    return rc < 0 ? cannot_read(verify, rc, err) : 0;
+}
+
+int tf_verify_files_list(struct tf_verify *verify, struct tf_error *err)
+{
+    struct tf_verify_files *files = &verify->files;
+    int rc = files->single[0] == '\0' ? list_files(files) : 0;
+
     if (rc == 0) {
         rc = read_sectors(verify);
     }
@@ -396,10 +390,24 @@ int tf_verify_files_open(struct tf_verify *verify, struct tf_error *err)
         }
         memcpy(verify->report->spool_id, files->items[0].spool_id, TF_SPOOL_ID_BYTES);
     }
-    if (rc < 0) {
-        (void)tf_error_add(err, NULL, "\"%s\": %s", path, uv_strerror_r(rc, reason, sizeof reason));
+    return rc < 0 ? cannot_read(verify, rc, err) : 0;
+}
+
+bool tf_verify_is_own_spool(const struct tf_verify *verify, const uint8_t id[TF_SPOOL_ID_BYTES])
+{
+    if (memcmp(id, verify->report->spool_id, TF_SPOOL_ID_BYTES) == 0) {
+        return true;
     }
-    return rc;
+    for (size_t i = 0; i < verify->files.count; i++) {
+        const struct tf_verify_file *file = &verify->files.items[i];
+
+        if (file->is_chosen &&
+            (memcmp(file->spool_id, id, TF_SPOOL_ID_BYTES) == 0 ||
+             (file->is_new_lineage && memcmp(file->prev_spool_id, id, TF_SPOOL_ID_BYTES) == 0))) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void tf_verify_files_close(struct tf_verify_files *files)

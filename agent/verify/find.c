@@ -5,6 +5,9 @@
  * numbers, the frame by going from header to header, onwards from the last one that was found: for
  * names that rise, as they do, each header is read once. The walk has checked, or will check, what
  * stands there. The last WAYPOINTS places are remembered, since repeats go back a little.
+ *
+ * Over bytes that are no header the next sound frame is searched. What may have stood there, or in
+ * a segment whose header does not hold, is not known: rot must not look like another history.
  */
 #include "verify.h"
 
@@ -49,17 +52,40 @@ static const struct tf_verify_file *find_file(const struct tf_verify *verify, ui
     return low == 0 ? NULL : &files->items[low - 1];
 }
 
-/* Where the segment ends by its successor. */
-static uint64_t end_of(const struct tf_verify *verify, const struct tf_verify_file *file)
+/* The next one that counts, or NULL. */
+static const struct tf_verify_file *next_chosen(const struct tf_verify *verify,
+                                                const struct tf_verify_file *file)
 {
     const struct tf_verify_file *last = verify->files.items + verify->files.count;
 
     for (const struct tf_verify_file *next = file + 1; next < last; next++) {
         if (next->is_chosen) {
-            return memcmp(next->prev_id, file->id, 16) == 0 ? next->prev_end : UINT64_MAX;
+            return next;
         }
     }
-    return UINT64_MAX;
+    return NULL;
+}
+
+static bool follows(const struct tf_verify_file *next, const struct tf_verify_file *file)
+{
+    return memcmp(next->prev_id, file->id, 16) == 0;
+}
+
+/* Where the segment ends by its successor. */
+static uint64_t end_of(const struct tf_verify *verify, const struct tf_verify_file *file)
+{
+    const struct tf_verify_file *next = next_chosen(verify, file);
+
+    return next != NULL && follows(next, file) ? next->prev_end : UINT64_MAX;
+}
+
+/* Would it be in a segment, behind this one, that is not there? */
+static bool is_in_missing(const struct tf_verify *verify, const struct tf_verify_file *file,
+                          uint64_t seq)
+{
+    const struct tf_verify_file *next = next_chosen(verify, file);
+
+    return next != NULL && !follows(next, file) && seq <= next->prev_last_seq;
 }
 
 static int open_file(struct tf_verify *verify, const struct tf_verify_file *file)
@@ -95,7 +121,29 @@ static int open_file(struct tf_verify *verify, const struct tf_verify_file *file
     return rc == 0 || rc == -ENOKEY || rc == -EPROTO ? 1 : rc;
 }
 
-/* Goes to the header with the number. 1, 0, -errno. */
+/* Goes over what is no header, to the next sound frame up to seq. 1, 0: nothing was written there,
+ * -EBADMSG: bytes that are no frame, and what has the number may be among them, other -errno. */
+static int pass_damage(struct tf_find *find, uint64_t seq)
+{
+    struct tf_walked frame;
+    uint64_t offset = find->offset, written;
+    int rc = tf_walk_search(&find->walk, &offset, find->end, find->seq - 1, &frame);
+
+    if (rc == 1 && frame.header.seq > seq) {
+        return -EBADMSG;
+    }
+    if (rc == 1) {
+        find->offset = offset;
+        find->seq = frame.header.seq;
+        return 1;
+    }
+    find->headers_read += (find->end - find->offset) / TF_FRAME_HEADER_BYTES; /* as dear as those */
+    rc = rc == 0 ? tf_walk_written_end(&find->walk, find->offset, &written) : rc;
+    return rc < 0 ? rc : written > find->offset ? -EBADMSG : 0;
+}
+
+/* Goes to the header with the number. 1, 0, -EBADMSG: it may be among what is damaged, other
+ * -errno. */
 static int go_on(struct tf_find *find, uint64_t seq, uint8_t raw[TF_FRAME_HEADER_BYTES],
                  struct tf_frame_header *header)
 {
@@ -106,7 +154,14 @@ static int go_on(struct tf_find *find, uint64_t seq, uint8_t raw[TF_FRAME_HEADER
         if (rc < 0) {
             return rc;
         }
-        if (tf_frame_header_decode(raw, header) < 0 || header->seq > seq) {
+        if (tf_frame_header_decode(raw, header) < 0) {
+            rc = pass_damage(find, seq);
+            if (rc <= 0) {
+                return rc;
+            }
+            continue;
+        }
+        if (header->seq > seq) {
             return 0;
         }
         if (header->seq == seq) {
@@ -166,6 +221,7 @@ int tf_find_frame(struct tf_verify *verify, uint64_t seq, bool with_digest, stru
     }
     if (rc == 1) {
         rc = go_on(find, seq, raw, &header);
+        rc = rc == 0 && is_in_missing(verify, file, seq) ? -EBADMSG : rc;
     }
     if (rc == 1) {
         int read = tf_read_at(find->walk.fd, found->chain, TF_CHAIN_BYTES,
@@ -179,4 +235,14 @@ int tf_find_frame(struct tf_verify *verify, uint64_t seq, bool with_digest, stru
         rc = read < 0 ? read : 1;
     }
     return rc;
+}
+
+int tf_find_is_whole(struct tf_verify *verify)
+{
+    struct tf_find *find = &verify->find;
+    uint64_t offset = find->offset;
+    struct tf_walked frame;
+    int rc = tf_walk_search(&find->walk, &offset, find->end, find->seq - 1, &frame);
+
+    return rc == 1 ? offset == find->offset : rc;
 }

@@ -202,6 +202,7 @@ int tf_verify_receipts(struct tf_receipts_job *job, struct tf_progress *progress
     tf_buf_init(&verify.content.plain, TF_BODY_MAX);
     tf_buf_init(&export.printed, PRINTED_MAX);
     rc = tf_verify_files_open(&verify, err);
+    rc = rc == 0 ? tf_verify_files_list(&verify, err) : rc;
     if (rc == 0) {
         rc = export_all(&export);
     }

@@ -2,7 +2,7 @@
  * report.c - findings, for people and for programs.
  *
  * The worst verdict leads. Of findings of one kind right behind each other in one segment the first
- * is kept and the others are counted; of all, the first TF_VERIFY_FINDINGS_MAX. Then comes what was
+ * is kept and the others are counted; of all, the worst TF_VERIFY_FINDINGS_MAX. Then comes what was
  * read, what is proved by what was given, and what is not: an honest verdict names its limits.
  * Texts are ours; the only foreign bytes in them are numbers.
  */
@@ -27,6 +27,22 @@ static const char *const loud_names[TF_VERDICTS] = {
     [TF_VERDICT_FORKED] = "FORKED",
 };
 
+/* Where the next finding goes; NULL: it is only counted. When there is no room, the last of the
+ * least verdict gives way to a worse one: many small ones cannot hide it. */
+static struct tf_verify_finding *room_for(struct tf_verify_report *report, enum tf_verdict verdict)
+{
+    struct tf_verify_finding *least = &report->findings[0];
+
+    if (report->finding_count < TF_VERIFY_FINDINGS_MAX) {
+        return &report->findings[report->finding_count++];
+    }
+    report->dropped++;
+    for (size_t i = 1; i < report->finding_count; i++) {
+        least = report->findings[i].verdict <= least->verdict ? &report->findings[i] : least;
+    }
+    return least->verdict < verdict ? least : NULL;
+}
+
 void tf_verify_tell(struct tf_verify *verify, enum tf_verdict verdict, const char *code,
                     const struct tf_verify_place *at, const char *format, ...)
 {
@@ -42,11 +58,10 @@ void tf_verify_tell(struct tf_verify *verify, enum tf_verdict verdict, const cha
         last->more++;
         return;
     }
-    if (report->finding_count == TF_VERIFY_FINDINGS_MAX) {
-        report->dropped++;
+    finding = room_for(report, verdict);
+    if (finding == NULL) {
         return;
     }
-    finding = &report->findings[report->finding_count++];
     *finding = (struct tf_verify_finding){.verdict = verdict, .code = code};
     if (at != NULL) {
         finding->at = *at;
@@ -182,6 +197,7 @@ static void put_proved(const struct tf_verify_report *report, struct list *list)
             (void)tf_buf_printf(out, "frame %llu/%llu", RUN(report->proved_seq),
                                 N(report->proved_seq));
         }
+        (void)tf_buf_append_text(out, report->is_proof_holed ? ", but for what is damaged," : "");
         (void)tf_buf_append_text(out, " was changed, dropped, moved or added (seal)");
     }
     if (report->witness_seq != 0) {
@@ -203,7 +219,7 @@ static void put_proved(const struct tf_verify_report *report, struct list *list)
         put_counted(list->out, report->opened_segments, "segment");
         (void)tf_buf_append_text(list->out, " was made by who has the key");
     }
-    if (!list->is_begun && report->verdict < TF_VERDICT_FORGED) {
+    if (!list->is_begun && report->verdict < TF_VERDICT_DAMAGED) {
         (void)tf_buf_append_text(next_of(list),
                                  "consistent, not authenticated: against accident only");
     }

@@ -9,8 +9,9 @@
  * Where frames are missing, a seal may be among them: then numbers may jump, and the counts of the
  * next seal are taken over. Where the oldest segments have expired, the first number is what the
  * notice says (notices.c). seal.state stands one past the newest seal, or at it (between two
- * steps of G2). It is read before the walk and after it, since a live spool seals meanwhile: the
- * first reading must not be ahead, the second not behind.
+ * steps of G2). It is read before the segments are listed and after the walk, since a live spool
+ * seals meanwhile: the first reading must not be ahead, the second not behind. Its spool id is of
+ * the lineage in which it was written: until the next seal that may be the one before.
  *
  * What a seal proves counts up to the first thing that is forged.
  */
@@ -315,6 +316,7 @@ static int check_mac(struct tf_verify *verify, const struct judged *judged)
                        since(verify, text));
     } else if (rc == 1 && report->verdict < TF_VERDICT_FORGED) {
         report->proved_seq = judged->at.seq; /* the seal itself too */
+        report->is_proof_holed = report->verdict == TF_VERDICT_DAMAGED;
         report->proved_time_ns =
             seal->time_max_ns > report->proved_time_ns ? seal->time_max_ns : report->proved_time_ns;
     }
@@ -457,7 +459,8 @@ static void judge_state(struct tf_verify *verify)
     struct tf_seals *seals = &verify->seals;
     const struct tf_seal_key *before = seals->before.key, *after = seals->after.key;
 
-    if (memcmp(after->spool_id, verify->report->spool_id, TF_SPOOL_ID_BYTES) != 0) {
+    if (!tf_verify_is_own_spool(verify, after->spool_id) && /* a lineage may have begun meanwhile */
+        !tf_verify_is_own_spool(verify, before->spool_id)) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "state-spool", NULL,
                        "seal.state is of another spool");
     } else if (memcmp(after->id, seals->id, TF_SEAL_ID_BYTES) != 0) {

@@ -558,38 +558,56 @@ static int walk_segments(struct tf_verify *verify)
     return rc;
 }
 
-static void check_expect(struct tf_verify *verify)
+static int check_expect(struct tf_verify *verify)
 {
     const struct tf_verify_report *report = verify->report;
     uint64_t seq = verify->options->expect;
     struct tf_verify_place at = {.seq = seq};
+    struct tf_found found;
+    int rc;
 
     if (!verify->options->has_expect) {
-        return;
+        return 0;
     }
     if (report->frames == 0 || seq > report->last_seq) {
         tf_verify_tell(verify, TF_VERDICT_CUT, "expect", &at,
                        "expected, and nothing is kept up to it: the spool ends at %llu/%llu",
                        (unsigned long long)TF_SEQ_RUN(report->last_seq),
                        (unsigned long long)TF_SEQ_N(report->last_seq));
-    } else if (seq < report->first_seq) {
+        return 0;
+    }
+    if (seq < report->first_seq) {
         tf_verify_tell(verify, TF_VERDICT_CUT, "expect", &at,
                        "expected, and no longer kept: the spool begins at %llu/%llu",
                        (unsigned long long)TF_SEQ_RUN(report->first_seq),
                        (unsigned long long)TF_SEQ_N(report->first_seq));
+        return 0;
     }
+    rc = tf_find_frame(verify, seq, false, &found);
+    if (rc == 1) { /* one that rots is told: damaged */
+        return 0;
+    }
+    if (rc < 0 && rc != -ENOENT && rc != -EBADMSG) {
+        return rc;
+    }
+    tf_verify_tell(verify, TF_VERDICT_CUT, "expect", &at,
+                   rc == 0 ? "expected, and it is not here: no frame that counts has this number"
+                           : "expected, and what is left there is not whole");
+    return 0;
 }
 
+/* seal.state and spool.meta were read before the segments were listed: what is in them is in the
+ * list, however long that takes on a live spool. */
 static int run(struct tf_verify *verify, struct tf_error *err)
 {
     char reason[64];
-    int rc = tf_seals_begin(verify);
+    int rc = walk_segments(verify);
 
     if (rc == 0) {
-        rc = walk_segments(verify);
+        rc = tf_seals_end(verify);
     }
     if (rc == 0) {
-        rc = tf_seals_end(verify);
+        rc = check_expect(verify);
     }
     if (rc < 0) {
         (void)tf_error_add(err, NULL, "\"%s\": %s", verify->options->path,
@@ -597,7 +615,6 @@ static int run(struct tf_verify *verify, struct tf_error *err)
         return rc;
     }
     tf_notices_end(verify);
-    check_expect(verify);
     return verify->options->witness != NULL ? tf_witness_run(verify, err) : 0;
 }
 
@@ -616,6 +633,13 @@ int tf_verify_run(const struct tf_verify_options *options, struct tf_progress *p
     tf_buf_init(&verify.content.plain, TF_BODY_MAX);
     tf_buf_init(&verify.content.events, TF_VERIFY_EVENTS_MAX);
     rc = tf_verify_files_open(&verify, err);
+    if (rc == 0) {
+        rc = tf_seals_begin(&verify);
+        if (rc < 0) {
+            (void)tf_error_add(err, NULL, "\"%s\": no memory for keys", options->path);
+        }
+    }
+    rc = rc == 0 ? tf_verify_files_list(&verify, err) : rc;
     if (rc == 0) {
         rc = run(&verify, err);
     }

@@ -88,6 +88,7 @@ struct tf_verify_report {
     uint64_t proved_seq;               /* newest frame under a proved seal; 0: none */
     uint64_t sealed_seq;               /* newest frame under any seal */
     int64_t proved_time_ns;            /* latest event under a proved seal */
+    bool is_proof_holed;               /* what is damaged lies under it */
 
     uint64_t receipts, receipts_checked; /* embedded; with a key to check them by */
     uint64_t receipt_seq;                /* the newest whose signature holds; 0: none */
@@ -150,16 +151,22 @@ struct tf_verify_file {
 struct tf_verify_files {
     int dir_fd;
     struct tf_verify_file *items; /* by number */
-    size_t count, capacity;
+    size_t count;
+    bool has_meta;
+    uint8_t meta_id[TF_SPOOL_ID_BYTES];      /* of spool.meta */
     char single[TF_SEGMENT_NAME_BYTES * 16]; /* one segment's name, whatever it is; else "" */
 };
 struct tf_verify;
 
-/* Lists and chooses; tells what should not be there. */
+/* Opens the spool, or one segment, and reads spool.meta. */
 int tf_verify_files_open(struct tf_verify *verify, struct tf_error *err);
+/* Lists and chooses; tells what should not be there. */
+int tf_verify_files_list(struct tf_verify *verify, struct tf_error *err);
 void tf_verify_files_close(struct tf_verify_files *files);
 /* A descriptor, or -errno; -ENOENT: it is gone. */
 int tf_verify_file_open(const struct tf_verify_files *files, const struct tf_verify_file *file);
+/* Is the id the spool's, or that of an earlier lineage? */
+bool tf_verify_is_own_spool(const struct tf_verify *verify, const uint8_t id[TF_SPOOL_ID_BYTES]);
 
 /* walk.c */
 
@@ -305,8 +312,12 @@ struct tf_found {
     bool has_digest;
     uint8_t digest[TF_DIGEST_BYTES]; /* D, when a data key opens it */
 };
-/* 1; 0: it is not there; -ENOENT: its segment has expired meanwhile; -errno. */
+/* 1; 0: it is not there; -EBADMSG: it may be among bytes that are damaged, or in a segment that is
+ * missing; -ENOENT: its segment has expired meanwhile; -errno. */
 int tf_find_frame(struct tf_verify *verify, uint64_t seq, bool with_digest, struct tf_found *found);
+/* Do the checksums of the frame that was found hold? Else its chain value says nothing. 1, 0 or
+ * -errno. */
+int tf_find_is_whole(struct tf_verify *verify);
 void tf_find_close(struct tf_find *find);
 
 /* witness.c */

@@ -3,8 +3,9 @@
  *
  * A receipt (docs/protocol.md, section 6) is a signed statement that a collector had a frame with
  * this number and this chain value; the value commits to all before it. Its key is one that was
- * given, or one that the spool says a collector showed; the report tells which. A false signature
- * is forged, another chain value a fork, a number behind the end a cut.
+ * given; only when none was, one that the spool says a collector showed, and the report tells so:
+ * who writes the spool can name a key of his own. A false signature is forged, another chain value
+ * a fork, a number behind the end a cut.
  *
  * A witness is what `verify --receipts` printed on the collector: NDJSON, a frame a line. Each that
  * is still kept must be here with the same chain value, and with a data key its payload's digest
@@ -57,8 +58,12 @@ static int compare_receipt(struct tf_verify *verify, const struct tf_receipt *re
         return 0;
     }
     rc = tf_find_frame(verify, receipt->seq, false, &found);
+    if (rc == 1 && memcmp(found.chain, receipt->chain, TF_CHAIN_BYTES) != 0) {
+        rc = tf_find_is_whole(verify);
+        rc = rc == 0 ? -EBADMSG : rc;
+    }
     if (rc < 0) {
-        return rc == -ENOENT ? 0 : rc; /* expired meanwhile */
+        return rc == -ENOENT || rc == -EBADMSG ? 0 : rc; /* expired meanwhile; damaged: told */
     }
     if (rc == 0 || memcmp(found.chain, receipt->chain, TF_CHAIN_BYTES) != 0) {
         tf_verify_tell(verify, TF_VERDICT_FORKED, "receipt-chain", at,
@@ -73,24 +78,6 @@ static int compare_receipt(struct tf_verify *verify, const struct tf_receipt *re
     return 0;
 }
 
-/* Is the id the spool's, or that of an earlier lineage? */
-static bool is_own_spool(const struct tf_verify *verify, const uint8_t id[TF_SPOOL_ID_BYTES])
-{
-    if (memcmp(id, verify->report->spool_id, TF_SPOOL_ID_BYTES) == 0) {
-        return true;
-    }
-    for (size_t i = 0; i < verify->files.count; i++) {
-        const struct tf_verify_file *file = &verify->files.items[i];
-
-        if (file->is_chosen &&
-            (memcmp(file->spool_id, id, TF_SPOOL_ID_BYTES) == 0 ||
-             (file->is_new_lineage && memcmp(file->prev_spool_id, id, TF_SPOOL_ID_BYTES) == 0))) {
-            return true;
-        }
-    }
-    return false;
-}
-
 int tf_receipt_judge(struct tf_verify *verify, const uint8_t bytes[TF_RECEIPT_BYTES],
                      struct tf_verify_place at)
 {
@@ -100,7 +87,8 @@ int tf_receipt_judge(struct tf_verify *verify, const uint8_t bytes[TF_RECEIPT_BY
     int rc;
 
     verify->report->receipts++;
-    if (tf_receipt_decode(bytes, &receipt) < 0 || !is_own_spool(verify, receipt.spool_id)) {
+    if (tf_receipt_decode(bytes, &receipt) < 0 ||
+        !tf_verify_is_own_spool(verify, receipt.spool_id)) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "receipt", &at,
                        "it holds a receipt that is none, or of another spool");
         return 0;
@@ -112,9 +100,12 @@ int tf_receipt_judge(struct tf_verify *verify, const uint8_t bytes[TF_RECEIPT_BY
     }
     rc = check_signature(bytes, options->receipt_keys, options->receipt_key_count, &receipt,
                          &is_known);
-    if (rc == 0 && !is_known) {
+    if (rc == 0 && !is_known) { /* by one that the spool names: proves only where none was given */
+        bool is_told = false;
+
         rc = check_signature(bytes, verify->notices.keys, verify->notices.key_count, &receipt,
-                             &is_known);
+                             &is_told);
+        is_known = is_told && options->receipt_key_count == 0;
     }
     if (rc == -EBADMSG) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "receipt-signature", &at,
@@ -264,12 +255,16 @@ static int compare_record(struct tf_verify *verify, const struct tf_witness_reco
     struct tf_found found;
     int rc = tf_find_frame(verify, record->seq, verify->options->ring != NULL, &found);
 
+    if (rc == 1 && memcmp(found.chain, record->chain, TF_CHAIN_BYTES) != 0) {
+        rc = tf_find_is_whole(verify);
+        rc = rc == 0 ? -EBADMSG : rc;
+    }
     if (rc == -ENOENT) {
         report->witness_gone++; /* meanwhile */
         return 0;
     }
     if (rc < 0) {
-        return rc;
+        return rc == -EBADMSG ? 0 : rc; /* damaged, as was told */
     }
     report->witness_compared++;
     if (rc == 0) {
@@ -297,7 +292,7 @@ static int take_record(struct tf_verify *verify, const struct tf_witness_record 
     struct tf_verify_report *report = verify->report;
 
     if ((record->flags & (FLAG_GAP | FLAG_REPLAYED)) != 0 ||
-        !is_own_spool(verify, record->spool_id)) {
+        !tf_verify_is_own_spool(verify, record->spool_id)) {
         return 0;
     }
     report->witness_records++;

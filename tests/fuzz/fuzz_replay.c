@@ -81,7 +81,7 @@ static void try_slot(const uint8_t *data, size_t size)
     struct tf_job_state state;
 
     memcpy(bytes, data, size < sizeof bytes ? size : sizeof bytes);
-    tf_store32(bytes + 136, tf_crc32c(0, bytes, 136)); /* so that more than the CRC is met */
+    tf_store32(bytes + 144, tf_crc32c(0, bytes, 144)); /* so that more than the CRC is met */
     if (tf_job_decode(bytes, &state) == 0) {
         tf_job_encode(&state, again);
         check(memcmp(bytes, again, sizeof bytes) == 0);

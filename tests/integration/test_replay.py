@@ -365,6 +365,24 @@ def job_to_file(house):
     print("ok    a killed job to a file: each record once", flush=True)
 
 
+def job_over_damage(house, copy, key):
+    """What a job found damaged before it was stopped is not forgotten when it goes on."""
+    config = house.write("elsewhere/damage.yaml", f"inputs: []\nspool: {{keys: [{key}]}}\n"
+                         "outputs: [file: {name: case, path: damage.ndjson}]\n")
+    command = [house.binary, "replay", copy, "-c", config, "--to-output", "case", "--job", "file.2"]
+    folder, shipped = house.path("jobs"), house.path("elsewhere/damage.ndjson")
+    process = subprocess.Popen([*command, "--max-rate", "700KiB/s"], cwd=folder, stderr=subprocess.PIPE)
+    wait_until(lambda: os.path.exists(shipped) and os.path.getsize(shipped) > 2_000_000, 20, "nothing is shipped")
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=60)[1].decode()
+    need(process.returncode == 130 and "\ndamaged: segment " in told, f"stopped behind damage: {told}")
+    for end in ("is done (file.2.job)", "choose another --job"):
+        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=False)
+        told = done.stderr.decode()
+        need(done.returncode == 1 and end in told and "incomplete: 1 loss was told before" in told, told)
+    print("ok    a job keeps in mind what was damaged before it was stopped", flush=True)
+
+
 def auditor(house):
     """What is delivered and kept, only the auditor's key reads: not the node's, not the rest of the machine's."""
     key, public = house.path("elsewhere/auditor.key"), house.path("elsewhere/auditor.pem")
@@ -407,6 +425,8 @@ def main():
         finds(house, marks)
         copy, key = copies(house, marks)
         damage(house, marks, copy, key)
+        os.makedirs(house.path("jobs"), exist_ok=True)
+        job_over_damage(house, copy, key)
         expiry(house, copy, key)
         follow(house, pods)
         wait_until(lambda: house.stored_lines() >= 4 * (PAYS + PAYS // 10), 30, "the collector has not stored all")

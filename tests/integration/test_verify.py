@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import spool_forge
@@ -402,6 +403,8 @@ def check_expired(binary, folder, key):
     corpus.add("--expect a frame that is kept", lambda spool: None, "gap", "expired", None, ("--expect", "1/7"))
     corpus.add("--expect a frame that expired", lambda spool: None, "cut", "expect", {"frame": "1/2"},
                ("--expect", "1/2"))
+    corpus.add("--expect a number between two runs", lambda spool: None, "cut", "expect", {"frame": "1/9000"},
+               ("--expect", "1/9000"))
     corpus.add("--expect a frame that never was", lambda spool: None, "cut", "expect", None, ("--expect", "9/9"))
 
     def shredded(spool):
@@ -449,6 +452,28 @@ def check_torn(binary, folder, key):
     return corpus.run()
 
 
+def check_report(binary, folder, key):
+    """What is damaged is not said to be proved; seventy small findings do not hide the one that counts."""
+    forge = make(folder, "report")
+    base = os.path.join(folder, "report")
+    write(key, forge.key_text().encode())
+    on(1, flip(frames_of(read(os.path.join(base, f"{1:020d}.seg")))[1][0] + 70))(base)
+    found = verify(binary, base, "--seal-key", key)
+    need("but for what is damaged" in found["proved"][0], f"a proof over what rots: {found}")
+    os.unlink(base + ".key")
+    need(verify(binary, base)["proved"] == [], "what is damaged is not consistent")
+    forge = Forge()
+    for run in range(1, 72):
+        forge.segment(run, first=True).data()
+        forge.segments[-1].tail = b"torn"
+    base = forge.write(os.path.join(folder, "many"))
+    at, size, _ = frames_of(read(os.path.join(base, f"{71:020d}.seg")))[1]
+    on(71, flip(at + size - 36), lambda data: fix_frame(data, at, size))(base)
+    found = verify(binary, base)
+    need(found["findings"][0]["code"] == "chain" and found["findings_dropped"] > 0, f"many findings: {found}")
+    return 2
+
+
 def check_renewed(binary, folder, key):
     """A lost state and a new series: proved with both keys, forged with one."""
     forge, k0 = make(folder, "before-renewed"), os.urandom(32)
@@ -479,6 +504,19 @@ def check_lineage(binary, folder, key):
     write(key, forge.key_text().encode())
     found = verify(binary, base, "--seal-key", key)
     need(found["verdict"] == "intact" and found["segments"] == 5, f"a new lineage: {found}")
+    meta = b"TFSPL\r\n\x1a\1\0" + bytes(6) + forge.spool_id + bytes(28)  # a crash before it follows
+    write(os.path.join(base, "spool.meta"), meta + crc(meta))
+    found = verify(binary, base, "--seal-key", key)
+    need(found["verdict"] == "intact" and found["segments"] == 5, f"spool.meta of the lineage before: {found}")
+    sealed = forge.segments[-1].frames.pop()
+    forge.write(base)
+    number, mac, seq = forge.state["number"], forge.state["mac"], forge.state["seq"]
+    own, forge.segments[-1].spool_id = forge.segments[-1].spool_id, None
+    forge.write_state(base, number, mac, seq)  # no seal yet in the new one
+    forge.segments[-1].spool_id = own
+    found = verify(binary, base, "--seal-key", key)
+    need(found["verdict"] == "intact", f"seal.state of the lineage before: {found}")
+    forge.segments[-1].frames.append(sealed)
     forge.segments[-1].frames.insert(1, Frame(NOTICE, content=spool_forge.struct.pack(
         "<H6xqQQQ32s", 4, 1, 9 << 40 | 1, 2 << 40 | 6, 0, bytes(32))))
     forge.write(base)
@@ -488,7 +526,7 @@ def check_lineage(binary, folder, key):
     forge.write(base)
     found = verify(binary, base, "--seal-key", key)
     need(found["verdict"] == "forged", f"another spool id without a new lineage: {found}")
-    return 3
+    return 5
 
 
 def check_receipts(binary, folder, key):
@@ -522,8 +560,13 @@ def check_receipts(binary, folder, key):
             need(found["verdict"] == verdict, f"receipt, {name}: {found}")
             need(code is None or found["findings"][0]["code"] == code, f"receipt, {name}: {found}")
             need(verdict != "intact" or found["receipt_to"] == "1/3", f"receipt, {name}: {found}")
+            if verdict == "intact" and not known:  # and a key that is given is another's
+                stranger = Ed25519PrivateKey.generate().public_key()
+                write(pem + ".other", stranger.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+                found = verify(binary, spool, "--seal-key", key, "--receipt-key", pem + ".other")
+                need("receipt_to" not in found and found["receipts_checked"] == 0, f"the spool's own key: {found}")
             shutil.rmtree(spool)
-    return 2 * len(cases)
+    return 2 * len(cases) + 1
 
 
 def check_witness(binary, folder, key):
@@ -541,9 +584,9 @@ def check_witness(binary, folder, key):
                            "d": (digest or forge.digests.get(seq) or os.urandom(32)).hex(),
                            "received": "2026-11-23T10:14:44.000000000Z", "flags": flags}) + "\n"
     lines = [line(seq) for seq in sent]
-    beyond = sent[-1] + 50
-    cases = [("the same", lines, "intact", None, f"{sent[-1] >> 40}/{sent[-1] & 0xffffffff}"),
-             ("backwards", lines[::-1], "intact", None, f"{sent[-1] >> 40}/{sent[-1] & 0xffffffff}"),
+    beyond, lines_to = sent[-1] + 50, f"{sent[-1] >> 40}/{sent[-1] & 0xffffffff}"
+    cases = [("the same", lines, "intact", None, lines_to),
+             ("backwards", lines[::-1], "intact", None, lines_to),
              ("another chain", lines + [line(sent[2], os.urandom(32))], "forked", "witness-chain", None),
              ("another payload", lines + [line(sent[2], None, os.urandom(32))], "forked", "witness-content", None),
              ("a frame that is not here", lines + [line(sent[0] + 9000)], "forked", "witness-frame", None),
@@ -557,11 +600,23 @@ def check_witness(binary, folder, key):
         need(found["verdict"] == verdict, f"witness, {name}: {found}")
         need(code is None or found["findings"][0]["code"] == code, f"witness, {name}: {found}")
         need(reach is None or found["witness_to"] == reach, f"witness, {name}: {found}")
+    write(path, "".join(lines).encode())  # what rots was no other history
+    at, size, _ = frames_of(read(os.path.join(base, f"{1:020d}.seg")))[1]
+    for spot in (at + 20, at + 70, at + size - 36):
+        forge.write(base)
+        on(1, flip(spot))(base)
+        found = verify(binary, base, "--seal-key", key, "--witness", path)
+        need(found["verdict"] == "damaged" and found["witness_to"] == lines_to, f"a witness, and rot at {spot}: {found}")
+    forge.write(base)
+    on(2, flip(20))(base)
+    found = verify(binary, base, "--seal-key", key, "--witness", path)
+    need(found["verdict"] == "damaged" and found["witness_to"] == lines_to, f"a witness, and a header that rots: {found}")
+    forge.write(base)
     for bad in (b"{}\n", b"not json\n", line(5).encode()[:-1], b"{" * 9000 + b"\n"):
         write(path, bad)
         done = subprocess.run([binary, "verify", base, "--witness", path], capture_output=True, check=False)
         need(done.returncode == 2, f"a malformed witness: exit {done.returncode}")
-    return len(cases) + 4
+    return len(cases) + 8
 
 
 # ---- the agent's own spools -----------------------------------------------------------------------------
@@ -705,7 +760,8 @@ def main(binary):
         add_tails(corpus, forge)
         corpus.add("sealed frames declared void", declare_void(forge), "forged", "sealed-void", {"segment": 4})
         count += corpus.run()
-        for check in (check_expired, check_torn, check_renewed, check_lineage, check_receipts, check_witness):
+        for check in (check_expired, check_torn, check_report, check_renewed, check_lineage, check_receipts,
+                      check_witness):
             count += check(binary, folder, os.path.join(folder, f"{check.__name__}.key"))
         count += check_agent(binary, folder)
     print(f"{count} altered spools: each caught and named, in {time.monotonic() - began:.0f} s")

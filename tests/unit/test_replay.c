@@ -285,7 +285,8 @@ static struct tf_job_state sample(void)
                                  .from_ns = INT64_MIN,
                                  .to_ns = INT64_MAX,
                                  .begun_ns = NOW_NS,
-                                 .file = {1, 2, 3}};
+                                 .file = {1, 2, 3},
+                                 .losses = 4};
 
     memset(state.spool_id, 1, sizeof state.spool_id);
     memset(state.digest, 2, sizeof state.digest);
