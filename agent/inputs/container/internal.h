@@ -240,12 +240,8 @@ struct tf_found {
     struct tf_position *start;  /* owned: where the reading begins; NULL: at its start */
 };
 
-struct tf_snapshot_entry;
 struct tf_snapshot {
-    struct tf_snapshot_entry *entries;
-    size_t count, capacity;
-    struct tf_buf names;
-    uint32_t last_dir_at; /* in names */
+    struct tf_buf entries, last_path;
     int64_t began_ns;
     bool is_usable;
 };
