@@ -102,9 +102,9 @@ struct tf_source {
     /* Set by the input before tf_source_add; borrowed strings live as long as the source. */
     const struct tf_input_kind *kind;
     const char *tag;
-    uint16_t input; /* set by tf_source_add: index of the input */
-    struct tf_stream_state
-        states[TF_STREAMS]; /* from the position, loaded into the filters by tf_source_add */
+    uint16_t input;                       /* set by tf_source_add: index of the input */
+    const struct tf_stream_state *states; /* TF_STREAMS, from the position, loaded into the filters
+                                             by tf_source_add, which forgets them; NULL: none */
     /* The pipeline's own. */
     struct tf_pipeline *pipeline;
     enum tf_source_state state;

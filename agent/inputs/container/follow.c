@@ -168,7 +168,6 @@ static int load_position(struct tf_file *file)
     position->path = tf_slice_text(file->base);
     position->finished = false;
     position->is_gzip = file->is_gzip;
-    memcpy(file->source.states, position->states, sizeof file->source.states);
     return rc;
 }
 
@@ -340,6 +339,7 @@ static int add_source(struct tf_file *file)
 
     file->source.kind = &tf_input_container;
     file->source.tag = file->tag;
+    file->source.states = file->io.position.states;
     rc = describe(file, &metadata);
     if (rc == 0) {
         rc = tf_source_add(file->input->pipeline, file->input, &file->source, &metadata);
