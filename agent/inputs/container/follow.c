@@ -372,12 +372,11 @@ static void store_start(struct tf_file *file)
     tf_buf_fini(&deltas);
 }
 
-static int prepare_io(struct tf_file *file)
+static void prepare_io(struct tf_file *file)
 {
     struct tf_file_io *io = &file->io;
     bool begins = tf_position_first(&io->position) == 0;
     enum tf_format format = (enum tf_format)file->input->options->format;
-    int rc;
 
     if (format == TF_FORMAT_AUTO && !begins) {
         format = io->position.format;
@@ -400,12 +399,9 @@ static int prepare_io(struct tf_file *file)
     memcpy(file->prints, io->position.prints, sizeof file->prints);
     tf_lines_free(io->lines);
     io->lines = NULL;
-    rc = tf_lines_new(format, file->line_limit_bytes, &io->lines);
-    if (rc == 0) {
-        io->encoding = (enum tf_encoding)file->input->options->encoding;
-        tf_lines_set_encoding(io->lines, io->encoding);
-    }
-    return rc;
+    io->format = format;
+    io->encoding = (enum tf_encoding)file->input->options->encoding;
+    io->line_limit_bytes = file->line_limit_bytes;
 }
 
 void tf_follow_activate(struct tf_file *file)
@@ -416,10 +412,8 @@ void tf_follow_activate(struct tf_file *file)
     file->source = (struct tf_source){0};
     forget_mend(file);
     loaded = load_position(file);
-    rc = prepare_io(file);
-    if (rc == 0) {
-        rc = add_source(file);
-    }
+    prepare_io(file);
+    rc = add_source(file);
     if (rc < 0) {
         tf_log(TF_LOG_ERROR, "unreadable", TF_DETAILS(TF_STR("path", file->base)),
                "not read now: %s; found again at the next rescan", uv_strerror(rc));

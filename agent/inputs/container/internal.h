@@ -345,8 +345,10 @@ struct tf_mend {
 struct tf_file_io {
     int fd;
     struct tf_gunzip *gunzip; /* of a compressed file; NULL until its first pump */
-    struct tf_lines *lines;
+    struct tf_lines *lines;   /* NULL between pumps while it would hold nothing */
+    enum tf_format format;    /* with which the next lines begin */
     enum tf_encoding encoding;
+    uint64_t line_limit_bytes;
     struct tf_position position; /* path borrows from the file */
     uint64_t offset;             /* where the next read begins */
     struct tf_print tail;        /* before offset */
