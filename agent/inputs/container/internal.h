@@ -451,12 +451,11 @@ struct tf_file {
     uint64_t cookie_durable;
     uint64_t line_limit_bytes;
     uint32_t block_bytes;
-    uint32_t refusals;                 /* -EMSGSIZE since the last batch that was taken */
-    bool has_error;                    /* the next scan wakes it */
-    struct tf_print prints[TF_PRINTS]; /* of its position, for the scan */
-    uint32_t mended_scan;              /* the newest scan when it was found to be cut */
-    int watch;                         /* -1: none */
-    struct tf_file *waits_for;         /* its sibling is read first */
+    uint32_t refusals;         /* -EMSGSIZE since the last batch that was taken */
+    bool has_error;            /* the next scan wakes it */
+    uint32_t mended_scan;      /* the newest scan when it was found to be cut */
+    int watch;                 /* -1: none */
+    struct tf_file *waits_for; /* its sibling is read first */
     struct tf_file *follower;
     struct tf_file *adopted; /* the copy that is read before this file begins anew */
     bool is_gzip;
@@ -469,6 +468,7 @@ struct tf_file {
     struct tf_file_id shadow_of; /* with is_shadow and replaces */
     uint64_t text_bytes;         /* of a shadow */
     struct tf_position *start;   /* owned: where to begin without a position; NULL: at its start */
+    struct tf_print *prints;     /* owned, TF_PRINTS, under the mutex: see tf_follow_prints */
     struct tf_file_io io;
 };
 
@@ -503,6 +503,7 @@ struct tf_container {
 
     struct tf_file *buckets[TF_FILE_BUCKETS], *by_watch[TF_FILE_BUCKETS];
     struct tf_file *files;
+    uv_mutex_t mutex; /* of the prints of files */
     size_t file_count, descriptor_count, descriptor_max;
 
     struct tf_scan scan;
@@ -547,6 +548,10 @@ void tf_follow_append_delta(const struct tf_file *file, const struct tf_file_id 
                             const struct tf_position *position, struct tf_buf *deltas);
 void tf_follow_known(const struct tf_file *file, struct tf_known *out); /* for scans */
 struct tf_file *tf_follow_find(const struct tf_container *input, const struct tf_file_id *id);
+
+/* Those of its position, as the loop knows it: while it is pumped, as it was before. */
+void tf_follow_prints(const struct tf_file *file, struct tf_print out[TF_PRINTS]);
+uint64_t tf_follow_read_to(const struct tf_file *file); /* the first one's offset */
 
 /* A new file without a source. Takes fd (-1: none), on failure too. NULL: no memory. */
 struct tf_file *tf_follow_new(struct tf_container *input, const struct tf_file_id *id,
