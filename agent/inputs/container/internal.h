@@ -343,7 +343,15 @@ struct tf_mend {
 
 /* What a worker touches of a file while its pump runs; the loop only when none does. */
 struct tf_file_io {
-    int fd;
+    int fd, watch;
+    int watch_error;
+    bool wants_watch;
+    bool is_verified;  /* position was compared with the file */
+    bool is_final;     /* set by the loop: nobody writes any more */
+    bool is_held;      /* by a filter: the position may change though nothing is read */
+    bool is_throttled; /* the last pump read nothing for max_rate_bytes */
+    bool is_damaged;   /* a compressed file does not hold all of its text */
+    bool is_deleted;
     struct tf_gunzip *gunzip; /* of a compressed file; NULL until its first pump */
     struct tf_lines *lines;   /* NULL between pumps while it would hold nothing */
     enum tf_format format;    /* with which the next lines begin */
@@ -352,9 +360,6 @@ struct tf_file_io {
     struct tf_position position; /* path borrows from the file */
     uint64_t offset;             /* where the next read begins */
     struct tf_print tail;        /* before offset */
-    bool is_verified;            /* position was compared with the file */
-    bool is_final;               /* set by the loop: nobody writes any more */
-    bool is_held;                /* by a filter: the position may change though nothing is read */
     uint32_t block_bytes;        /* TF_BLOCK_BYTES, less after -EMSGSIZE */
     uint32_t good_pumps;
     uint64_t cookie;
@@ -363,15 +368,9 @@ struct tf_file_io {
     uint64_t max_rate_bytes; /* a second; 0: no bound */
     int64_t tokens_bytes;    /* that may be read now; below 0: it waits */
     uint64_t refilled_ms;
-    bool is_throttled;      /* the last pump read nothing for that */
     uint64_t held_at;       /* where the oldest held piece starts; UINT64_MAX: none */
     uint64_t held_since_ms; /* seen first then */
-    bool is_damaged;        /* a compressed file does not hold all of its text */
-    bool is_deleted;
-    bool wants_watch;
-    int watch;
-    int watch_error;
-    struct tf_mend *mend; /* owned; the loop has not come to it yet. NULL most of the time */
+    struct tf_mend *mend;   /* owned; the loop has not come to it yet. NULL most of the time */
 };
 
 struct tf_container;
@@ -433,10 +432,12 @@ struct tf_file {
     char *tag;
     uint64_t base_hash;
     uint32_t scan_number; /* of the newest scan that had begun when it was made */
+    uint32_t mended_scan; /* the same, when it was found to be cut */
     struct tf_file *next_in_bucket, *next_by_watch, *next_to_wake;
     struct tf_file *previous, *next; /* all files */
     enum tf_file_state state;
     enum tf_file_after after;
+    int watch;           /* -1: none */
     bool is_seen;        /* by the last scan */
     uint8_t unseen;      /* complete scans in a row that did not see it, once it is finished */
     bool is_provisional; /* found by a look; a scan may know it by another path, a link's */
@@ -452,13 +453,11 @@ struct tf_file {
     uint64_t line_limit_bytes;
     uint32_t block_bytes;
     uint32_t refusals;         /* -EMSGSIZE since the last batch that was taken */
-    bool has_error;            /* the next scan wakes it */
-    uint32_t mended_scan;      /* the newest scan when it was found to be cut */
-    int watch;                 /* -1: none */
     struct tf_file *waits_for; /* its sibling is read first */
     struct tf_file *follower;
     struct tf_file *adopted; /* the copy that is read before this file begins anew */
     bool is_gzip;
+    bool has_error;              /* the next scan wakes it */
     bool has_heir;               /* a copy goes on where it was, before it was cut */
     bool has_shadow;             /* a compressed file holds the same */
     bool is_shadow;              /* of shadow_of */
