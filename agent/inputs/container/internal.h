@@ -524,8 +524,9 @@ struct tf_container {
     bool snapshot_held;          /* the outcome of comparing it */
     uint64_t comparing_us;       /* how long that took */
     uint32_t snapshot_uses;
-    uint32_t complete_scans; /* of this run, up to TF_STORED_CHECKS */
-    uint32_t stored_checks;  /* complete scans that the stored positions were compared with */
+    uint64_t untrimmed_files; /* opened by scans since memory went back to the kernel */
+    uint32_t complete_scans;  /* of this run, up to TF_STORED_CHECKS */
+    uint32_t stored_checks;   /* complete scans that the stored positions were compared with */
     uint32_t open_handles;
     bool is_closing, told_watches, told_descriptors;
     void (*on_closed)(void *ctx);
