@@ -575,7 +575,7 @@ static int write_event(struct encoder *e, const struct tf_constants *constants,
         survey.bytes_max += EVENT_HEAD_BYTES + MARKS_BYTES_MAX;
         survey.bytes_max +=
             record->redacted_bytes + TF_RECORD_IDS_MAX * HEAD_BYTES_MAX; /* their array */
-        survey.bytes_max += constants != NULL ? constants->pairs.size : 0;
+        survey.bytes_max += constants != NULL ? constants->bytes : 0;
         rc = tf_buf_reserve(out, survey.bytes_max);
     }
     if (rc < 0) {
@@ -588,7 +588,7 @@ static int write_event(struct encoder *e, const struct tf_constants *constants,
     pairs += survey.pairs + (survey.mark_count > 0 ? 1 : 0);
     e->to = put_head(e->to, MAP_HEAD, pairs);
     if (constants != NULL) {
-        e->to = put_bytes(e->to, constants->pairs.data, constants->pairs.size);
+        e->to = put_bytes(e->to, constants->pairs, constants->bytes);
     }
     if (survey.mark_count > 0) {
         write_marks(e, record, &survey);
@@ -616,7 +616,7 @@ static void count_event(struct tf_events_summary *summary, const struct tf_recor
 /* Reads the keys out of what tf_constants_encode wrote. */
 static void find_constant_keys(struct encoder *e, const struct tf_constants *constants)
 {
-    struct tf_slice rest = tf_buf_slice(&constants->pairs);
+    struct tf_slice rest = tf_slice(constants->pairs, constants->bytes);
 
     assert(constants->count <= CONSTANTS_MAX);
     for (uint32_t i = 0; i < constants->count * 2; i++) {
@@ -684,44 +684,55 @@ int tf_events_encode(const struct tf_batch *batch, const struct tf_constants *co
     return 0;
 }
 
+static int keep_constants(const struct tf_buf *pairs, uint32_t count, struct tf_constants *out)
+{
+    char *copy = pairs->size > 0 ? malloc(pairs->size) : NULL;
+
+    if (pairs->size > 0 && copy == NULL) {
+        return -ENOMEM;
+    }
+    if (copy != NULL) {
+        memcpy(copy, pairs->data, pairs->size);
+    }
+    *out = (struct tf_constants){.pairs = copy, .bytes = (uint32_t)pairs->size, .count = count};
+    return 0;
+}
+
 int tf_constants_encode(const struct tf_batch *batch, struct tf_constants *out)
 {
-    struct tf_constants made = {.count = 0};
-    struct survey survey;
+    struct survey survey = {.pairs = 0};
+    struct tf_buf pairs;
     struct encoder e;
     const struct tf_record *record = batch->records;
     uint32_t marks_at;
     int rc = 0;
 
-    tf_buf_init(&made.pairs, CONSTANTS_BYTES_MAX);
+    tf_buf_init(&pairs, CONSTANTS_BYTES_MAX);
     begin(&e, batch);
     if (batch->record_count > 0 && (record->flags & TF_RECORD_DROPPED) == 0) {
         uint32_t end = record->first_field + record->field_count;
 
         rc = survey_fields(&e, record->first_field, end, &survey, &marks_at);
         if (rc == 0) {
-            rc = survey.pairs > CONSTANTS_MAX ? -EMSGSIZE
-                                              : tf_buf_reserve(&made.pairs, survey.bytes_max);
+            rc =
+                survey.pairs > CONSTANTS_MAX ? -EMSGSIZE : tf_buf_reserve(&pairs, survey.bytes_max);
         }
         if (rc == 0) {
-            e.to = (uint8_t *)made.pairs.data;
+            e.to = (uint8_t *)pairs.data;
             write_fields(&e, record->first_field, end);
-            made.pairs.size = (size_t)(e.to - (uint8_t *)made.pairs.data);
-            made.count = survey.pairs;
+            pairs.size = (size_t)(e.to - (uint8_t *)pairs.data);
         }
     }
     finish(&e);
     if (rc == 0) {
-        out->count = made.count;
-        tf_buf_init(&out->pairs, made.pairs.size); /* each source has its own: no byte to spare */
-        rc = tf_buf_append(&out->pairs, made.pairs.data, made.pairs.size);
+        rc = keep_constants(&pairs, survey.pairs, out);
     }
-    tf_buf_fini(&made.pairs);
+    tf_buf_fini(&pairs);
     return rc;
 }
 
 void tf_constants_fini(struct tf_constants *constants)
 {
-    tf_buf_fini(&constants->pairs);
-    constants->count = 0;
+    free(constants->pairs);
+    *constants = (struct tf_constants){.count = 0};
 }

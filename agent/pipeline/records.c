@@ -162,6 +162,8 @@ static int make_constants(struct tf_pipeline *pipeline, struct tf_source *source
     return rc;
 }
 
+static const struct tf_stream_state nothing_saved[TF_STREAMS];
+
 int tf_source_add(struct tf_pipeline *pipeline, void *input_self, struct tf_source *source,
                   struct tf_batch *metadata)
 {
@@ -174,7 +176,9 @@ int tf_source_add(struct tf_pipeline *pipeline, void *input_self, struct tf_sour
             source->input = (uint16_t)i;
         }
     }
-    source->filter_states = tf_filters_states_new(pipeline->filters, source->states);
+    source->filter_states = tf_filters_states_new(
+        pipeline->filters, source->states != NULL ? source->states : nothing_saved);
+    source->states = NULL;
     rc = source->filter_states != NULL ? make_constants(pipeline, source, metadata) : -ENOMEM;
     if (rc < 0) {
         tf_sources_fini(source);

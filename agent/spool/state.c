@@ -23,13 +23,19 @@ struct list_value {
     char data[];
 };
 
+struct list {
+    struct list_value *first, *last; /* oldest first */
+    size_t count;
+};
+
+/* There is one for each file that is followed: small. */
 struct tf_state_entry {
-    bool is_list;
-    size_t key_size, value_size;
-    struct list_value *first, *last; /* of a list, oldest first */
-    size_t list_count;
+    struct list *list; /* NULL: it is a value */
+    uint32_t key_size, value_size;
     char bytes[]; /* key, then value */
 };
+
+static_assert(TF_META_MAX <= UINT32_MAX, "the size of any key or value fits");
 
 struct tf_change {
     enum tf_delta_op op;
@@ -47,17 +53,23 @@ static struct tf_slice entry_value(const struct tf_state_entry *entry)
     return tf_slice(entry->bytes + entry->key_size, entry->value_size);
 }
 
+static const struct list_value *first_value(const struct tf_state_entry *entry)
+{
+    return entry->list != NULL ? entry->list->first : NULL;
+}
+
 static void entry_free(struct tf_state_entry *entry)
 {
     if (entry == NULL) {
         return;
     }
-    while (entry->first != NULL) {
-        struct list_value *value = entry->first;
+    while (entry->list != NULL && entry->list->first != NULL) {
+        struct list_value *value = entry->list->first;
 
-        entry->first = value->next;
+        entry->list->first = value->next;
         free(value);
     }
+    free(entry->list);
     free(entry);
 }
 
@@ -137,16 +149,17 @@ static int add_change(struct tf_changes *changes, const struct tf_delta *delta)
     if (change.entry == NULL) {
         return -ENOMEM;
     }
-    change.entry->is_list = delta->op == TF_DELTA_PUSH;
-    change.entry->key_size = delta->key.size;
-    change.entry->value_size = value_size;
+    change.entry->key_size = (uint32_t)delta->key.size;
+    change.entry->value_size = (uint32_t)value_size;
     memcpy(change.entry->bytes, delta->key.data, delta->key.size);
     if (value_size > 0) {
         memcpy(change.entry->bytes + delta->key.size, delta->value.data, value_size);
     }
     if (delta->op == TF_DELTA_PUSH) {
+        change.entry->list = calloc(1, sizeof *change.entry->list);
         change.value = calloc(1, sizeof *change.value + delta->value.size);
-        if (change.value == NULL) {
+        if (change.entry->list == NULL || change.value == NULL) {
+            free(change.value);
             entry_free(change.entry);
             return -ENOMEM;
         }
@@ -194,21 +207,21 @@ void tf_state_abandon(struct tf_state *state, struct tf_changes *changes)
     *changes = (struct tf_changes){0};
 }
 
-static void push_value(struct tf_state_entry *entry, struct list_value *value)
+static void push_value(struct list *list, struct list_value *value)
 {
-    if (entry->last != NULL) {
-        entry->last->next = value;
+    if (list->last != NULL) {
+        list->last->next = value;
     } else {
-        entry->first = value;
+        list->first = value;
     }
-    entry->last = value;
-    entry->list_count++;
-    if (entry->list_count > TF_STATE_LIST_MAX) {
-        struct list_value *oldest = entry->first;
+    list->last = value;
+    list->count++;
+    if (list->count > TF_STATE_LIST_MAX) {
+        struct list_value *oldest = list->first;
 
-        entry->first = oldest->next;
+        list->first = oldest->next;
         free(oldest);
-        entry->list_count--;
+        list->count--;
     }
 }
 
@@ -227,7 +240,7 @@ static void apply(struct tf_state *state, struct tf_change *change)
         entry_free(change->entry);
         return;
     }
-    if (found && change->op == TF_DELTA_PUSH && state->entries[at]->is_list) {
+    if (found && change->op == TF_DELTA_PUSH && state->entries[at]->list != NULL) {
         entry_free(change->entry);
     } else if (found) {
         entry_free(state->entries[at]);
@@ -240,7 +253,7 @@ static void apply(struct tf_state *state, struct tf_change *change)
         state->count++;
     }
     if (change->op == TF_DELTA_PUSH) {
-        push_value(state->entries[at], change->value);
+        push_value(state->entries[at]->list, change->value);
     }
 }
 
@@ -271,7 +284,7 @@ bool tf_state_find(const struct tf_state *state, struct tf_slice key, struct tf_
     bool found;
     size_t at = lower_bound(state, key, &found);
 
-    if (!found || state->entries[at]->is_list) {
+    if (!found || state->entries[at]->list != NULL) {
         return false;
     }
     *value = entry_value(state->entries[at]);
@@ -286,7 +299,7 @@ size_t tf_state_find_list(const struct tf_state *state, struct tf_slice key,
     size_t count = 0;
 
     if (found) {
-        for (const struct list_value *value = state->entries[at]->first; value != NULL;
+        for (const struct list_value *value = first_value(state->entries[at]); value != NULL;
              value = value->next) {
             values[count++] = tf_slice(value->data, value->size);
         }
@@ -356,10 +369,11 @@ int tf_snapshot_new(const struct tf_state *state, struct tf_buf **chunks, size_t
     for (size_t i = 0; snapshot.error == 0 && i < state->count; i++) {
         const struct tf_state_entry *entry = state->entries[i];
 
-        if (!entry->is_list) {
+        if (entry->list == NULL) {
             add_delta(&snapshot, TF_DELTA_SET, entry_key(entry), entry_value(entry));
         }
-        for (const struct list_value *value = entry->first; value != NULL; value = value->next) {
+        for (const struct list_value *value = first_value(entry); value != NULL;
+             value = value->next) {
             add_delta(&snapshot, TF_DELTA_PUSH, entry_key(entry),
                       tf_slice(value->data, value->size));
         }

@@ -75,13 +75,18 @@ struct stream {
     struct tf_joint joint;
 };
 
+struct streams {
+    struct stream each[TF_STREAMS];
+};
+
+/* Of a source. Most of the time nothing is open in it, and there are many. */
 struct state {
-    struct stream streams[TF_STREAMS];
+    struct streams *open; /* NULL: nothing is */
 };
 
 struct scratch {
     struct tf_judge_scratch *judging;
-    struct state own; /* for a batch without state; empty in between */
+    struct streams own; /* for a batch of a source where nothing is open; empty in between */
 };
 
 /* ---- a batch ------------------------------------------------------------------------------------
@@ -90,7 +95,7 @@ struct scratch {
 struct pass {
     const struct multiline *multiline;
     struct tf_judge_scratch *judging;
-    struct state *state;
+    struct streams *streams;
     struct tf_batch *batch;
 };
 
@@ -194,7 +199,7 @@ static int take_line(struct pass *pass, struct stream *stream, struct tf_line li
 
 static int take_record(struct pass *pass, uint32_t *at)
 {
-    struct stream *stream = &pass->state->streams[pass->batch->records[*at].stream];
+    struct stream *stream = &pass->streams->each[pass->batch->records[*at].stream];
     struct tf_line line = {.record = *at};
     bool is_line = find_line(pass->batch, *at, &line);
     int rc = 0;
@@ -240,28 +245,75 @@ static int finish_stream(struct pass *pass, struct stream *stream)
     return rc == -EMSGSIZE ? end_open(pass, stream, &at) : rc;
 }
 
-static void empty_state(struct state *state)
+static void empty_streams(struct streams *streams)
 {
     for (unsigned i = 0; i < TF_STREAMS; i++) {
-        tf_joint_fini(&state->streams[i].joint);
-        state->streams[i].standing = (struct tf_standing){0};
+        tf_joint_fini(&streams->each[i].joint);
+        streams->each[i].standing = (struct tf_standing){0};
     }
+}
+
+static bool is_open(const struct streams *streams)
+{
+    static const struct tf_standing none;
+
+    for (unsigned i = 0; i < TF_STREAMS; i++) {
+        if (streams->each[i].joint.lines > 0 ||
+            memcmp(&streams->each[i].standing, &none, sizeof none) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void init_streams(const struct multiline *multiline, struct streams *streams)
+{
+    for (unsigned i = 0; i < TF_STREAMS; i++) {
+        streams->each[i] = (struct stream){.standing = {.states = {0}}};
+        tf_joint_init(&streams->each[i].joint, multiline->max_size_bytes);
+    }
+}
+
+/* What the batch left open stays with its source; else this has no streams. Returns 0 or -ENOMEM.
+ */
+static int keep_open(const struct pass *pass, struct state *state)
+{
+    if (!is_open(pass->streams)) {
+        empty_streams(pass->streams);
+        free(state->open);
+        state->open = NULL;
+        return 0;
+    }
+    if (state->open != NULL) {
+        return 0;
+    }
+    state->open = malloc(sizeof *state->open);
+    if (state->open == NULL) {
+        return -ENOMEM;
+    }
+    *state->open = *pass->streams;
+    init_streams(pass->multiline, pass->streams); /* the scratch's own */
+    return 0;
 }
 
 static int multiline_apply(void *self, void *scratch, void *state, struct tf_batch *batch)
 {
     struct scratch *own = scratch;
+    struct state *kept = state;
     struct pass pass = {.multiline = self,
                         .judging = own->judging,
-                        .state = state != NULL ? state : &own->own,
+                        .streams = kept != NULL && kept->open != NULL ? kept->open : &own->own,
                         .batch = batch};
     int rc = take_records(&pass);
 
     for (unsigned i = 0; i < TF_STREAMS && rc == 0; i++) {
-        rc = finish_stream(&pass, &pass.state->streams[i]);
+        rc = finish_stream(&pass, &pass.streams->each[i]);
+    }
+    if (rc == 0 && kept != NULL) {
+        rc = keep_open(&pass, kept);
     }
     if (rc < 0) {
-        empty_state(pass.state);
+        empty_streams(pass.streams);
     }
     return rc;
 }
@@ -300,13 +352,6 @@ static int multiline_open(const struct tf_filter_args *args, void **self, struct
     return 0;
 }
 
-static void init_state(const struct multiline *multiline, struct state *state)
-{
-    for (unsigned i = 0; i < TF_STREAMS; i++) {
-        tf_joint_init(&state->streams[i].joint, multiline->max_size_bytes);
-    }
-}
-
 static void *scratch_new(void *self)
 {
     struct scratch *scratch = calloc(1, sizeof *scratch);
@@ -314,7 +359,7 @@ static void *scratch_new(void *self)
     if (scratch == NULL) {
         return NULL;
     }
-    init_state(self, &scratch->own);
+    init_streams(self, &scratch->own);
     scratch->judging = tf_judge_scratch_new();
     if (scratch->judging == NULL) {
         free(scratch);
@@ -328,7 +373,7 @@ static void scratch_free(void *self)
     struct scratch *scratch = self;
 
     if (scratch != NULL) {
-        empty_state(&scratch->own);
+        empty_streams(&scratch->own);
         tf_judge_scratch_free(scratch->judging);
         free(scratch);
     }
@@ -336,20 +381,19 @@ static void scratch_free(void *self)
 
 static void *state_new(void *self)
 {
-    struct state *state = calloc(1, sizeof *state);
-
-    if (state != NULL) {
-        init_state(self, state);
-    }
-    return state;
+    (void)self;
+    return calloc(1, sizeof(struct state));
 }
 
 static void state_free(void *self)
 {
-    if (self != NULL) {
-        empty_state(self);
-        free(self);
+    struct state *state = self;
+
+    if (state != NULL && state->open != NULL) {
+        empty_streams(state->open);
+        free(state->open);
     }
+    free(state);
 }
 
 static void held(const void *self, struct tf_filter_held *out)
@@ -358,7 +402,8 @@ static void held(const void *self, struct tf_filter_held *out)
 
     *out = (struct tf_filter_held){.records = 0};
     for (unsigned i = 0; i < TF_STREAMS; i++) {
-        const struct tf_joint *joint = &state->streams[i].joint;
+        static const struct tf_joint none;
+        const struct tf_joint *joint = state->open != NULL ? &state->open->each[i].joint : &none;
 
         out->from[i] = joint->lines > 0 ? joint->source_at : UINT64_MAX;
         out->records += joint->lines;

@@ -14,8 +14,8 @@
 /* Key-value pairs that are the same for each record of a source, encoded once: `count` pairs of
  * msgpack. */
 struct tf_constants {
-    struct tf_buf pairs;
-    uint32_t count;
+    char *pairs; /* owned; each source has its own, so no byte to spare */
+    uint32_t bytes, count;
 };
 
 /* What tf_events_encode wrote. */

@@ -102,19 +102,19 @@ struct tf_source {
     /* Set by the input before tf_source_add; borrowed strings live as long as the source. */
     const struct tf_input_kind *kind;
     const char *tag;
-    uint16_t input; /* set by tf_source_add: index of the input */
-    struct tf_stream_state
-        states[TF_STREAMS]; /* from the position, loaded into the filters by tf_source_add */
+    uint16_t input;                       /* set by tf_source_add: index of the input */
+    const struct tf_stream_state *states; /* TF_STREAMS, from the position, loaded into the filters
+                                             by tf_source_add, which forgets them; NULL: none */
     /* The pipeline's own. */
     struct tf_pipeline *pipeline;
     enum tf_source_state state;
     bool is_urgent;        /* every second job is for such ones */
-    int64_t deficit_bytes; /* at most 0: taken beyond its share */
     bool wake_again;       /* woken while running */
+    int64_t deficit_bytes; /* at most 0: taken beyond its share */
     uint32_t held_records; /* by its filters, after its last job: a pump then has a position */
+    uint32_t jobs;         /* batches not yet durable, and the running one */
     uint64_t wake_at_ms;   /* 0: not by time */
     struct tf_source *timed_previous, *timed_next; /* those that are woken by time */
-    uint32_t jobs; /* batches not yet durable, and the running one */
     struct tf_constants constants;
     void **filter_states;
     struct tf_source *next; /* in the queue */

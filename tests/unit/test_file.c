@@ -28,7 +28,6 @@ struct world {
 
 static int set_up(void **state)
 {
-    const uint64_t done[TF_STREAMS] = {0};
     struct world *world = calloc(1, sizeof *world);
 
     assert_non_null(world);
@@ -36,10 +35,10 @@ static int set_up(void **state)
     world->io = (struct tf_file_io){.fd = mkstemp(world->path),
                                     .watch = -1,
                                     .block_bytes = TF_BLOCK_BYTES,
+                                    .format = TF_FORMAT_CRI,
+                                    .line_limit_bytes = 1 << 20,
                                     .held_at = UINT64_MAX};
     assert_true(world->io.fd >= 0);
-    assert_int_equal(tf_lines_new(TF_FORMAT_CRI, 1 << 20, &world->io.lines), 0);
-    tf_lines_restart(world->io.lines, 0, done);
     tf_opener_init(&world->opener);
     world->read = (struct tf_file_read){.pool = tf_block_pool_new(),
                                         .id = &world->id,
@@ -200,11 +199,8 @@ static void a_print_of_dockers_first_line_is_of_its_end(void **state)
     struct world *world = *state;
     const char *line = "{\"log\":\"a message that comes again and again, nothing else does\\n\","
                        "\"stream\":\"stdout\",\"time\":\"2026-11-24T10:00:00Z\"}\n";
-    const uint64_t done[TF_STREAMS] = {0};
 
-    tf_lines_free(world->io.lines);
-    assert_int_equal(tf_lines_new(TF_FORMAT_DOCKER, 1 << 20, &world->io.lines), 0);
-    tf_lines_restart(world->io.lines, 0, done);
+    world->io.format = TF_FORMAT_DOCKER;
     append(world, line, 3);
     assert_int_equal(pump_at(world, 1), 3);
     assert_print_at(world, 3, 0);

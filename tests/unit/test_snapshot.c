@@ -128,7 +128,7 @@ static void what_cannot_be_seen_is_not_noted(void **state)
     tf_snapshot_add(&world->snapshot, world->fd, world->folder, "a.log/not-a-folder");
     assert_false(world->snapshot.is_usable);
     tf_snapshot_add(&world->snapshot, world->fd, world->folder, "a.log");
-    assert_int_equal(world->snapshot.count, 0);
+    assert_int_equal(world->snapshot.entries.size, 0);
 }
 
 int main(void)

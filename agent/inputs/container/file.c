@@ -459,6 +459,46 @@ static void grow_block(struct tf_file_io *io)
     }
 }
 
+/* A file that waits for more has no lines: they are made for each turn of reading. */
+static int make_lines(struct tf_file_io *io)
+{
+    const uint64_t done[TF_STREAMS] = {io->offset, io->offset, io->offset};
+    int rc;
+
+    if (io->lines != NULL) {
+        return 0;
+    }
+    rc = tf_lines_new(io->format, io->line_limit_bytes, &io->lines);
+    if (rc == 0) {
+        tf_lines_set_encoding(io->lines, io->encoding);
+        tf_lines_restart(io->lines, io->offset, done);
+    }
+    return rc;
+}
+
+/* All that the lines know is the offset and the format. */
+static bool knows_nothing_else(const struct tf_file_io *io)
+{
+    uint64_t done[TF_STREAMS];
+
+    tf_lines_done(io->lines, done); /* text that is held begins before the offset */
+    for (unsigned i = 0; i < TF_STREAMS; i++) {
+        if (done[i] != io->offset) {
+            return false;
+        }
+    }
+    return tf_lines_format(io->lines) != TF_FORMAT_AUTO && io->encoding != TF_ENCODING_UTF16;
+}
+
+static void drop_lines(struct tf_file_io *io)
+{
+    if (io->lines != NULL && io->is_verified && knows_nothing_else(io)) {
+        io->format = tf_lines_format(io->lines);
+        tf_lines_free(io->lines);
+        io->lines = NULL;
+    }
+}
+
 void tf_file_pump(struct tf_file_io *io, const struct tf_file_read *read, struct tf_batch *batch,
                   struct tf_pump_result *result)
 {
@@ -473,6 +513,9 @@ void tf_file_pump(struct tf_file_io *io, const struct tf_file_read *read, struct
         return;
     }
     rc = look(io, read, result);
+    if (rc == 0) {
+        rc = make_lines(io);
+    }
     if (rc == 0 && !io->is_verified) {
         rc = verify(io);
     }
@@ -499,5 +542,8 @@ void tf_file_pump(struct tf_file_io *io, const struct tf_file_read *read, struct
     if (result->status == 0 && result->has_position) {
         grow_block(io);
         result->cookie = ++io->cookie;
+    }
+    if (result->status == 0 && !result->again && io->mend == NULL) {
+        drop_lines(io);
     }
 }

@@ -53,7 +53,7 @@ void tf_follow_known(const struct tf_file *file, struct tf_known *out)
                              .is_followed = file->state != TF_FILE_FINISHED,
                              .is_finished = file->state == TF_FILE_FINISHED,
                              .is_gzip = file->is_gzip};
-    memcpy(out->prints, file->prints, sizeof out->prints);
+    tf_follow_prints(file, out->prints);
 }
 
 static void link_file(struct tf_container *input, struct tf_file *file)
@@ -130,6 +130,48 @@ void tf_follow_append_delta(const struct tf_file *file, const struct tf_file_id 
     tf_buf_fini(&value);
 }
 
+/* A pump changes the position on its worker, while the loop may want to know how it was. */
+static int keep_prints(struct tf_file *file)
+{
+    struct tf_print *prints = file->prints;
+
+    if (prints != NULL) {
+        return 0; /* of a pump whose outcome the loop did not get to see */
+    }
+    prints = calloc(TF_PRINTS, sizeof *prints);
+    if (prints == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(prints, file->io.position.prints, sizeof file->io.position.prints);
+    uv_mutex_lock(&file->input->mutex);
+    file->prints = prints;
+    uv_mutex_unlock(&file->input->mutex);
+    return 0;
+}
+
+/* No pump is running. */
+static void forget_prints(struct tf_file *file)
+{
+    free(file->prints);
+    file->prints = NULL;
+}
+
+void tf_follow_prints(const struct tf_file *file, struct tf_print out[TF_PRINTS])
+{
+    uv_mutex_lock(&file->input->mutex);
+    memcpy(out, file->prints != NULL ? file->prints : file->io.position.prints,
+           sizeof file->io.position.prints);
+    uv_mutex_unlock(&file->input->mutex);
+}
+
+uint64_t tf_follow_read_to(const struct tf_file *file)
+{
+    struct tf_print prints[TF_PRINTS];
+
+    tf_follow_prints(file, prints);
+    return prints[0].offset;
+}
+
 /* The value in the folded state; borrows. */
 static bool stored_value(const struct tf_file *file, const struct tf_file_id *id,
                          struct tf_slice *value)
@@ -168,7 +210,6 @@ static int load_position(struct tf_file *file)
     position->path = tf_slice_text(file->base);
     position->finished = false;
     position->is_gzip = file->is_gzip;
-    memcpy(file->source.states, position->states, sizeof file->source.states);
     return rc;
 }
 
@@ -303,6 +344,7 @@ void tf_follow_drop(struct tf_file *file)
     unlink_file(file->input, file);
     tf_lines_free(file->io.lines);
     tf_follow_drop(file->adopted);
+    free(file->prints);
     free(file->start);
     free(file->base);
     free(file->tag);
@@ -340,6 +382,7 @@ static int add_source(struct tf_file *file)
 
     file->source.kind = &tf_input_container;
     file->source.tag = file->tag;
+    file->source.states = file->io.position.states;
     rc = describe(file, &metadata);
     if (rc == 0) {
         rc = tf_source_add(file->input->pipeline, file->input, &file->source, &metadata);
@@ -372,12 +415,11 @@ static void store_start(struct tf_file *file)
     tf_buf_fini(&deltas);
 }
 
-static int prepare_io(struct tf_file *file)
+static void prepare_io(struct tf_file *file)
 {
     struct tf_file_io *io = &file->io;
     bool begins = tf_position_first(&io->position) == 0;
     enum tf_format format = (enum tf_format)file->input->options->format;
-    int rc;
 
     if (format == TF_FORMAT_AUTO && !begins) {
         format = io->position.format;
@@ -397,15 +439,12 @@ static int prepare_io(struct tf_file *file)
     file->cookie_durable = 0;
     file->is_at_end = false;
     file->is_quiet = false;
-    memcpy(file->prints, io->position.prints, sizeof file->prints);
+    forget_prints(file);
     tf_lines_free(io->lines);
     io->lines = NULL;
-    rc = tf_lines_new(format, file->line_limit_bytes, &io->lines);
-    if (rc == 0) {
-        io->encoding = (enum tf_encoding)file->input->options->encoding;
-        tf_lines_set_encoding(io->lines, io->encoding);
-    }
-    return rc;
+    io->format = format;
+    io->encoding = (enum tf_encoding)file->input->options->encoding;
+    io->line_limit_bytes = file->line_limit_bytes;
 }
 
 void tf_follow_activate(struct tf_file *file)
@@ -416,10 +455,8 @@ void tf_follow_activate(struct tf_file *file)
     file->source = (struct tf_source){0};
     forget_mend(file);
     loaded = load_position(file);
-    rc = prepare_io(file);
-    if (rc == 0) {
-        rc = add_source(file);
-    }
+    prepare_io(file);
+    rc = add_source(file);
     if (rc < 0) {
         tf_log(TF_LOG_ERROR, "unreadable", TF_DETAILS(TF_STR("path", file->base)),
                "not read now: %s; found again at the next rescan", uv_strerror(rc));
@@ -501,7 +538,7 @@ static void adopt(struct tf_file *file)
         return;
     }
     if (position.finished) {
-        memcpy(copy->prints, position.prints, sizeof copy->prints);
+        memcpy(copy->io.position.prints, position.prints, sizeof position.prints);
         rest(copy);
         return;
     }
@@ -553,6 +590,10 @@ void tf_follow_pump(struct tf_source *source, struct tf_batch *batch, struct tf_
         .inotify_fd = input->inotify_fd,
     };
 
+    if (keep_prints(file) < 0) {
+        result->status = -ENOMEM;
+        return;
+    }
     file->io.is_held = source->held_records > 0;
     file->io.max_rate_bytes = input->options->max_rate_bytes;
     tf_file_pump(&file->io, &read, batch, result);
@@ -774,7 +815,7 @@ void tf_follow_pumped(struct tf_source *source, const struct tf_pump_result *res
     file->size = io->size;
     file->offset = io->offset;
     file->is_deleted = io->is_deleted;
-    memcpy(file->prints, io->position.prints, sizeof file->prints);
+    forget_prints(file);
     file->block_bytes = io->block_bytes;
     file->is_at_end = false;
     if (result->status == -EMSGSIZE) {

@@ -128,7 +128,7 @@ static void remember_prints(struct tf_file *file)
     struct tf_position position;
 
     if (tf_stored_position(file->input, &file->id, &position)) {
-        memcpy(file->prints, position.prints, sizeof file->prints);
+        memcpy(file->io.position.prints, position.prints, sizeof position.prints);
     }
 }
 
@@ -345,7 +345,7 @@ static bool read_on(struct tf_container *input, struct tf_found *found)
 static bool is_outdated(const struct tf_found *found, const struct tf_file *file)
 {
     return file != NULL && file->state != TF_FILE_FINISHED &&
-           (file->state != TF_FILE_ACTIVE || file->prints[0].offset < found->match_offset);
+           (file->state != TF_FILE_ACTIVE || tf_follow_read_to(file) < found->match_offset);
 }
 
 /* Since the scan began some of a file of its base was read for the first time, or it was cut: the
@@ -364,7 +364,7 @@ static bool is_outrun(const struct tf_container *input, const struct tf_scan *sc
         known = tf_scan_known(scan, &file->id);
         if (file->mended_scan == input->scan_number ||
             ((known == NULL || known->prints[0].offset == 0) &&
-             (file->prints[0].offset > 0 || file->source.state == TF_SOURCE_RUNNING))) {
+             (tf_follow_read_to(file) > 0 || file->source.state == TF_SOURCE_RUNNING))) {
             return true;
         }
     }

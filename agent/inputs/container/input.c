@@ -120,6 +120,7 @@ static void container_free(struct tf_container *input)
     if (input == NULL) {
         return;
     }
+    uv_mutex_destroy(&input->mutex);
     tf_snapshot_fini(&input->snapshot);
     for (size_t i = 0; i < input->glob_count; i++) {
         tf_path_glob_fini(&input->globs[i]);
@@ -220,6 +221,10 @@ static int container_open(const struct tf_input_args *args, void **self, struct 
     int rc = -ENOMEM, tag_rc, encoding_rc;
 
     if (input == NULL) {
+        return -ENOMEM;
+    }
+    if (uv_mutex_init(&input->mutex) < 0) {
+        free(input);
         return -ENOMEM;
     }
     input->options = args->options;

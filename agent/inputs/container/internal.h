@@ -240,12 +240,8 @@ struct tf_found {
     struct tf_position *start;  /* owned: where the reading begins; NULL: at its start */
 };
 
-struct tf_snapshot_entry;
 struct tf_snapshot {
-    struct tf_snapshot_entry *entries;
-    size_t count, capacity;
-    struct tf_buf names;
-    uint32_t last_dir_at; /* in names */
+    struct tf_buf entries, last_path;
     int64_t began_ns;
     bool is_usable;
 };
@@ -347,16 +343,23 @@ struct tf_mend {
 
 /* What a worker touches of a file while its pump runs; the loop only when none does. */
 struct tf_file_io {
-    int fd;
+    int fd, watch;
+    int watch_error;
+    bool wants_watch;
+    bool is_verified;  /* position was compared with the file */
+    bool is_final;     /* set by the loop: nobody writes any more */
+    bool is_held;      /* by a filter: the position may change though nothing is read */
+    bool is_throttled; /* the last pump read nothing for max_rate_bytes */
+    bool is_damaged;   /* a compressed file does not hold all of its text */
+    bool is_deleted;
     struct tf_gunzip *gunzip; /* of a compressed file; NULL until its first pump */
-    struct tf_lines *lines;
+    struct tf_lines *lines;   /* NULL between pumps while it would hold nothing */
+    enum tf_format format;    /* with which the next lines begin */
     enum tf_encoding encoding;
+    uint64_t line_limit_bytes;
     struct tf_position position; /* path borrows from the file */
     uint64_t offset;             /* where the next read begins */
     struct tf_print tail;        /* before offset */
-    bool is_verified;            /* position was compared with the file */
-    bool is_final;               /* set by the loop: nobody writes any more */
-    bool is_held;                /* by a filter: the position may change though nothing is read */
     uint32_t block_bytes;        /* TF_BLOCK_BYTES, less after -EMSGSIZE */
     uint32_t good_pumps;
     uint64_t cookie;
@@ -365,15 +368,9 @@ struct tf_file_io {
     uint64_t max_rate_bytes; /* a second; 0: no bound */
     int64_t tokens_bytes;    /* that may be read now; below 0: it waits */
     uint64_t refilled_ms;
-    bool is_throttled;      /* the last pump read nothing for that */
     uint64_t held_at;       /* where the oldest held piece starts; UINT64_MAX: none */
     uint64_t held_since_ms; /* seen first then */
-    bool is_damaged;        /* a compressed file does not hold all of its text */
-    bool is_deleted;
-    bool wants_watch;
-    int watch;
-    int watch_error;
-    struct tf_mend *mend; /* owned; the loop has not come to it yet. NULL most of the time */
+    struct tf_mend *mend;   /* owned; the loop has not come to it yet. NULL most of the time */
 };
 
 struct tf_container;
@@ -435,10 +432,12 @@ struct tf_file {
     char *tag;
     uint64_t base_hash;
     uint32_t scan_number; /* of the newest scan that had begun when it was made */
+    uint32_t mended_scan; /* the same, when it was found to be cut */
     struct tf_file *next_in_bucket, *next_by_watch, *next_to_wake;
     struct tf_file *previous, *next; /* all files */
     enum tf_file_state state;
     enum tf_file_after after;
+    int watch;           /* -1: none */
     bool is_seen;        /* by the last scan */
     uint8_t unseen;      /* complete scans in a row that did not see it, once it is finished */
     bool is_provisional; /* found by a look; a scan may know it by another path, a link's */
@@ -453,15 +452,12 @@ struct tf_file {
     uint64_t cookie_durable;
     uint64_t line_limit_bytes;
     uint32_t block_bytes;
-    uint32_t refusals;                 /* -EMSGSIZE since the last batch that was taken */
-    bool has_error;                    /* the next scan wakes it */
-    struct tf_print prints[TF_PRINTS]; /* of its position, for the scan */
-    uint32_t mended_scan;              /* the newest scan when it was found to be cut */
-    int watch;                         /* -1: none */
-    struct tf_file *waits_for;         /* its sibling is read first */
+    uint32_t refusals;         /* -EMSGSIZE since the last batch that was taken */
+    struct tf_file *waits_for; /* its sibling is read first */
     struct tf_file *follower;
     struct tf_file *adopted; /* the copy that is read before this file begins anew */
     bool is_gzip;
+    bool has_error;              /* the next scan wakes it */
     bool has_heir;               /* a copy goes on where it was, before it was cut */
     bool has_shadow;             /* a compressed file holds the same */
     bool is_shadow;              /* of shadow_of */
@@ -471,6 +467,7 @@ struct tf_file {
     struct tf_file_id shadow_of; /* with is_shadow and replaces */
     uint64_t text_bytes;         /* of a shadow */
     struct tf_position *start;   /* owned: where to begin without a position; NULL: at its start */
+    struct tf_print *prints;     /* owned, TF_PRINTS, under the mutex: see tf_follow_prints */
     struct tf_file_io io;
 };
 
@@ -505,6 +502,7 @@ struct tf_container {
 
     struct tf_file *buckets[TF_FILE_BUCKETS], *by_watch[TF_FILE_BUCKETS];
     struct tf_file *files;
+    uv_mutex_t mutex; /* of the prints of files */
     size_t file_count, descriptor_count, descriptor_max;
 
     struct tf_scan scan;
@@ -526,8 +524,9 @@ struct tf_container {
     bool snapshot_held;          /* the outcome of comparing it */
     uint64_t comparing_us;       /* how long that took */
     uint32_t snapshot_uses;
-    uint32_t complete_scans; /* of this run, up to TF_STORED_CHECKS */
-    uint32_t stored_checks;  /* complete scans that the stored positions were compared with */
+    uint64_t untrimmed_files; /* opened by scans since memory went back to the kernel */
+    uint32_t complete_scans;  /* of this run, up to TF_STORED_CHECKS */
+    uint32_t stored_checks;   /* complete scans that the stored positions were compared with */
     uint32_t open_handles;
     bool is_closing, told_watches, told_descriptors;
     void (*on_closed)(void *ctx);
@@ -549,6 +548,10 @@ void tf_follow_append_delta(const struct tf_file *file, const struct tf_file_id 
                             const struct tf_position *position, struct tf_buf *deltas);
 void tf_follow_known(const struct tf_file *file, struct tf_known *out); /* for scans */
 struct tf_file *tf_follow_find(const struct tf_container *input, const struct tf_file_id *id);
+
+/* Those of its position, as the loop knows it: while it is pumped, as it was before. */
+void tf_follow_prints(const struct tf_file *file, struct tf_print out[TF_PRINTS]);
+uint64_t tf_follow_read_to(const struct tf_file *file); /* the first one's offset */
 
 /* A new file without a source. Takes fd (-1: none), on failure too. NULL: no memory. */
 struct tf_file *tf_follow_new(struct tf_container *input, const struct tf_file_id *id,

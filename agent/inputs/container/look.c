@@ -20,7 +20,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -29,11 +28,13 @@
 #define LOOKS_MAX  64u   /* that wait for the loop */
 #define OPENED_MAX 256u  /* descriptors of one look */
 
-/* A watched folder. */
+/* A watched folder. Its path is its parent's, a slash and its name; or its name, without a parent.
+ */
 struct dir {
-    struct dir *next;
+    struct dir *next, *parent;
     int watch;
-    char path[];
+    uint32_t refs; /* of the table, of its children, and of the newest */
+    char name[];
 };
 
 struct tf_looker {
@@ -45,6 +46,7 @@ struct tf_looker {
     bool is_running;
     uv_mutex_t mutex;
     struct dir *dirs[TF_FILE_BUCKETS]; /* by watch */
+    struct dir *newest;                /* to be noted: the parent of the next one, or near it */
     struct tf_scan looks[LOOKS_MAX];   /* finished */
     size_t look_count;
     bool wants_scan, is_stopping;
@@ -63,32 +65,96 @@ static struct dir **find_dir(struct tf_looker *looker, int watch)
     return slot;
 }
 
+static void unref_dir(struct dir *dir)
+{
+    while (dir != NULL && --dir->refs == 0) {
+        struct dir *parent = dir->parent;
+
+        free(dir);
+        dir = parent;
+    }
+}
+
 static void drop_dir(struct dir **slot)
 {
     struct dir *dir = *slot;
 
     *slot = dir->next;
-    free(dir);
+    unref_dir(dir);
+}
+
+/* What path has behind the folder's own path: "" for the same. NULL: it is another. */
+static const char *behind_dir(const struct dir *dir, const char *path)
+{
+    size_t size = strlen(dir->name);
+
+    if (dir->parent != NULL) {
+        path = behind_dir(dir->parent, path);
+        path = path != NULL && *path == '/' ? path + 1 : NULL;
+    }
+    if (path == NULL || strncmp(path, dir->name, size) != 0) {
+        return NULL;
+    }
+    return path[size] == '/' || path[size] == '\0' ? path + size : NULL;
+}
+
+/* A walk comes to a folder's children behind it, so the parent is not far. NULL: keep the whole. */
+static struct dir *find_parent(const struct tf_looker *looker, const char *path)
+{
+    struct dir *dir = looker->newest;
+
+    while (dir != NULL) {
+        const char *behind = behind_dir(dir, path);
+
+        if (behind != NULL && *behind == '/') {
+            return dir;
+        }
+        dir = dir->parent;
+    }
+    return NULL;
+}
+
+static struct dir *new_dir(struct dir *parent, int watch, const char *path)
+{
+    const char *name = parent != NULL ? behind_dir(parent, path) + 1 : path;
+    size_t size = strlen(name) + 1;
+    struct dir *dir = malloc(sizeof *dir + size);
+
+    if (dir != NULL) {
+        *dir = (struct dir){.parent = parent, .watch = watch, .refs = 1};
+        memcpy(dir->name, name, size);
+        if (parent != NULL) {
+            parent->refs++;
+        }
+    }
+    return dir;
+}
+
+static void set_newest(struct tf_looker *looker, struct dir *dir)
+{
+    dir->refs++;
+    unref_dir(looker->newest);
+    looker->newest = dir;
 }
 
 static void note_path(struct tf_looker *looker, int watch, const char *path)
 {
-    struct dir **slot = find_dir(looker, watch), *dir;
-    size_t size = strlen(path) + 1;
+    struct dir **slot = find_dir(looker, watch), *dir = *slot;
+    const char *behind = dir != NULL ? behind_dir(dir, path) : NULL;
 
-    if (*slot != NULL && strcmp((*slot)->path, path) == 0) {
+    if (behind != NULL && *behind == '\0') {
+        set_newest(looker, dir);
         return;
     }
-    if (*slot != NULL) {
+    if (dir != NULL) {
         drop_dir(slot); /* it was renamed */
     }
-    dir = malloc(sizeof *dir + size);
+    dir = new_dir(find_parent(looker, path), watch, path);
     if (dir != NULL) { /* else what is made there is found by the scan */
-        dir->watch = watch;
-        memcpy(dir->path, path, size);
         slot = find_dir(looker, watch);
         dir->next = *slot;
         *slot = dir;
+        set_newest(looker, dir);
     }
 }
 
@@ -111,16 +177,30 @@ int tf_looker_watch(struct tf_looker *looker, int fd, const char *path)
 /* ---- the thread ---------------------------------------------------------------------------------
  */
 
+/* The sticky error tells. */
+static void append_path(const struct dir *dir, struct tf_buf *path)
+{
+    if (dir->parent != NULL) {
+        append_path(dir->parent, path);
+        (void)tf_buf_append_byte(path, '/');
+    }
+    (void)tf_buf_append_text(path, dir->name);
+}
+
 /* What was made there becomes one more path of the look. */
 static void add_path(struct tf_scan *look, const struct dir *dir, const char *name)
 {
-    char path[TF_FILE_PATH_MAX];
-    int size = snprintf(path, sizeof path, "%s/%s", dir->path, name);
+    struct tf_buf path;
 
-    if (look->only_count < PATHS_MAX && size > 0 && (size_t)size < sizeof path) {
-        look->only[look->only_count] = strdup(path);
+    tf_buf_init(&path, TF_FILE_PATH_MAX - 1);
+    append_path(dir, &path);
+    (void)tf_buf_append_byte(&path, '/');
+    (void)tf_buf_append_text(&path, name);
+    if (look->only_count < PATHS_MAX && path.error == 0) {
+        look->only[look->only_count] = strndup(path.data, path.size);
         look->only_count += look->only[look->only_count] != NULL;
     }
+    tf_buf_fini(&path);
 }
 
 /* Under the mutex. */
@@ -254,6 +334,7 @@ void tf_looker_free(struct tf_looker *looker)
             drop_dir(&looker->dirs[i]);
         }
     }
+    unref_dir(looker->newest);
     uv_mutex_destroy(&looker->mutex);
     free(looker);
 }

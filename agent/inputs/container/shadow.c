@@ -73,7 +73,7 @@ void tf_shadow_read(struct tf_container *input, const struct tf_found *found,
     if (file == NULL) {
         return;
     }
-    memcpy(file->prints, read->prints, sizeof file->prints);
+    memcpy(file->io.position.prints, read->prints, sizeof read->prints);
     tf_buf_init(&deltas, TF_DRAFT_DELTAS_MAX);
     append_read(file, read, &deltas);
     if (found->replaces) {

@@ -8,23 +8,32 @@
  * its time showing it: such a snapshot is not usable. What a scan did not find (a folder, or what a
  * link means) is noted as well: it may come. Links are followed here, since only numbers
  * are compared.
+ *
+ * In memory an entry is a struct tf_snapshot_entry, then what its path does not share with the path
+ * before it: a walk goes from neighbour to neighbour, so that is a name at most.
  */
 #include "internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
-#define SETTLED_NS      (1 * TF_S_IN_NS)
-#define NAMES_MAX_BYTES (64u << 20)
+#define SETTLED_NS    (1 * TF_S_IN_NS)
+#define ENTRIES_BYTES (64u << 20)
+#define SNAPSHOT_PATH (2u * TF_FILE_PATH_MAX)
 
-struct tf_snapshot_entry {
+/* How a path stands. */
+struct standing {
     uint64_t inode, size;
     int64_t changed_ns, altered_ns; /* its content; its inode */
-    uint32_t dir_at, name_at; /* in names, each ends with NUL; the path of its folder, its name */
     bool is_dir;
+};
+
+struct tf_snapshot_entry {
+    int64_t altered_ns;   /* only the kernel sets it: whatever changes, this does */
+    uint64_t rest_hash;   /* of all else */
+    uint16_t shared, own; /* bytes of its path: as the one before, and those that follow */
 };
 
 static int64_t to_ns(const struct statx_timestamp *time)
@@ -32,109 +41,107 @@ static int64_t to_ns(const struct statx_timestamp *time)
     return time->tv_sec * TF_S_IN_NS + time->tv_nsec;
 }
 
-static struct tf_snapshot_entry make_entry(const struct statx *status)
-{
-    return (struct tf_snapshot_entry){
-        .inode = status->stx_ino,
-        .size = S_ISDIR(status->stx_mode) ? 0 : status->stx_size,
-        .changed_ns = to_ns(&status->stx_mtime),
-        .altered_ns = to_ns(&status->stx_ctime),
-        .is_dir = S_ISDIR(status->stx_mode),
-    };
-}
-
-/* What is not there has an entry of zeros. False: it cannot be told. */
-static bool look_at(int dir_fd, const char *name, struct tf_snapshot_entry *out)
+/* What is not there is all zeros. False: it cannot be told. */
+static bool look_at(int dir_fd, const char *name, struct standing *out)
 {
     struct statx status;
     int flags = name[0] == '\0' ? AT_EMPTY_PATH : 0;
 
-    if (statx(dir_fd, name, flags, STATX_BASIC_STATS, &status) == 0) {
-        *out = make_entry(&status);
-        return true;
+    *out = (struct standing){0};
+    if (statx(dir_fd, name, flags, STATX_BASIC_STATS, &status) != 0) {
+        return errno == ENOENT;
     }
-    *out = (struct tf_snapshot_entry){0};
-    return errno == ENOENT;
+    out->is_dir = S_ISDIR(status.stx_mode);
+    out->inode = status.stx_ino;
+    out->size = out->is_dir ? 0 : status.stx_size;
+    out->changed_ns = to_ns(&status.stx_mtime);
+    out->altered_ns = to_ns(&status.stx_ctime);
+    return true;
+}
+
+static uint64_t mix(uint64_t hash, uint64_t number)
+{
+    hash = (hash ^ number) * UINT64_C(0x9e3779b97f4a7c15);
+    return hash ^ hash >> 32;
+}
+
+static struct tf_snapshot_entry entry_of(const struct standing *standing)
+{
+    uint64_t hash =
+        mix(mix(mix(1, standing->inode), standing->size), (uint64_t)standing->changed_ns);
+
+    return (struct tf_snapshot_entry){.altered_ns = standing->altered_ns, .rest_hash = hash};
 }
 
 void tf_snapshot_begin(struct tf_snapshot *snapshot)
 {
     *snapshot = (struct tf_snapshot){.began_ns = tf_now_ns(), .is_usable = true};
-    tf_buf_init(&snapshot->names, NAMES_MAX_BYTES);
+    tf_buf_init(&snapshot->entries, ENTRIES_BYTES);
+    tf_buf_init(&snapshot->last_path, SNAPSHOT_PATH);
 }
 
 void tf_snapshot_fini(struct tf_snapshot *snapshot)
 {
-    free(snapshot->entries);
-    tf_buf_fini(&snapshot->names);
+    tf_buf_fini(&snapshot->entries);
+    tf_buf_fini(&snapshot->last_path);
     *snapshot = (struct tf_snapshot){0};
 }
 
-static struct tf_snapshot_entry *make_room(struct tf_snapshot *snapshot)
+static size_t shared_bytes(const struct tf_buf *last, const char *path, size_t size)
 {
-    size_t capacity = snapshot->capacity == 0 ? 64 : snapshot->capacity * 2;
-    struct tf_snapshot_entry *grown;
+    size_t shared = 0;
 
-    if (snapshot->count < snapshot->capacity) {
-        return &snapshot->entries[snapshot->count];
+    while (shared < size && shared < last->size && last->data[shared] == path[shared]) {
+        shared++;
     }
-    grown = realloc(snapshot->entries, capacity * sizeof *grown);
-    if (grown == NULL) {
-        return NULL;
-    }
-    snapshot->entries = grown;
-    snapshot->capacity = capacity;
-    return &snapshot->entries[snapshot->count];
+    return shared;
 }
 
-/* A folder's path is kept once for all that is noted of it in a row. */
-static uint32_t note_dir(struct tf_snapshot *snapshot, const char *dir_path)
+/* Returns 0, -ENOMEM or -EMSGSIZE. */
+static int append(struct tf_snapshot *snapshot, struct tf_snapshot_entry entry, const char *path)
 {
-    const char *last = snapshot->names.data + snapshot->last_dir_at;
+    size_t size = strlen(path), shared = shared_bytes(&snapshot->last_path, path, size);
 
-    if (snapshot->count == 0 || strcmp(last, dir_path) != 0) {
-        snapshot->last_dir_at = (uint32_t)snapshot->names.size;
-        (void)tf_buf_append(&snapshot->names, dir_path, strlen(dir_path) + 1);
-    }
-    return snapshot->last_dir_at;
+    entry.shared = (uint16_t)shared;
+    entry.own = (uint16_t)(size - shared);
+    (void)tf_buf_append(&snapshot->entries, &entry, sizeof entry);
+    (void)tf_buf_append(&snapshot->entries, path + shared, entry.own);
+    snapshot->last_path.size = shared;
+    (void)tf_buf_append(&snapshot->last_path, path + shared, entry.own);
+    return snapshot->entries.error != 0 ? snapshot->entries.error : snapshot->last_path.error;
 }
 
 void tf_snapshot_add(struct tf_snapshot *snapshot, int dir_fd, const char *dir_path,
                      const char *name)
 {
-    struct tf_snapshot_entry *entry = snapshot->is_usable ? make_room(snapshot) : NULL;
+    int64_t young_ns = snapshot->began_ns - SETTLED_NS;
+    char path[SNAPSHOT_PATH];
+    struct standing standing;
 
-    if (entry == NULL || !look_at(dir_fd, name, entry)) {
-        snapshot->is_usable = false;
+    if (!snapshot->is_usable) {
         return;
     }
-    entry->dir_at = note_dir(snapshot, dir_path);
-    entry->name_at = (uint32_t)snapshot->names.size;
-    (void)tf_buf_append(&snapshot->names, name, strlen(name) + 1);
-    if (snapshot->names.error != 0 ||
-        (entry->is_dir && (entry->changed_ns > snapshot->began_ns - SETTLED_NS ||
-                           entry->altered_ns > snapshot->began_ns - SETTLED_NS))) {
-        snapshot->is_usable = false;
-        return;
-    }
-    snapshot->count++;
+    (void)snprintf(path, sizeof path, "%s%s%s", dir_path, name[0] == '\0' ? "" : "/", name);
+    snapshot->is_usable =
+        look_at(dir_fd, name, &standing) && append(snapshot, entry_of(&standing), path) == 0 &&
+        !(standing.is_dir && (standing.changed_ns > young_ns || standing.altered_ns > young_ns));
 }
 
 bool tf_snapshot_holds(const struct tf_snapshot *snapshot)
 {
-    for (size_t i = 0; i < snapshot->count; i++) {
-        const struct tf_snapshot_entry *then = &snapshot->entries[i];
-        const char *name = snapshot->names.data + then->name_at;
-        char path[2 * TF_FILE_PATH_MAX];
-        struct tf_snapshot_entry now;
+    char path[SNAPSHOT_PATH];
+    struct tf_snapshot_entry then, now;
+    struct standing standing;
 
-        (void)snprintf(path, sizeof path, "%s%s%s", snapshot->names.data + then->dir_at,
-                       name[0] == '\0' ? "" : "/", name);
-        if (!look_at(AT_FDCWD, path, &now)) {
+    for (size_t at = 0; at < snapshot->entries.size; at += sizeof then + then.own) {
+        memcpy(&then, snapshot->entries.data + at, sizeof then);
+        memcpy(path + then.shared, snapshot->entries.data + at + sizeof then, then.own);
+        path[then.shared + then.own] = '\0';
+        if (!look_at(AT_FDCWD, path, &standing)) {
             return false;
         }
-        if (now.inode != then->inode || now.size != then->size ||
-            now.changed_ns != then->changed_ns || now.altered_ns != then->altered_ns) {
+        now = entry_of(&standing);
+        if (now.altered_ns != then.altered_ns || now.rest_hash != then.rest_hash) {
             return false;
         }
     }

@@ -6,12 +6,14 @@
  * file that was renamed is the same file; one that a complete scan did not find has lost its name.
  *
  * A scan that left nothing to do leaves a snapshot; while that holds, the next ones are passed over
- * (but SNAPSHOT_USES_MAX times at most), so that an idle node costs next to nothing.
+ * (but SNAPSHOT_USES_MAX times at most), so that an idle node costs next to nothing. When many
+ * files were opened before it came to rest, the memory that this took goes back to the kernel.
  */
 #include "internal.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
@@ -23,6 +25,8 @@
 #define MARKER_VERSION    1u
 #define SNAPSHOT_USES_MAX 30u
 #define JUDGE_BYTES       (64u << 20) /* of compressed siblings, for one scan */
+#define TRIM_FILES        1000u       /* opened since memory went back */
+#define TRIM_KEEP_BYTES   (2u << 20)  /* at the heap's top, for what comes next */
 
 static void on_timer(uv_timer_t *timer);
 
@@ -212,6 +216,16 @@ static void keep_snapshot(struct tf_container *input)
     }
 }
 
+/* By itself the allocator gives back the heap's top alone; what a start takes for each file and
+ * frees lies between what stays. Some milliseconds, while nothing is read. */
+static void trim_memory(struct tf_container *input)
+{
+    if (input->snapshot.is_usable && input->untrimmed_files >= TRIM_FILES) {
+        (void)malloc_trim(TRIM_KEEP_BYTES);
+        input->untrimmed_files = 0;
+    }
+}
+
 static void run_scan(uv_work_t *work)
 {
     struct tf_container *input = work->data;
@@ -248,11 +262,13 @@ static void after_scan(uv_work_t *work, int status)
         keep_snapshot(input);
     }
     input->scan_took_ms = input->scan.took_ms;
+    input->untrimmed_files += input->scan.opened;
     tf_scan_fini(&input->scan);
     if (input->is_closing) {
         tf_container_maybe_closed(input);
         return;
     }
+    trim_memory(input);
     (void)uv_timer_start(&input->scan_timer, on_timer,
                          input->wants_scan ? soon_ms(input) : rescan_ms(input), 0);
 }
