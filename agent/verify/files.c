@@ -35,8 +35,22 @@ static int list_files(struct tf_verify_files *files)
     for (size_t i = 0; rc == 0 && i < listing.count; i++) {
         files->items[files->count++] =
             (struct tf_verify_file){.no = listing.files[i].no, .state = TF_FILE_UNSOUND};
+        files->newest_no = listing.files[i].no;
     }
     tf_listing_fini(&listing);
+    return rc;
+}
+
+int tf_verify_files_grew(const struct tf_verify_files *files)
+{
+    struct tf_listing listing;
+    int rc = files->single[0] == '\0' ? tf_listing_read(files->dir_fd, &listing) : 0;
+
+    if (files->single[0] == '\0') {
+        rc = rc < 0 ? rc
+                    : listing.count > 0 && listing.files[listing.count - 1].no > files->newest_no;
+        tf_listing_fini(&listing);
+    }
     return rc;
 }
 

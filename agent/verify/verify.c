@@ -600,6 +600,7 @@ static int check_expect(struct tf_verify *verify)
  * list, however long that takes on a live spool. */
 static int run(struct tf_verify *verify, struct tf_error *err)
 {
+    size_t told = err->count;
     char reason[64];
     int rc = walk_segments(verify);
 
@@ -609,13 +610,17 @@ static int run(struct tf_verify *verify, struct tf_error *err)
     if (rc == 0) {
         rc = check_expect(verify);
     }
-    if (rc < 0) {
+    if (rc == 0 && verify->options->witness != NULL) {
+        rc = tf_witness_run(verify, err);
+    }
+    if (rc == 0) {
+        rc = tf_notices_end(verify); /* last: it lists again */
+    }
+    if (rc < 0 && err->count == told) {
         (void)tf_error_add(err, NULL, "\"%s\": %s", verify->options->path,
                            uv_strerror_r(rc, reason, sizeof reason));
-        return rc;
     }
-    tf_notices_end(verify);
-    return verify->options->witness != NULL ? tf_witness_run(verify, err) : 0;
+    return rc;
 }
 
 int tf_verify_run(const struct tf_verify_options *options, struct tf_progress *progress,

@@ -152,6 +152,7 @@ struct tf_verify_files {
     int dir_fd;
     struct tf_verify_file *items; /* by number */
     size_t count;
+    uint64_t newest_no; /* the highest that was listed, whatever became of it; 0: none */
     bool has_meta;
     uint8_t meta_id[TF_SPOOL_ID_BYTES];      /* of spool.meta */
     char single[TF_SEGMENT_NAME_BYTES * 16]; /* one segment's name, whatever it is; else "" */
@@ -162,6 +163,8 @@ struct tf_verify;
 int tf_verify_files_open(struct tf_verify *verify, struct tf_error *err);
 /* Lists and chooses; tells what should not be there. */
 int tf_verify_files_list(struct tf_verify *verify, struct tf_error *err);
+/* Was a segment made since they were listed? 1, 0 or -errno. */
+int tf_verify_files_grew(const struct tf_verify_files *files);
 void tf_verify_files_close(struct tf_verify_files *files);
 /* A descriptor, or -errno; -ENOENT: it is gone. */
 int tf_verify_file_open(const struct tf_verify_files *files, const struct tf_verify_file *file);
@@ -288,8 +291,8 @@ struct tf_notices {
 };
 void tf_notices_take(struct tf_verify *verify, const struct tf_walked *frame,
                      struct tf_slice content);
-/* When all was read: is what is absent in front named, are shredded segments? */
-void tf_notices_end(struct tf_verify *verify);
+/* When all was read: is what is absent in front named, are shredded segments? 0 or -errno. */
+int tf_notices_end(struct tf_verify *verify);
 
 /* find.c: the chain value of a frame by its number */
 

@@ -422,6 +422,40 @@ def check_expired(binary, folder, key):
     return corpus.run()
 
 
+def check_grown(binary, folder, _):
+    """The notice stands in a segment that is made while reading: no alarm, begin again. A witness that is a pipe
+    holds the reading up behind the walk."""
+    def reading(base, late):
+        pipe, kept = base + ".pipe", os.path.join(folder, "late.seg")
+        os.mkfifo(pipe)
+        os.rename(late, kept)
+        with subprocess.Popen([binary, "verify", base, "--json", "--witness", pipe], stdout=subprocess.PIPE) as child:
+            with open(pipe, "wb"):  # once the child has it open
+                os.rename(kept, late)
+            found = json.loads(child.stdout.read())
+        need(child.returncode == 1 and found["exit"] == 1, f"grown: exit {child.returncode}: {found}")
+        return found
+    for name, lead in (("absent", "start-missing"), ("shredded", "slots-empty")):
+        forge = Forge()
+        forge.is_sealed = False
+        forge.segment(1, first=True).data()
+        forge.segment().data()
+        forge.segment().data()
+        last = forge.copy()
+        last.write(os.path.join(folder, "measure"))
+        notice = (2, 1, last_seq(last, 0), 0, b"\x01")
+        forge.segments[0].is_gone, forge.segments[0].is_shredded = name == "absent", name == "shredded"
+        base = forge.write(os.path.join(folder, "quiet-" + name))
+        need(verify(binary, base)["findings"][0]["code"] == lead, f"{name}, and no notice")
+        forge.segment().notice(*notice).data()
+        base = forge.write(os.path.join(folder, "grown-" + name))
+        found = reading(base, os.path.join(base, f"{4:020d}.seg"))
+        codes = [finding["code"] for finding in found["findings"]]
+        need(codes == ["expired-while-reading"], f"{name}, the notice came meanwhile: {found}")
+        need(verify(binary, base)["exit"] == 0, f"{name}, read again")
+    return 6
+
+
 def last_seq(forge, index):
     """The last number of a segment, as it was written."""
     total = len(forge.segments[index].frames)
@@ -760,7 +794,7 @@ def main(binary):
         add_tails(corpus, forge)
         corpus.add("sealed frames declared void", declare_void(forge), "forged", "sealed-void", {"segment": 4})
         count += corpus.run()
-        for check in (check_expired, check_torn, check_report, check_renewed, check_lineage, check_receipts,
+        for check in (check_expired, check_grown, check_torn, check_report, check_renewed, check_lineage, check_receipts,
                       check_witness):
             count += check(binary, folder, os.path.join(folder, f"{check.__name__}.key"))
         count += check_agent(binary, folder)
