@@ -605,7 +605,7 @@ static int run(struct tf_verify *verify, struct tf_error *err)
     int rc = walk_segments(verify);
 
     if (rc == 0) {
-        rc = tf_seals_end(verify);
+        rc = tf_seals_end(verify, err);
     }
     if (rc == 0) {
         rc = check_expect(verify);
@@ -639,10 +639,7 @@ int tf_verify_run(const struct tf_verify_options *options, struct tf_progress *p
     tf_buf_init(&verify.content.events, TF_VERIFY_EVENTS_MAX);
     rc = tf_verify_files_open(&verify, err);
     if (rc == 0) {
-        rc = tf_seals_begin(&verify);
-        if (rc < 0) {
-            (void)tf_error_add(err, NULL, "\"%s\": no memory for keys", options->path);
-        }
+        rc = tf_seals_begin(&verify, err);
     }
     rc = rc == 0 ? tf_verify_files_list(&verify, err) : rc;
     if (rc == 0) {

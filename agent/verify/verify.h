@@ -161,6 +161,9 @@ struct tf_verify;
 
 /* Opens the spool, or one segment, and reads spool.meta. */
 int tf_verify_files_open(struct tf_verify *verify, struct tf_error *err);
+/* Adds that a file of the spool cannot be read, and why; returns rc. */
+int tf_verify_cannot_read(const struct tf_verify *verify, const char *name, int rc,
+                          struct tf_error *err);
 /* Lists and chooses; tells what should not be there. */
 int tf_verify_files_list(struct tf_verify *verify, struct tf_error *err);
 /* Was a segment made since they were listed? 1, 0 or -errno. */
@@ -262,7 +265,8 @@ struct tf_seals {
     uint8_t begun_id[TF_SEAL_ID_BYTES];
     struct tf_seal_file before, after; /* the walk */
 };
-int tf_seals_begin(struct tf_verify *verify);
+/* Reads seal.state. 0, or -errno with a finding in err. */
+int tf_seals_begin(struct tf_verify *verify, struct tf_error *err);
 /* A frame that is no seal, in order. */
 void tf_seals_frame(struct tf_verify *verify, const struct tf_walked *frame);
 int tf_seals_seal(struct tf_verify *verify, const struct tf_walk *walk,
@@ -273,7 +277,8 @@ int tf_seals_void(struct tf_verify *verify, const struct tf_walk *walk,
 void tf_seals_hole(struct tf_verify *verify); /* frames are missing here */
 /* Does seal.state tell that this seal, which may not count, was synced? */
 bool tf_seals_was_synced(const struct tf_verify *verify, const struct tf_walked *frame);
-int tf_seals_end(struct tf_verify *verify);
+/* Reads seal.state again, and judges it. 0, or -errno with a finding in err. */
+int tf_seals_end(struct tf_verify *verify, struct tf_error *err);
 void tf_seals_fini(struct tf_verify *verify);
 
 /* notices.c */

@@ -8,6 +8,7 @@ at that time. Then a live spool is verified again and again, under writing, roll
 """
 
 import concurrent.futures
+import ctypes
 import json
 import os
 import shutil
@@ -486,6 +487,30 @@ def check_torn(binary, folder, key):
     return corpus.run()
 
 
+def drop_override():
+    """For root: file modes count, from the next exec on."""
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+def check_unreadable(binary, folder, key):
+    """A file that may not be opened is no finding: exit 3, with its name and why."""
+    forge = make(folder, "unreadable")
+    base = os.path.join(folder, "unreadable")
+    write(key, forge.key_text().encode())
+    for name in ("seal.state", "spool.meta"):
+        os.chmod(os.path.join(base, name), 0)
+        for options in ((), ("--seal-key", key)):
+            done = subprocess.run([binary, "verify", base, *options], capture_output=True, check=False,
+                                  preexec_fn=drop_override)
+            text = done.stderr.decode()
+            need(done.returncode == 3 and done.stdout == b"", f"{name} of mode 0: {done.returncode}: {done.stdout}{text}")
+            need(f'{name}": cannot be read: permission denied' in text, f"{name} of mode 0: {text}")
+        os.chmod(os.path.join(base, name), 0o600)
+    need(verify(binary, base, "--seal-key", key)["verdict"] == "intact", "and readable again")
+    return 5
+
+
 def check_report(binary, folder, key):
     """What is damaged is not said to be proved; seventy small findings do not hide the one that counts."""
     forge = make(folder, "report")
@@ -794,8 +819,8 @@ def main(binary):
         add_tails(corpus, forge)
         corpus.add("sealed frames declared void", declare_void(forge), "forged", "sealed-void", {"segment": 4})
         count += corpus.run()
-        for check in (check_expired, check_grown, check_torn, check_report, check_renewed, check_lineage, check_receipts,
-                      check_witness):
+        for check in (check_expired, check_grown, check_torn, check_unreadable, check_report, check_renewed,
+                      check_lineage, check_receipts, check_witness):
             count += check(binary, folder, os.path.join(folder, f"{check.__name__}.key"))
         count += check_agent(binary, folder)
     print(f"{count} altered spools: each caught and named, in {time.monotonic() - began:.0f} s")
