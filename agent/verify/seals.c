@@ -520,6 +520,17 @@ static void judge_unsealed(struct tf_verify *verify)
     }
 }
 
+/* K_0 is wiped with the first seal, and seal.state names the run from which on it seals. */
+bool tf_seals_is_unbegun(const struct tf_verify *verify)
+{
+    const struct tf_seals *seals = &verify->seals;
+    const struct tf_seal_key *state = seals->before.key;
+
+    return !seals->is_seen && seals->before.rc == 0 && seals->first != NULL && state->number == 0 &&
+           TF_SEQ_RUN(state->sealed_seq) <= 1 && tf_verify_is_own_spool(verify, state->spool_id) &&
+           state_key_holds(seals, state);
+}
+
 int tf_seals_end(struct tf_verify *verify, struct tf_error *err)
 {
     struct tf_seals *seals = &verify->seals;

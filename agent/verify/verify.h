@@ -29,11 +29,13 @@
 #define TF_VERIFY_TEXT_BYTES       256u
 #define TF_VERIFY_EVENTS_MAX       (64u << 20) /* of one payload; a relay may pass 32 MiB */
 
-/* Rising: the worst leads. The first three are exit 0. */
+/* Rising: the worst leads. Those before TF_VERDICT_NOTHING are exit 0. */
 enum tf_verdict {
     TF_VERDICT_INTACT,
+    TF_VERDICT_NOTHING_YET, /* no segment, and none was sealed */
     TF_VERDICT_TORN,
     TF_VERDICT_GAP,
+    TF_VERDICT_NOTHING, /* no segment, and nothing tells whether there were any */
     TF_VERDICT_DAMAGED,
     TF_VERDICT_FORGED,
     TF_VERDICT_CUT,
@@ -279,6 +281,9 @@ void tf_seals_hole(struct tf_verify *verify); /* frames are missing here */
 bool tf_seals_was_synced(const struct tf_verify *verify, const struct tf_walked *frame);
 /* Reads seal.state again, and judges it. 0, or -errno with a finding in err. */
 int tf_seals_end(struct tf_verify *verify, struct tf_error *err);
+/* Behind tf_seals_end: is seal.state, by a key that was given, as it was made for a spool that had
+ * no run yet? */
+bool tf_seals_is_unbegun(const struct tf_verify *verify);
 void tf_seals_fini(struct tf_verify *verify);
 
 /* notices.c */

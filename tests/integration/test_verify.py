@@ -487,6 +487,40 @@ def check_torn(binary, folder, key):
     return corpus.run()
 
 
+def check_nothing(binary, folder, key):
+    """No segment is not intact: a spool that was emptied looks like one in which nothing was written. Only
+    seal.state, by its key, can tell a new one."""
+    base = os.path.join(folder, "nothing")
+    forge = make(folder, "nothing", sealed=False)
+    write(key, forge.key_text().encode())
+
+    def lead(what, verdict, code, exit_code, *options):
+        found = verify(binary, base, *options)
+        need((found["verdict"], found["exit"]) == (verdict, exit_code), f"{what}: {found}")
+        need(found["findings"][0]["code"] == code and found["proved"] == [], f"{what}: {found}")
+        shown = subprocess.run([binary, "verify", base, *options], capture_output=True, check=False).stdout.decode()
+        need("intact" not in shown and "consistent" not in shown, f"{what}: {shown}")
+    for name in os.listdir(base):
+        if name.endswith(".seg"):
+            os.unlink(os.path.join(base, name))
+    lead("emptied, never sealed", "nothing here", "nothing", 1)
+    write(os.path.join(base, f"{1:020d}.seg"), bytes(50000))
+    lead("a file that is allocated only", "nothing here", "nothing", 1)
+    os.unlink(os.path.join(base, f"{1:020d}.seg"))
+    lead("and a key, but no state", "forged", "seals-absent", 1, "--seal-key", key)
+    forge.write_state(base, 0, bytes(32), 1 << 40)
+    lead("new, no key given", "nothing here", "nothing", 1)
+    lead("new", "nothing here yet", "nothing-yet", 0, "--seal-key", key)
+    lead("new, and a frame is expected", "cut", "expect", 1, "--seal-key", key, "--expect", "1/1")
+    forge.write_state(base, 0, bytes(32), 3 << 40)
+    lead("sealed in mid-life, then emptied", "nothing here", "nothing", 1, "--seal-key", key)
+    forge.write_state(base, 0, bytes(32), 1 << 40, os.urandom(32))
+    lead("a state that was made up", "forged", "seals-absent", 1, "--seal-key", key)
+    forge.write_state(base, 1, bytes(32), 1 << 40)
+    lead("a seal was made", "cut", "state-ahead", 1, "--seal-key", key)
+    return 9
+
+
 def drop_override():
     """For root: file modes count, from the next exec on."""
     for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
@@ -819,8 +853,8 @@ def main(binary):
         add_tails(corpus, forge)
         corpus.add("sealed frames declared void", declare_void(forge), "forged", "sealed-void", {"segment": 4})
         count += corpus.run()
-        for check in (check_expired, check_grown, check_torn, check_unreadable, check_report, check_renewed,
-                      check_lineage, check_receipts, check_witness):
+        for check in (check_expired, check_grown, check_torn, check_nothing, check_unreadable, check_report,
+                      check_renewed, check_lineage, check_receipts, check_witness):
             count += check(binary, folder, os.path.join(folder, f"{check.__name__}.key"))
         count += check_agent(binary, folder)
     print(f"{count} altered spools: each caught and named, in {time.monotonic() - began:.0f} s")
