@@ -310,13 +310,18 @@ int tf_notices_end(struct tf_verify *verify);
 struct tf_waypoint {
     uint64_t seq, offset;
 };
+struct tf_hole {                            /* bytes that are no frame */
+    uint64_t offset, next_offset, next_seq; /* the sound frame behind it; next_seq 0: none */
+    bool is_written;                        /* with none behind it: not only zeros */
+};
 struct tf_find {
     const struct tf_verify_file *file; /* the one that is open; NULL: none */
     struct tf_walk walk;
     struct tf_frame_keys *keys;
     struct tf_buf plain;
     uint64_t end, offset, seq; /* of the segment; of the next header */
-    uint64_t headers_read;     /* in all */
+    uint64_t headers_read;     /* in all, and what searches cost */
+    struct tf_hole hole;       /* the last one that was searched; offset 0: none */
     struct tf_waypoint waypoints[TF_WAYPOINTS];
 };
 struct tf_found {

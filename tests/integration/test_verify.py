@@ -712,6 +712,39 @@ def check_witness(binary, folder, key):
     return len(cases) + 8
 
 
+def check_witness_order(binary, folder, key):
+    """Numbers that go to and fro are followed up to a bound, and then it is said; damage costs no part of it."""
+    forge = Forge()
+    forge.is_sealed = False
+    forge.segment(1, first=True)
+    for _ in range(3000):
+        forge.data(1)
+    base = forge.write(os.path.join(folder, "order"))
+
+    def line(seq):
+        return json.dumps({"spool": forge.spool_id.hex(), "seq": f"1/{seq}", "prev": "0/0", "flags": 0,
+                           "chain": forge.chains[1 << 40 | seq].hex(), "d": forge.digests[1 << 40 | seq].hex(),
+                           "received": "2026-11-23T10:14:44.000000000Z"}) + "\n"
+
+    def run(lines):
+        write(key, "".join(lines).encode())
+        return subprocess.run([binary, "verify", base, "--json", "--witness", key], capture_output=True, check=False)
+    there, back = line(3001), line(2)
+    done = run([there, back] * 500 + [line(seq) for seq in range(3001, 1, -1)])
+    need(done.returncode == 0 and json.loads(done.stdout)["witness_compared"] == 4000, f"to and fro: {done}")
+    done = run([there, back] * 3000)
+    need(done.returncode == 2 and f"{key}:".encode() in done.stderr and b"jump to and fro" in done.stderr,
+         f"too far, with its line: {done}")
+    path = os.path.join(base, f"{1:020d}.seg")
+    data = read(path)
+    at, end = frames_of(data)[20][0], frames_of(data)[-2][0]
+    data[at:end] = os.urandom(end - at)  # each name there is in one hole
+    write(path, data)
+    done = run([line(seq) for seq in range(2, 3002)])
+    need(done.returncode == 1 and json.loads(done.stdout)["verdict"] == "damaged", f"rot is no jump: {done}")
+    return 3
+
+
 # ---- the agent's own spools -----------------------------------------------------------------------------
 
 
@@ -854,7 +887,8 @@ def main(binary):
         corpus.add("sealed frames declared void", declare_void(forge), "forged", "sealed-void", {"segment": 4})
         count += corpus.run()
         for check in (check_expired, check_grown, check_torn, check_nothing, check_unreadable, check_report,
-                      check_renewed, check_lineage, check_receipts, check_witness):
+                      check_renewed, check_lineage, check_receipts, check_witness,
+                      check_witness_order):
             count += check(binary, folder, os.path.join(folder, f"{check.__name__}.key"))
         count += check_agent(binary, folder)
     print(f"{count} altered spools: each caught and named, in {time.monotonic() - began:.0f} s")
