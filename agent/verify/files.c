@@ -35,8 +35,22 @@ static int list_files(struct tf_verify_files *files)
     for (size_t i = 0; rc == 0 && i < listing.count; i++) {
         files->items[files->count++] =
             (struct tf_verify_file){.no = listing.files[i].no, .state = TF_FILE_UNSOUND};
+        files->newest_no = listing.files[i].no;
     }
     tf_listing_fini(&listing);
+    return rc;
+}
+
+int tf_verify_files_grew(const struct tf_verify_files *files)
+{
+    struct tf_listing listing;
+    int rc = files->single[0] == '\0' ? tf_listing_read(files->dir_fd, &listing) : 0;
+
+    if (files->single[0] == '\0') {
+        rc = rc < 0 ? rc
+                    : listing.count > 0 && listing.files[listing.count - 1].no > files->newest_no;
+        tf_listing_fini(&listing);
+    }
     return rc;
 }
 
@@ -190,23 +204,39 @@ static int find_newest(struct tf_verify *verify, size_t *newest)
     return 0;
 }
 
-/* Reads spool.meta; tells when there is none, or it does not hold. */
-static void read_meta(struct tf_verify *verify)
+int tf_verify_cannot_read(const struct tf_verify *verify, const char *name, int rc,
+                          struct tf_error *err)
+{
+    char reason[64];
+
+    (void)tf_error_add(err, NULL, "\"%s/%s\": cannot be read: %s", verify->options->path, name,
+                       uv_strerror_r(rc, reason, sizeof reason));
+    return rc;
+}
+
+/* Reads spool.meta; tells when there is none, or it does not hold. One that cannot be opened is
+ * neither. 0, or -errno with a finding in err. */
+static int read_meta(struct tf_verify *verify, struct tf_error *err)
 {
     uint8_t raw[TF_SPOOL_META_BYTES + 1];
     int fd = openat(verify->files.dir_fd, "spool.meta",
                     O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int rc = fd < 0 ? -errno : 0;
     ssize_t size = fd < 0 ? -1 : pread(fd, raw, sizeof raw, 0);
 
     if (fd >= 0) {
         (void)close(fd);
     }
+    if (rc < 0 && rc != -ENOENT && rc != -ELOOP && rc != -ENXIO) {
+        return tf_verify_cannot_read(verify, "spool.meta", rc, err);
+    }
     verify->files.has_meta =
         size == TF_SPOOL_META_BYTES && tf_spool_meta_decode(raw, verify->files.meta_id) == 0;
     if (!verify->files.has_meta) {
         tf_verify_tell(verify, TF_VERDICT_DAMAGED, "meta", NULL, "spool.meta %s",
-                       fd < 0 ? "is not there" : "does not hold");
+                       rc == -ENOENT ? "is not there" : "does not hold");
     }
+    return 0;
 }
 
 static const struct tf_verify_file *newest_sound(const struct tf_verify_files *files)
@@ -363,11 +393,10 @@ int tf_verify_files_open(struct tf_verify *verify, struct tf_error *err)
 
     files->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (files->dir_fd >= 0) {
-        read_meta(verify);
-    } else {
-        rc = errno == ENOTDIR ? open_single(files, path) : -errno;
-        verify->report->is_segment = rc == 0;
+        return read_meta(verify, err);
     }
+    rc = errno == ENOTDIR ? open_single(files, path) : -errno;
+    verify->report->is_segment = rc == 0;
     return rc < 0 ? cannot_read(verify, rc, err) : 0;
 }
 

@@ -7,7 +7,9 @@
  * stands there. The last WAYPOINTS places are remembered, since repeats go back a little.
  *
  * Over bytes that are no header the next sound frame is searched. What may have stood there, or in
- * a segment whose header does not hold, is not known: rot must not look like another history.
+ * a segment whose header does not hold, is not known: rot must not look like another history. The
+ * last search is remembered, so that many names in one hole cost one. headers_read counts what all
+ * of it costs, for who must bound it: headers, and bytes that were searched as so many of those.
  */
 #include "verify.h"
 
@@ -121,25 +123,47 @@ static int open_file(struct tf_verify *verify, const struct tf_verify_file *file
     return rc == 0 || rc == -ENOKEY || rc == -EPROTO ? 1 : rc;
 }
 
+/* The first sound frame behind what is no header. 1, 0 or -errno; the last hole is remembered. */
+static int search_hole(struct tf_find *find)
+{
+    struct tf_hole *hole = &find->hole;
+    struct tf_walked frame;
+    uint64_t offset = find->offset, written = 0;
+    int rc;
+
+    if (hole->offset == find->offset) { /* 0: none yet, and no frame is there */
+        return hole->next_seq != 0;
+    }
+    rc = tf_walk_search(&find->walk, &offset, find->end, find->seq - 1, &frame);
+    if (rc == 0) {
+        rc = tf_walk_written_end(&find->walk, find->offset, &written);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    *hole = (struct tf_hole){.offset = find->offset,
+                             .next_offset = rc == 1 ? offset : find->end,
+                             .next_seq = rc == 1 ? frame.header.seq : 0,
+                             .is_written = written > find->offset};
+    find->headers_read += (hole->next_offset - hole->offset) / TF_FRAME_HEADER_BYTES;
+    return rc;
+}
+
 /* Goes over what is no header, to the next sound frame up to seq. 1, 0: nothing was written there,
  * -EBADMSG: bytes that are no frame, and what has the number may be among them, other -errno. */
 static int pass_damage(struct tf_find *find, uint64_t seq)
 {
-    struct tf_walked frame;
-    uint64_t offset = find->offset, written;
-    int rc = tf_walk_search(&find->walk, &offset, find->end, find->seq - 1, &frame);
+    int rc = search_hole(find);
 
-    if (rc == 1 && frame.header.seq > seq) {
+    if (rc == 1 && find->hole.next_seq > seq) {
         return -EBADMSG;
     }
     if (rc == 1) {
-        find->offset = offset;
-        find->seq = frame.header.seq;
+        find->offset = find->hole.next_offset;
+        find->seq = find->hole.next_seq;
         return 1;
     }
-    find->headers_read += (find->end - find->offset) / TF_FRAME_HEADER_BYTES; /* as dear as those */
-    rc = rc == 0 ? tf_walk_written_end(&find->walk, find->offset, &written) : rc;
-    return rc < 0 ? rc : written > find->offset ? -EBADMSG : 0;
+    return rc < 0 ? rc : find->hole.is_written ? -EBADMSG : 0;
 }
 
 /* Goes to the header with the number. 1, 0, -EBADMSG: it may be among what is damaged, other

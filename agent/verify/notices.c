@@ -6,6 +6,10 @@
  * them has; that is compared where the notice ends exactly before what is kept, and is a bound
  * where a deletion was interrupted. Root may abuse expiry to delete, never to alter: `--expect` is
  * against that.
+ *
+ * On a live spool the notice may stand in a segment that was made after the listing. So before what
+ * is absent or shredded without a notice is told, the spool is listed again: when there are newer
+ * segments, it is to be read again.
  */
 #include "verify.h"
 
@@ -102,13 +106,28 @@ static const char *cause_text(unsigned cause)
                                                            : "no cause that is known";
 }
 
-static void check_absent(struct tf_verify *verify)
+static void tell_unread(struct tf_verify *verify, uint64_t segment_no)
+{
+    struct tf_verify_place at = {.segment_no = segment_no};
+
+    verify->report->has_expired = true;
+    tf_verify_tell(verify, TF_VERDICT_GAP, "expired-while-reading", &at,
+                   "segments were made while reading, and a notice of what expired may stand in "
+                   "them; begin again");
+}
+
+static void check_absent(struct tf_verify *verify, bool has_grown)
 {
     const struct tf_notices *notices = &verify->notices;
     const struct tf_verify_file *file = verify->first;
     struct tf_verify_place at = {.segment_no = file->no, .seq = file->first_seq};
+    bool is_named = notices->has_expire && notices->seq >= file->prev_last_seq;
 
-    if (!notices->has_expire || notices->seq < file->prev_last_seq) {
+    if (!is_named && has_grown) {
+        tell_unread(verify, file->no);
+        return;
+    }
+    if (!is_named) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "start-missing", &at,
                        "what was before it, up to frame %llu/%llu, is not there, and no notice "
                        "says that it expired",
@@ -122,20 +141,38 @@ static void check_absent(struct tf_verify *verify)
     check_first_seal(verify);
 }
 
-void tf_notices_end(struct tf_verify *verify)
+/* A segment is shredded, and no notice that was read says so. */
+static void check_shredded(struct tf_verify *verify, bool has_grown)
 {
     const struct tf_notices *notices = &verify->notices;
     struct tf_verify_place at = {.segment_no = notices->shredded_no, .byte = TF_SECTOR_BYTES};
 
-    if (verify->report->is_segment) {
+    if (notices->shredded_no == 0 ||
+        (notices->has_expire && notices->segment_no >= notices->shredded_no)) {
         return;
     }
+    if (has_grown) {
+        tell_unread(verify, notices->shredded_no);
+        return;
+    }
+    tf_verify_tell(verify, TF_VERDICT_DAMAGED, "slots-empty", &at,
+                   "it has no key slot, and no notice says that it was to be shredded");
+}
+
+int tf_notices_end(struct tf_verify *verify)
+{
+    int grown;
+
+    if (verify->report->is_segment) {
+        return 0;
+    }
+    grown = tf_verify_files_grew(&verify->files);
+    if (grown < 0) {
+        return grown;
+    }
     if (verify->report->is_start_absent) {
-        check_absent(verify);
+        check_absent(verify, grown == 1);
     }
-    if (notices->shredded_no != 0 &&
-        (!notices->has_expire || notices->segment_no < notices->shredded_no)) {
-        tf_verify_tell(verify, TF_VERDICT_DAMAGED, "slots-empty", &at,
-                       "it has no key slot, and no notice says that it was to be shredded");
-    }
+    check_shredded(verify, grown == 1);
+    return 0;
 }

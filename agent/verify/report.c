@@ -16,14 +16,18 @@
 #define N(seq)   ((unsigned long long)TF_SEQ_N(seq))
 
 static const char *const verdict_names[TF_VERDICTS] = {
-    [TF_VERDICT_INTACT] = "intact",   [TF_VERDICT_TORN] = "torn tail", [TF_VERDICT_GAP] = "gap",
-    [TF_VERDICT_DAMAGED] = "damaged", [TF_VERDICT_FORGED] = "forged",  [TF_VERDICT_CUT] = "cut",
+    [TF_VERDICT_INTACT] = "intact",        [TF_VERDICT_NOTHING_YET] = "nothing here yet",
+    [TF_VERDICT_TORN] = "torn tail",       [TF_VERDICT_GAP] = "gap",
+    [TF_VERDICT_NOTHING] = "nothing here", [TF_VERDICT_DAMAGED] = "damaged",
+    [TF_VERDICT_FORGED] = "forged",        [TF_VERDICT_CUT] = "cut",
     [TF_VERDICT_FORKED] = "forked",
 };
 /* Those that matter are loud. */
 static const char *const loud_names[TF_VERDICTS] = {
-    [TF_VERDICT_INTACT] = "intact",   [TF_VERDICT_TORN] = "torn tail", [TF_VERDICT_GAP] = "gap",
-    [TF_VERDICT_DAMAGED] = "DAMAGED", [TF_VERDICT_FORGED] = "FORGED",  [TF_VERDICT_CUT] = "CUT",
+    [TF_VERDICT_INTACT] = "intact",        [TF_VERDICT_NOTHING_YET] = "nothing here yet",
+    [TF_VERDICT_TORN] = "torn tail",       [TF_VERDICT_GAP] = "gap",
+    [TF_VERDICT_NOTHING] = "NOTHING HERE", [TF_VERDICT_DAMAGED] = "DAMAGED",
+    [TF_VERDICT_FORGED] = "FORGED",        [TF_VERDICT_CUT] = "CUT",
     [TF_VERDICT_FORKED] = "FORKED",
 };
 
@@ -73,7 +77,7 @@ void tf_verify_tell(struct tf_verify *verify, enum tf_verdict verdict, const cha
 
 int tf_verify_outcome(const struct tf_verify_report *report)
 {
-    return report->verdict >= TF_VERDICT_DAMAGED || report->has_expired ? 1 : 0;
+    return report->verdict >= TF_VERDICT_NOTHING || report->has_expired ? 1 : 0;
 }
 
 /* ---- for people ----------------------------------------------------------------------------- */
@@ -219,7 +223,7 @@ static void put_proved(const struct tf_verify_report *report, struct list *list)
         put_counted(list->out, report->opened_segments, "segment");
         (void)tf_buf_append_text(list->out, " was made by who has the key");
     }
-    if (!list->is_begun && report->verdict < TF_VERDICT_DAMAGED) {
+    if (!list->is_begun && report->segments > 0 && report->verdict < TF_VERDICT_DAMAGED) {
         (void)tf_buf_append_text(next_of(list),
                                  "consistent, not authenticated: against accident only");
     }
@@ -266,6 +270,9 @@ static void put_not_proved(const struct tf_verify_report *report, struct list *l
     }
     if (report->is_sealed && !report->has_seal_key) {
         (void)tf_buf_append_text(next_of(list), "its seals: no --seal-key was given");
+    } else if (report->verdict == TF_VERDICT_NOTHING_YET) {
+        (void)tf_buf_append_text(next_of(list),
+                                 "that nothing was written and taken away before a first seal");
     } else if (!report->is_sealed && !report->has_witness && report->receipt_seq == 0) {
         (void)tf_buf_append_text(next_of(list),
                                  "that its end was not taken away: it is not sealed");

@@ -32,14 +32,10 @@
 /* ---- seal.state ----------------------------------------------------------------------------- */
 
 /* Reads the sound slot with the higher number. */
-static void read_state(struct tf_verify *verify, struct tf_seal_file *file)
+static void read_slots(int fd, struct tf_seal_key *slot, struct tf_seal_file *file)
 {
     static const uint64_t offsets[] = {0, STATE_SLOT_2_AT};
-    struct tf_seal_key *slot = tf_secure_new(sizeof *slot);
-    int fd = openat(verify->files.dir_fd, "seal.state",
-                    O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
-    file->rc = fd < 0 ? -errno : slot == NULL ? -ENOMEM : -EPROTO;
     for (unsigned i = 0; file->rc == -EPROTO && i < STATE_READS; i++) { /* slots change in place */
         for (size_t k = 0; k < TF_COUNT(offsets); k++) {
             uint8_t raw[TF_SEAL_SLOT_BYTES];
@@ -53,13 +49,32 @@ static void read_state(struct tf_verify *verify, struct tf_seal_file *file)
             OPENSSL_cleanse(raw, sizeof raw);
         }
     }
+}
+
+/* One that is not there, or does not hold, is to be judged: file->rc. Of one that cannot be opened
+ * nothing is known. 0, or -errno with a finding in err. */
+static int read_state(struct tf_verify *verify, struct tf_seal_file *file, struct tf_error *err)
+{
+    struct tf_seal_key *slot = tf_secure_new(sizeof *slot);
+    int fd = openat(verify->files.dir_fd, "seal.state",
+                    O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int rc = fd < 0 ? -errno : slot == NULL ? -ENOMEM : 0;
+
+    file->rc = rc == -ENOENT ? -ENOENT : -EPROTO;
+    if (rc == 0) {
+        read_slots(fd, slot, file);
+    }
     if (fd >= 0) {
         (void)close(fd);
     }
     tf_secure_free(slot, sizeof *slot);
+    if (rc == 0 || rc == -ENOENT || rc == -ELOOP || rc == -ENXIO) { /* a planted link or socket */
+        return 0;
+    }
+    return tf_verify_cannot_read(verify, "seal.state", rc, err);
 }
 
-int tf_seals_begin(struct tf_verify *verify)
+int tf_seals_begin(struct tf_verify *verify, struct tf_error *err)
 {
     struct tf_seals *seals = &verify->seals;
 
@@ -69,12 +84,10 @@ int tf_seals_begin(struct tf_verify *verify)
     seals->after.key = tf_secure_new(sizeof *seals->after.key);
     if (seals->key == NULL || seals->last == NULL || seals->before.key == NULL ||
         seals->after.key == NULL) {
+        (void)tf_error_add(err, NULL, "\"%s\": no memory for keys", verify->options->path);
         return -ENOMEM;
     }
-    if (!verify->report->is_segment) {
-        read_state(verify, &seals->before);
-    }
-    return 0;
+    return verify->report->is_segment ? 0 : read_state(verify, &seals->before, err);
 }
 
 void tf_seals_fini(struct tf_verify *verify)
@@ -507,10 +520,22 @@ static void judge_unsealed(struct tf_verify *verify)
     }
 }
 
-int tf_seals_end(struct tf_verify *verify)
+/* K_0 is wiped with the first seal, and seal.state names the run from which on it seals. */
+bool tf_seals_is_unbegun(const struct tf_verify *verify)
+{
+    const struct tf_seals *seals = &verify->seals;
+    const struct tf_seal_key *state = seals->before.key;
+
+    return !seals->is_seen && seals->before.rc == 0 && seals->first != NULL && state->number == 0 &&
+           TF_SEQ_RUN(state->sealed_seq) <= 1 && tf_verify_is_own_spool(verify, state->spool_id) &&
+           state_key_holds(seals, state);
+}
+
+int tf_seals_end(struct tf_verify *verify, struct tf_error *err)
 {
     struct tf_seals *seals = &verify->seals;
     struct tf_verify_place at = {.seq = seals->first_after};
+    int rc;
 
     if (verify->report->is_segment) {
         return 0;
@@ -519,7 +544,10 @@ int tf_seals_end(struct tf_verify *verify)
         judge_unsealed(verify);
         return 0;
     }
-    read_state(verify, &seals->after);
+    rc = read_state(verify, &seals->after, err);
+    if (rc < 0) {
+        return rc;
+    }
     if (seals->before.rc == -ENOENT || seals->after.rc == -ENOENT) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "state-absent", NULL,
                        "seal.state is not there, and the spool has seals; a copy needs it too");

@@ -596,26 +596,65 @@ static int check_expect(struct tf_verify *verify)
     return 0;
 }
 
+/*
+ * No segment was read, and nothing worse was found. Who deletes all of an unsealed spool leaves
+ * what an agent leaves that never wrote: that is not intact. Only seal.state can tell a new one.
+ */
+static int judge_nothing(struct tf_verify *verify)
+{
+    const struct tf_verify_report *report = verify->report;
+    int grown;
+
+    if (report->is_segment || report->segments > 0 || report->verdict >= TF_VERDICT_NOTHING) {
+        return 0;
+    }
+    grown = tf_verify_files_grew(&verify->files);
+    if (grown < 0) {
+        return grown;
+    }
+    if (grown == 1) {
+        verify->report->has_expired = true;
+        tf_verify_tell(verify, TF_VERDICT_GAP, "expired-while-reading", NULL,
+                       "all segments were made while reading; begin again");
+    } else if (tf_seals_is_unbegun(verify)) {
+        tf_verify_tell(verify, TF_VERDICT_NOTHING_YET, "nothing-yet", NULL,
+                       "no segment was made, and seal.state is as before the agent's first start");
+    } else {
+        tf_verify_tell(verify, TF_VERDICT_NOTHING, "nothing", NULL,
+                       "no segment that counts: none was made yet, or all were taken away; what "
+                       "is left does not tell which");
+    }
+    return 0;
+}
+
 /* seal.state and spool.meta were read before the segments were listed: what is in them is in the
  * list, however long that takes on a live spool. */
 static int run(struct tf_verify *verify, struct tf_error *err)
 {
+    size_t told = err->count;
     char reason[64];
     int rc = walk_segments(verify);
 
     if (rc == 0) {
-        rc = tf_seals_end(verify);
+        rc = tf_seals_end(verify, err);
     }
     if (rc == 0) {
         rc = check_expect(verify);
     }
-    if (rc < 0) {
+    if (rc == 0 && verify->options->witness != NULL) {
+        rc = tf_witness_run(verify, err);
+    }
+    if (rc == 0) {
+        rc = tf_notices_end(verify); /* last, since it lists again; so does the next one */
+    }
+    if (rc == 0) {
+        rc = judge_nothing(verify);
+    }
+    if (rc < 0 && err->count == told) {
         (void)tf_error_add(err, NULL, "\"%s\": %s", verify->options->path,
                            uv_strerror_r(rc, reason, sizeof reason));
-        return rc;
     }
-    tf_notices_end(verify);
-    return verify->options->witness != NULL ? tf_witness_run(verify, err) : 0;
+    return rc;
 }
 
 int tf_verify_run(const struct tf_verify_options *options, struct tf_progress *progress,
@@ -634,10 +673,7 @@ int tf_verify_run(const struct tf_verify_options *options, struct tf_progress *p
     tf_buf_init(&verify.content.events, TF_VERIFY_EVENTS_MAX);
     rc = tf_verify_files_open(&verify, err);
     if (rc == 0) {
-        rc = tf_seals_begin(&verify);
-        if (rc < 0) {
-            (void)tf_error_add(err, NULL, "\"%s\": no memory for keys", options->path);
-        }
+        rc = tf_seals_begin(&verify, err);
     }
     rc = rc == 0 ? tf_verify_files_list(&verify, err) : rc;
     if (rc == 0) {

@@ -29,11 +29,13 @@
 #define TF_VERIFY_TEXT_BYTES       256u
 #define TF_VERIFY_EVENTS_MAX       (64u << 20) /* of one payload; a relay may pass 32 MiB */
 
-/* Rising: the worst leads. The first three are exit 0. */
+/* Rising: the worst leads. Those before TF_VERDICT_NOTHING are exit 0. */
 enum tf_verdict {
     TF_VERDICT_INTACT,
+    TF_VERDICT_NOTHING_YET, /* no segment, and none was sealed */
     TF_VERDICT_TORN,
     TF_VERDICT_GAP,
+    TF_VERDICT_NOTHING, /* no segment, and nothing tells whether there were any */
     TF_VERDICT_DAMAGED,
     TF_VERDICT_FORGED,
     TF_VERDICT_CUT,
@@ -152,6 +154,7 @@ struct tf_verify_files {
     int dir_fd;
     struct tf_verify_file *items; /* by number */
     size_t count;
+    uint64_t newest_no; /* the highest that was listed, whatever became of it; 0: none */
     bool has_meta;
     uint8_t meta_id[TF_SPOOL_ID_BYTES];      /* of spool.meta */
     char single[TF_SEGMENT_NAME_BYTES * 16]; /* one segment's name, whatever it is; else "" */
@@ -160,8 +163,13 @@ struct tf_verify;
 
 /* Opens the spool, or one segment, and reads spool.meta. */
 int tf_verify_files_open(struct tf_verify *verify, struct tf_error *err);
+/* Adds that a file of the spool cannot be read, and why; returns rc. */
+int tf_verify_cannot_read(const struct tf_verify *verify, const char *name, int rc,
+                          struct tf_error *err);
 /* Lists and chooses; tells what should not be there. */
 int tf_verify_files_list(struct tf_verify *verify, struct tf_error *err);
+/* Was a segment made since they were listed? 1, 0 or -errno. */
+int tf_verify_files_grew(const struct tf_verify_files *files);
 void tf_verify_files_close(struct tf_verify_files *files);
 /* A descriptor, or -errno; -ENOENT: it is gone. */
 int tf_verify_file_open(const struct tf_verify_files *files, const struct tf_verify_file *file);
@@ -259,7 +267,8 @@ struct tf_seals {
     uint8_t begun_id[TF_SEAL_ID_BYTES];
     struct tf_seal_file before, after; /* the walk */
 };
-int tf_seals_begin(struct tf_verify *verify);
+/* Reads seal.state. 0, or -errno with a finding in err. */
+int tf_seals_begin(struct tf_verify *verify, struct tf_error *err);
 /* A frame that is no seal, in order. */
 void tf_seals_frame(struct tf_verify *verify, const struct tf_walked *frame);
 int tf_seals_seal(struct tf_verify *verify, const struct tf_walk *walk,
@@ -270,7 +279,11 @@ int tf_seals_void(struct tf_verify *verify, const struct tf_walk *walk,
 void tf_seals_hole(struct tf_verify *verify); /* frames are missing here */
 /* Does seal.state tell that this seal, which may not count, was synced? */
 bool tf_seals_was_synced(const struct tf_verify *verify, const struct tf_walked *frame);
-int tf_seals_end(struct tf_verify *verify);
+/* Reads seal.state again, and judges it. 0, or -errno with a finding in err. */
+int tf_seals_end(struct tf_verify *verify, struct tf_error *err);
+/* Behind tf_seals_end: is seal.state, by a key that was given, as it was made for a spool that had
+ * no run yet? */
+bool tf_seals_is_unbegun(const struct tf_verify *verify);
 void tf_seals_fini(struct tf_verify *verify);
 
 /* notices.c */
@@ -288,8 +301,8 @@ struct tf_notices {
 };
 void tf_notices_take(struct tf_verify *verify, const struct tf_walked *frame,
                      struct tf_slice content);
-/* When all was read: is what is absent in front named, are shredded segments? */
-void tf_notices_end(struct tf_verify *verify);
+/* When all was read: is what is absent in front named, are shredded segments? 0 or -errno. */
+int tf_notices_end(struct tf_verify *verify);
 
 /* find.c: the chain value of a frame by its number */
 
@@ -297,13 +310,18 @@ void tf_notices_end(struct tf_verify *verify);
 struct tf_waypoint {
     uint64_t seq, offset;
 };
+struct tf_hole {                            /* bytes that are no frame */
+    uint64_t offset, next_offset, next_seq; /* the sound frame behind it; next_seq 0: none */
+    bool is_written;                        /* with none behind it: not only zeros */
+};
 struct tf_find {
     const struct tf_verify_file *file; /* the one that is open; NULL: none */
     struct tf_walk walk;
     struct tf_frame_keys *keys;
     struct tf_buf plain;
     uint64_t end, offset, seq; /* of the segment; of the next header */
-    uint64_t headers_read;     /* in all */
+    uint64_t headers_read;     /* in all, and what searches cost */
+    struct tf_hole hole;       /* the last one that was searched; offset 0: none */
     struct tf_waypoint waypoints[TF_WAYPOINTS];
 };
 struct tf_found {

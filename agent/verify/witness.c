@@ -10,6 +10,9 @@
  * A witness is what `verify --receipts` printed on the collector: NDJSON, a frame a line. Each that
  * is still kept must be here with the same chain value, and with a data key its payload's digest
  * must be the same too. Lines are read one at a time; numbers that rise, as they do, cost one pass.
+ *
+ * What jumps to and fro goes over the same headers again and again. How many may be read is bounded
+ * (find_budget): a receipt behind that counts as not checked, a witness is refused, with its line.
  */
 #include "verify.h"
 
@@ -21,9 +24,15 @@
 
 #define LINE_MAX_BYTES    8192u
 #define FLAG_GAP          1u
-#define HEADERS_FREE      (1u << 22) /* that receipts may have read in all, and for each frame */
+#define HEADERS_FREE      (1u << 22) /* that receipts, then a witness, may read; and for each frame */
 #define HEADERS_PER_FRAME 16u
 #define FLAG_REPLAYED     2u
+
+/* Headers that names in any order may cost. */
+static uint64_t find_budget(const struct tf_verify *verify)
+{
+    return HEADERS_FREE + HEADERS_PER_FRAME * verify->report->frames;
+}
 
 /* ---- receipts ------------------------------------------------------------------------------- */
 
@@ -53,7 +62,7 @@ static int compare_receipt(struct tf_verify *verify, const struct tf_receipt *re
     if (receipt->seq < report->first_seq) {
         return 0; /* expired */
     }
-    if (verify->find.headers_read > HEADERS_FREE + HEADERS_PER_FRAME * report->frames) {
+    if (verify->find.headers_read > find_budget(verify)) {
         report->receipts_checked -= is_known; /* receipts that jump to and fro: a forger's */
         return 0;
     }
@@ -331,6 +340,7 @@ static int read_witness(struct tf_verify *verify, FILE *file, struct tf_error *e
 {
     char line[LINE_MAX_BYTES];
     struct beyond beyond = {0};
+    uint64_t headers_max = verify->find.headers_read + find_budget(verify);
     unsigned number = 0;
     int rc = 0;
 
@@ -343,6 +353,11 @@ static int read_witness(struct tf_verify *verify, FILE *file, struct tf_error *e
             tf_witness_parse(tf_slice(line, size - 1), &record) < 0) {
             return tf_error_add(err, &at,
                                 "not a line of `taffrail verify --receipts`; export it again");
+        }
+        if (verify->find.headers_read > headers_max) {
+            return tf_error_add(err, &at,
+                                "its lines jump to and fro between frames, more than is followed: "
+                                "sort them by run and number, or export it again");
         }
         rc = take_record(verify, &record, &beyond);
     }

@@ -8,6 +8,7 @@ at that time. Then a live spool is verified again and again, under writing, roll
 """
 
 import concurrent.futures
+import ctypes
 import json
 import os
 import shutil
@@ -422,6 +423,40 @@ def check_expired(binary, folder, key):
     return corpus.run()
 
 
+def check_grown(binary, folder, _):
+    """The notice stands in a segment that is made while reading: no alarm, begin again. A witness that is a pipe
+    holds the reading up behind the walk."""
+    def reading(base, late):
+        pipe, kept = base + ".pipe", os.path.join(folder, "late.seg")
+        os.mkfifo(pipe)
+        os.rename(late, kept)
+        with subprocess.Popen([binary, "verify", base, "--json", "--witness", pipe], stdout=subprocess.PIPE) as child:
+            with open(pipe, "wb"):  # once the child has it open
+                os.rename(kept, late)
+            found = json.loads(child.stdout.read())
+        need(child.returncode == 1 and found["exit"] == 1, f"grown: exit {child.returncode}: {found}")
+        return found
+    for name, lead in (("absent", "start-missing"), ("shredded", "slots-empty")):
+        forge = Forge()
+        forge.is_sealed = False
+        forge.segment(1, first=True).data()
+        forge.segment().data()
+        forge.segment().data()
+        last = forge.copy()
+        last.write(os.path.join(folder, "measure"))
+        notice = (2, 1, last_seq(last, 0), 0, b"\x01")
+        forge.segments[0].is_gone, forge.segments[0].is_shredded = name == "absent", name == "shredded"
+        base = forge.write(os.path.join(folder, "quiet-" + name))
+        need(verify(binary, base)["findings"][0]["code"] == lead, f"{name}, and no notice")
+        forge.segment().notice(*notice).data()
+        base = forge.write(os.path.join(folder, "grown-" + name))
+        found = reading(base, os.path.join(base, f"{4:020d}.seg"))
+        codes = [finding["code"] for finding in found["findings"]]
+        need(codes == ["expired-while-reading"], f"{name}, the notice came meanwhile: {found}")
+        need(verify(binary, base)["exit"] == 0, f"{name}, read again")
+    return 6
+
+
 def last_seq(forge, index):
     """The last number of a segment, as it was written."""
     total = len(forge.segments[index].frames)
@@ -450,6 +485,64 @@ def check_torn(binary, folder, key):
                "superseded", {"segment": 3})
     corpus.add("the newest header rots", on(4, flip(20)), "damaged", "header")
     return corpus.run()
+
+
+def check_nothing(binary, folder, key):
+    """No segment is not intact: a spool that was emptied looks like one in which nothing was written. Only
+    seal.state, by its key, can tell a new one."""
+    base = os.path.join(folder, "nothing")
+    forge = make(folder, "nothing", sealed=False)
+    write(key, forge.key_text().encode())
+
+    def lead(what, verdict, code, exit_code, *options):
+        found = verify(binary, base, *options)
+        need((found["verdict"], found["exit"]) == (verdict, exit_code), f"{what}: {found}")
+        need(found["findings"][0]["code"] == code and found["proved"] == [], f"{what}: {found}")
+        shown = subprocess.run([binary, "verify", base, *options], capture_output=True, check=False).stdout.decode()
+        need("intact" not in shown and "consistent" not in shown, f"{what}: {shown}")
+    for name in os.listdir(base):
+        if name.endswith(".seg"):
+            os.unlink(os.path.join(base, name))
+    lead("emptied, never sealed", "nothing here", "nothing", 1)
+    write(os.path.join(base, f"{1:020d}.seg"), bytes(50000))
+    lead("a file that is allocated only", "nothing here", "nothing", 1)
+    os.unlink(os.path.join(base, f"{1:020d}.seg"))
+    lead("and a key, but no state", "forged", "seals-absent", 1, "--seal-key", key)
+    forge.write_state(base, 0, bytes(32), 1 << 40)
+    lead("new, no key given", "nothing here", "nothing", 1)
+    lead("new", "nothing here yet", "nothing-yet", 0, "--seal-key", key)
+    lead("new, and a frame is expected", "cut", "expect", 1, "--seal-key", key, "--expect", "1/1")
+    forge.write_state(base, 0, bytes(32), 3 << 40)
+    lead("sealed in mid-life, then emptied", "nothing here", "nothing", 1, "--seal-key", key)
+    forge.write_state(base, 0, bytes(32), 1 << 40, os.urandom(32))
+    lead("a state that was made up", "forged", "seals-absent", 1, "--seal-key", key)
+    forge.write_state(base, 1, bytes(32), 1 << 40)
+    lead("a seal was made", "cut", "state-ahead", 1, "--seal-key", key)
+    return 9
+
+
+def drop_override():
+    """For root: file modes count, from the next exec on."""
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+def check_unreadable(binary, folder, key):
+    """A file that may not be opened is no finding: exit 3, with its name and why."""
+    forge = make(folder, "unreadable")
+    base = os.path.join(folder, "unreadable")
+    write(key, forge.key_text().encode())
+    for name in ("seal.state", "spool.meta"):
+        os.chmod(os.path.join(base, name), 0)
+        for options in ((), ("--seal-key", key)):
+            done = subprocess.run([binary, "verify", base, *options], capture_output=True, check=False,
+                                  preexec_fn=drop_override)
+            text = done.stderr.decode()
+            need(done.returncode == 3 and done.stdout == b"", f"{name} of mode 0: {done.returncode}: {done.stdout}{text}")
+            need(f'{name}": cannot be read: permission denied' in text, f"{name} of mode 0: {text}")
+        os.chmod(os.path.join(base, name), 0o600)
+    need(verify(binary, base, "--seal-key", key)["verdict"] == "intact", "and readable again")
+    return 5
 
 
 def check_report(binary, folder, key):
@@ -619,6 +712,39 @@ def check_witness(binary, folder, key):
     return len(cases) + 8
 
 
+def check_witness_order(binary, folder, key):
+    """Numbers that go to and fro are followed up to a bound, and then it is said; damage costs no part of it."""
+    forge = Forge()
+    forge.is_sealed = False
+    forge.segment(1, first=True)
+    for _ in range(3000):
+        forge.data(1)
+    base = forge.write(os.path.join(folder, "order"))
+
+    def line(seq):
+        return json.dumps({"spool": forge.spool_id.hex(), "seq": f"1/{seq}", "prev": "0/0", "flags": 0,
+                           "chain": forge.chains[1 << 40 | seq].hex(), "d": forge.digests[1 << 40 | seq].hex(),
+                           "received": "2026-11-23T10:14:44.000000000Z"}) + "\n"
+
+    def run(lines):
+        write(key, "".join(lines).encode())
+        return subprocess.run([binary, "verify", base, "--json", "--witness", key], capture_output=True, check=False)
+    there, back = line(3001), line(2)
+    done = run([there, back] * 500 + [line(seq) for seq in range(3001, 1, -1)])
+    need(done.returncode == 0 and json.loads(done.stdout)["witness_compared"] == 4000, f"to and fro: {done}")
+    done = run([there, back] * 3000)
+    need(done.returncode == 2 and f"{key}:".encode() in done.stderr and b"jump to and fro" in done.stderr,
+         f"too far, with its line: {done}")
+    path = os.path.join(base, f"{1:020d}.seg")
+    data = read(path)
+    at, end = frames_of(data)[20][0], frames_of(data)[-2][0]
+    data[at:end] = os.urandom(end - at)  # each name there is in one hole
+    write(path, data)
+    done = run([line(seq) for seq in range(2, 3002)])
+    need(done.returncode == 1 and json.loads(done.stdout)["verdict"] == "damaged", f"rot is no jump: {done}")
+    return 3
+
+
 # ---- the agent's own spools -----------------------------------------------------------------------------
 
 
@@ -760,8 +886,9 @@ def main(binary):
         add_tails(corpus, forge)
         corpus.add("sealed frames declared void", declare_void(forge), "forged", "sealed-void", {"segment": 4})
         count += corpus.run()
-        for check in (check_expired, check_torn, check_report, check_renewed, check_lineage, check_receipts,
-                      check_witness):
+        for check in (check_expired, check_grown, check_torn, check_nothing, check_unreadable, check_report,
+                      check_renewed, check_lineage, check_receipts, check_witness,
+                      check_witness_order):
             count += check(binary, folder, os.path.join(folder, f"{check.__name__}.key"))
         count += check_agent(binary, folder)
     print(f"{count} altered spools: each caught and named, in {time.monotonic() - began:.0f} s")
