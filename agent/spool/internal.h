@@ -390,6 +390,7 @@ struct tf_segment {
     uint8_t id[16], spool_id[TF_SPOOL_ID_BYTES];
     struct tf_slots_found slots; /* as found by the start, or left by rewrap.c */
     bool slots_failed;           /* rewriting them; not tried again in this life */
+    bool has_no_seal;            /* as found: retention.c; false: not known */
 };
 
 void tf_segment_name(uint64_t no, char name[TF_SEGMENT_NAME_BYTES]);
@@ -587,7 +588,8 @@ struct tf_retention_job {
     bool is_look, shred;
     struct tf_expiry expiry;
     uint64_t from, to; /* segments from <= no < to; voids and numbers never used among them */
-    uint64_t kept_no, kept_end; /* the first segment that stays */
+    uint64_t kept_no, kept_end; /* a segment that stays, looked into for a seal */
+    bool has_seal;              /* it has one */
     uint64_t free_bytes;
     int status;
 };

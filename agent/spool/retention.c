@@ -12,7 +12,8 @@
  * The steps of one deletion:
  *
  *     REST      nothing is planned
- *     LOOK      a worker looks for the first seal that stays, for the notice
+ *     LOOK      a worker looks for the first seal that stays, for the notice, in one segment
+ *               after another: what was there before the first key, or ended by a crash, has none
  *     NOTICE    the notice `expire` is on its way to the disk
  *     DUE       it is durable: at the next free moment a worker zeroes the key slots
  *               (spool.shred), syncs, unlinks, and syncs the directory
@@ -187,19 +188,32 @@ static size_t count_dropped(const struct tf_spool *spool)
 
 /* ---- on a worker ---------------------------------------------------------------------------- */
 
+/* Its header tells; while sealing was off no seal was made. */
+static bool was_sealing(int fd)
+{
+    uint8_t raw[TF_SECTOR_BYTES];
+    struct tf_sector0 sector;
+
+    return tf_read_at(fd, raw, sizeof raw, 0) == 0 && tf_sector0_decode(raw, &sector) == 0 &&
+           (sector.flags & TF_SEGMENT_SEALING) != 0;
+}
+
 /* The first seal frame of a segment: headers are enough to find it. */
 static bool find_seal(const struct tf_retention_job *job, uint64_t *number)
 {
     char name[TF_SEGMENT_NAME_BYTES];
     uint8_t raw[TF_FRAME_HEADER_BYTES], content[8];
     struct tf_frame_header header;
-    uint64_t at = TF_SEGMENT_HEADER_BYTES;
+    uint64_t at = TF_SEGMENT_HEADER_BYTES, end = 0;
     bool found = false;
     int fd;
 
     tf_segment_name(job->kept_no, name);
     fd = openat(job->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    while (fd >= 0 && !found && at + TF_FRAME_HEADER_BYTES <= job->kept_end &&
+    if (fd >= 0 && was_sealing(fd)) {
+        end = job->kept_end;
+    }
+    while (!found && at + TF_FRAME_HEADER_BYTES <= end &&
            tf_read_at(fd, raw, sizeof raw, at) == 0 && tf_frame_header_decode(raw, &header) == 0) {
         found = (header.type == TF_FRAME_SEAL || header.type == TF_FRAME_FOOTER) &&
                 tf_read_at(fd, content, sizeof content, at + TF_FRAME_HEADER_BYTES) == 0;
@@ -232,7 +246,7 @@ static void retention_work(uv_work_t *work)
 
     job->status = 0;
     if (job->is_look) {
-        (void)find_seal(job, &job->expiry.first_seal);
+        job->has_seal = find_seal(job, &job->expiry.first_seal);
         return;
     }
     if (job->expiry.cause == TF_EXPIRE_DROP_OLDEST) {
@@ -303,7 +317,7 @@ static void forget_gone(struct tf_spool *spool)
     spool->lowest_no = job->to > spool->lowest_no ? job->to : spool->lowest_no;
 }
 
-static void append_notice(struct tf_spool *spool);
+static void looked(struct tf_spool *spool);
 
 static void on_retained(uv_work_t *work, int status)
 {
@@ -313,7 +327,7 @@ static void on_retained(uv_work_t *work, int status)
 
     spool->retaining = false;
     if (job->is_look) {
-        append_notice(spool);
+        looked(spool);
     } else if (rc < 0) {
         char reason[64];
 
@@ -339,6 +353,23 @@ static void queue_job(struct tf_spool *spool, bool is_look)
     job->shred = spool->options.shred;
     if (uv_queue_work(spool->loop, &job->work, retention_work, on_retained) == 0) {
         spool->retaining = true;
+    }
+}
+
+/* Looks for a seal in a segment that stays, from number i on. */
+static void look_into(struct tf_spool *spool, size_t i)
+{
+    struct tf_retention_job *job = &spool->retention;
+
+    while (i + 1 < spool->segment_count && spool->segments[i].has_no_seal) {
+        i++;
+    }
+    job->kept_no = spool->segments[i].no;
+    job->kept_end = spool->segments[i].end;
+    spool->retention_step = TF_RETENTION_LOOK;
+    queue_job(spool, true);
+    if (!spool->retaining) {
+        spool->retention_step = TF_RETENTION_REST;
     }
 }
 
@@ -376,8 +407,24 @@ static void append_notice(struct tf_spool *spool)
     spool->retention_step = TF_RETENTION_NOTICE;
     if (write_notice(spool) < 0) {
         spool->retention_step = TF_RETENTION_REST; /* no memory, or closing */
+    }
+}
+
+/* A segment was looked into. Without a seal in it the next one is, up to the one that was the
+ * newest then: behind that, the first seal was still to be made, and begin() has its number. */
+static void looked(struct tf_spool *spool)
+{
+    const struct tf_retention_job *job = &spool->retention;
+    const struct tf_segment *kept = tf_segments_find(spool, job->kept_no);
+    size_t i = kept == NULL ? 0 : (size_t)(kept - spool->segments);
+
+    if (job->has_seal || spool->closing || kept == NULL || kept->end != job->kept_end ||
+        i + 1 == spool->segment_count) {
+        append_notice(spool);
         return;
     }
+    spool->segments[i].has_no_seal = true;
+    look_into(spool, i + 1);
 }
 
 /* Plans the deletion of the first count segments. */
@@ -400,14 +447,8 @@ static void begin(struct tf_spool *spool, size_t count, enum tf_expire_cause cau
     job->expiry.cause = cause;
     job->expiry.last_no = last->no;
     job->expiry.last_seq = last->last_seq;
-    job->kept_no = spool->segments[count].no;
-    job->kept_end = spool->segments[count].end;
     job->expiry.first_seal = tf_seal_next_number(spool);
-    spool->retention_step = TF_RETENTION_LOOK;
-    queue_job(spool, true);
-    if (!spool->retaining) {
-        spool->retention_step = TF_RETENTION_REST;
-    }
+    look_into(spool, count);
 }
 
 /* Nothing was written since the last look, nothing is to go, and there is room: then the disk is

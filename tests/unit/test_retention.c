@@ -508,6 +508,58 @@ static void what_is_kept_goes_before_inputs_wait(void **state)
     assert_books(f);
 }
 
+static int keep_no_key(void *ctx, const char *text)
+{
+    (void)ctx;
+    (void)text;
+    return 0;
+}
+
+static bool has_three_seals(struct fixture *f)
+{
+    return status_of(f).seals >= 3;
+}
+
+static bool has_no_first(struct fixture *f)
+{
+    return !has_segment(f, 1);
+}
+
+/* verify compares it with the first seal that it finds, whatever segment that is in. */
+static void the_notice_names_the_first_seal_that_stays_wherever_it_is(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_seal_begin begin = {.options = &f->options, .keep = keep_no_key};
+    struct tf_notice notice;
+    struct tf_error err;
+    uint64_t first_seq;
+
+    f->options.retain_age_ms = 3600000;
+    open_spool(f);
+    open_feed(f, true, 8);
+    append_many(f, 0, 3 * A_SEGMENT); /* before there is a key */
+    close_spool(f);
+    tf_error_init(&err);
+    assert_int_equal(tf_spool_seal_begin(&begin, &first_seq, &err), 0);
+    tf_error_fini(&err);
+    open_spool(f);
+    f->spool->sealing->every_bytes = 1; /* each frame */
+    open_feed(f, true, 8);
+    for (uint32_t i = 0; !has_three_seals(f) && i < 8; i++) {
+        append_many(f, 100 + i, 1);
+        run_for(f, 200);
+    }
+    run_until(f, has_three_seals);
+    run_until(f, has_all);
+    f->spool->options.retain_age_ms = 0;
+    f->spool->options.retain_size_bytes = f->spool->segments[f->spool->segment_count - 1].base - 1;
+    run_until(f, has_no_first);
+    assert_true(has_segment(f, 2)); /* which has no seal */
+    assert_true(find_notice(f, TF_NOTICE_EXPIRE, &notice));
+    assert_int_equal(notice.a, 1);
+    assert_int_equal(notice.c, 0);
+}
+
 /* ---- drop_oldest ---------------------------------------------------------------------------- */
 
 static void come_up(struct fixture *f)
@@ -962,6 +1014,8 @@ int main(int argc, char **argv)
                                         teardown),
         cmocka_unit_test_setup_teardown(what_is_kept_stays_up_to_its_size, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_kept_goes_before_inputs_wait, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_notice_names_the_first_seal_that_stays_wherever_it_is,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(drop_oldest_tells_exactly_what_is_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(a_frame_in_flight_spares_its_segment, setup, teardown),
         cmocka_unit_test_setup_teardown(the_newest_segment_alone_always_has_room, setup, teardown),
