@@ -432,18 +432,20 @@ static void begin(struct tf_spool *spool, size_t count, enum tf_expire_cause cau
 {
     struct tf_retention_job *job = &spool->retention;
     const struct tf_segment *last;
+    uint64_t most; /* numbers of attempts behind it go with the next job */
 
     job->from = spool->lowest_no;
-    while (count > 0 && spool->segments[count].no - job->from > TF_UNLINKS_MAX) {
-        count--; /* numbers of attempts; the rest is next */
-    }
-    if (count == 0) { /* attempts only: nothing that counts goes */
-        job->to = job->from + TF_UNLINKS_MAX;
+    most = job->from + TF_UNLINKS_MAX;
+    if (spool->segments[0].no >= most) { /* attempts only: nothing that counts goes */
+        job->to = most;
         queue_job(spool, false);
         return;
     }
+    while (count > 1 && spool->segments[count].no > most) {
+        count--;
+    }
     last = &spool->segments[count - 1];
-    job->to = spool->segments[count].no;
+    job->to = spool->segments[count].no < most ? spool->segments[count].no : most;
     job->expiry.cause = cause;
     job->expiry.last_no = last->no;
     job->expiry.last_seq = last->last_seq;

@@ -410,6 +410,8 @@ static bool is_one_segment(struct fixture *f)
     return status_of(f).segments == 1;
 }
 
+#define NUMBERS_LOOKED_AT 6000u
+
 /* The last notice of a kind that is left in the spool; false: none. */
 static bool find_notice(struct fixture *f, enum tf_notice_kind kind, struct tf_notice *out)
 {
@@ -422,7 +424,7 @@ static bool find_notice(struct fixture *f, enum tf_notice_kind kind, struct tf_n
     assert_non_null(ring);
     tf_error_init(&err);
     assert_int_equal(tf_keys_load(&f->options, false, ring, &made, &err), 0);
-    for (uint64_t no = 1; no < 40; no++) {
+    for (uint64_t no = 1; no < NUMBERS_LOOKED_AT; no++) {
         struct tf_scanned frame;
         struct tf_scan scan;
         int rc = tf_scan_open(&scan, dir_fd, no, ring);
@@ -558,6 +560,25 @@ static void the_notice_names_the_first_seal_that_stays_wherever_it_is(void **sta
     assert_true(find_notice(f, TF_NOTICE_EXPIRE, &notice));
     assert_int_equal(notice.a, 1);
     assert_int_equal(notice.c, 0);
+}
+
+/* A disk that is full for an hour uses up a number each second. */
+static void numbers_that_came_to_nothing_take_no_segment_with_them(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_notice notice;
+
+    open_spool(f);
+    f->spool->next_segment_no += 5000;
+    open_feed(f, true, 8);
+    append_many(f, 0, A_SEGMENT + 5);
+    run_until(f, has_all);
+    run_until(f, has_no_first);
+    run_until(f, is_one_segment);
+    assert_true(find_notice(f, TF_NOTICE_EXPIRE, &notice));
+    assert_int_equal(notice.a, 1);
+    assert_int_equal(notice.id[0], TF_EXPIRE_DELIVERED);
+    assert_non_null(strstr(f->told, "delivered; 0 records"));
 }
 
 /* ---- drop_oldest ---------------------------------------------------------------------------- */
@@ -1015,6 +1036,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(what_is_kept_stays_up_to_its_size, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_kept_goes_before_inputs_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(the_notice_names_the_first_seal_that_stays_wherever_it_is,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(numbers_that_came_to_nothing_take_no_segment_with_them,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(drop_oldest_tells_exactly_what_is_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(a_frame_in_flight_spares_its_segment, setup, teardown),
