@@ -408,7 +408,7 @@ static int begin_read(struct tf_feed *feed)
     struct tf_read_job *job = feed->job;
     bool inside;
 
-    if (segment == NULL) {
+    if (segment == NULL || tf_retention_deletes(spool, segment->no)) {
         return -EAGAIN;
     }
     if (segment->prev_last_seq > feed->at.seq) { /* what lay between is gone */

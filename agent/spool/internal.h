@@ -773,6 +773,8 @@ int tf_slots_shred(int dir_fd, uint64_t no);                   /* on a worker */
 
 /* retention.c */
 void tf_retention_run(struct tf_spool *spool);
+/* A worker is deleting that segment: nobody begins to read it. Feeds are woken behind that. */
+bool tf_retention_deletes(const struct tf_spool *spool, uint64_t no);
 void tf_room_changed(struct tf_spool *spool); /* looks anew; tells on_room */
 uint64_t tf_free_bytes(int dir_fd);           /* of the disk; any thread */
 uint64_t tf_pending_bytes(const struct tf_spool *spool);

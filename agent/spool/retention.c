@@ -16,7 +16,8 @@
  *               after another: what was there before the first key, or ended by a crash, has none
  *     NOTICE    the notice `expire` is on its way to the disk
  *     DUE       it is durable: at the next free moment a worker zeroes the key slots
- *               (spool.shred), syncs, unlinks, and syncs the directory
+ *               (spool.shred), syncs, unlinks, and syncs the directory. What is dropped waits
+ *               for frames that were handed out since
  *
  * When no segment can be made since the disk is full, deletion does not wait for its notice: that
  * is written as soon as there is a segment again. A crash after any step is followed by the same
@@ -339,6 +340,7 @@ static void on_retained(uv_work_t *work, int status)
         spool->free_bytes = job->free_bytes;
         forget_gone(spool);
     }
+    tf_feeds_wake(spool); /* those that waited in tf_retention_deletes */
     tf_slots_run(spool);
     tf_room_changed(spool);
     tf_spool_advance_close(spool);
@@ -464,6 +466,22 @@ static bool may_rest(struct tf_spool *spool)
     return spool->rested_ticks % RESTED_TICKS_MAX != 0;
 }
 
+bool tf_retention_deletes(const struct tf_spool *spool, uint64_t no)
+{
+    const struct tf_retention_job *job = &spool->retention;
+
+    return spool->retaining && !job->is_look && no >= job->from && no < job->to;
+}
+
+/* F2: some output has a frame, or reads one, of what was to be dropped. */
+static bool is_spared(const struct tf_spool *spool)
+{
+    const struct tf_expiry *expiry = &spool->retention.expiry;
+
+    return expiry->cause == TF_EXPIRE_DROP_OLDEST &&
+           tf_feeds_first_in_flight(spool) <= expiry->last_seq;
+}
+
 /* Goes on with what is planned. True when there is nothing more to do now. */
 static bool go_on(struct tf_spool *spool)
 {
@@ -475,7 +493,8 @@ static bool go_on(struct tf_spool *spool)
     if (spool->notice_owed) {
         spool->notice_owed = write_notice(spool) < 0;
     }
-    if (step == TF_RETENTION_DUE || (step == TF_RETENTION_NOTICE && is_disk_full(spool))) {
+    if ((step == TF_RETENTION_DUE || (step == TF_RETENTION_NOTICE && is_disk_full(spool))) &&
+        !is_spared(spool)) {
         spool->retention_step = TF_RETENTION_REST;
         queue_job(spool, false);
         return true;

@@ -677,6 +677,37 @@ static void a_frame_in_flight_spares_its_segment(void **state)
     (void)check_received(f, 6 * A_SEGMENT);
 }
 
+/* Fills the spool until something is to be dropped. */
+static void fill_until_planned(struct fixture *f)
+{
+    f->options.max_size_bytes = 4u << 20;
+    f->options.on_full = TF_ON_FULL_DROP_OLDEST;
+    open_spool(f);
+    f->is_down = true;
+    open_feed(f, false, 1);
+    append_many(f, 0, 56);
+    for (uint32_t i = 0; f->spool->retention_step == TF_RETENTION_REST && i < 2 * A_SEGMENT; i++) {
+        append_many(f, 56 + i, 1);
+    }
+}
+
+static void a_frame_that_is_handed_out_meanwhile_spares_its_segment(void **state)
+{
+    struct fixture *f = *state;
+
+    fill_until_planned(f);
+    assert_int_not_equal(f->spool->retention_step, TF_RETENTION_REST);
+    assert_true(has_segment(f, 1));
+    come_up(f); /* begins to read */
+    run_for(f, 1500);
+    assert_int_equal(f->count, 1);
+    assert_true(has_segment(f, 1));
+    assert_true(tf_feed_ack(f->feed, f->got[0].seq));
+    f->ack = true;
+    run_until(f, has_no_first);
+    run_until(f, has_all);
+}
+
 static void the_newest_segment_alone_always_has_room(void **state)
 {
     struct fixture *f = *state;
@@ -1041,6 +1072,8 @@ int main(int argc, char **argv)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(drop_oldest_tells_exactly_what_is_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(a_frame_in_flight_spares_its_segment, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_frame_that_is_handed_out_meanwhile_spares_its_segment,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(the_newest_segment_alone_always_has_room, setup, teardown),
         cmocka_unit_test_setup_teardown(rotation_rewraps_slots_and_no_data, setup, teardown),
         cmocka_unit_test_setup_teardown(a_segment_without_its_key_waits, setup, teardown),
