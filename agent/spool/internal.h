@@ -708,6 +708,7 @@ struct tf_spool {
     struct tf_expiry told; /* by the last notice */
     bool notice_owed;      /* its segments are gone, and it is not on disk */
     bool retaining;        /* a job of it runs */
+    bool retention_wait;   /* it failed: until the next tick */
     bool just_saved;       /* the call comes from a save of cursors */
     uint64_t free_bytes;
     bool had_room;
@@ -773,6 +774,7 @@ int tf_slots_shred(int dir_fd, uint64_t no);                   /* on a worker */
 
 /* retention.c */
 void tf_retention_run(struct tf_spool *spool);
+void tf_retention_tick(struct tf_spool *spool); /* the same, and tries again what failed */
 /* A worker is deleting that segment: nobody begins to read it. Feeds are woken behind that. */
 bool tf_retention_deletes(const struct tf_spool *spool, uint64_t no);
 void tf_room_changed(struct tf_spool *spool); /* looks anew; tells on_room */

@@ -16,8 +16,9 @@
  *               after another: what was there before the first key, or ended by a crash, has none
  *     NOTICE    the notice `expire` is on its way to the disk
  *     DUE       it is durable: at the next free moment a worker zeroes the key slots
- *               (spool.shred), syncs, unlinks, and syncs the directory. What is dropped waits
- *               for frames that were handed out since
+ *               (spool.shred), syncs, unlinks, and syncs the directory. What failed is tried again
+ *               by the next tick, under the same notice; what is dropped waits for frames that
+ *               were handed out since
  *
  * When no segment can be made since the disk is full, deletion does not wait for its notice: that
  * is written as soon as there is a segment again. A crash after any step is followed by the same
@@ -333,6 +334,8 @@ static void on_retained(uv_work_t *work, int status)
         char reason[64];
 
         spool->status.error = rc;
+        spool->retention_step = TF_RETENTION_DUE;
+        spool->retention_wait = true;
         tf_log(TF_LOG_ERROR, "disk-error", TF_DETAILS(TF_STR("spool", spool->path)),
                "a segment cannot be deleted: %s; retry in 1000 ms",
                uv_strerror_r(rc, reason, sizeof reason));
@@ -487,7 +490,8 @@ static bool go_on(struct tf_spool *spool)
 {
     enum tf_retention_step step = spool->retention_step;
 
-    if (spool->retaining || spool->slots_running || spool->closing || spool->segment_count == 0) {
+    if (spool->retaining || spool->retention_wait || spool->slots_running || spool->closing ||
+        spool->segment_count == 0) {
         return true;
     }
     if (spool->notice_owed) {
@@ -542,4 +546,10 @@ void tf_retention_run(struct tf_spool *spool)
         spool->retention.from = spool->retention.to = spool->lowest_no;
         queue_job(spool, false);
     }
+}
+
+void tf_retention_tick(struct tf_spool *spool)
+{
+    spool->retention_wait = false;
+    tf_retention_run(spool);
 }

@@ -362,7 +362,7 @@ static void on_tick(uv_timer_t *timer)
     tf_feeds_tick(spool);
     tf_seal_tick(spool);
     tf_writer_tick(spool);
-    tf_retention_run(spool);
+    tf_retention_tick(spool);
     tf_slots_tick(spool);
     tf_room_changed(spool);
 }

@@ -708,6 +708,26 @@ static void a_frame_that_is_handed_out_meanwhile_spares_its_segment(void **state
     run_until(f, has_all);
 }
 
+/* A folder in its place can be neither shredded nor unlinked. */
+static void a_deletion_that_fails_is_tried_again_by_and_by_under_one_notice(void **state)
+{
+    struct fixture *f = *state;
+    char path[128];
+    uint64_t taken;
+
+    (void)snprintf(path, sizeof path, "%s/%020u.seg", f->path, 1u);
+    fill_until_planned(f);
+    taken = f->spool->taken;
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+    run_for(f, 3500);
+    assert_in_range(f->spool->taken - taken, 0, 1);
+    assert_int_equal(rmdir(path), 0);
+    run_until(f, is_within);
+    assert_int_equal(status_of(f).segments, f->spool->segment_count);
+    assert_true(f->spool->segments[0].no > 1);
+}
+
 static void the_newest_segment_alone_always_has_room(void **state)
 {
     struct fixture *f = *state;
@@ -1074,6 +1094,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(a_frame_in_flight_spares_its_segment, setup, teardown),
         cmocka_unit_test_setup_teardown(a_frame_that_is_handed_out_meanwhile_spares_its_segment,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            a_deletion_that_fails_is_tried_again_by_and_by_under_one_notice, setup, teardown),
         cmocka_unit_test_setup_teardown(the_newest_segment_alone_always_has_room, setup, teardown),
         cmocka_unit_test_setup_teardown(rotation_rewraps_slots_and_no_data, setup, teardown),
         cmocka_unit_test_setup_teardown(a_segment_without_its_key_waits, setup, teardown),
