@@ -388,6 +388,8 @@ struct tf_segment {
     uint64_t events_before;
     int64_t created_ns;
     uint8_t id[16], spool_id[TF_SPOOL_ID_BYTES];
+    bool begins_lineage; /* after that of prev_spool_id */
+    uint8_t prev_spool_id[TF_SPOOL_ID_BYTES];
     struct tf_slots_found slots; /* as found by the start, or left by rewrap.c */
     bool slots_failed;           /* rewriting them; not tried again in this life */
     bool has_no_seal;            /* as found: retention.c; false: not known */
