@@ -285,7 +285,30 @@ static bool has_spool(const struct tf_verify_files *files, const uint8_t id[TF_S
     return false;
 }
 
-/* Tells the segments of other spools and numbers, which then do not count. */
+static bool is_same(const uint8_t a[TF_SPOOL_ID_BYTES], const uint8_t b[TF_SPOOL_ID_BYTES])
+{
+    return memcmp(a, b, TF_SPOOL_ID_BYTES) == 0;
+}
+
+/* spool.meta is replaced when the first segment of a new lineage is durable: a crash between the
+ * two leaves it one behind. */
+static void follow_lineage(const struct tf_verify_files *files, const struct tf_verify_file *newest,
+                           uint8_t id[TF_SPOOL_ID_BYTES])
+{
+    for (size_t i = 0; i < files->count && newest != NULL; i++) {
+        const struct tf_verify_file *file = &files->items[i];
+
+        if (file->state == TF_FILE_SOUND && file->is_new_lineage &&
+            is_same(file->prev_spool_id, id) && is_same(file->spool_id, newest->spool_id)) {
+            memcpy(id, newest->spool_id, TF_SPOOL_ID_BYTES);
+            return;
+        }
+    }
+}
+
+/* Tells the segments of other spools and numbers, which then do not count. The first segment of a
+ * lineage that came to nothing (a crash before it was durable) is none of them: the lineage before
+ * went on behind it. */
 static void find_strangers(struct tf_verify *verify)
 {
     struct tf_verify_files *files = &verify->files;
@@ -293,6 +316,9 @@ static void find_strangers(struct tf_verify *verify)
     uint8_t id[TF_SPOOL_ID_BYTES];
     int has_meta = read_meta(verify, id);
 
+    if (has_meta == 1) {
+        follow_lineage(files, newest, id);
+    }
     if (newest != NULL && (has_meta == 0 || !has_spool(files, id))) {
         if (has_meta == 1) {
             tf_verify_tell(verify, TF_VERDICT_FORGED, "meta-spool", NULL,
@@ -308,12 +334,13 @@ static void find_strangers(struct tf_verify *verify)
         if (file->state == TF_FILE_RENAMED) {
             tf_verify_tell(verify, TF_VERDICT_FORGED, "segment-name", &at,
                            "its header has another segment's number: doubled or renamed");
-        } else if (file->state == TF_FILE_SOUND &&
-                   memcmp(file->spool_id, id, TF_SPOOL_ID_BYTES) != 0) {
+        } else if (file->state == TF_FILE_SOUND && !is_same(file->spool_id, id) &&
+                   !(file->is_new_lineage && is_same(file->prev_spool_id, id))) {
             file->state = TF_FILE_FOREIGN;
             tf_verify_tell(verify, TF_VERDICT_FORGED, "segment-foreign", &at,
                            "it is of another spool");
-        } else if (file->state == TF_FILE_SOUND && file->is_new_lineage) {
+        } else if (file->state == TF_FILE_SOUND && file->is_new_lineage &&
+                   is_same(file->spool_id, id)) {
             memcpy(id, file->prev_spool_id, sizeof id);
         }
     }

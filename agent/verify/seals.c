@@ -457,7 +457,7 @@ static void judge_state(struct tf_verify *verify)
     struct tf_seals *seals = &verify->seals;
     const struct tf_seal_key *before = seals->before.key, *after = seals->after.key;
 
-    if (memcmp(after->spool_id, verify->report->spool_id, TF_SPOOL_ID_BYTES) != 0) {
+    if (!tf_verify_is_own_spool(verify, after->spool_id)) { /* of the newest seal's lineage */
         tf_verify_tell(verify, TF_VERDICT_FORGED, "state-spool", NULL,
                        "seal.state is of another spool");
     } else if (memcmp(after->id, seals->id, TF_SEAL_ID_BYTES) != 0) {

@@ -311,6 +311,8 @@ void tf_find_close(struct tf_find *find);
 
 /* witness.c */
 
+/* Is the id the spool's, or that of an earlier lineage? */
+bool tf_verify_is_own_spool(const struct tf_verify *verify, const uint8_t id[TF_SPOOL_ID_BYTES]);
 int tf_receipt_judge(struct tf_verify *verify, const uint8_t bytes[TF_RECEIPT_BYTES],
                      struct tf_verify_place at);
 int tf_witness_run(struct tf_verify *verify, struct tf_error *err);

@@ -73,8 +73,7 @@ static int compare_receipt(struct tf_verify *verify, const struct tf_receipt *re
     return 0;
 }
 
-/* Is the id the spool's, or that of an earlier lineage? */
-static bool is_own_spool(const struct tf_verify *verify, const uint8_t id[TF_SPOOL_ID_BYTES])
+bool tf_verify_is_own_spool(const struct tf_verify *verify, const uint8_t id[TF_SPOOL_ID_BYTES])
 {
     if (memcmp(id, verify->report->spool_id, TF_SPOOL_ID_BYTES) == 0) {
         return true;
@@ -100,7 +99,8 @@ int tf_receipt_judge(struct tf_verify *verify, const uint8_t bytes[TF_RECEIPT_BY
     int rc;
 
     verify->report->receipts++;
-    if (tf_receipt_decode(bytes, &receipt) < 0 || !is_own_spool(verify, receipt.spool_id)) {
+    if (tf_receipt_decode(bytes, &receipt) < 0 ||
+        !tf_verify_is_own_spool(verify, receipt.spool_id)) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "receipt", &at,
                        "it holds a receipt that is none, or of another spool");
         return 0;
@@ -297,7 +297,7 @@ static int take_record(struct tf_verify *verify, const struct tf_witness_record 
     struct tf_verify_report *report = verify->report;
 
     if ((record->flags & (FLAG_GAP | FLAG_REPLAYED)) != 0 ||
-        !is_own_spool(verify, record->spool_id)) {
+        !tf_verify_is_own_spool(verify, record->spool_id)) {
         return 0;
     }
     report->witness_records++;

@@ -479,6 +479,16 @@ def check_lineage(binary, folder, key):
     write(key, forge.key_text().encode())
     found = verify(binary, base, "--seal-key", key)
     need(found["verdict"] == "intact" and found["segments"] == 5, f"a new lineage: {found}")
+    unsealed = forge.segments[-1].frames.pop()
+    forge.write(base)
+    found = verify(binary, base, "--seal-key", key)
+    need(found["verdict"] == "intact", f"a new lineage before its first seal: {found}")
+    forge.segments[-1].frames.append(unsealed)
+    forge.write(base)
+    meta = b"TFSPL\r\n\x1a\1\0" + bytes(6) + forge.spool_id + bytes(28)
+    write(os.path.join(base, "spool.meta"), meta + crc(meta))
+    found = verify(binary, base, "--seal-key", key)
+    need(found["verdict"] == "intact", f"a crash before spool.meta followed: {found}")
     forge.segments[-1].frames.insert(1, Frame(NOTICE, content=spool_forge.struct.pack(
         "<H6xqQQQ32s", 4, 1, 9 << 40 | 1, 2 << 40 | 6, 0, bytes(32))))
     forge.write(base)
@@ -488,7 +498,7 @@ def check_lineage(binary, folder, key):
     forge.write(base)
     found = verify(binary, base, "--seal-key", key)
     need(found["verdict"] == "forged", f"another spool id without a new lineage: {found}")
-    return 3
+    return 5
 
 
 def check_receipts(binary, folder, key):
