@@ -495,7 +495,10 @@ static bool go_on(struct tf_spool *spool)
         return true;
     }
     if (spool->notice_owed) {
-        spool->notice_owed = write_notice(spool) < 0;
+        spool->notice_owed = false; /* on_notice may set it at once */
+        if (write_notice(spool) < 0) {
+            spool->notice_owed = true;
+        }
     }
     if ((step == TF_RETENTION_DUE || (step == TF_RETENTION_NOTICE && is_disk_full(spool))) &&
         !is_spared(spool)) {
