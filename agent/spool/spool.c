@@ -4,8 +4,8 @@
  * Open, in order: directory, lock, spool id, keys, cursors, recovery with the run's first segment,
  * then the handles of the loop, so that all that can fail comes before what only closing frees.
  * Close: all that was taken is written and synced, each done is called, index and footer close the
- * segment, cursors are saved, and when
- * no job is in flight any more the handles are closed and the memory freed.
+ * segment, cursors are saved, and when no job is in flight any more the handles are closed and the
+ * memory freed.
  */
 #include "seal.h"
 
