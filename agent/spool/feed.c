@@ -2,7 +2,7 @@
  * feed.c - what one output sees of the spool: the next frame, acks in any order, its cursor.
  *
  * Only durable frames leave (docs/guarantees.md C7). Recent ones come from a cache that all feeds
- * share (8 MiB); what lies further back is read by a worker, a few frames ahead, so that memory
+ * share (4 MiB); what lies further back is read by a worker, a few frames ahead, so that memory
  * does not grow with the backlog. Frames of tags that do not match are passed over and counted.
  *
  * Each frame handed out is an item in a ring, in order of number, until it and all before it are
@@ -408,7 +408,7 @@ static int begin_read(struct tf_feed *feed)
     struct tf_read_job *job = feed->job;
     bool inside;
 
-    if (segment == NULL) {
+    if (segment == NULL || tf_retention_deletes(spool, segment->no)) {
         return -EAGAIN;
     }
     if (segment->prev_last_seq > feed->at.seq) { /* what lay between is gone */

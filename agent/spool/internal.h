@@ -388,8 +388,11 @@ struct tf_segment {
     uint64_t events_before;
     int64_t created_ns;
     uint8_t id[16], spool_id[TF_SPOOL_ID_BYTES];
+    bool begins_lineage; /* after that of prev_spool_id */
+    uint8_t prev_spool_id[TF_SPOOL_ID_BYTES];
     struct tf_slots_found slots; /* as found by the start, or left by rewrap.c */
     bool slots_failed;           /* rewriting them; not tried again in this life */
+    bool has_no_seal;            /* as found: retention.c; false: not known */
 };
 
 void tf_segment_name(uint64_t no, char name[TF_SEGMENT_NAME_BYTES]);
@@ -587,7 +590,8 @@ struct tf_retention_job {
     bool is_look, shred;
     struct tf_expiry expiry;
     uint64_t from, to; /* segments from <= no < to; voids and numbers never used among them */
-    uint64_t kept_no, kept_end; /* the first segment that stays */
+    uint64_t kept_no, kept_end; /* a segment that stays, looked into for a seal */
+    bool has_seal;              /* it has one */
     uint64_t free_bytes;
     int status;
 };
@@ -706,6 +710,7 @@ struct tf_spool {
     struct tf_expiry told; /* by the last notice */
     bool notice_owed;      /* its segments are gone, and it is not on disk */
     bool retaining;        /* a job of it runs */
+    bool retention_wait;   /* it failed: until the next tick */
     bool just_saved;       /* the call comes from a save of cursors */
     uint64_t free_bytes;
     bool had_room;
@@ -771,6 +776,9 @@ int tf_slots_shred(int dir_fd, uint64_t no);                   /* on a worker */
 
 /* retention.c */
 void tf_retention_run(struct tf_spool *spool);
+void tf_retention_tick(struct tf_spool *spool); /* the same, and tries again what failed */
+/* A worker is deleting that segment: nobody begins to read it. Feeds are woken behind that. */
+bool tf_retention_deletes(const struct tf_spool *spool, uint64_t no);
 void tf_room_changed(struct tf_spool *spool); /* looks anew; tells on_room */
 uint64_t tf_free_bytes(int dir_fd);           /* of the disk; any thread */
 uint64_t tf_pending_bytes(const struct tf_spool *spool);

@@ -248,10 +248,13 @@ static int build_list(struct recovery *recovery, size_t newest, const struct tf_
                                      .prev_last_seq = file->sector.prev_last_seq,
                                      .events_before = file->sector.events_before,
                                      .created_ns = file->sector.created_ns,
+                                     .begins_lineage =
+                                         (file->sector.flags & TF_SEGMENT_NEW_LINEAGE) != 0,
                                      .slots = file->slots};
 
         memcpy(segment.id, file->sector.segment_id, 16);
         memcpy(segment.spool_id, file->sector.spool_id, TF_SPOOL_ID_BYTES);
+        memcpy(segment.prev_spool_id, file->sector.prev_spool_id, TF_SPOOL_ID_BYTES);
         if (i > 0) {
             const struct tf_sector0 *after = &recovery->listing.files[chosen[i - 1]].sector;
             bool linked = memcmp(after->prev_segment_id, segment.id, 16) == 0;

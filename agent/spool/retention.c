@@ -12,10 +12,13 @@
  * The steps of one deletion:
  *
  *     REST      nothing is planned
- *     LOOK      a worker looks for the first seal that stays, for the notice
+ *     LOOK      a worker looks for the first seal that stays, for the notice, in one segment
+ *               after another: what was there before the first key, or ended by a crash, has none
  *     NOTICE    the notice `expire` is on its way to the disk
  *     DUE       it is durable: at the next free moment a worker zeroes the key slots
- *               (spool.shred), syncs, unlinks, and syncs the directory
+ *               (spool.shred), syncs, unlinks, and syncs the directory. What failed is tried again
+ *               by the next tick, under the same notice; what is dropped waits for frames that
+ *               were handed out since
  *
  * When no segment can be made since the disk is full, deletion does not wait for its notice: that
  * is written as soon as there is a segment again. A crash after any step is followed by the same
@@ -187,19 +190,32 @@ static size_t count_dropped(const struct tf_spool *spool)
 
 /* ---- on a worker ---------------------------------------------------------------------------- */
 
+/* Its header tells; while sealing was off no seal was made. */
+static bool was_sealing(int fd)
+{
+    uint8_t raw[TF_SECTOR_BYTES];
+    struct tf_sector0 sector;
+
+    return tf_read_at(fd, raw, sizeof raw, 0) == 0 && tf_sector0_decode(raw, &sector) == 0 &&
+           (sector.flags & TF_SEGMENT_SEALING) != 0;
+}
+
 /* The first seal frame of a segment: headers are enough to find it. */
 static bool find_seal(const struct tf_retention_job *job, uint64_t *number)
 {
     char name[TF_SEGMENT_NAME_BYTES];
     uint8_t raw[TF_FRAME_HEADER_BYTES], content[8];
     struct tf_frame_header header;
-    uint64_t at = TF_SEGMENT_HEADER_BYTES;
+    uint64_t at = TF_SEGMENT_HEADER_BYTES, end = 0;
     bool found = false;
     int fd;
 
     tf_segment_name(job->kept_no, name);
     fd = openat(job->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    while (fd >= 0 && !found && at + TF_FRAME_HEADER_BYTES <= job->kept_end &&
+    if (fd >= 0 && was_sealing(fd)) {
+        end = job->kept_end;
+    }
+    while (!found && at + TF_FRAME_HEADER_BYTES <= end &&
            tf_read_at(fd, raw, sizeof raw, at) == 0 && tf_frame_header_decode(raw, &header) == 0) {
         found = (header.type == TF_FRAME_SEAL || header.type == TF_FRAME_FOOTER) &&
                 tf_read_at(fd, content, sizeof content, at + TF_FRAME_HEADER_BYTES) == 0;
@@ -232,7 +248,7 @@ static void retention_work(uv_work_t *work)
 
     job->status = 0;
     if (job->is_look) {
-        (void)find_seal(job, &job->expiry.first_seal);
+        job->has_seal = find_seal(job, &job->expiry.first_seal);
         return;
     }
     if (job->expiry.cause == TF_EXPIRE_DROP_OLDEST) {
@@ -303,7 +319,7 @@ static void forget_gone(struct tf_spool *spool)
     spool->lowest_no = job->to > spool->lowest_no ? job->to : spool->lowest_no;
 }
 
-static void append_notice(struct tf_spool *spool);
+static void looked(struct tf_spool *spool);
 
 static void on_retained(uv_work_t *work, int status)
 {
@@ -313,11 +329,13 @@ static void on_retained(uv_work_t *work, int status)
 
     spool->retaining = false;
     if (job->is_look) {
-        append_notice(spool);
+        looked(spool);
     } else if (rc < 0) {
         char reason[64];
 
         spool->status.error = rc;
+        spool->retention_step = TF_RETENTION_DUE;
+        spool->retention_wait = true;
         tf_log(TF_LOG_ERROR, "disk-error", TF_DETAILS(TF_STR("spool", spool->path)),
                "a segment cannot be deleted: %s; retry in 1000 ms",
                uv_strerror_r(rc, reason, sizeof reason));
@@ -325,6 +343,7 @@ static void on_retained(uv_work_t *work, int status)
         spool->free_bytes = job->free_bytes;
         forget_gone(spool);
     }
+    tf_feeds_wake(spool); /* those that waited in tf_retention_deletes */
     tf_slots_run(spool);
     tf_room_changed(spool);
     tf_spool_advance_close(spool);
@@ -339,6 +358,23 @@ static void queue_job(struct tf_spool *spool, bool is_look)
     job->shred = spool->options.shred;
     if (uv_queue_work(spool->loop, &job->work, retention_work, on_retained) == 0) {
         spool->retaining = true;
+    }
+}
+
+/* Looks for a seal in a segment that stays, from number i on. */
+static void look_into(struct tf_spool *spool, size_t i)
+{
+    struct tf_retention_job *job = &spool->retention;
+
+    while (i + 1 < spool->segment_count && spool->segments[i].has_no_seal) {
+        i++;
+    }
+    job->kept_no = spool->segments[i].no;
+    job->kept_end = spool->segments[i].end;
+    spool->retention_step = TF_RETENTION_LOOK;
+    queue_job(spool, true);
+    if (!spool->retaining) {
+        spool->retention_step = TF_RETENTION_REST;
     }
 }
 
@@ -376,8 +412,24 @@ static void append_notice(struct tf_spool *spool)
     spool->retention_step = TF_RETENTION_NOTICE;
     if (write_notice(spool) < 0) {
         spool->retention_step = TF_RETENTION_REST; /* no memory, or closing */
+    }
+}
+
+/* A segment was looked into. Without a seal in it the next one is, up to the one that was the
+ * newest then: behind that, the first seal was still to be made, and begin() has its number. */
+static void looked(struct tf_spool *spool)
+{
+    const struct tf_retention_job *job = &spool->retention;
+    const struct tf_segment *kept = tf_segments_find(spool, job->kept_no);
+    size_t i = kept == NULL ? 0 : (size_t)(kept - spool->segments);
+
+    if (job->has_seal || spool->closing || kept == NULL || kept->end != job->kept_end ||
+        i + 1 == spool->segment_count) {
+        append_notice(spool);
         return;
     }
+    spool->segments[i].has_no_seal = true;
+    look_into(spool, i + 1);
 }
 
 /* Plans the deletion of the first count segments. */
@@ -385,29 +437,25 @@ static void begin(struct tf_spool *spool, size_t count, enum tf_expire_cause cau
 {
     struct tf_retention_job *job = &spool->retention;
     const struct tf_segment *last;
+    uint64_t most; /* numbers of attempts behind it go with the next job */
 
     job->from = spool->lowest_no;
-    while (count > 0 && spool->segments[count].no - job->from > TF_UNLINKS_MAX) {
-        count--; /* numbers of attempts; the rest is next */
-    }
-    if (count == 0) { /* attempts only: nothing that counts goes */
-        job->to = job->from + TF_UNLINKS_MAX;
+    most = job->from + TF_UNLINKS_MAX;
+    if (spool->segments[0].no >= most) { /* attempts only: nothing that counts goes */
+        job->to = most;
         queue_job(spool, false);
         return;
     }
+    while (count > 1 && spool->segments[count].no > most) {
+        count--;
+    }
     last = &spool->segments[count - 1];
-    job->to = spool->segments[count].no;
+    job->to = spool->segments[count].no < most ? spool->segments[count].no : most;
     job->expiry.cause = cause;
     job->expiry.last_no = last->no;
     job->expiry.last_seq = last->last_seq;
-    job->kept_no = spool->segments[count].no;
-    job->kept_end = spool->segments[count].end;
     job->expiry.first_seal = tf_seal_next_number(spool);
-    spool->retention_step = TF_RETENTION_LOOK;
-    queue_job(spool, true);
-    if (!spool->retaining) {
-        spool->retention_step = TF_RETENTION_REST;
-    }
+    look_into(spool, count);
 }
 
 /* Nothing was written since the last look, nothing is to go, and there is room: then the disk is
@@ -421,18 +469,39 @@ static bool may_rest(struct tf_spool *spool)
     return spool->rested_ticks % RESTED_TICKS_MAX != 0;
 }
 
+bool tf_retention_deletes(const struct tf_spool *spool, uint64_t no)
+{
+    const struct tf_retention_job *job = &spool->retention;
+
+    return spool->retaining && !job->is_look && no >= job->from && no < job->to;
+}
+
+/* F2: some output has a frame, or reads one, of what was to be dropped. */
+static bool is_spared(const struct tf_spool *spool)
+{
+    const struct tf_expiry *expiry = &spool->retention.expiry;
+
+    return expiry->cause == TF_EXPIRE_DROP_OLDEST &&
+           tf_feeds_first_in_flight(spool) <= expiry->last_seq;
+}
+
 /* Goes on with what is planned. True when there is nothing more to do now. */
 static bool go_on(struct tf_spool *spool)
 {
     enum tf_retention_step step = spool->retention_step;
 
-    if (spool->retaining || spool->slots_running || spool->closing || spool->segment_count == 0) {
+    if (spool->retaining || spool->retention_wait || spool->slots_running || spool->closing ||
+        spool->segment_count == 0) {
         return true;
     }
     if (spool->notice_owed) {
-        spool->notice_owed = write_notice(spool) < 0;
+        spool->notice_owed = false; /* on_notice may set it at once */
+        if (write_notice(spool) < 0) {
+            spool->notice_owed = true;
+        }
     }
-    if (step == TF_RETENTION_DUE || (step == TF_RETENTION_NOTICE && is_disk_full(spool))) {
+    if ((step == TF_RETENTION_DUE || (step == TF_RETENTION_NOTICE && is_disk_full(spool))) &&
+        !is_spared(spool)) {
         spool->retention_step = TF_RETENTION_REST;
         queue_job(spool, false);
         return true;
@@ -480,4 +549,10 @@ void tf_retention_run(struct tf_spool *spool)
         spool->retention.from = spool->retention.to = spool->lowest_no;
         queue_job(spool, false);
     }
+}
+
+void tf_retention_tick(struct tf_spool *spool)
+{
+    spool->retention_wait = false;
+    tf_retention_run(spool);
 }

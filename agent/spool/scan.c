@@ -2,11 +2,10 @@
  * scan.c - frame after frame out of one segment, over damage.
  *
  * Every frame that comes out has passed header CRC, body CRC and chain; GCM, nonce and digest too,
- * but for a scan without keys. Where
- * the next frame is bad, the bytes after it are searched for the next sound header whose frame
- * passes too; what lies between is a hole, told with that frame. Whether a hole is rot or the end
- * of what counts is the caller's to judge (docs/guarantees.md C5). Behind a hole the chain goes on
- * from the value stored in the first good frame.
+ * but for a scan without keys. Where the next frame is bad, the bytes after it are searched for the
+ * next sound header whose frame passes too; what lies between is a hole, told with that frame.
+ * Whether a hole is rot or the end of what counts is the caller's to judge (docs/guarantees.md C5).
+ * Behind a hole the chain goes on from the value stored in the first good frame.
  *
  * One scan belongs to one thread at a time. Sectors that the disk cannot read are taken as zero.
  */

@@ -12,12 +12,11 @@
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 
-#define LABEL(text)      tf_slice(text, sizeof(text)) /* with its NUL */
 #define MAC_HEADER_BYTES 40u
 
 int tf_seal_key_id(struct tf_seal_key *key)
 {
-    struct tf_slice info = LABEL("taffrail/1 seal id");
+    struct tf_slice info = TF_LABEL("taffrail/1 seal id");
     uint8_t full[TF_DIGEST_BYTES];
     int rc;
 
@@ -41,7 +40,7 @@ int tf_seal_key_new(const uint8_t spool_id[TF_SPOOL_ID_BYTES], struct tf_seal_ke
 
 int tf_seal_key_next(struct tf_seal_key *key)
 {
-    struct tf_slice info = LABEL("taffrail/1 seal next");
+    struct tf_slice info = TF_LABEL("taffrail/1 seal next");
     uint8_t next[TF_DIGEST_BYTES];
     int rc = tf_expand(key->key, &info, 1, next);
 
@@ -57,9 +56,10 @@ int tf_seal_mac(const struct tf_seal_key *key, const uint8_t segment_id[16],
                 const uint8_t raw[TF_FRAME_HEADER_BYTES], struct tf_slice content,
                 uint8_t mac[TF_DIGEST_BYTES])
 {
-    struct tf_slice info = LABEL("taffrail/1 seal mac");
-    struct tf_slice parts[] = {LABEL("taffrail/1 seal"), tf_slice(key->spool_id, TF_SPOOL_ID_BYTES),
-                               tf_slice(segment_id, 16), tf_slice(raw, MAC_HEADER_BYTES), content};
+    struct tf_slice info = TF_LABEL("taffrail/1 seal mac");
+    struct tf_slice parts[] = {TF_LABEL("taffrail/1 seal"),
+                               tf_slice(key->spool_id, TF_SPOOL_ID_BYTES), tf_slice(segment_id, 16),
+                               tf_slice(raw, MAC_HEADER_BYTES), content};
     uint8_t mac_key[TF_DIGEST_BYTES];
     int rc = tf_expand(key->key, &info, 1, mac_key);
 

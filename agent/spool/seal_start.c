@@ -2,13 +2,13 @@
  * seal_start.c - what a start makes of seal.state and of the seals that it finds
  * (docs/guarantees.md G3, G5).
  *
- *     no state, never sealed        unsealed, quietly
- *     no state or none sound, but the newest segment says that sealing was on: lost. Frames go on
- *                                   unsealed; a notice, an event and the status say so
- *     state one past the newest seal    as it should be
- *     state at the newest seal or older a crash before it moved, or put back: evolves past that
- * seal state newer                   the spool was cut or put back: goes on from the state;
- * `verify` will tell of it
+ *     no state, never sealed    unsealed, quietly
+ *     no state, but the newest segment says that sealing was on, or none that is sound: lost.
+ *                               Frames go on unsealed; a notice, an event and the status say so
+ *     one past the newest seal  as it should be
+ *     at it, or older           a crash before it moved, or put back: it evolves past that seal
+ *     newer                     the spool was cut or put back: goes on from the state; `verify`
+ *                               tells of it
  *
  * Only what counts is looked at: segments as recover.c lists them, back to the newest seal or to
  * where the state says that it stands. Runs after that was made durable, before the run's first

@@ -111,34 +111,36 @@ int tf_seal_state_open(int dir_fd)
     return fd < 0 ? -errno : fd;
 }
 
-/* A file of two empty slots, allocated and written, so that a full disk cannot stop a move. */
-static int make_empty(int dir_fd, bool replace)
+static int open_new(int dir_fd, bool replace)
 {
     int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | (replace ? 0 : O_EXCL);
-    int fd = openat(dir_fd, NAME, flags, 0600);
+
+    return openat(dir_fd, NAME, flags, 0600);
+}
+
+/* Both slots are written, so that a full disk cannot stop a move. */
+static int write_anew(int fd, const struct tf_seal_key *key)
+{
+    int rc = tf_seal_state_zero(fd, 0);
+
+    if (rc == 0) {
+        rc = tf_seal_state_zero(fd, 1);
+    }
+    return rc == 0 ? write_slot(fd, key, 0) : rc;
+}
+
+int tf_seal_state_make(int dir_fd, const struct tf_seal_key *key, bool replace)
+{
+    int fd = open_new(dir_fd, replace);
     int rc;
 
     if (fd < 0) {
         return -errno;
     }
-    rc = tf_seal_state_zero(fd, 0);
-    if (rc == 0) {
-        rc = tf_seal_state_zero(fd, 1);
-    }
-    if (rc < 0) {
-        (void)close(fd);
-        return rc;
-    }
-    return fd;
-}
-
-int tf_seal_state_make(int dir_fd, const struct tf_seal_key *key, bool replace)
-{
-    int fd = make_empty(dir_fd, replace);
-    int rc = fd < 0 ? fd : write_slot(fd, key, 0);
-
-    if (fd >= 0) {
-        (void)close(fd);
+    rc = write_anew(fd, key);
+    (void)close(fd);
+    if (rc < 0 && !replace) {
+        (void)unlinkat(dir_fd, NAME, 0); /* else a spool that was never sealed would look robbed */
     }
     return rc == 0 ? tf_sync_dir(dir_fd) : rc;
 }

@@ -4,8 +4,8 @@
  * Open, in order: directory, lock, spool id, keys, cursors, recovery with the run's first segment,
  * then the handles of the loop, so that all that can fail comes before what only closing frees.
  * Close: all that was taken is written and synced, each done is called, index and footer close the
- * segment, cursors are saved, and when
- * no job is in flight any more the handles are closed and the memory freed.
+ * segment, cursors are saved, and when no job is in flight any more the handles are closed and the
+ * memory freed.
  */
 #include "seal.h"
 
@@ -362,7 +362,7 @@ static void on_tick(uv_timer_t *timer)
     tf_feeds_tick(spool);
     tf_seal_tick(spool);
     tf_writer_tick(spool);
-    tf_retention_run(spool);
+    tf_retention_tick(spool);
     tf_slots_tick(spool);
     tf_room_changed(spool);
 }

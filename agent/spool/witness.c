@@ -49,7 +49,11 @@ bool tf_spool_may_have(const struct tf_spool *spool, uint64_t seq)
 bool tf_spool_is_lineage(const struct tf_spool *spool, const uint8_t id[TF_SPOOL_ID_BYTES])
 {
     for (size_t i = spool->segment_count; i-- > 0;) {
-        if (memcmp(spool->segments[i].spool_id, id, TF_SPOOL_ID_BYTES) == 0) {
+        const struct tf_segment *segment = &spool->segments[i];
+
+        if (memcmp(segment->spool_id, id, TF_SPOOL_ID_BYTES) == 0 ||
+            (segment->begins_lineage && /* of which nothing may be left */
+             memcmp(segment->prev_spool_id, id, TF_SPOOL_ID_BYTES) == 0)) {
             return true;
         }
     }

@@ -236,11 +236,14 @@ void tf_plan_adopt(struct tf_spool *spool)
                                  .prev_last_seq = plan->sector.prev_last_seq,
                                  .events_before = plan->sector.events_before,
                                  .created_ns = plan->sector.created_ns,
+                                 .begins_lineage =
+                                     (plan->sector.flags & TF_SEGMENT_NEW_LINEAGE) != 0,
                                  .slots = {.has_recipient = spool->ring->has_auditor}};
     int rc;
 
     memcpy(segment.id, plan->sector.segment_id, sizeof segment.id);
     memcpy(segment.spool_id, plan->sector.spool_id, sizeof segment.spool_id);
+    memcpy(segment.prev_spool_id, plan->sector.prev_spool_id, sizeof segment.prev_spool_id);
     rc = tf_segments_add(spool, &segment);
     assert(rc == 0); /* reserved when it was planned */
     (void)rc;

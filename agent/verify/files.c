@@ -260,31 +260,32 @@ static bool has_spool(const struct tf_verify_files *files, const uint8_t id[TF_S
     return false;
 }
 
-/* Tells the segments of other spools and numbers, which then do not count. */
-/*
- * The id of the newest lineage, from spool.meta's: that is replaced after the first segment of a
- * lineage was synced, so it may be the one before (a crash came between, or it was read first).
- */
-static void follow_lineage(const struct tf_verify_files *files, uint8_t id[TF_SPOOL_ID_BYTES])
+static bool is_same(const uint8_t a[TF_SPOOL_ID_BYTES], const uint8_t b[TF_SPOOL_ID_BYTES])
 {
-    const struct tf_verify_file *newest = newest_sound(files);
-    uint8_t next[TF_SPOOL_ID_BYTES];
+    return memcmp(a, b, TF_SPOOL_ID_BYTES) == 0;
+}
 
-    memcpy(next, id, sizeof next);
-    for (size_t i = 0; i < files->count; i++) {
+/*
+ * spool.meta is replaced after the first segment of a new lineage was synced, so it may be one
+ * behind: a crash came between, or it was read first.
+ */
+static void follow_lineage(const struct tf_verify_files *files, const struct tf_verify_file *newest,
+                           uint8_t id[TF_SPOOL_ID_BYTES])
+{
+    for (size_t i = 0; i < files->count && newest != NULL; i++) {
         const struct tf_verify_file *file = &files->items[i];
 
         if (file->state == TF_FILE_SOUND && file->is_new_lineage &&
-            memcmp(file->prev_spool_id, next, sizeof next) == 0) {
-            memcpy(next, file->spool_id, sizeof next);
+            is_same(file->prev_spool_id, id) && is_same(file->spool_id, newest->spool_id)) {
+            memcpy(id, newest->spool_id, TF_SPOOL_ID_BYTES);
+            return;
         }
-    }
-    if (newest != NULL && memcmp(newest->spool_id, next, sizeof next) == 0) {
-        memcpy(id, next, sizeof next);
     }
 }
 
-/* Tells the segments of other spools and numbers, which then do not count. */
+/* Tells the segments of other spools and numbers, which then do not count. The first segment of a
+ * lineage that came to nothing (a crash before it was durable) is none of them: the lineage before
+ * went on behind it. */
 static void find_strangers(struct tf_verify *verify)
 {
     struct tf_verify_files *files = &verify->files;
@@ -299,7 +300,7 @@ static void find_strangers(struct tf_verify *verify)
         }
         memcpy(id, newest->spool_id, sizeof id);
     }
-    follow_lineage(files, id);
+    follow_lineage(files, newest, id);
     memcpy(verify->report->spool_id, id, sizeof id);
     for (size_t i = files->count; i-- > 0;) {
         struct tf_verify_file *file = &files->items[i];
@@ -308,12 +309,13 @@ static void find_strangers(struct tf_verify *verify)
         if (file->state == TF_FILE_RENAMED) {
             tf_verify_tell(verify, TF_VERDICT_FORGED, "segment-name", &at,
                            "its header has another segment's number: doubled or renamed");
-        } else if (file->state == TF_FILE_SOUND &&
-                   memcmp(file->spool_id, id, TF_SPOOL_ID_BYTES) != 0) {
+        } else if (file->state == TF_FILE_SOUND && !is_same(file->spool_id, id) &&
+                   !(file->is_new_lineage && is_same(file->prev_spool_id, id))) {
             file->state = TF_FILE_FOREIGN;
             tf_verify_tell(verify, TF_VERDICT_FORGED, "segment-foreign", &at,
                            "it is of another spool");
-        } else if (file->state == TF_FILE_SOUND && file->is_new_lineage) {
+        } else if (file->state == TF_FILE_SOUND && file->is_new_lineage &&
+                   is_same(file->spool_id, id)) {
             memcpy(id, file->prev_spool_id, sizeof id);
         }
     }

@@ -277,7 +277,9 @@ class Forge:
         return folder
 
     def write_state(self, folder, number, mac, seq, key=None, ident=None):
-        slot = struct.pack("<4sI16s8sQ32s32sQI", b"TFSS", 1, self.id_of(self.segments[-1]),
+        sealed = [segment for segment in self.segments
+                  if any(frame.kind in (SEAL, FOOTER) for frame in segment.frames)]
+        slot = struct.pack("<4sI16s8sQ32s32sQI", b"TFSS", 1, self.id_of((sealed or self.segments)[-1]),
                            ident or self.seal_id(self.segments[-1].k0), number,
                            key or self.seal_key(number, self.segments[-1].k0), mac if number else bytes(32), seq, 0)
         slot += crc(slot)

@@ -147,8 +147,8 @@ static void open_spool(struct fixture *f)
     f->closed = false;
 }
 
-/* Sees all that is pending. */
-static void open_feed(struct fixture *f)
+/* Sees all that is pending, and goes on. */
+static void follow(struct fixture *f)
 {
     static struct tf_text all = {.text = "**"};
     static const struct tf_texts match = {.items = &all, .count = 1};
@@ -158,8 +158,19 @@ static void open_feed(struct fixture *f)
     assert_int_equal(tf_feed_open(f->spool, &options, &f->feed), 0);
     on_ready(f);
     run_until(f, has_seen_all);
+}
+
+static void close_feed(struct fixture *f)
+{
     tf_feed_close(f->feed);
     f->feed = NULL;
+}
+
+/* Sees all that is pending. */
+static void open_feed(struct fixture *f)
+{
+    follow(f);
+    close_feed(f);
 }
 
 static void on_closed(void *ctx)
@@ -472,6 +483,36 @@ static void without_its_one_header_the_lineage_before_goes_on(void **state)
     close_spool(f);
 }
 
+static bool is_old_gone(const struct fixture *f)
+{
+    return f->spool->segment_count == 1 && !f->spool->retaining;
+}
+
+/* The state then still has the id of the lineage of the last seal. */
+static void a_seal_goes_on_when_nothing_of_the_lineage_before_is_left(void **state)
+{
+    struct fixture *f = *state;
+    char command[320];
+
+    f->options.retain_age_ms = 0;
+    open_spool(f);
+    append_synced(f, 3);
+    follow(f);
+    tf_spool_forked(f->spool, UINT64_C(9) << 40, foreign_chain);
+    run_until(f, is_settled);
+    run_until(f, is_old_gone);
+    (void)snprintf(command, sizeof command, "cp -a '%s' '%s.killed'", f->path, f->path);
+    assert_int_equal(system(command), 0); /* NOLINT: a test's own folder */
+    close_feed(f);
+    close_spool(f);
+    (void)snprintf(command, sizeof command, "rm -rf '%s' && mv '%s.killed' '%s'", f->path, f->path,
+                   f->path);
+    assert_int_equal(system(command), 0); /* NOLINT: a test's own folder */
+    open_spool(f);
+    assert_true(tf_seal_is_on(f->spool));
+    close_spool(f);
+}
+
 #ifdef TF_TEST_HOOKS
 /* In a process of its own: two frames, then a fork, until it is killed at point. */
 static int die_at(const char *point)
@@ -549,6 +590,7 @@ int main(int argc, char **argv)
         TEST(a_hostile_collector_is_bounded),
         TEST(a_run_that_ends_meanwhile_ends_in_a_new_lineage),
         TEST(without_its_one_header_the_lineage_before_goes_on),
+        TEST(a_seal_goes_on_when_nothing_of_the_lineage_before_is_left),
     };
 
 #ifdef TF_TEST_HOOKS

@@ -410,6 +410,8 @@ static bool is_one_segment(struct fixture *f)
     return status_of(f).segments == 1;
 }
 
+#define NUMBERS_LOOKED_AT 6000u
+
 /* The last notice of a kind that is left in the spool; false: none. */
 static bool find_notice(struct fixture *f, enum tf_notice_kind kind, struct tf_notice *out)
 {
@@ -422,7 +424,7 @@ static bool find_notice(struct fixture *f, enum tf_notice_kind kind, struct tf_n
     assert_non_null(ring);
     tf_error_init(&err);
     assert_int_equal(tf_keys_load(&f->options, false, ring, &made, &err), 0);
-    for (uint64_t no = 1; no < 40; no++) {
+    for (uint64_t no = 1; no < NUMBERS_LOOKED_AT; no++) {
         struct tf_scanned frame;
         struct tf_scan scan;
         int rc = tf_scan_open(&scan, dir_fd, no, ring);
@@ -506,6 +508,77 @@ static void what_is_kept_goes_before_inputs_wait(void **state)
     atomic_store(&is_full, false);
     run_until(f, has_all);
     assert_books(f);
+}
+
+static int keep_no_key(void *ctx, const char *text)
+{
+    (void)ctx;
+    (void)text;
+    return 0;
+}
+
+static bool has_three_seals(struct fixture *f)
+{
+    return status_of(f).seals >= 3;
+}
+
+static bool has_no_first(struct fixture *f)
+{
+    return !has_segment(f, 1);
+}
+
+/* verify compares it with the first seal that it finds, whatever segment that is in. */
+static void the_notice_names_the_first_seal_that_stays_wherever_it_is(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_seal_begin begin = {.options = &f->options, .keep = keep_no_key};
+    struct tf_notice notice;
+    struct tf_error err;
+    uint64_t first_seq;
+
+    f->options.retain_age_ms = 3600000;
+    open_spool(f);
+    open_feed(f, true, 8);
+    append_many(f, 0, 3 * A_SEGMENT); /* before there is a key */
+    close_spool(f);
+    tf_error_init(&err);
+    assert_int_equal(tf_spool_seal_begin(&begin, &first_seq, &err), 0);
+    tf_error_fini(&err);
+    open_spool(f);
+    f->spool->sealing->every_bytes = 1; /* each frame */
+    open_feed(f, true, 8);
+    for (uint32_t i = 0; !has_three_seals(f) && i < 8; i++) {
+        append_many(f, 100 + i, 1);
+        run_for(f, 200);
+    }
+    run_until(f, has_three_seals);
+    run_until(f, has_all);
+    f->spool->options.retain_age_ms = 0;
+    f->spool->options.retain_size_bytes = f->spool->segments[f->spool->segment_count - 1].base - 1;
+    run_until(f, has_no_first);
+    assert_true(has_segment(f, 2)); /* which has no seal */
+    assert_true(find_notice(f, TF_NOTICE_EXPIRE, &notice));
+    assert_int_equal(notice.a, 1);
+    assert_int_equal(notice.c, 0);
+}
+
+/* A disk that is full for an hour uses up a number each second. */
+static void numbers_that_came_to_nothing_take_no_segment_with_them(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_notice notice;
+
+    open_spool(f);
+    f->spool->next_segment_no += 5000;
+    open_feed(f, true, 8);
+    append_many(f, 0, A_SEGMENT + 5);
+    run_until(f, has_all);
+    run_until(f, has_no_first);
+    run_until(f, is_one_segment);
+    assert_true(find_notice(f, TF_NOTICE_EXPIRE, &notice));
+    assert_int_equal(notice.a, 1);
+    assert_int_equal(notice.id[0], TF_EXPIRE_DELIVERED);
+    assert_non_null(strstr(f->told, "delivered; 0 records"));
 }
 
 /* ---- drop_oldest ---------------------------------------------------------------------------- */
@@ -602,6 +675,57 @@ static void a_frame_in_flight_spares_its_segment(void **state)
     f->count = 0;
     run_until(f, has_all);
     (void)check_received(f, 6 * A_SEGMENT);
+}
+
+/* Fills the spool until something is to be dropped. */
+static void fill_until_planned(struct fixture *f)
+{
+    f->options.max_size_bytes = 4u << 20;
+    f->options.on_full = TF_ON_FULL_DROP_OLDEST;
+    open_spool(f);
+    f->is_down = true;
+    open_feed(f, false, 1);
+    append_many(f, 0, 56);
+    for (uint32_t i = 0; f->spool->retention_step == TF_RETENTION_REST && i < 2 * A_SEGMENT; i++) {
+        append_many(f, 56 + i, 1);
+    }
+}
+
+static void a_frame_that_is_handed_out_meanwhile_spares_its_segment(void **state)
+{
+    struct fixture *f = *state;
+
+    fill_until_planned(f);
+    assert_int_not_equal(f->spool->retention_step, TF_RETENTION_REST);
+    assert_true(has_segment(f, 1));
+    come_up(f); /* begins to read */
+    run_for(f, 1500);
+    assert_int_equal(f->count, 1);
+    assert_true(has_segment(f, 1));
+    assert_true(tf_feed_ack(f->feed, f->got[0].seq));
+    f->ack = true;
+    run_until(f, has_no_first);
+    run_until(f, has_all);
+}
+
+/* A folder in its place can be neither shredded nor unlinked. */
+static void a_deletion_that_fails_is_tried_again_by_and_by_under_one_notice(void **state)
+{
+    struct fixture *f = *state;
+    char path[128];
+    uint64_t taken;
+
+    (void)snprintf(path, sizeof path, "%s/%020u.seg", f->path, 1u);
+    fill_until_planned(f);
+    taken = f->spool->taken;
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+    run_for(f, 3500);
+    assert_in_range(f->spool->taken - taken, 0, 1);
+    assert_int_equal(rmdir(path), 0);
+    run_until(f, is_within);
+    assert_int_equal(status_of(f).segments, f->spool->segment_count);
+    assert_true(f->spool->segments[0].no > 1);
 }
 
 static void the_newest_segment_alone_always_has_room(void **state)
@@ -962,8 +1086,16 @@ int main(int argc, char **argv)
                                         teardown),
         cmocka_unit_test_setup_teardown(what_is_kept_stays_up_to_its_size, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_kept_goes_before_inputs_wait, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_notice_names_the_first_seal_that_stays_wherever_it_is,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(numbers_that_came_to_nothing_take_no_segment_with_them,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(drop_oldest_tells_exactly_what_is_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(a_frame_in_flight_spares_its_segment, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_frame_that_is_handed_out_meanwhile_spares_its_segment,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            a_deletion_that_fails_is_tried_again_by_and_by_under_one_notice, setup, teardown),
         cmocka_unit_test_setup_teardown(the_newest_segment_alone_always_has_room, setup, teardown),
         cmocka_unit_test_setup_teardown(rotation_rewraps_slots_and_no_data, setup, teardown),
         cmocka_unit_test_setup_teardown(a_segment_without_its_key_waits, setup, teardown),

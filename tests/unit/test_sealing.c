@@ -578,6 +578,26 @@ static void a_spool_put_back_goes_on_from_the_state(void **state)
     assert_int_equal(clear_frames(f)->seals[clear_frames(f)->seal_count - 1].number, seals);
 }
 
+/* As on a full disk: the spool is as it was, not one that lost its state. */
+static void a_first_key_that_cannot_be_written_leaves_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_seal_key key = {0};
+    int fd;
+
+    open_spool(f);
+    close_spool(f);
+    fd = open(f->path, O_RDONLY | O_DIRECTORY);
+    atomic_store(&fail_blocks, 1);
+    assert_true(tf_seal_state_make(fd, &key, false) < 0);
+    atomic_store(&fail_blocks, 0);
+    (void)close(fd);
+    open_spool(f);
+    assert_int_equal(status_of(f).seal, TF_SEALED_OFF);
+    close_spool(f);
+    make_first_key(f, 0, false);
+}
+
 static void damage_state(const struct fixture *f)
 {
     char path[128];
@@ -812,6 +832,8 @@ int main(int argc, char **argv)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_state_put_back_moves_on, setup, teardown),
         cmocka_unit_test_setup_teardown(a_spool_put_back_goes_on_from_the_state, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_first_key_that_cannot_be_written_leaves_nothing, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_lost_state_is_said_until_a_new_series_begins, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(receipts_go_into_seals, setup, teardown),
