@@ -228,6 +228,15 @@ run_agent
 /usr/bin/python3 "$here/integration/read_segment.py" --seal-key "$folder/second.key" "$folder/spool" >/dev/null 2>"$folder/err"
 expect 'the new series is sound' 0 $?
 expect 'a key file is not overwritten' 2 "$(run seal --renew --out "$folder/second.key" "$folder/spool")"
+if [ "$(id -u)" -eq 0 ]; then # what is made belongs to the folder's owner, but no file that he linked there
+    mkdir -m 700 "$folder/theirs"
+    chown 1234:1234 "$folder/theirs"
+    touch "$folder/other"
+    ln "$folder/other" "$folder/theirs/LOCK"
+    expect 'seal of another user' 0 "$(run seal --out "$folder/third.key" "$folder/theirs")"
+    expect 'the state is his' 1234 "$(stat -c %u "$folder/theirs/seal.state")"
+    expect 'a linked file is not' 0 "$(stat -c %u "$folder/other")"
+fi
 expect 'seal with two spools' 2 "$(run seal a b)"
 expect 'help of seal' 0 "$(run seal --help)"
 holds 'help of seal' 'usage: taffrail pki seal' "$folder/out"

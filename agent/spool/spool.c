@@ -557,6 +557,23 @@ static int check_begin(const struct tf_spool_options *options, const struct tf_s
                         options->path.text);
 }
 
+/* By its descriptor, and only a file with one name: the folder is another user's, who may have put
+ * a link there. */
+static int give_file(int dir_fd, const char *name, uid_t uid, gid_t gid)
+{
+    struct stat st;
+    int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    int rc = fd < 0 || fstat(fd, &st) < 0               ? -errno
+             : !S_ISREG(st.st_mode) || st.st_nlink != 1 ? -EPERM
+             : fchown(fd, uid, gid) < 0                 ? -errno
+                                                        : 0;
+
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return rc;
+}
+
 /* Made by root for an agent that is not: the directory's owner is to own what is in it. */
 static void give_away(int dir_fd)
 {
@@ -567,7 +584,7 @@ static void give_away(int dir_fd)
         return;
     }
     for (size_t i = 0; i < TF_COUNT(names); i++) {
-        if (fchownat(dir_fd, names[i], st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0) {
+        if (give_file(dir_fd, names[i], st.st_uid, st.st_gid) < 0) {
             tf_log(TF_LOG_WARN, "spool-owner", TF_DETAILS(TF_STR("file", names[i])),
                    "the file could not be given to the spool's owner; chown it");
         }
