@@ -134,6 +134,15 @@ class End:
         self.program.kill()
 
 
+def check_one_number_one_frame(known, events):
+    """Invariant over all runs: no number ever stands for two frames (docs/guarantees.md A1, A4)."""
+    frames = {}
+    for event in events:
+        frames.setdefault(event["frame"], []).append(event)
+    for number, content in frames.items():
+        need(known.setdefault(number, content) == content, f"frame {number} was another one before")
+
+
 def rounds(house, shim, count, lines, chance):
     for role in ("collector", "agent"):
         os.makedirs(house.path(role, "data"))
@@ -147,7 +156,7 @@ def rounds(house, shim, count, lines, chance):
     ends = [End(house, "collector", shim), End(house, "agent", shim)]
     writer = Writer(house, lines, count * 0.7, chance.random())
     writer.start()
-    losses = 0
+    losses, known = 0, {end: {} for end in ends}
     for _ in range(count):
         end = chance.choice(ends)
         time.sleep(chance.uniform(0.05, 0.9))
@@ -163,6 +172,8 @@ def rounds(house, shim, count, lines, chance):
         verify_spool(house.binary, os.path.join(end.folder, "spool"), end.seal_key)
         end.start()
         accepted = read_spool(os.path.join(end.folder, "spool"))
+        check_one_number_one_frame(known[end], before)
+        check_one_number_one_frame(known[end], accepted)
         need(accepted[:len(before)] == before, f"{end.role}: a start takes other frames than the page says")
     writer.join()
     wait_until(lambda: house.stored_lines() >= lines, 60,
