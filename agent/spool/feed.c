@@ -2,7 +2,7 @@
  * feed.c - what one output sees of the spool: the next frame, acks in any order, its cursor.
  *
  * Only durable frames leave (docs/guarantees.md C7). Recent ones come from a cache that all feeds
- * share (4 MiB); what lies further back is read by a worker, a few frames ahead, so that memory
+ * share (2 MiB); what lies further back is read by a worker, a few frames ahead, so that memory
  * does not grow with the backlog. Frames of tags that do not match are passed over and counted.
  *
  * Each frame handed out is an item in a ring, in order of number, until it and all before it are

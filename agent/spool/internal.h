@@ -514,7 +514,7 @@ struct tf_cached {
     struct tf_body *body;
     struct tf_spot after;
 };
-#define TF_CACHE_MAX_BYTES  (4u << 20)
+#define TF_CACHE_MAX_BYTES  (2u << 20)
 #define TF_CACHE_MAX_FRAMES 1024u
 
 #define TF_ENCODERS 4u
