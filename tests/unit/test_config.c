@@ -345,18 +345,6 @@ static void every_type_is_read(void **state)
         "  log: {level: error, format: json}\n"
         "  workers: 16\n"
         "  stop_timeout: 0\n"
-        "spool:\n"
-        "  path: ./spool\n"
-        "  max_size: 4GiB\n"
-        "  keep_free: 0\n"
-        "  sync: 5ms\n"
-        "  keys: [a.key, /k/b.key]\n"
-        "  auditor: audit/auditor.pem\n"
-        "  retain: {age: 7d, size: 20GB}\n"
-        "  on_full: drop_oldest\n"
-        "  shred: false\n"
-        "  compress: zlib\n"
-        "  segment_size: 1024KiB\n"
         "inputs:\n"
         "  - read: {name: apps-1, tag: 'apps.{namespace}', paths: logs/*.log, exclude: {pod: [a, "
         "b]},\n"
@@ -381,19 +369,6 @@ static void every_type_is_read(void **state)
     assert_int_equal(config->agent.log_format, TF_LOG_JSON);
     assert_int_equal(config->agent.workers, 16);
     assert_int_equal(config->agent.stop_timeout_ms, 0);
-    assert_string_equal(config->spool.path.text, "/etc/taffrail/spool");
-    assert_true(config->spool.max_size_bytes == UINT64_C(4) << 30);
-    assert_int_equal(config->spool.keep_free_bytes, 0);
-    assert_int_equal(config->spool.sync.interval_ms, 5);
-    assert_string_equal(config->spool.keys.items[0].text, "/etc/taffrail/a.key");
-    assert_string_equal(config->spool.keys.items[1].text, "/k/b.key");
-    assert_int_equal(config->spool.retain_age_ms, 7 * 86400000);
-    assert_non_null(strstr(config->spool.auditor.text, "/audit/auditor.pem"));
-    assert_int_equal(config->spool.on_full, TF_ON_FULL_DROP_OLDEST);
-    assert_false(config->spool.shred);
-    assert_true(config->spool.retain_size_bytes == UINT64_C(20000000000));
-    assert_int_equal(config->spool.compress, TF_COMPRESS_ZLIB);
-    assert_int_equal(config->spool.segment_size_bytes, 1 << 20);
     assert_string_equal(config->inputs.items[0].name, "apps-1");
     assert_string_equal(config->inputs.items[0].tag, "apps.{namespace}");
     assert_int_equal(options->paths.count, 1);
@@ -414,6 +389,40 @@ static void every_type_is_read(void **state)
     assert_string_equal(send->cert.text, "/etc/taffrail/c.pem");
     assert_string_equal(file->path.text, "/etc/taffrail/out");
     assert_int_equal(file->mode, 0600);
+    tf_config_free(config);
+}
+
+static void every_key_of_the_spool_is_read(void **state)
+{
+    struct tf_config *config = sound("spool:\n"
+                                     "  path: ./spool\n"
+                                     "  max_size: 4GiB\n"
+                                     "  keep_free: 0\n"
+                                     "  sync: 5ms\n"
+                                     "  keys: [a.key, /k/b.key]\n"
+                                     "  auditor: audit/auditor.pem\n"
+                                     "  retain: {age: 7d, size: 20GB}\n"
+                                     "  on_full: drop_oldest\n"
+                                     "  shred: false\n"
+                                     "  compress: zlib\n"
+                                     "  segment_size: 1024KiB\n"
+                                     "inputs: [read: {paths: a}]\n"
+                                     "outputs: [write: {path: out}]\n");
+
+    (void)state;
+    assert_string_equal(config->spool.path.text, "/etc/taffrail/spool");
+    assert_true(config->spool.max_size_bytes == UINT64_C(4) << 30);
+    assert_int_equal(config->spool.keep_free_bytes, 0);
+    assert_int_equal(config->spool.sync.interval_ms, 5);
+    assert_string_equal(config->spool.keys.items[0].text, "/etc/taffrail/a.key");
+    assert_string_equal(config->spool.keys.items[1].text, "/k/b.key");
+    assert_int_equal(config->spool.retain_age_ms, 7 * 86400000);
+    assert_non_null(strstr(config->spool.auditor.text, "/audit/auditor.pem"));
+    assert_int_equal(config->spool.on_full, TF_ON_FULL_DROP_OLDEST);
+    assert_false(config->spool.shred);
+    assert_true(config->spool.retain_size_bytes == UINT64_C(20000000000));
+    assert_int_equal(config->spool.compress, TF_COMPRESS_ZLIB);
+    assert_int_equal(config->spool.segment_size_bytes, 1 << 20);
     tf_config_free(config);
 }
 
@@ -1474,6 +1483,7 @@ int main(void)
         cmocka_unit_test(smallest_file_has_all_defaults),
         cmocka_unit_test(absent_options_have_defaults_and_a_place),
         cmocka_unit_test(every_type_is_read),
+        cmocka_unit_test(every_key_of_the_spool_is_read),
         cmocka_unit_test(sizes_and_times_have_all_their_units),
         cmocka_unit_test(sync_is_a_time_always_or_never),
         cmocka_unit_test(digest_is_the_hash_of_the_bytes),
