@@ -713,13 +713,11 @@ static int file_open(const struct tf_output_args *args, void **self, struct tf_e
     return 0;
 }
 
-static int file_start(void *self, struct tf_feed *feed, const uint8_t spool_id[TF_SPOOL_ID_BYTES],
-                      struct tf_error *err)
+static int file_start(void *self, struct tf_feed *feed, struct tf_error *err)
 {
     struct file_output *output = self;
     uint64_t seq;
 
-    (void)spool_id;
     (void)err;
     (void)uv_timer_init(output->args.loop, &output->timer);
     output->timer.data = output;

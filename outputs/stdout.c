@@ -321,12 +321,10 @@ static int stdout_open(const struct tf_output_args *args, void **self, struct tf
     return 0;
 }
 
-static int stdout_start(void *self, struct tf_feed *feed, const uint8_t spool_id[TF_SPOOL_ID_BYTES],
-                        struct tf_error *err)
+static int stdout_start(void *self, struct tf_feed *feed, struct tf_error *err)
 {
     struct stdout_output *output = self;
 
-    (void)spool_id;
     (void)err;
     (void)uv_timer_init(output->args.loop, &output->timer);
     output->timer.data = output;

@@ -153,7 +153,7 @@ static int start_outputs(struct tf_pipeline *pipeline, struct tf_error *err)
         int rc = tf_feed_open(pipeline->spool, &options, &output->feed);
 
         if (rc == 0) {
-            rc = output->kind->start(output->self, output->feed, tf_spool_id(pipeline->spool), err);
+            rc = output->kind->start(output->self, output->feed, err);
         }
         if (rc < 0) {
             return rc;

@@ -327,7 +327,7 @@ static int start(struct ship *ship, struct tf_error *err)
     int rc = tf_replay_feed_open(&options, &ship->feed);
 
     if (rc == 0) {
-        rc = ship->kind->start(ship->self, tf_replay_feed_get(ship->feed), ship->spool_id, err);
+        rc = ship->kind->start(ship->self, tf_replay_feed_get(ship->feed), err);
     }
     return rc;
 }

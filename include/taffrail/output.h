@@ -36,8 +36,7 @@ struct tf_output_kind {
     uint32_t window;      /* for the feed, 1..32 */
     uint32_t unsaved_max; /* for the feed; 64 for forward, 0 none */
     int (*open)(const struct tf_output_args *args, void **self, struct tf_error *err);
-    int (*start)(void *self, struct tf_feed *feed, const uint8_t spool_id[TF_SPOOL_ID_BYTES],
-                 struct tf_error *err);
+    int (*start)(void *self, struct tf_feed *feed, struct tf_error *err);
     /* tf_feed_next may have a frame again; never re-entrant; may still come between close and
      * on_closed. */
     void (*wake)(void *self);

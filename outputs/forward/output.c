@@ -134,12 +134,10 @@ static int forward_open(const struct tf_output_args *args, void **out, struct tf
     return 0;
 }
 
-static int forward_start(void *ptr, struct tf_feed *feed, const uint8_t spool_id[TF_SPOOL_ID_BYTES],
-                         struct tf_error *err)
+static int forward_start(void *ptr, struct tf_feed *feed, struct tf_error *err)
 {
     struct forward *self = ptr;
 
-    (void)spool_id; /* each frame says of which lineage it is */
     (void)err;
     assert(self->feed == NULL);
     self->feed = feed;

@@ -297,10 +297,8 @@ static int fake_open(const struct tf_output_args *args, void **self, struct tf_e
     return *self == NULL ? -ENOMEM : 0;
 }
 
-static int fake_start(void *self, struct tf_feed *feed, const uint8_t spool_id[TF_SPOOL_ID_BYTES],
-                      struct tf_error *err)
+static int fake_start(void *self, struct tf_feed *feed, struct tf_error *err)
 {
-    (void)spool_id;
     (void)err;
     ((struct fake *)self)->feed = feed;
     fake_wake(self);

@@ -196,10 +196,8 @@ static void output_wake(void *self)
     }
 }
 
-static int output_start(void *self, struct tf_feed *feed, const uint8_t *spool_id,
-                        struct tf_error *err)
+static int output_start(void *self, struct tf_feed *feed, struct tf_error *err)
 {
-    (void)spool_id;
     (void)err;
     world->feed = feed;
     output_wake(self);

@@ -253,7 +253,7 @@ static int start_all(struct fixture *f)
         rc = tf_feed_open(f->spool, &feed, &f->feed);
     }
     if (rc == 0) {
-        rc = f->kind->start(f->self, f->feed, tf_spool_id(f->spool), &err);
+        rc = f->kind->start(f->self, f->feed, &err);
     }
     tf_error_fini(&err);
     return rc;

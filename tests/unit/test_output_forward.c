@@ -651,7 +651,7 @@ static void open_output(struct fixture *f, const char *name)
         fail_msg("%s", tf_error_first(&err));
     }
     assert_int_equal(tf_feed_open(f->spool, &options, &f->feed), 0);
-    assert_int_equal(tf_output_forward.start(f->output, f->feed, tf_spool_id(f->spool), &err), 0);
+    assert_int_equal(tf_output_forward.start(f->output, f->feed, &err), 0);
     tf_error_fini(&err);
 }
 
