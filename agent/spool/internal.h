@@ -19,6 +19,7 @@
  *     sparse.h     the index at a segment's end, as a reader uses it
  *     archive.c    a spool opened only to read
  *     writer.c     drafts to durable frames
+ *     roll.c       the segments there are, and how the next one is made
  *     cursors.c    the file of cursors, and when it is saved
  *     feed.c       what outputs see
  *     retention.c  what is deleted, and whether there is room
@@ -725,7 +726,7 @@ struct tf_spool {
  * finding. */
 int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct tf_error *err);
 
-/* writer.c */
+/* roll.c */
 int tf_segments_add(struct tf_spool *spool, const struct tf_segment *segment);
 int tf_segments_reserve(struct tf_spool *spool, size_t more);
 const struct tf_segment *tf_segments_find(const struct tf_spool *spool, uint64_t no);
@@ -734,6 +735,10 @@ int tf_plan_segment(struct tf_spool *spool); /* fills spool->plan */
 void tf_new_run(struct tf_spool *spool);     /* the next number is 1 of the next run */
 void tf_plan_drop(struct tf_spool *spool);
 void tf_plan_adopt(struct tf_spool *spool); /* the plan worked: the newest segment is its */
+void tf_segment_begin(
+    struct tf_spool *spool); /* plans one and has it made; no worker uses the keys */
+
+/* writer.c */
 void tf_writer_pump(struct tf_spool *spool);
 void tf_writer_tick(struct tf_spool *spool);   /* tries again to make a segment; seals in time */
 void tf_writer_finish(struct tf_spool *spool); /* at close: index and footer */
