@@ -273,7 +273,7 @@ struct tf_feed_status {
 int tf_feed_open(struct tf_spool *spool, const struct tf_feed_options *options,
                  struct tf_feed **out);
 void tf_feed_close(struct tf_feed *feed); /* unacked frames stay pending; accepts NULL */
-struct tf_spool *tf_feed_spool(const struct tf_feed *feed);
+struct tf_spool *tf_feed_spool(const struct tf_feed *feed); /* NULL: a replay's, of no spool */
 
 /*
  * The next frame, shared with the caller (unref it). Returns 0; -EAGAIN when there is none now, the

@@ -147,8 +147,8 @@ void tf_forward_witness_answer(struct forward *self, const struct tf_answer *ans
         memcpy(self->witness.key, answer->key.data, TF_RECEIPT_KEY_BYTES);
         self->witness.has_key = true;
     }
-    if (answer->receipt.data == NULL) {
-        return;
+    if (answer->receipt.data == NULL || tf_feed_spool(self->feed) == NULL) {
+        return; /* a replay has no seals that would hold one */
     }
     why = judge(self, answer->receipt, &receipt);
     if (why != NULL) {

@@ -1187,6 +1187,22 @@ static void a_sound_receipt_is_kept(void **state)
     close_output(f);
 }
 
+static void a_receipt_for_a_replay_is_passed_over(void **state)
+{
+    static const struct tf_feed_ops ops = {0};
+    uint8_t bytes[TF_RECEIPT_BYTES] = {0};
+    struct forward self = {.feed = tf_feed_new(&ops, NULL)}; /* of no spool */
+    struct tf_answer answer = {.kind = TF_ANSWER_ACK,
+                               .receipt = tf_slice(bytes, sizeof bytes),
+                               .key = tf_slice(bytes, TF_RECEIPT_KEY_BYTES)};
+
+    (void)state;
+    assert_non_null(self.feed);
+    tf_forward_witness_answer(&self, &answer);
+    assert_int_equal(self.witness.newest_seq, 0);
+    tf_feed_close(self.feed);
+}
+
 static void try_lie(struct fixture *f, enum lie lie, const char *word)
 {
     f->events = 0;
@@ -1897,6 +1913,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_kind_is_complete),
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(a_sound_receipt_is_kept),
+        TEST(a_receipt_for_a_replay_is_passed_over),
         TEST(a_bad_receipt_is_told_and_stops_nothing),
         TEST(a_receipt_of_a_frame_that_never_was_is_a_fork),
         TEST(a_receipt_beyond_the_newest_frame_is_a_fork),
