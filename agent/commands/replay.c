@@ -31,6 +31,7 @@
 #define PRINTED_MAX   (256u << 20) /* a line of JSON; escapes make it six times its text */
 #define VERDICT_MAX   (1u << 20)
 #define FOLLOW_MS     200
+#define RATE_MAX      (UINT64_C(1) << 40)
 
 static const char usage[] =
     "usage: taffrail replay SPOOL [options]\n"
@@ -123,7 +124,7 @@ static bool parse_rate(const char *text, uint64_t *out)
     errno = 0;
     value = strtoull(text, &end, 10);
     for (size_t i = 0; errno == 0 && text[0] >= '0' && text[0] <= '9' && i < TF_COUNT(units); i++) {
-        if (strcmp(end, units[i].name) == 0 && value > 0 && value <= UINT32_MAX) {
+        if (strcmp(end, units[i].name) == 0 && value > 0 && value <= RATE_MAX / units[i].bytes) {
             *out = value * units[i].bytes;
             return true;
         }

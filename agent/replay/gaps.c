@@ -104,7 +104,8 @@ void tf_gaps_add_loss(struct tf_gaps *gaps, const struct tf_archived *lost)
                                    ? &gaps->losses[gaps->loss_count - 1]
                                    : NULL;
 
-    if (last != NULL && last->kind == lost->kind && lost->kind != TF_ARCHIVED_DAMAGED) {
+    if (last != NULL && last->kind == lost->kind && lost->kind != TF_ARCHIVED_DAMAGED &&
+        (lost->kind == TF_ARCHIVED_MISSING || lost->segment_no == last->last_segment + 1)) {
         last->last_segment = lost->segment_no;
         last->to_seq = lost->to_seq;
         last->events += lost->lost_events;

@@ -243,6 +243,17 @@ static void neighbours_are_joined_and_all_are_counted(void **state)
     free(gaps);
 }
 
+static void losses_with_something_between_are_two(void **state)
+{
+    struct tf_gaps *gaps = calloc(1, sizeof *gaps);
+
+    (void)state;
+    tf_gaps_add_loss(gaps, &(struct tf_archived){.kind = TF_ARCHIVED_UNREADABLE, .segment_no = 3});
+    tf_gaps_add_loss(gaps, &(struct tf_archived){.kind = TF_ARCHIVED_UNREADABLE, .segment_no = 8});
+    assert_int_equal(gaps->loss_count, 2);
+    free(gaps);
+}
+
 /* ---- jobs ---------------------------------------------------------------------------------------
  */
 
@@ -396,6 +407,7 @@ int main(void)
         cmocka_unit_test(all_that_is_wrong_is_said_at_once),
         cmocka_unit_test(a_gap_record_is_a_sentence),
         cmocka_unit_test(neighbours_are_joined_and_all_are_counted),
+        cmocka_unit_test(losses_with_something_between_are_two),
         cmocka_unit_test_setup_teardown(a_job_is_found_as_it_was_saved, setup, teardown),
         cmocka_unit_test_setup_teardown(a_torn_slot_leaves_the_one_before, setup, teardown),
         cmocka_unit_test(every_flipped_bit_is_seen),
