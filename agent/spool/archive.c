@@ -5,9 +5,11 @@
  * that count (listing.c). They are read oldest first:
  *
  *     end of a segment   its successor's prev_end; of the newest as far as frames are good, and
- * over rot, which docs/guarantees.md C5 tells from a torn tail inside             stretches that
- * the index does not rule out (sparse.c), in them frames that their headers do not rule out between
- * a segment that does not build on the one before it: what is missing is told
+ *                        over rot, which docs/guarantees.md C5 tells from a torn tail
+ *     inside             stretches that the index does not rule out (sparse.c), in them frames
+ *                        that their headers do not rule out
+ *     between            a segment that does not build on the one before it: what is missing is
+ *                        told
  *
  * The descriptor of the segment that is read stays open, so that its expiry takes nothing from us;
  * one that is gone before it was opened is told (F4). A live agent may be in the middle of a frame:

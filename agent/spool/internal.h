@@ -224,7 +224,7 @@ int tf_chain_next(uint8_t chain[TF_CHAIN_BYTES], const uint8_t leaf[TF_DIGEST_BY
 
 /*
  * Draws a DEK, fills sector->dek_id, which must be all that is missing there, and keys, and wraps
- * it into slots: for the ring's first KEK, and for its auditor when it has one. Returns how many.
+ * it into slots: for the ring's first KEK, and for its auditor when it has one. 0 or -errno.
  */
 int tf_dek_new(const struct tf_keyring *ring, struct tf_sector0 *sector,
                struct tf_key_slot slots[TF_SEGMENT_SLOTS], struct tf_frame_keys *keys);

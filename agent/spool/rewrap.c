@@ -261,13 +261,11 @@ static void on_slots_done(uv_work_t *work, int status)
 {
     struct tf_slots_job *job = TF_CONTAINER_OF(work, struct tf_slots_job, work);
     struct tf_spool *spool = TF_CONTAINER_OF(job, struct tf_spool, slots_job);
-    struct tf_segment *segment = NULL;
+    const struct tf_segment *found = tf_segments_find(spool, job->no);
+    struct tf_segment *segment = found == NULL ? NULL : &spool->segments[found - spool->segments];
     int rc = status < 0 ? status : job->status;
 
     spool->slots_running = false;
-    for (size_t i = 0; i < spool->segment_count && segment == NULL; i++) {
-        segment = spool->segments[i].no == job->no ? &spool->segments[i] : NULL;
-    }
     if (segment != NULL && rc == 0) {
         segment->slots = job->found;
         spool->rewrapped += !job->for_auditor;

@@ -117,7 +117,6 @@ void tf_new_run(struct tf_spool *spool)
 static int plan_keys(struct tf_spool *spool)
 {
     struct tf_segment_plan *plan = &spool->plan;
-    int rc;
 
     plan->keys = tf_secure_new(sizeof *plan->keys);
     if (plan->keys == NULL) {
@@ -126,8 +125,7 @@ static int plan_keys(struct tf_spool *spool)
     if (RAND_bytes(plan->sector.segment_id, sizeof plan->sector.segment_id) != 1) {
         return -EIO;
     }
-    rc = tf_dek_new(spool->ring, &plan->sector, plan->slots, plan->keys);
-    return rc < 0 ? rc : 0;
+    return tf_dek_new(spool->ring, &plan->sector, plan->slots, plan->keys);
 }
 
 /* Set when sealing was lost, too: the next start is to know. */

@@ -155,7 +155,6 @@ struct tf_receipt_slot {
 };
 
 struct tf_receipt_key_slot {
-    struct tf_spool *spool;
     bool used;
     uint8_t key[TF_RECEIPT_KEY_BYTES];
 };
@@ -203,7 +202,7 @@ void tf_seal_opened(struct tf_spool *spool);
 bool tf_seal_is_on(const struct tf_spool *spool);
 bool tf_seal_is_busy(const struct tf_spool *spool); /* one is on its way */
 bool tf_seal_is_due(const struct tf_spool *spool);
-/* May be made now: sealing works, and there is something to seal. */
+/* May be made now: sealing works, none is on its way, and a segment is open. */
 bool tf_seal_is_possible(const struct tf_spool *spool);
 void tf_seal_asked(struct tf_spool *spool, uint64_t seq);
 /* Makes the frame over all before it: end and cover are there. 0, -ENOMEM, -EIO. */

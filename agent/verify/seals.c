@@ -129,7 +129,6 @@ static void pick_key(struct tf_verify *verify, const uint8_t id[TF_SEAL_ID_BYTES
             *seals->key = *key;
         }
     }
-    verify->report->has_key_for_series = seals->first != NULL;
 }
 
 /* ---- frames --------------------------------------------------------------------------------- */
@@ -147,16 +146,7 @@ void tf_seals_frame(struct tf_verify *verify, const struct tf_walked *frame)
     seals->first_after = seals->first_after != 0 ? seals->first_after : header->seq;
     seals->unsealed_bytes += frame->bytes;
     seals->gaps += header->type == TF_FRAME_GAP;
-    if ((header->type == TF_FRAME_DATA || header->type == TF_FRAME_GAP) && header->events > 0) {
-        bool is_first = seals->time_min_ns == 0 && seals->time_max_ns == 0;
-
-        if (is_first || header->time_min_ns < seals->time_min_ns) {
-            seals->time_min_ns = header->time_min_ns;
-        }
-        if (is_first || header->time_max_ns > seals->time_max_ns) {
-            seals->time_max_ns = header->time_max_ns;
-        }
-    }
+    tf_times_add(header, &seals->time_min_ns, &seals->time_max_ns);
 }
 
 /* ---- a seal --------------------------------------------------------------------------------- */

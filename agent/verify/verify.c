@@ -151,16 +151,7 @@ static void count_frame(struct tf_verify *verify, const struct tf_walked *frame)
     }
     report->events += header->events;
     verify->events += header->events;
-    if (header->events > 0) {
-        bool is_first = report->time_min_ns == 0 && report->time_max_ns == 0;
-
-        report->time_min_ns = is_first || header->time_min_ns < report->time_min_ns
-                                  ? header->time_min_ns
-                                  : report->time_min_ns;
-        report->time_max_ns = is_first || header->time_max_ns > report->time_max_ns
-                                  ? header->time_max_ns
-                                  : report->time_max_ns;
-    }
+    tf_times_add(header, &report->time_min_ns, &report->time_max_ns);
 }
 
 /* What is wrong before the frame, or with where it stands. */
@@ -664,7 +655,6 @@ int tf_verify_run(const struct tf_verify_options *options, struct tf_progress *p
     int rc;
 
     memset(report, 0, sizeof *report);
-    report->has_data_key = options->ring != NULL;
     report->has_seal_key = options->seal_key_count > 0;
     report->is_receipt_key_given = options->receipt_key_count > 0;
     report->has_witness = options->witness != NULL;

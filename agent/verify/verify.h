@@ -81,10 +81,9 @@ struct tf_verify_report {
     int64_t time_min_ns, time_max_ns; /* of events; 0: none */
     uint64_t first_seq, last_seq;
 
-    bool has_data_key;                           /* one was given */
     uint64_t opened_segments, unopened_segments; /* by a data key */
 
-    bool has_seal_key, is_sealed, has_key_for_series, is_start_absent;
+    bool has_seal_key, is_sealed, is_start_absent;
     uint64_t between_from, between_to; /* last of one series, first of the next; 0: one series */
     uint64_t first_sealed_seq;         /* lowest that a proved seal covers */
     uint64_t proved_seq;               /* newest frame under a proved seal; 0: none */
