@@ -29,12 +29,14 @@
 
 static const char usage[] =
     "usage: taffrail verify SPOOL|SEGMENT [-c FILE] [--key FILE]... [--seal-key FILE]...\n"
+    "                       [--passphrase-file FILE]\n"
     "                       [--witness FILE] [--receipt-key FILE]... [--expect SEQ] [--json]\n"
     "       taffrail verify --receipts AGENT SPOOL [-c FILE] [--key FILE]...\n"
     "Proves, as far as what is given can, that nothing was changed, dropped, moved or added.\n"
     "Reads only: a spool in use, a copy, one segment. docs/evidence.md tells what is proved.\n"
     "  --key          of the spool, or an auditor's private key (PEM); else those of -c, else\n"
     "                 SPOOL.key beside it\n"
+    "  --passphrase-file  of the auditor's key\n"
     "  --seal-key     a file with the text that pki seal showed\n"
     "  --witness      what verify --receipts printed on the collector\n"
     "  --receipt-key  a collector's public key (PEM)\n"
@@ -50,6 +52,7 @@ struct command {
     const char *keys[TF_SPOOL_KEYS_MAX], *seal_files[TF_VERIFY_SEAL_KEYS_MAX];
     const char *receipt_files[TF_VERIFY_RECEIPT_KEYS_MAX];
     size_t key_count, seal_count, receipt_count;
+    const char *passphrase_file;
     bool has_expect, as_json;
     uint64_t expect;
 
@@ -93,6 +96,8 @@ static int take_option(struct command *command, const char *option, const char *
                         TF_COUNT(command->receipt_files), option, value);
     } else if (strcmp(option, "--witness") == 0) {
         command->witness = value;
+    } else if (strcmp(option, "--passphrase-file") == 0) {
+        command->passphrase_file = value;
     } else if (strcmp(option, "--receipts") == 0) {
         command->receipts = value;
         if (value[0] == '\0' || value[strspn(value, "0123456789abcdef")] != '\0') {
@@ -153,7 +158,9 @@ static char *spool_of(const char *path)
 static int load_keys(struct command *command)
 {
     struct tf_config *config = NULL;
-    struct tf_reader_keys from = {.files = command->keys, .file_count = command->key_count};
+    struct tf_reader_keys from = {.files = command->keys,
+                                  .file_count = command->key_count,
+                                  .passphrase_file = command->passphrase_file};
     char *spool = spool_of(command->path);
     int rc = spool == NULL ? -ENOMEM : 0;
 

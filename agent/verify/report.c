@@ -274,8 +274,7 @@ static void put_not_proved(const struct tf_verify_report *report, struct list *l
         (void)tf_buf_append_text(next_of(list),
                                  "that nothing was written and taken away before a first seal");
     } else if (!report->is_sealed && !report->has_witness && report->receipt_seq == 0) {
-        (void)tf_buf_append_text(next_of(list),
-                                 "that its end was not taken away: it is not sealed");
+        (void)tf_buf_append_text(next_of(list), "that its end was not taken away: no seal is here");
     }
     if (report->unopened_segments > 0) {
         (void)tf_buf_append_text(next_of(list), "the content of ");
