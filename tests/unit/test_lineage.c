@@ -427,6 +427,11 @@ static void a_hostile_collector_is_bounded(void **state)
     assert_sound(f, 2);
 }
 
+static bool is_at_rest(const struct fixture *f)
+{
+    return !tf_seal_is_busy(f->spool);
+}
+
 static void a_run_that_ends_meanwhile_ends_in_a_new_lineage(void **state)
 {
     struct fixture *f = *state;
@@ -435,6 +440,7 @@ static void a_run_that_ends_meanwhile_ends_in_a_new_lineage(void **state)
     open_spool(f);
     memcpy(old_id, tf_spool_id(f->spool), sizeof old_id);
     append_synced(f, 2);
+    run_until(f, is_at_rest); /* the sync that fails is to be the segment's, not the state file's */
     atomic_store(&fail_syncs, 1);
     tf_spool_forked(f->spool, UINT64_C(3) << 40 | 5, foreign_chain);
     run_until(f, is_settled);
