@@ -24,11 +24,12 @@
 
 #include "taffrail/batch.h"
 
-#define TF_JOURNAL_NAME_MAX   64u         /* bytes of a field's name; longer ones are left out */
-#define TF_JOURNAL_FIELDS_MAX 1024u       /* as journald itself has it */
-#define TF_JOURNAL_FIELD_MAX  (1u << 20)  /* bytes of a value */
-#define TF_JOURNAL_ENTRY_MAX  (16u << 20) /* bytes of an entry as it arrives */
-#define TF_JOURNAL_CURSOR_MAX 511u        /* bytes of a cursor; one that is longer is no cursor */
+#define TF_JOURNAL_NAME_MAX   64u        /* bytes of a field's name; longer ones are left out */
+#define TF_JOURNAL_FIELDS_MAX 1024u      /* as journald itself has it */
+#define TF_JOURNAL_FIELD_MAX  (1u << 20) /* bytes of a value */
+#define TF_JOURNAL_ENTRY_MAX                                                                       \
+    (4u << 20)                     /* bytes of an entry as it arrives: its frame is one message */
+#define TF_JOURNAL_CURSOR_MAX 511u /* bytes of a cursor; one that is longer is no cursor */
 
 /* ---- which entries are wanted ------------------------------------------------------------------
  */
@@ -127,9 +128,9 @@ int64_t tf_export_decode(struct tf_export *stream, struct tf_slice bytes, int64_
 struct tf_slice tf_export_cursor(const struct tf_export *stream);
 
 /*
- * Passes over bytes that cannot be kept (a sender must not wait), from an entry's start on, or from
- * where the last call ended. Returns bytes up to and with the end of the entry in which limit_bytes
- * is reached, or all of them. *entries: how many ended.
+ * Walks over bytes without decoding them, from an entry's start or from where the last call ended:
+ * for a sender that must not wait although there is no room. Returns how many of the bytes end with
+ * the last end of an entry in them (0: none ends here); *entries: how many ended; -EPROTO.
  */
 struct tf_export_skip {
     uint8_t state;
