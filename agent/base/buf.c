@@ -27,6 +27,14 @@ void tf_buf_fini(struct tf_buf *buf)
     tf_buf_init(buf, limit_bytes);
 }
 
+void tf_buf_wipe(struct tf_buf *buf)
+{
+    if (buf->data != NULL) {
+        explicit_bzero(buf->data, buf->capacity);
+    }
+    tf_buf_fini(buf);
+}
+
 void tf_buf_clear(struct tf_buf *buf)
 {
     buf->size = 0;

@@ -494,7 +494,8 @@ static void read_text(const struct value *value, struct tf_text *member)
     const struct tf_option *option = value->option;
 
     member->at = value->node->at;
-    if (value->text[0] == '\0' && option->type != TF_OPTION_TEXT && option->type != TF_OPTION_MAP) {
+    if (value->text[0] == '\0' && option->type != TF_OPTION_TEXT && option->type != TF_OPTION_MAP &&
+        option->type != TF_OPTION_MAPS) {
         refuse(value, "is empty; write a text, or leave it out");
     } else if (is_path(option) && value->text[0] == '~') {
         refuse(value, "begins with ~, which only a shell knows; write the whole path, or ${HOME}");
@@ -512,6 +513,8 @@ static const char *shape_word(const struct tf_option *option)
         return "a list or one text";
     case TF_OPTION_MAP:
         return "a map of texts";
+    case TF_OPTION_MAPS:
+        return "a list of maps of texts";
     default:
         return "one value";
     }
@@ -624,6 +627,27 @@ static void read_map(const struct tf_scope *scope, const struct tf_option *optio
     }
 }
 
+static void read_maps(const struct tf_scope *scope, const struct tf_option *option,
+                      const struct tf_yaml *node, struct tf_tables *member)
+{
+    bool is_one = node->type == TF_YAML_MAP;
+    const struct tf_yaml *item = is_one ? node : node->first;
+    size_t count = is_one ? 1 : node->count;
+    struct tf_pairs *items;
+
+    member->at = node->at;
+    if (!is_one && node->type != TF_YAML_LIST) {
+        refuse_shape(scope, option, node);
+        return;
+    }
+    items = tf_reader_alloc(scope->reader, count * sizeof *items);
+    member->items = items;
+    for (size_t i = 0; items != NULL && i < count; i++, item = item->next) {
+        read_map(scope, option, item, &items[i]);
+        member->count = i + 1;
+    }
+}
+
 void tf_value_read(const struct tf_scope *scope, const struct tf_option *option,
                    const struct tf_yaml *node, void *member)
 {
@@ -634,6 +658,9 @@ void tf_value_read(const struct tf_scope *scope, const struct tf_option *option,
         break;
     case TF_OPTION_MAP:
         read_map(scope, option, node, member);
+        break;
+    case TF_OPTION_MAPS:
+        read_maps(scope, option, node, member);
         break;
     default:
         read_scalar(scope, option, node, member);

@@ -58,6 +58,7 @@ struct tf_buf {
 
 void tf_buf_init(struct tf_buf *buf, size_t limit_bytes);
 void tf_buf_fini(struct tf_buf *buf);                      /* frees; sound to use again */
+void tf_buf_wipe(struct tf_buf *buf);                      /* the same, for what may hold secrets */
 void tf_buf_clear(struct tf_buf *buf);                     /* size and error 0, keeps the memory */
 int tf_buf_reserve(struct tf_buf *buf, size_t more_bytes); /* makes room behind size */
 int tf_buf_append(struct tf_buf *buf, const void *data, size_t size);

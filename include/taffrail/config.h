@@ -30,6 +30,7 @@ enum tf_option_type {
     TF_OPTION_CHOICE, /* int: index into choices, a list of words parted by '|' */
     TF_OPTION_OCTAL,  /* uint64_t: file mode, written 0640 */
     TF_OPTION_MAP,    /* struct tf_pairs: text to text */
+    TF_OPTION_MAPS,   /* struct tf_tables, of struct tf_pairs: a list of such maps, or one map */
     TF_OPTION_TABLE,  /* a nested struct at offset, by option.table */
     TF_OPTION_TABLES, /* struct tf_tables: a list of maps, each of option.table_bytes by
                          option.table */

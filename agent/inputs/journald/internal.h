@@ -18,11 +18,14 @@
 #ifndef TAFFRAIL_JOURNALD_INTERNAL_H
 #define TAFFRAIL_JOURNALD_INTERNAL_H
 
+#include "taffrail/decode.h"
 #include "taffrail/input.h"
 #include "taffrail/journal.h"
 #include "taffrail/pipeline.h"
 #include "taffrail/tls.h"
 
+#define TF_PATH_MAX         4096u
+#define TF_JOURNAL_NOTE_MAX 1024u /* bytes of what a stream says besides records */
 #define TF_JOURNAL_ARRIVED_MAX                                                                     \
     (512u << 10) /* waiting for the pump: past it the owner stops reading */
 
@@ -137,6 +140,8 @@ struct tf_journal_stream_owner {
     void (*changed)(struct tf_journal_stream *stream);
     /* Worker: the position behind what was decoded. NULL: it has none. */
     void (*position)(struct tf_journal_stream *stream, struct tf_buf *deltas);
+    /* Loop: the newest pump is undone, its bytes are decoded again. May be NULL. */
+    void (*undo)(struct tf_journal_stream *stream);
     void (*rewind)(struct tf_journal_stream *stream);
     void (*close)(struct tf_journal_stream *stream);
     void (*free)(struct tf_journal_stream *stream); /* calls tf_journal_stream_fini */
@@ -148,14 +153,18 @@ struct tf_journal_stream {
     struct tf_journal_rules rules;
     struct tf_export *decoder;
     struct tf_buf arrived; /* not yet handed to the pump */
-    struct tf_buf block;   /* the worker's while the source runs: a rest, and what arrived */
-    bool is_pumping;       /* woken, and not yet pumped */
+    struct tf_buf block;   /* the worker's while a job runs: a rest, and what arrived */
+    size_t rest_bytes;     /* of the block, decoded so far: a part of an entry */
+    size_t take_bytes;     /* 0: all of the block; less after a batch that was too large */
     int status;            /* negative: what came is no export format; only restart helps */
-    uint64_t batches, durable_batches; /* with records or a position; handed on and committed */
-    /* Of the newest pump, the worker's until `pumped`. */
-    size_t consumed;
+    uint64_t batches, durable_batches; /* with records or a position: handed on, and committed */
+    /* The newest pump: the worker's until `pumped`. */
+    size_t took, consumed; /* bytes of the block */
+    uint32_t records;
     struct tf_export_result result;
-    struct tf_buf note_reason, note_text; /* copies, since the block moves on */
+    char note_reason[32], note_text[TF_JOURNAL_NOTE_MAX];
+    char before[TF_JOURNAL_CURSOR_MAX]; /* the cursor before it */
+    size_t before_size;
 };
 
 /* owner borrowed; stream->base.source.tag and rules set by the caller. 0 or -ENOMEM: nothing kept.
@@ -177,8 +186,10 @@ bool tf_journal_stream_has_room(const struct tf_journal_stream *stream);
  * (tf_journal_stream_rest_bytes). */
 bool tf_journal_stream_is_drained(const struct tf_journal_stream *stream);
 size_t tf_journal_stream_rest_bytes(const struct tf_journal_stream *stream);
-/* Forgets what is left; what comes next is the start of an entry. Not while it is pumping. */
+/* Forgets what is left; what comes next is the start of an entry. Not while a job of it runs. */
 void tf_journal_stream_restart(struct tf_journal_stream *stream, struct tf_slice after);
+/* A gap record in order behind what was decoded, with the position there. reason: a static word. */
+void tf_journal_stream_gap(struct tf_journal_stream *stream, const char *reason, const char *text);
 
 /* ---- positions (position.c) ----------------------------------------------------------------- */
 
@@ -191,8 +202,45 @@ bool tf_journal_position_get(struct tf_journald *input, const char *which,
 
 /* ---- which entries are wanted (select.c) ---------------------------------------------------- */
 
+/*
+ * The same as arguments of taffrail-journal or journalctl, as far as they can say it without losing
+ * an entry: the decoders decide in any case.
+ */
+struct tf_child_args;
+void tf_journald_select_args(const struct tf_journald *input, bool is_journalctl,
+                             struct tf_child_args *args);
+
 /* Fills input->select, start_at, start_ns from the options. 0, -EINVAL (all errors said), -ENOMEM.
  */
 int tf_journald_select(struct tf_journald *input, struct tf_error *err);
+
+/* ---- the program that reads the journal's files (child.c) ----------------------------------- */
+
+struct tf_child_program {
+    char path[TF_PATH_MAX];
+    bool is_journalctl;
+};
+
+/* Finds it: beside our own program, in libexec, or journalctl. 0, or -ENOENT with an error. */
+int tf_child_find(const struct tf_journald *input, struct tf_child_program *out,
+                  struct tf_error *err);
+
+/* An argument vector. The first failure sticks in `error`. */
+struct tf_child_args {
+    char **items; /* ends in NULL */
+    size_t count, capacity;
+    int error;
+};
+void tf_child_args_add(struct tf_child_args *args, const char *format, ...) TF_PRINTF(2, 3);
+void tf_child_args_fini(struct tf_child_args *args);
+
+/* Where the child is to begin. */
+struct tf_child_start {
+    const char *directory; /* NULL: the system's folders, or the namespace of the options */
+    const char *after;     /* cursor, or "": none */
+    int64_t since_us;      /* without a cursor: at this time; negative: where start_at says */
+};
+void tf_child_args_fill(const struct tf_journald *input, const struct tf_child_program *program,
+                        const struct tf_child_start *start, struct tf_child_args *args);
 
 #endif
