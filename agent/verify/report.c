@@ -281,9 +281,15 @@ static void put_not_proved(const struct tf_verify_report *report, struct list *l
         put_counted(list->out, report->unopened_segments, "segment");
         (void)tf_buf_append_text(list->out, ": no key that was given opens it");
     }
-    if (report->receipts > report->receipts_checked) {
-        put_counted(next_of(list), report->receipts - report->receipts_checked, "receipt");
-        (void)tf_buf_append_text(list->out, ": no key for them");
+    if (report->receipts_unkeyed > 0) {
+        put_counted(next_of(list), report->receipts_unkeyed, "receipt");
+        (void)tf_buf_append_text(list->out, report->receipts_unkeyed == 1 ? ": no key for it"
+                                                                          : ": no key for them");
+    }
+    if (report->receipts_unfollowed > 0) {
+        put_counted(next_of(list), report->receipts_unfollowed, "receipt");
+        (void)tf_buf_append_text(list->out, ": the frames that receipts name jump to and fro, more "
+                                            "than is followed");
     }
     if (report->is_segment) {
         (void)tf_buf_append_text(next_of(list), "what comes before and behind this segment");
@@ -415,6 +421,7 @@ static void put_json_proofs(const struct tf_verify_report *report, struct tf_buf
     put_number(out, "segments_opened", report->opened_segments);
     put_number(out, "receipts", report->receipts);
     put_number(out, "receipts_checked", report->receipts_checked);
+    put_number(out, "receipts_unkeyed", report->receipts_unkeyed);
     put_seq(out, "receipt_to", report->receipt_seq);
     put_json_time(out, "receipt_time", report->receipt_time_ns);
     if (report->has_witness) {

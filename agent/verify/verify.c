@@ -630,6 +630,9 @@ static int run(struct tf_verify *verify, struct tf_error *err)
         rc = tf_seals_end(verify, err);
     }
     if (rc == 0) {
+        rc = tf_receipts_end(verify);
+    }
+    if (rc == 0) {
         rc = check_expect(verify);
     }
     if (rc == 0 && verify->options->witness != NULL) {

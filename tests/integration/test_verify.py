@@ -775,6 +775,55 @@ def check_receipts(binary, folder, key):
     return 2 * len(cases) + 1
 
 
+def key_of(forge):
+    return forge.receipt_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def check_receipt_words(binary, folder, key):
+    """Each receipt is told once: as proof, as forged, as one without a key, or as one that was not followed."""
+    def shown(forge):
+        spool = forge.write(os.path.join(folder, "receipt-words"))
+        write(key, forge.key_text().encode())
+        found = verify(binary, spool, "--seal-key", key)
+        shutil.rmtree(spool)
+        return found, " ".join(found["not_proved"])
+
+    def with_receipts(*places):
+        forge = make(folder, "receipt-words")
+        seals = [frame for segment in forge.segments for frame in segment.frames if frame.kind in (SEAL, FOOTER)]
+        receipt = forge.receipt((1 << 40) | 3)
+        for place in places:
+            seals[place].receipts = [receipt]
+        for seal in seals:
+            seal.mac = None
+        return forge
+    found, words = shown(with_receipts(1))
+    need("1 receipt: no key for it" in words and found["receipts_unkeyed"] == 1, f"no key: {found}")
+    found, words = shown(with_receipts(1, 2))
+    need("2 receipts: no key for them" in words, f"no key for two: {found}")
+    forge = with_receipts(1, -1)
+    forge.notice(7, ident=key_of(forge))
+    found, words = shown(forge)
+    need(found["receipts_checked"] == 2 and "receipt" not in words, f"the key comes behind the first: {found}")
+    false = bytearray(forge.receipt((1 << 40) | 3))
+    false[150] ^= 1
+    forge.seal(receipts=[bytes(false)])
+    found, words = shown(forge)
+    need(found["findings"][0]["code"] == "receipt-signature" and "no key" not in words, f"a false one: {found}")
+    forge = Forge()
+    forge.segment(1, first=True).notice(7, ident=key_of(forge))
+    for _ in range(3000):
+        forge.data(1)
+    forge.write(os.path.join(folder, "receipt-words"))
+    there_and_back = [forge.receipt(1 << 40 | 3), forge.receipt(1 << 40 | 2990)] * 4
+    for _ in range(500):
+        forge.data(1).seal(receipts=there_and_back)
+    found, words = shown(forge)
+    need(0 < found["receipts_checked"] < found["receipts"] == 4000, f"too far: {found}")
+    need("receipts: the frames that receipts name jump to and fro" in words and "no key" not in words, f"too far: {found}")
+    return 5
+
+
 def check_witness(binary, folder, key):
     """A collector's record: the same, another, beyond the end, of what is gone."""
     forge = make(folder, "witness")
@@ -1001,7 +1050,7 @@ def main(binary):
         count += corpus.run()
         for check in (check_header, check_meta_spool, check_seals_end, check_expired, check_grown, check_torn,
                       check_nothing, check_unreadable, check_report, check_renewed, check_lineage, check_receipts,
-                      check_witness, check_witness_order):
+                      check_receipt_words, check_witness, check_witness_order):
             count += check(binary, folder, os.path.join(folder, f"{check.__name__}.key"))
         count += check_agent(binary, folder)
     print(f"{count} altered spools: each caught and named, in {time.monotonic() - began:.0f} s")
