@@ -346,13 +346,13 @@ static int compare_record(struct tf_verify *verify, const struct tf_witness_reco
     return 0;
 }
 
+/* A record of this spool. */
 static int take_record(struct tf_verify *verify, const struct tf_witness_record *record,
                        struct beyond *beyond)
 {
     struct tf_verify_report *report = verify->report;
 
-    if ((record->flags & (FLAG_GAP | FLAG_REPLAYED)) != 0 ||
-        !tf_verify_is_own_spool(verify, record->spool_id)) {
+    if ((record->flags & (FLAG_GAP | FLAG_REPLAYED)) != 0) {
         return 0;
     }
     report->witness_records++;
@@ -387,12 +387,31 @@ static void tell_beyond(struct tf_verify *verify, const struct beyond *beyond)
     }
 }
 
+/* A file in which nothing is of this spool compares nothing: not to be taken for a proof. */
+static int refuse_stranger(const struct tf_verify *verify, unsigned lines, struct tf_error *err)
+{
+    struct tf_place at = {.file = verify->options->witness};
+    const uint8_t *id = verify->report->spool_id;
+
+    if (lines == 0) {
+        return tf_error_add(err, &at,
+                            "it is empty; export it again: `taffrail verify --receipts "
+                            "%02x%02x%02x%02x SPOOL`, on the collector",
+                            id[0], id[1], id[2], id[3]);
+    }
+    return tf_error_add(err, &at,
+                        "none of its %u %s of this spool, %02x%02x%02x%02x; export the record of "
+                        "this agent, or name its spool",
+                        lines, lines == 1 ? "lines is" : "lines are", id[0], id[1], id[2], id[3]);
+}
+
 static int read_witness(struct tf_verify *verify, FILE *file, struct tf_error *err)
 {
     char line[LINE_MAX_BYTES];
     struct beyond beyond = {0};
     uint64_t headers_max = verify->find.headers_read + find_budget(verify);
     unsigned number = 0;
+    bool has_own = false;
     int rc = 0;
 
     while (rc == 0 && fgets(line, sizeof line, file) != NULL) {
@@ -410,10 +429,16 @@ static int read_witness(struct tf_verify *verify, FILE *file, struct tf_error *e
                                 "its lines jump to and fro between frames, more than is followed: "
                                 "sort them by run and number, or export it again");
         }
-        rc = take_record(verify, &record, &beyond);
+        if (tf_verify_is_own_spool(verify, record.spool_id)) {
+            has_own = true;
+            rc = take_record(verify, &record, &beyond);
+        }
     }
     if (rc == 0 && ferror(file) != 0) {
         rc = -EIO;
+    }
+    if (rc == 0 && !has_own && (verify->files.has_meta || verify->report->segments > 0)) {
+        return refuse_stranger(verify, number, err);
     }
     if (rc == 0) {
         tell_beyond(verify, &beyond);

@@ -529,13 +529,14 @@ def check_expired(binary, folder, key):
 def check_grown(binary, folder, _):
     """The notice stands in a segment that is made while reading: no alarm, begin again. A witness that is a pipe
     holds the reading up behind the walk."""
-    def reading(base, late):
+    def reading(forge, base, late):
         pipe, kept = base + ".pipe", os.path.join(folder, "late.seg")
         os.mkfifo(pipe)
         os.rename(late, kept)
         with subprocess.Popen([binary, "verify", base, "--json", "--witness", pipe], stdout=subprocess.PIPE) as child:
-            with open(pipe, "wb"):  # once the child has it open
+            with open(pipe, "wb") as file:  # once the child has it open
                 os.rename(kept, late)
+                file.write(witness_line(forge, 1, flags=1).encode())  # of no number: nothing to compare
             found = json.loads(child.stdout.read())
         need(child.returncode == 1 and found["exit"] == 1, f"grown: exit {child.returncode}: {found}")
         return found
@@ -553,7 +554,7 @@ def check_grown(binary, folder, _):
         need(verify(binary, base)["findings"][0]["code"] == lead, f"{name}, and no notice")
         forge.segment().notice(*notice).data()
         base = forge.write(os.path.join(folder, "grown-" + name))
-        found = reading(base, os.path.join(base, f"{4:020d}.seg"))
+        found = reading(forge, base, os.path.join(base, f"{4:020d}.seg"))
         codes = [finding["code"] for finding in found["findings"]]
         need(codes == ["expired-while-reading"], f"{name}, the notice came meanwhile: {found}")
         need(verify(binary, base)["exit"] == 0, f"{name}, read again")
@@ -824,6 +825,15 @@ def check_receipt_words(binary, folder, key):
     return 5
 
 
+def witness_line(forge, seq, chain=None, digest=None, flags=0):
+    """What a collector recorded of a frame, as it was written unless said."""
+    return json.dumps({"identity": "spiffe://demo/node/1", "spool": forge.spool_id.hex(),
+                       "seq": f"{seq >> 40}/{seq & (1 << 40) - 1}", "prev": "0/0",
+                       "chain": (chain or forge.chains.get(seq) or os.urandom(32)).hex(),
+                       "d": (digest or forge.digests.get(seq) or os.urandom(32)).hex(),
+                       "received": "2026-11-23T10:14:44.000000000Z", "flags": flags}) + "\n"
+
+
 def check_witness(binary, folder, key):
     """A collector's record: the same, another, beyond the end, of what is gone."""
     forge = make(folder, "witness")
@@ -832,12 +842,8 @@ def check_witness(binary, folder, key):
     sent = [segment.run << 40 | segment.first_n + index for segment in forge.segments
             for index, frame in enumerate(segment.frames) if frame.kind in (DATA, GAP)]
 
-    def line(seq, chain=None, digest=None, flags=0):
-        return json.dumps({"identity": "spiffe://demo/node/1", "spool": forge.spool_id.hex(),
-                           "seq": f"{seq >> 40}/{seq & (1 << 40) - 1}", "prev": "0/0",
-                           "chain": (chain or forge.chains.get(seq) or os.urandom(32)).hex(),
-                           "d": (digest or forge.digests.get(seq) or os.urandom(32)).hex(),
-                           "received": "2026-11-23T10:14:44.000000000Z", "flags": flags}) + "\n"
+    def line(*words, **more):
+        return witness_line(forge, *words, **more)
     lines = [line(seq) for seq in sent]
     beyond, lines_to = sent[-1] + 50, f"{sent[-1] >> 40}/{sent[-1] & 0xffffffff}"
     cases = [("the same", lines, "intact", None, lines_to),
@@ -883,10 +889,8 @@ def check_witness_order(binary, folder, key):
         forge.data(1)
     base = forge.write(os.path.join(folder, "order"))
 
-    def line(seq):
-        return json.dumps({"spool": forge.spool_id.hex(), "seq": f"1/{seq}", "prev": "0/0", "flags": 0,
-                           "chain": forge.chains[1 << 40 | seq].hex(), "d": forge.digests[1 << 40 | seq].hex(),
-                           "received": "2026-11-23T10:14:44.000000000Z"}) + "\n"
+    def line(n):
+        return witness_line(forge, 1 << 40 | n)
 
     def run(lines):
         write(key, "".join(lines).encode())
