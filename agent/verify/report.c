@@ -82,24 +82,18 @@ int tf_verify_outcome(const struct tf_verify_report *report)
 
 /* ---- for people ----------------------------------------------------------------------------- */
 
-/* With thousands separators. */
 static void put_count(struct tf_buf *out, uint64_t count)
 {
-    char digits[24];
-    int size = snprintf(digits, sizeof digits, "%" PRIu64, count);
+    char text[TF_COUNT_TEXT_BYTES];
 
-    for (int i = 0; i < size; i++) {
-        if (i > 0 && (size - i) % 3 == 0) {
-            (void)tf_buf_append_byte(out, ',');
-        }
-        (void)tf_buf_append_byte(out, (uint8_t)digits[i]);
-    }
+    (void)tf_buf_append_text(out, tf_count_text(count, text));
 }
 
 static void put_counted(struct tf_buf *out, uint64_t count, const char *noun)
 {
-    put_count(out, count);
-    (void)tf_buf_printf(out, " %s%s", noun, count == 1 ? "" : "s");
+    char text[TF_COUNTED_TEXT_BYTES];
+
+    (void)tf_buf_append_text(out, tf_counted_text(count, noun, text));
 }
 
 /* Whole seconds; of the day alone when the day is the same as that of other_ns. */
