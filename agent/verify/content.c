@@ -255,6 +255,7 @@ static int check_payload(struct tf_verify *verify, const struct tf_walked *frame
                          struct tf_slice payload, const struct tf_verify_place *at)
 {
     struct tf_buf *events = &verify->content.events;
+    char told[TF_COUNTED_TEXT_BYTES];
     int64_t count;
     int rc;
 
@@ -266,8 +267,8 @@ static int check_payload(struct tf_verify *verify, const struct tf_walked *frame
     count = rc == 0 ? count_events(tf_buf_slice(events)) : -1;
     if (count < 0 || (uint64_t)count != frame->header.events) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "payload", at,
-                       "authentic, but its payload does not hold the %u events of its header",
-                       frame->header.events);
+                       "authentic, but its payload does not hold %s, as its header says",
+                       tf_counted_text(frame->header.events, "event", told));
     }
     return 0;
 }

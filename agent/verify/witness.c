@@ -375,15 +375,15 @@ static int take_record(struct tf_verify *verify, const struct tf_witness_record 
 static void tell_beyond(struct tf_verify *verify, const struct beyond *beyond)
 {
     struct tf_verify_place at = {.seq = verify->report->last_seq, .is_end = true};
+    char frames[TF_COUNTED_TEXT_BYTES];
 
     if (beyond->frames > 0) {
         tf_verify_tell(
             verify, TF_VERDICT_CUT, "witness-beyond", &at,
-            "the collector had acknowledged %llu/%llu by %.19sZ: %llu frames that it has "
-            "were taken away",
+            "the collector had acknowledged %llu/%llu by %.19sZ: %s that it has %s taken away",
             (unsigned long long)TF_SEQ_RUN(beyond->last_seq),
             (unsigned long long)TF_SEQ_N(beyond->last_seq), beyond->received,
-            (unsigned long long)beyond->frames);
+            tf_counted_text(beyond->frames, "frame", frames), beyond->frames == 1 ? "was" : "were");
     }
 }
 

@@ -657,6 +657,18 @@ def check_report(binary, folder, key):
     on(1, flip(frames_of(read(os.path.join(base, f"{1:020d}.seg")))[1][0] + 70))(base)
     found = verify(binary, base, "--seal-key", key)
     need("but for what is damaged" in found["proved"][0], f"a proof over what rots: {found}")
+    text = found["findings"][0]["text"]
+    need(" bytes, 1 frame: a checksum does not hold" in text, f"one frame that rots: {text}")
+    forge.write(base)
+    on(1, drop(1), fix_chain)(base)
+    text = verify(binary, base)["findings"][0]["text"]
+    need(text == "1 frame missing before it, and no bytes in place of it", f"one frame dropped: {text}")
+    forge.write(base)
+    on(1, drop(1), drop(1), fix_chain)(base)
+    text = verify(binary, base)["findings"][0]["text"]
+    need(text == "2 frames missing before it, and no bytes in place of them", f"two frames dropped: {text}")
+    forge.write(base)
+    on(1, flip(frames_of(read(os.path.join(base, f"{1:020d}.seg")))[1][0] + 70))(base)
     os.unlink(base + ".key")
     need(verify(binary, base)["proved"] == [], "what is damaged is not consistent")
     forge = Forge()
@@ -668,7 +680,7 @@ def check_report(binary, folder, key):
     on(71, flip(at + size - 36), lambda data: fix_frame(data, at, size))(base)
     found = verify(binary, base)
     need(found["findings"][0]["code"] == "chain" and found["findings_dropped"] > 0, f"many findings: {found}")
-    return 2
+    return 4
 
 
 def check_renewed(binary, folder, key):
