@@ -683,6 +683,22 @@ def check_report(binary, folder, key):
     return 4
 
 
+def check_payload(binary, folder, key):
+    """What only the key's holder can write wrongly: a payload that is not one gzip of the events that are told."""
+    three = spool_forge.events(3)
+    for what, payload, code in (("as it should be", three, None), ("two events of three", spool_forge.events(2), "payload"),
+                                ("two gzips", spool_forge.events(1) + spool_forge.events(2, 1), "payload"),
+                                ("bytes behind it", three + b"\0", "payload"), ("cut", three[:-1], "payload"),
+                                ("no gzip", b"events", "payload"), ("none", b"", "payload")):
+        forge = make(folder, "payload")
+        forge.segments[1].frames[1].payload = payload
+        base = forge.write(os.path.join(folder, "payload"))
+        write(key, forge.key_text().encode())
+        found = [finding["code"] for finding in verify(binary, base, "--seal-key", key)["findings"]]
+        need(found == ([] if code is None else [code]), f"a payload, {what}: {found}")
+    return 7
+
+
 def check_renewed(binary, folder, key):
     """A lost state and a new series: proved with both keys, forged with one."""
     forge, k0 = make(folder, "before-renewed"), os.urandom(32)
@@ -1065,7 +1081,7 @@ def main(binary):
         corpus.add("sealed frames declared void", declare_void(forge), "forged", "sealed-void", {"segment": 4})
         count += corpus.run()
         for check in (check_header, check_meta_spool, check_seals_end, check_expired, check_grown, check_torn,
-                      check_nothing, check_unreadable, check_report, check_renewed, check_lineage, check_receipts,
+                      check_nothing, check_unreadable, check_report, check_payload, check_renewed, check_lineage, check_receipts,
                       check_receipt_words, check_witness, check_witness_order):
             count += check(binary, folder, os.path.join(folder, f"{check.__name__}.key"))
         count += check_agent(binary, folder)
