@@ -82,13 +82,10 @@ static int add_frame(struct tf_read_job *job, const struct tf_scanned *frame)
         struct tf_spot before = *at;
 
         before.offset = frame->begin;
-        before.events -= frame->header.type == TF_FRAME_DATA || frame->header.type == TF_FRAME_GAP
-                             ? frame->header.events
-                             : 0;
+        before.events -= tf_frame_has_events(&frame->header) ? frame->header.events : 0;
         add_hole(job, frame->hole_from, frame->hole_to, frame->hole_events, &before);
     }
-    if ((frame->header.type != TF_FRAME_DATA && frame->header.type != TF_FRAME_GAP) ||
-        frame->header.seq <= job->from.seq) {
+    if (!tf_frame_has_events(&frame->header) || frame->header.seq <= job->from.seq) {
         return 0;
     }
     body = tf_body_new(&frame->header, frame->meta.tag);

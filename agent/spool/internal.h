@@ -104,11 +104,22 @@ struct tf_frame_header {
     uint8_t nonce[TF_NONCE_BYTES];
     uint64_t durable;
 };
+/* A footer is the seal that closes its segment. */
+static inline bool tf_frame_is_seal(const struct tf_frame_header *header)
+{
+    return header->type == TF_FRAME_SEAL || header->type == TF_FRAME_FOOTER;
+}
 
 struct tf_meta {
     struct tf_slice tag, deltas;
     const uint8_t *digest; /* TF_DIGEST_BYTES, of the payload */
 };
+
+/* A gap's payload is an event too. */
+static inline bool tf_frame_has_events(const struct tf_frame_header *header)
+{
+    return header->type == TF_FRAME_DATA || header->type == TF_FRAME_GAP;
+}
 
 struct tf_delta {
     enum tf_delta_op op;

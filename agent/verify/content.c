@@ -318,7 +318,7 @@ static int check_encrypted(struct tf_verify *verify, const struct tf_walk *walk,
     if (rc == 0) {
         rc = check_meta(verify, walk, frame, meta.deltas, at);
     }
-    if (rc == 0 && (frame->header.type == TF_FRAME_DATA || frame->header.type == TF_FRAME_GAP)) {
+    if (rc == 0 && tf_frame_has_events(&frame->header)) {
         rc = check_payload(verify, frame, payload, at);
     }
     return rc;

@@ -120,8 +120,7 @@ static int take_frame(struct export *export, const struct tf_walked *frame)
     struct tf_delta delta;
     int rc;
 
-    if ((frame->header.type != TF_FRAME_DATA && frame->header.type != TF_FRAME_GAP) ||
-        frame->is_misplaced) {
+    if (!tf_frame_has_events(&frame->header) || frame->is_misplaced) {
         return 0;
     }
     rc = tf_frame_open(content->keys, frame->raw, frame->body, &content->plain, &meta, &payload);

@@ -141,13 +141,12 @@ static void count_frame(struct tf_verify *verify, const struct tf_walked *frame)
 {
     struct tf_verify_report *report = verify->report;
     const struct tf_frame_header *header = &frame->header;
-    bool has_events = header->type == TF_FRAME_DATA || header->type == TF_FRAME_GAP;
 
     report->frames++;
     report->last_seq = header->seq;
     report->gaps += header->type == TF_FRAME_GAP;
-    report->seals += header->type == TF_FRAME_SEAL || header->type == TF_FRAME_FOOTER;
-    if (!has_events) {
+    report->seals += tf_frame_is_seal(header);
+    if (!tf_frame_has_events(header)) {
         return;
     }
     report->events += header->events;
@@ -195,7 +194,6 @@ static void judge_place(struct tf_verify *verify, const struct tf_walked *frame)
 static int take_frame(struct tf_verify *verify, const struct tf_walked *frame)
 {
     struct tf_slice content = tf_slice(NULL, 0);
-    uint8_t type = frame->header.type;
     int rc;
 
     judge_place(verify, frame);
@@ -212,21 +210,16 @@ static int take_frame(struct tf_verify *verify, const struct tf_walked *frame)
     if (rc < 0) {
         return rc;
     }
-    if (type == TF_FRAME_SEAL || type == TF_FRAME_FOOTER) {
+    if (tf_frame_is_seal(&frame->header)) {
         rc = tf_seals_seal(verify, &verify->walk, frame, content);
     } else {
         tf_seals_frame(verify, frame);
-        if (type == TF_FRAME_NOTICE) {
+        if (frame->header.type == TF_FRAME_NOTICE) {
             tf_notices_take(verify, frame, content);
         }
     }
     count_frame(verify, frame);
     return rc;
-}
-
-static bool is_seal(const struct tf_walked *frame)
-{
-    return frame->header.type == TF_FRAME_SEAL || frame->header.type == TF_FRAME_FOOTER;
 }
 
 /* Frames behind where the segment ends do not count; a seal among them may be a sign. */
@@ -245,7 +238,7 @@ static int look_behind(struct tf_verify *verify, uint64_t from)
     while ((rc = tf_walk_search(walk, &offset, UINT64_MAX, 0, &frame)) == 1) {
         frames++;
         offset += frame.bytes;
-        rc = is_seal(&frame) ? tf_seals_void(verify, walk, &frame) : 0;
+        rc = tf_frame_is_seal(&frame.header) ? tf_seals_void(verify, walk, &frame) : 0;
         if (rc < 0) {
             return rc;
         }
@@ -335,7 +328,7 @@ static int find_durable(struct tf_verify *verify, const struct tf_walked *first)
     int rc;
 
     while ((rc = tf_walk_search(walk, &offset, walk->end, seq, &frame)) == 1) {
-        uint64_t durable = is_seal(&frame) && tf_seals_was_synced(verify, &frame)
+        uint64_t durable = tf_frame_is_seal(&frame.header) && tf_seals_was_synced(verify, &frame)
                                ? frame.header.seq
                                : frame.header.durable;
 
