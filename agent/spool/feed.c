@@ -692,7 +692,7 @@ static void begin_at(struct tf_feed *feed)
     } else if (spool->is_new[feed->index] && spool->segment_count > 0) {
         const struct tf_segment *first = spool->segments;
 
-        for (size_t i = 1; i < spool->segment_count && tf_segment_is_auditors(first); i++) {
+        for (size_t i = 1; i < spool->segment_count && tf_slots_are_auditors(&first->slots); i++) {
             first++;
         }
         feed->at = (struct tf_spot){.seq = first->prev_last_seq, .events = first->events_before};

@@ -147,7 +147,7 @@ void tf_feed_read(struct tf_read_job *job)
     if (rc == -ENOENT || rc == -EPROTO) {
         whole_hole(job, TF_HOLE_DAMAGED);
         rc = 0;
-    } else if (rc == -ENOKEY && tf_segment_is_auditors(&job->segment)) {
+    } else if (rc == -ENOKEY && tf_slots_are_auditors(&job->segment.slots)) {
         whole_hole(job, TF_HOLE_UNREADABLE);
         rc = 0;
     } else if (rc == 0) {
