@@ -50,7 +50,7 @@ struct value {
 };
 
 struct number_text {
-    char text[32];
+    char text[TF_COUNT_TEXT_BYTES];
 };
 
 struct tf_quote tf_quote(const char *text)
@@ -213,20 +213,11 @@ static bool read_digits(const char *text, const char **end, uint64_t *number)
     return at != text;
 }
 
-/* With thousands separators, for people. */
 static struct number_text grouped(uint64_t number)
 {
-    struct number_text out = {{0}};
-    char digits[24];
-    size_t count = (size_t)snprintf(digits, sizeof digits, "%llu", (unsigned long long)number);
-    size_t at = 0;
+    struct number_text out;
 
-    for (size_t i = 0; i < count; i++) {
-        if (i > 0 && (count - i) % 3 == 0) {
-            out.text[at++] = ',';
-        }
-        out.text[at++] = digits[i];
-    }
+    (void)tf_count_text(number, out.text);
     return out;
 }
 

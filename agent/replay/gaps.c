@@ -122,21 +122,6 @@ void tf_gaps_add_loss(struct tf_gaps *gaps, const struct tf_archived *lost)
     gaps->loss_count++;
 }
 
-const char *tf_count_text(uint64_t count, char text[TF_COUNT_TEXT_BYTES])
-{
-    char digits[TF_COUNT_TEXT_BYTES];
-    int size = snprintf(digits, sizeof digits, "%" PRIu64, count), at = 0;
-
-    for (int i = 0; i < size; i++) {
-        if (i > 0 && (size - i) % 3 == 0) {
-            text[at++] = ',';
-        }
-        text[at++] = digits[i];
-    }
-    text[at] = '\0';
-    return text;
-}
-
 /* ---- telling ------------------------------------------------------------------------------------
  */
 

@@ -558,7 +558,7 @@ static int read_frame(struct tf_archive *archive)
 
 static bool is_wanted(const struct tf_archive *archive, const struct tf_frame_header *header)
 {
-    return (header->type == TF_FRAME_DATA || header->type == TF_FRAME_GAP) && header->events > 0 &&
+    return tf_frame_has_events(header) && header->events > 0 &&
            header->seq > archive->want.after_seq && header->time_max_ns >= archive->want.from_ns &&
            header->time_min_ns < archive->want.to_ns;
 }

@@ -37,7 +37,7 @@ void tf_times_add(const struct tf_frame_header *header, int64_t *min_ns, int64_t
 {
     bool is_first = *min_ns == 0 && *max_ns == 0;
 
-    if ((header->type != TF_FRAME_DATA && header->type != TF_FRAME_GAP) || header->events == 0) {
+    if (!tf_frame_has_events(header) || header->events == 0) {
         return;
     }
     *min_ns = is_first || header->time_min_ns < *min_ns ? header->time_min_ns : *min_ns;

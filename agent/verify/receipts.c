@@ -120,8 +120,7 @@ static int take_frame(struct export *export, const struct tf_walked *frame)
     struct tf_delta delta;
     int rc;
 
-    if ((frame->header.type != TF_FRAME_DATA && frame->header.type != TF_FRAME_GAP) ||
-        frame->is_misplaced) {
+    if (!tf_frame_has_events(&frame->header) || frame->is_misplaced) {
         return 0;
     }
     rc = tf_frame_open(content->keys, frame->raw, frame->body, &content->plain, &meta, &payload);
@@ -210,11 +209,13 @@ int tf_verify_receipts(struct tf_receipts_job *job, struct tf_progress *progress
     tf_buf_fini(&export.printed);
     tf_verify_files_close(&verify.files);
     if (rc == 0 && export.bad_frames + export.closed_segments > 0) {
+        char frames[TF_COUNTED_TEXT_BYTES], segments[TF_COUNTED_TEXT_BYTES];
+
         (void)tf_error_add(err, NULL,
-                           "\"%s\": %llu frames do not hold, %llu segments could not be read: what "
+                           "\"%s\": %s not sound, %s not read: what "
                            "they had is not in the record; see `taffrail verify`",
-                           job->path, (unsigned long long)export.bad_frames,
-                           (unsigned long long)export.closed_segments);
+                           job->path, tf_counted_text(export.bad_frames, "frame", frames),
+                           tf_counted_text(export.closed_segments, "segment", segments));
         return 1;
     }
     return rc;

@@ -144,6 +144,15 @@ void tf_time_format(int64_t time_ns, char text[TF_TIME_TEXT_BYTES]);
 #define TF_DOUBLE_TEXT_BYTES 32
 void tf_double_format(double value, char text[TF_DOUBLE_TEXT_BYTES]);
 
+/* A figure with thousands separators: "1,204". Returns text. */
+#define TF_COUNT_TEXT_BYTES 32u
+const char *tf_count_text(uint64_t count, char text[TF_COUNT_TEXT_BYTES]);
+
+/* The same with a noun whose plural ends in s: "1 frame", "1,204 frames". noun has at most 28
+ * characters; a longer one is cut. Returns text. */
+#define TF_COUNTED_TEXT_BYTES 64u
+const char *tf_counted_text(uint64_t count, const char *noun, char text[TF_COUNTED_TEXT_BYTES]);
+
 /*
  * A place where a test build may die by SIGKILL: TAFFRAIL_CRASH="NAME:N" kills at the N-th pass of
  * NAME. Nothing in a release build. The names are listed in docs/guarantees.md.

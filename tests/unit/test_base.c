@@ -138,6 +138,22 @@ static void little_endian_reads_back(void **state)
     assert_true(tf_load64(bytes) == UINT64_C(0x0102030405060708));
 }
 
+static void figures_are_grouped_and_their_noun_agrees(void **state)
+{
+    char text[TF_COUNT_TEXT_BYTES], counted[TF_COUNTED_TEXT_BYTES];
+
+    (void)state;
+    assert_string_equal(tf_count_text(0, text), "0");
+    assert_string_equal(tf_count_text(999, text), "999");
+    assert_string_equal(tf_count_text(1000, text), "1,000");
+    assert_string_equal(tf_count_text(UINT64_MAX, text), "18,446,744,073,709,551,615");
+    assert_string_equal(tf_counted_text(0, "frame", counted), "0 frames");
+    assert_string_equal(tf_counted_text(1, "frame", counted), "1 frame");
+    assert_string_equal(tf_counted_text(1204, "frame", counted), "1,204 frames");
+    assert_string_equal(tf_counted_text(UINT64_MAX, "of twenty-eight characters..", counted),
+                        "18,446,744,073,709,551,615 of twenty-eight characters..s");
+}
+
 static void a_double_reads_back_the_same(void **state)
 {
     static const struct {
@@ -172,6 +188,7 @@ int main(void)
         cmocka_unit_test(globs_stop_at_their_separator),
         cmocka_unit_test(time_has_nine_digits),
         cmocka_unit_test(little_endian_reads_back),
+        cmocka_unit_test(figures_are_grouped_and_their_noun_agrees),
         cmocka_unit_test(a_double_reads_back_the_same),
     };
 
