@@ -15,6 +15,12 @@
 #define FIRST_RECORDS   256u
 #define FIRST_FIELDS    1024u
 
+static const struct tf_batch_words WORDS = {
+    "severity\n", "unit\n",           "identifier\n", "pid\n",   "boot_id\n",  "host\n",
+    "journald\n", "container_name\n", "emergency\n",  "alert\n", "critical\n", "error\n",
+    "warning\n",  "notice\n",         "info\n",       "debug\n",
+};
+
 /* Doubles an array up to max items; returns it, or NULL when there is no memory or it is full. */
 static void *grow(void *items, uint32_t *capacity, uint32_t first, uint32_t max, size_t item_bytes)
 {
@@ -46,6 +52,10 @@ static int add_prelude(struct tf_batch *batch)
         rc = tf_batch_add_text(batch, "stdout", 6, &batch->text_stdout);
     }
     if (rc == 0) {
+        batch->words = (uint32_t)batch->text.size;
+        rc = tf_buf_append(&batch->text, &WORDS, sizeof WORDS);
+    }
+    if (rc == 0) { /* the last one: filters know the strings before its end */
         rc = tf_batch_add_text(batch, "stderr", 6, &batch->text_stderr);
     }
     return rc;

@@ -114,6 +114,13 @@ struct tf_tally {
     uint32_t hits;
 };
 
+/* The strings that records of the journal need, each followed by '\n', as they lie in the arena. */
+struct tf_batch_words {
+    char severity[9], unit[5], identifier[11], pid[4], boot_id[8], host[5], journald[9],
+        container_name[15];
+    char emergency[10], alert[6], critical[9], error[6], warning[8], notice[7], info[5], debug[6];
+};
+
 struct tf_batch {
     struct tf_buf text;
     struct tf_record *records;
@@ -133,6 +140,7 @@ struct tf_batch {
     const char *tag; /* set by the pipeline, for the filters: of all its records; NULL: not known */
     /* The strings that most records need, laid at the start of the arena by tf_batch_reset. */
     uint32_t key_log, key_stream, text_stdout, text_stderr; /* offsets; sizes are 3, 6, 6, 6 */
+    uint32_t words;                                         /* offset of a tf_batch_words */
 };
 
 int tf_batch_init(struct tf_batch *batch); /* 0 or -ENOMEM */

@@ -46,7 +46,7 @@ struct tf_journal_match {
 
 /*
  * An entry is wanted when every condition that is set holds. Borrowed texts. Globs: `*` and `?`
- * (fnmatch(3) without flags). A unit matches by _SYSTEMD_UNIT or _SYSTEMD_USER_UNIT; and, as
+ * (tf_glob_match without separator). A unit matches by _SYSTEMD_UNIT or _SYSTEMD_USER_UNIT; and, as
  * `journalctl -u` has it, what PID 1 (_PID=1) says of it in UNIT, root's OBJECT_SYSTEMD_UNIT
  * (_UID=0), and core dumps by COREDUMP_UNIT (_UID=0 with systemd-coredump's MESSAGE_ID).
  */
@@ -138,7 +138,8 @@ struct tf_export_skip {
     uint32_t length_at;
     uint64_t left_bytes;
 };
-int64_t tf_export_skip(struct tf_export_skip *skip, struct tf_slice bytes, uint64_t *entries);
+int64_t tf_export_skip(struct tf_export_skip *skip, struct tf_slice bytes, uint64_t limit_bytes,
+                       uint64_t *entries);
 
 /* ---- datagrams ---------------------------------------------------------------------------------
  */
