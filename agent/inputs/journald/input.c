@@ -84,10 +84,6 @@ static const struct tf_option options_table[] = {
 
 static const struct tf_journald_way *const ways[] = {
     [TF_JOURNALD_READER] = &tf_journald_reader,
-    [TF_JOURNALD_NATIVE] = &tf_journald_native,
-    [TF_JOURNALD_EXPORT_SOCKET] = &tf_journald_export_socket,
-    [TF_JOURNALD_SYSLOG] = &tf_journald_syslog,
-    [TF_JOURNALD_UPLOAD] = &tf_journald_upload,
 };
 
 /* ---- making --------------------------------------------------------------------------------- */
@@ -148,7 +144,11 @@ static int journald_open(const struct tf_input_args *args, void **self, struct t
     input->at = args->at;
     input->loop = args->loop;
     input->options = args->options;
-    input->way = ways[input->options->mode];
+    input->way = (size_t)input->options->mode < TF_COUNT(ways) ? ways[input->options->mode] : NULL;
+    if (input->way == NULL) { /* until it is written */
+        free(input);
+        return tf_error_add(err, &args->at, "this mode is not there yet");
+    }
     input->arena = tf_arena_new();
     if (input->arena == NULL) {
         free(input);
