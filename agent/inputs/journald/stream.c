@@ -197,6 +197,20 @@ static void tell_suppressed(struct tf_journal_stream *stream)
     tf_journal_stream_gap(stream, "suppressed", text);
 }
 
+static void tell_gap(struct tf_journal_stream *stream)
+{
+    uint64_t entries = stream->result.note.entries;
+    char text[TF_JOURNAL_NOTE_MAX + 64];
+
+    if (entries == UINT64_MAX) {
+        (void)snprintf(text, sizeof text, "%s", stream->note_text);
+    } else {
+        (void)snprintf(text, sizeof text, "%" PRIu64 " %s: %s", entries,
+                       entries == 1 ? "entry" : "entries", stream->note_text);
+    }
+    tf_journal_stream_gap(stream, known_reason(stream->note_reason), text);
+}
+
 static void tell_note(struct tf_journal_stream *stream)
 {
     switch (stream->result.note.kind) {
@@ -206,7 +220,7 @@ static void tell_note(struct tf_journal_stream *stream)
         tell_suppressed(stream);
         break;
     case TF_JOURNAL_NOTE_GAP:
-        tf_journal_stream_gap(stream, known_reason(stream->note_reason), stream->note_text);
+        tell_gap(stream);
         break;
     case TF_JOURNAL_NOTE_ERROR:
         stream->base.input->status.errors++;
