@@ -13,12 +13,14 @@
  * Each layer is best effort: an old kernel, or a container that forbids a layer, takes nothing from
  * the others. Sources: capabilities(7), landlock(7), seccomp(2).
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -101,6 +103,27 @@ static void allow(int ruleset, const char *path, uint64_t rights)
     (void)close(rule.parent_fd);
 }
 
+/* A machine's folder may be a link to another disk. */
+static void allow_linked(int ruleset, const char *folder)
+{
+    DIR *dir = opendir(folder);
+    const struct dirent *entry;
+    char path[PATH_MAX];
+
+    if (dir == NULL) {
+        return;
+    }
+    while ((entry = readdir(dir)) != NULL) {
+        struct stat st;
+        if (strspn(entry->d_name, "0123456789abcdefABCDEF") == 32 &&
+            snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) < (int)sizeof path &&
+            stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+            allow(ruleset, path, READ_RIGHTS);
+        }
+    }
+    (void)closedir(dir);
+}
+
 static void allow_all(int ruleset, const char *const *folders, size_t folder_count)
 {
     static const char *const libraries[] = {"/lib", "/lib64", "/usr/lib", "/usr/lib64",
@@ -111,6 +134,7 @@ static void allow_all(int ruleset, const char *const *folders, size_t folder_cou
 
     for (size_t i = 0; i < folder_count; i++) {
         allow(ruleset, folders[i], READ_RIGHTS);
+        allow_linked(ruleset, folders[i]);
     }
     for (size_t i = 0; i < sizeof libraries / sizeof libraries[0]; i++) {
         allow(ruleset, libraries[i], READ_RIGHTS);

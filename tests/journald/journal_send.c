@@ -15,6 +15,7 @@
 #include <systemd/sd-journal.h>
 
 #define FIELDS_MAX 8
+#define NOTES_MAX  64
 
 struct field {
     const char *bytes;
@@ -58,22 +59,40 @@ static int send_entry(const struct field *fields, size_t count)
     return sd_journal_sendv(parts, parts_count);
 }
 
-static int send_value(size_t size)
+/* NOTE=, and bytes that differ by seed. Returns new, or NULL. */
+static char *make_note(size_t size, size_t seed)
 {
     static const char name[] = "NOTE=";
-    char *bytes = malloc(size + sizeof name);
-    struct field fields[] = {FIELD("MESSAGE=one long value"), {bytes, size + sizeof name - 1}};
-    int rc;
+    char *bytes = malloc(sizeof name - 1 + size);
 
-    if (bytes == NULL) {
-        return -1;
+    if (bytes != NULL) {
+        memcpy(bytes, name, sizeof name - 1);
+        for (size_t i = 0; i < size; i++) {
+            bytes[sizeof name - 1 + i] = (char)('a' + (i + seed) % 26);
+        }
     }
-    memcpy(bytes, name, sizeof name - 1);
-    for (size_t i = 0; i < size; i++) {
-        bytes[sizeof name - 1 + i] = (char)('a' + i % 26);
+    return bytes;
+}
+
+static int send_values(size_t count, size_t size)
+{
+    struct iovec parts[NOTES_MAX + 1] = {{"MESSAGE=long values", 19}};
+    size_t made = 0;
+    int rc = -1;
+
+    while (made < count && made < NOTES_MAX) {
+        char *note = make_note(size, made);
+        if (note == NULL) {
+            break;
+        }
+        parts[++made] = (struct iovec){note, size + sizeof "NOTE=" - 1};
     }
-    rc = send_entry(fields, 2);
-    free(bytes);
+    if (made == count) {
+        rc = sd_journal_sendv(parts, (int)made + 1);
+    }
+    for (size_t i = 1; i <= made; i++) {
+        free(parts[i].iov_base);
+    }
     return rc;
 }
 
@@ -84,7 +103,7 @@ static int send_cases(void)
             return -1;
         }
     }
-    return send_value(70000); /* compressed, and above libsystemd's own threshold */
+    return send_values(1, 70000); /* compressed, and above libsystemd's own threshold */
 }
 
 static void sleep_until(const struct timespec *began, double seconds)
@@ -135,12 +154,16 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "cases") == 0) {
         rc = send_cases();
     } else if (argc == 3 && strcmp(argv[1], "value") == 0) {
-        rc = send_value(strtoul(argv[2], NULL, 10));
+        rc = send_values(1, strtoul(argv[2], NULL, 10));
+    } else if (argc == 4 && strcmp(argv[1], "values") == 0) {
+        rc = send_values(strtoul(argv[2], NULL, 10), strtoul(argv[3], NULL, 10));
     } else if (argc >= 3 && strcmp(argv[1], "flood") == 0) {
         rc = flood(strtol(argv[2], NULL, 10), argc > 3 ? (int)strtol(argv[3], NULL, 10) : 80,
                    argc > 4 ? strtod(argv[4], NULL) : 0);
     } else {
-        (void)fputs("usage: journal_send cases | value SIZE | flood N [SIZE [RATE]]\n", stderr);
+        (void)fputs(
+            "usage: journal_send cases | value SIZE | values N SIZE | flood N [SIZE [RATE]]\n",
+            stderr);
     }
     return rc < 0;
 }
