@@ -1,5 +1,6 @@
 /*
- * tap.c - `taffrail tap`: what would be shipped of a container's log files, on stdout.
+ * tap.c - `taffrail tap`: what would be shipped of a container's log files, or of entries of the
+ * journal as journalctl exports them, on stdout.
  *
  * Each file is read to its end and goes the way that the agent sends it: lines, the filters of the
  * configuration in their order, events; only then the events are printed instead of spooled. What
@@ -29,27 +30,36 @@
 #include "taffrail/container.h"
 #include "taffrail/event.h"
 #include "taffrail/filters.h"
+#include "taffrail/journal.h"
 
-#define READ_BYTES      (256u << 10)
-#define INPUT_MAX_BYTES (16u << 20)  /* read and not decoded yet; past it the file is given up */
-#define EVENTS_MAX      (512u << 20) /* of one batch; a full one fits with its keys and labels */
-#define PRINTED_BYTES   (256u << 10) /* written at once */
-#define PRINTED_MAX     (256u << 20) /* a line of JSON; escapes make it six times its text */
-#define HOST_BYTES      256u
-#define TAG             "container"
+#define READ_BYTES (256u << 10)
+#define INPUT_MAX_BYTES                                                                            \
+    (TF_JOURNAL_ENTRY_MAX + (1u << 20)) /* read and not decoded yet; past it a file is given up */
+#define EVENTS_MAX    (512u << 20)      /* of one batch; a full one fits with its keys and labels */
+#define PRINTED_BYTES (256u << 10)      /* written at once */
+#define PRINTED_MAX   (256u << 20)      /* a line of JSON; escapes make it six times its text */
+#define HOST_BYTES    256u
+#define TAG           "container"
+#define JOURNAL_TAG   "journald"
 
 static const char usage[] =
-    "usage: taffrail tap [-c CONFIG] [--format auto|docker|cri|plain] [--text] FILE...\n"
+    "usage: taffrail tap [-c CONFIG] [--format FORMAT] [--text] FILE...\n"
     "Prints what would be shipped of the files, without their secrets; sends and stores nothing.\n"
     "  -c CONFIG  by the filters, tag and labels of that configuration; without, redaction only\n"
-    "  --format   how the lines are read; by default as the input's format says: by content\n"
+    "  --format   auto, docker, cri or plain: how the lines are read; by default as the input's\n"
+    "             format says: by content. journal: the files are of `journalctl -o export`\n"
     "  --text     lines for eyes instead of NDJSON\n"
     "examples: taffrail tap /var/log/pods/*/*/*.log | head -1\n"
     "          taffrail tap -c conf/taffrail.yaml --text app.log\n"
+    "          journalctl -n 10 -o export | taffrail tap --format journal --text /dev/stdin\n"
     "exit: 0 fine, 2 usage or configuration, 3 a file could not be read\n";
+
+#define FORMAT_JOURNAL (TF_FORMAT_PLAIN + 1)
+#define FORMATS        (FORMAT_JOURNAL + 1)
 
 struct run {
     enum tf_format format;
+    bool is_journal; /* instead of a format */
     bool text, redact_off;
     const char *config_file;  /* NULL: none */
     struct tf_config *config; /* NULL: none */
@@ -65,12 +75,12 @@ struct run {
     void **scratch;
     struct tf_batch batch;
     struct tf_buf input, events, printed;
-    uint64_t files[TF_FORMAT_PLAIN + 1]; /* read, by format */
-    uint64_t lines, records, redactions, filtered, withheld, malformed;
+    uint64_t files[FORMATS]; /* read, by format */
+    uint64_t lines, entries, records, redactions, filtered, withheld, malformed;
     int write_error; /* of stdout; nothing more is read then */
 };
 
-/* One file on its way. */
+/* One file on its way. It has lines, or it is a journal's. */
 struct file {
     const char *path;
     char *full, *real; /* the path from the root, and that on disk; NULL: not known */
@@ -79,6 +89,7 @@ struct file {
     char *tag;
     int fd;
     struct tf_lines *lines;
+    struct tf_export *journal;
     void **states; /* of the filters */
     struct tf_constants constants;
 };
@@ -303,6 +314,10 @@ static int choose_reading(struct run *run, struct file *file)
     if (input == NULL) {
         input = tf_container_find(inputs, NULL);
     }
+    if (run->is_journal) {
+        file->tag = strdup(JOURNAL_TAG);
+        return file->tag != NULL ? 0 : -ENOMEM;
+    }
     rc = tf_container_reading(input, &file->reading);
     if (rc < 0) {
         return rc;
@@ -332,14 +347,40 @@ static int make_constants(struct run *run, struct file *file)
     return rc == 0 ? tf_batch_reset(batch) : rc;
 }
 
-static int open_lines(struct file *file)
+static int open_decoder(const struct run *run, struct file *file)
 {
-    int rc = tf_lines_new(file->reading.format, file->reading.max_line_bytes, &file->lines);
+    static const struct tf_journal_rules all = {.select = NULL};
+    int rc;
+
+    if (run->is_journal) {
+        return tf_export_new(&all, &file->journal);
+    }
+    rc = tf_lines_new(file->reading.format, file->reading.max_line_bytes, &file->lines);
 
     if (rc == 0) {
         tf_lines_set_encoding(file->lines, file->reading.encoding);
     }
     return rc;
+}
+
+/* Decodes the entries of the input; at its end there is no part of one. */
+static int take_entries(struct run *run, struct file *file, bool at_end)
+{
+    struct tf_export_result result = {.is_full = true};
+    size_t at = 0;
+    int rc = 0;
+
+    while (rc == 0 && (result.is_full || result.note.kind != TF_JOURNAL_NOTE_NONE)) {
+        int64_t taken =
+            tf_export_decode(file->journal, tf_slice(run->input.data + at, run->input.size - at),
+                             tf_now_ns(), &run->batch, &result);
+
+        run->entries += run->batch.record_count;
+        rc = taken < 0 ? (int)taken : pass_batch(run, file, false);
+        at += taken > 0 ? (size_t)taken : 0;
+    }
+    tf_buf_consume(&run->input, at);
+    return rc == 0 && at_end && run->input.size > 0 ? -ENODATA : rc;
 }
 
 /* Decodes what can be decoded of the input. */
@@ -350,6 +391,9 @@ static int take_input(struct run *run, struct file *file, bool at_end)
     uint32_t records;
     int rc = 0;
 
+    if (run->is_journal) {
+        return take_entries(run, file, at_end);
+    }
     do {
         taken = tf_lines_decode(file->lines, tf_slice(run->input.data + at, run->input.size - at),
                                 at_end, tf_now_ns(), &run->batch);
@@ -362,11 +406,14 @@ static int take_input(struct run *run, struct file *file, bool at_end)
 }
 
 /* Emits the pieces that wait for others, and what filters hold; there is nothing to come. */
-static int flush_lines(struct run *run, struct file *file)
+static int flush_file(struct run *run, struct file *file)
 {
     bool is_full = true;
     int rc = 0;
 
+    if (run->is_journal) {
+        return pass_batch(run, file, true);
+    }
     while (rc == 0 && is_full) {
         rc = tf_lines_flush(file->lines, &run->batch);
         is_full = rc == -EMSGSIZE && run->batch.record_count > 0;
@@ -377,7 +424,7 @@ static int flush_lines(struct run *run, struct file *file)
     return rc;
 }
 
-static int read_lines(struct run *run, struct file *file)
+static int read_file(struct run *run, struct file *file)
 {
     int rc;
 
@@ -416,7 +463,7 @@ static int prepare_file(struct run *run, struct file *file)
     find_names(file);
     rc = choose_reading(run, file);
     if (rc == 0) {
-        rc = open_lines(file);
+        rc = open_decoder(run, file);
     }
     if (rc == 0) {
         file->states = tf_filters_states_new(run->filters, nothing_saved);
@@ -430,6 +477,7 @@ static void file_fini(struct run *run, struct file *file)
     tf_constants_fini(&file->constants);
     tf_filters_states_free(run->filters, file->states);
     tf_lines_free(file->lines);
+    tf_export_free(file->journal);
     free(file->tag);
     free(file->full);
     free(file->real);
@@ -444,13 +492,13 @@ static int tap_file(struct run *run, const char *path)
     int rc = file.fd >= 0 ? prepare_file(run, &file) : -errno;
 
     if (rc == 0) {
-        rc = read_lines(run, &file);
+        rc = read_file(run, &file);
     }
     if (rc == 0) {
-        rc = flush_lines(run, &file);
+        rc = flush_file(run, &file);
     }
     if (rc == 0) {
-        run->files[tf_lines_format(file.lines)]++;
+        run->files[run->is_journal ? FORMAT_JOURNAL : tf_lines_format(file.lines)]++;
     }
     run->lines += file.lines != NULL ? tf_lines_count(file.lines) : 0;
     file_fini(run, &file);
@@ -478,6 +526,15 @@ static void tell_unread(const char *path, int rc)
         (void)fputs(": a line or its record is longer than can be held; not read on\n", stderr);
         return;
     }
+    if (rc == -EPROTO) {
+        (void)fputs(": not the journal's export format (journalctl -o export); not read on\n",
+                    stderr);
+        return;
+    }
+    if (rc == -ENODATA) {
+        (void)fputs(": ends inside an entry, which is left out\n", stderr);
+        return;
+    }
     (void)fprintf(stderr, ": %s; other files are read all the same\n",
                   strerror_r(-rc, text, sizeof text));
 }
@@ -496,7 +553,8 @@ static void tell_files(const struct run *run)
     static const char *const names[] = {[TF_FORMAT_AUTO] = "without lines",
                                         [TF_FORMAT_DOCKER] = "docker",
                                         [TF_FORMAT_CRI] = "cri",
-                                        [TF_FORMAT_PLAIN] = "plain"};
+                                        [TF_FORMAT_PLAIN] = "plain",
+                                        [FORMAT_JOURNAL] = "journal"};
     uint64_t total = 0;
     const char *before = " (";
 
@@ -521,7 +579,11 @@ static void tell_files(const struct run *run)
 static void tell_summary(const struct run *run)
 {
     tell_files(run);
-    tell_count(", ", run->lines, "line", "lines");
+    if (run->is_journal) {
+        tell_count(", ", run->entries, "entry", "entries");
+    } else {
+        tell_count(", ", run->lines, "line", "lines");
+    }
     tell_count(", ", run->records, "record", "records");
     tell_count(", ", run->redactions, "redaction", "redactions");
     if (run->filtered > 0) {
@@ -545,20 +607,22 @@ static int wrong_usage(const char *option, const char *why)
     return TF_EXIT_USAGE;
 }
 
-static int parse_format(const char *text, enum tf_format *format)
+static int parse_format(const char *text, struct run *run)
 {
     static const char *const names[] = {[TF_FORMAT_AUTO] = "auto",
                                         [TF_FORMAT_DOCKER] = "docker",
                                         [TF_FORMAT_CRI] = "cri",
-                                        [TF_FORMAT_PLAIN] = "plain"};
+                                        [TF_FORMAT_PLAIN] = "plain",
+                                        [FORMAT_JOURNAL] = "journal"};
 
     for (size_t i = 0; text != NULL && i < TF_COUNT(names); i++) {
         if (strcmp(text, names[i]) == 0) {
-            *format = (enum tf_format)i;
+            run->is_journal = i == FORMAT_JOURNAL;
+            run->format = run->is_journal ? TF_FORMAT_AUTO : (enum tf_format)i;
             return TF_EXIT_FINE;
         }
     }
-    return wrong_usage("--format", " takes auto, docker, cri or plain");
+    return wrong_usage("--format", " takes auto, docker, cri, plain or journal");
 }
 
 /* Reads the options; *first is the first FILE. Returns TF_EXIT_FINE or TF_EXIT_USAGE. */
@@ -575,7 +639,7 @@ static int parse_options(int argc, char **argv, struct run *run, int *first)
             run->text = true;
         } else if (strcmp(argv[i], "--format") == 0) {
             i++;
-            if (parse_format(i < argc ? argv[i] : NULL, &run->format) != TF_EXIT_FINE) {
+            if (parse_format(i < argc ? argv[i] : NULL, run) != TF_EXIT_FINE) {
                 return TF_EXIT_USAGE;
             }
         } else if (strcmp(argv[i], "-c") == 0) {

@@ -33,15 +33,21 @@
 /* Of what is kept of a long entry, this much is for journald's own fields. */
 #define TRUSTED_BYTES (1u << 20)
 
+/* The name at the start of a line: what stands before '=', or all of it. */
+struct name {
+    size_t size;
+    bool is_sound;
+};
+
 enum state { ENTRY, LINE, NAME, TEXT, LENGTH, VALUE, NEWLINE };
 
 struct tf_export {
     const struct tf_journal_rules *rules;
     struct tf_entry entry;
     /* Of an entry that lies with the caller, from its start on: */
-    size_t at;         /* the field that is not whole yet */
-    size_t searched;   /* no newline of its line is before this */
-    size_t newline_at; /* behind its name, when its value is what is missing; 0: not so */
+    size_t at;        /* the field that is not whole yet */
+    size_t searched;  /* no newline of its line is before this */
+    struct name name; /* of a field whose value is missing; size 0: not so */
     bool has_lines;
     /* Of one that is longer: */
     bool is_long, is_ended;
@@ -106,7 +112,7 @@ static void begin_entry(struct tf_export *stream)
     }
     stream->is_ended = false;
     stream->is_taken = false;
-    stream->newline_at = 0;
+    stream->name.size = 0;
 }
 
 static void set_cursor(struct tf_export *stream, struct tf_slice cursor)
@@ -134,37 +140,39 @@ struct tf_slice tf_export_cursor(const struct tf_export *stream)
 
 enum scanned { WHOLE, MORE, BROKEN };
 
-/* The line's name: up to '=', or all of it. */
-static size_t name_bytes(const char *line, size_t size)
+/* Looks no further than it must: the rest of the line may be long. */
+static struct name find_name(const char *line, size_t size)
 {
     const char *equals;
     size_t at = 0;
 
-    while (at < size && tf_entry_is_name_byte(line[at])) {
+    while (at < size && tf_entry_name_bytes[(uint8_t)line[at]]) {
         at++;
     }
     if (at == size || line[at] == '=') {
-        return at;
+        return (struct name){.size = at, .is_sound = at > 0 && at <= TF_JOURNAL_NAME_MAX};
     }
     equals = memchr(line + at, '=', size - at);
-    return equals != NULL ? (size_t)(equals - line) : size;
+    return (struct name){.size = equals != NULL ? (size_t)(equals - line) : size};
 }
 
-static void add_field(struct tf_export *stream, const char *entry, size_t name_at, size_t name_size,
+/* Adds the field at stream->at. */
+static void add_field(struct tf_export *stream, const char *entry, struct name name,
                       size_t value_at, size_t value_size)
 {
-    if (!tf_entry_is_name(tf_slice(entry + name_at, name_size))) {
+    stream->has_lines = true;
+    if (!name.is_sound) {
         stream->entry.is_malformed = true;
         return;
     }
-    tf_entry_add(&stream->entry, entry, (uint32_t)name_at, (uint32_t)name_size, (uint32_t)value_at,
-                 (uint32_t)value_size);
+    tf_entry_add(&stream->entry, entry, (uint32_t)stream->at, (uint32_t)name.size,
+                 (uint32_t)value_at, (uint32_t)value_size);
 }
 
-/* A field whose name ended at newline_at. */
-static enum scanned scan_binary(struct tf_export *stream, struct tf_slice entry, size_t newline_at)
+/* A field whose name is all of the line. */
+static enum scanned scan_binary(struct tf_export *stream, struct tf_slice entry)
 {
-    size_t value_at = newline_at + 1 + LENGTH_BYTES;
+    size_t newline_at = stream->at + stream->name.size, value_at = newline_at + 1 + LENGTH_BYTES;
     uint64_t size;
 
     if (entry.size < value_at) {
@@ -180,21 +188,21 @@ static enum scanned scan_binary(struct tf_export *stream, struct tf_slice entry,
     if (entry.data[value_at + size] != '\n') {
         return BROKEN;
     }
-    add_field(stream, entry.data, stream->at, newline_at - stream->at, value_at, size);
+    add_field(stream, entry.data, stream->name, value_at, size);
     stream->at = value_at + size + 1;
-    stream->newline_at = 0;
+    stream->name.size = 0;
     return WHOLE;
 }
 
 /* One field, or the line that ends the entry (of no bytes). */
 static enum scanned scan_line(struct tf_export *stream, struct tf_slice entry)
 {
-    size_t from = stream->searched > stream->at ? stream->searched : stream->at;
+    size_t from = stream->searched > stream->at ? stream->searched : stream->at, size;
     const char *line = entry.data + stream->at, *newline;
-    size_t size, name;
+    struct name name;
 
-    if (stream->newline_at > 0) {
-        return scan_binary(stream, entry, stream->newline_at);
+    if (stream->name.size > 0) {
+        return scan_binary(stream, entry);
     }
     newline = memchr(entry.data + from, '\n', entry.size - from);
     if (newline == NULL) {
@@ -202,15 +210,13 @@ static enum scanned scan_line(struct tf_export *stream, struct tf_slice entry)
         return MORE;
     }
     size = (size_t)(newline - line);
-    name = name_bytes(line, size);
-    if (size > 0 && name == size) {
-        stream->has_lines = true;
-        stream->newline_at = stream->at + size;
-        return scan_binary(stream, entry, stream->at + size);
+    name = find_name(line, size);
+    if (size > 0 && name.size == size) {
+        stream->name = name;
+        return scan_binary(stream, entry);
     }
     if (size > 0) {
-        stream->has_lines = true;
-        add_field(stream, entry.data, stream->at, name, stream->at + name + 1, size - name - 1);
+        add_field(stream, entry.data, name, stream->at + name.size + 1, size - name.size - 1);
     }
     stream->at += size + 1;
     return WHOLE;

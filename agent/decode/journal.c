@@ -144,15 +144,20 @@ void tf_entry_begin(struct tf_entry *entry)
     memset(entry->known, 0xff, sizeof entry->known); /* TF_ENTRY_NONE */
 }
 
-bool tf_entry_is_name_byte(char byte)
-{
-    return (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') || byte == '_';
-}
+const bool tf_entry_name_bytes[256] = {
+    ['0'] = true, ['1'] = true, ['2'] = true, ['3'] = true, ['4'] = true, ['5'] = true,
+    ['6'] = true, ['7'] = true, ['8'] = true, ['9'] = true, ['A'] = true, ['B'] = true,
+    ['C'] = true, ['D'] = true, ['E'] = true, ['F'] = true, ['G'] = true, ['H'] = true,
+    ['I'] = true, ['J'] = true, ['K'] = true, ['L'] = true, ['M'] = true, ['N'] = true,
+    ['O'] = true, ['P'] = true, ['Q'] = true, ['R'] = true, ['S'] = true, ['T'] = true,
+    ['U'] = true, ['V'] = true, ['W'] = true, ['X'] = true, ['Y'] = true, ['Z'] = true,
+    ['_'] = true,
+};
 
 bool tf_entry_is_name(struct tf_slice name)
 {
     for (size_t i = 0; i < name.size; i++) {
-        if (!tf_entry_is_name_byte(name.data[i])) {
+        if (!tf_entry_name_bytes[(uint8_t)name.data[i]]) {
             return false;
         }
     }

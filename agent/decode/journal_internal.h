@@ -71,9 +71,11 @@ struct tf_entry {
 void tf_entry_init(struct tf_entry *entry);  /* its first entry */
 void tf_entry_begin(struct tf_entry *entry); /* the next one */
 
-/* A field's name, [A-Z0-9_] in 1 to 64 bytes. */
+/* Bytes of names: [A-Z0-9_]. */
+extern const bool tf_entry_name_bytes[256];
+
+/* A field's name, 1 to 64 such bytes. */
 bool tf_entry_is_name(struct tf_slice name);
-bool tf_entry_is_name_byte(char byte);
 
 /*
  * Adds a field whose name was found sound. A value that the name has already is left out, and so is
