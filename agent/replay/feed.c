@@ -87,7 +87,8 @@ struct tf_replay_feed {
     int64_t tokens;
     uint32_t acks; /* since the last save */
     bool reading, saving, dirty, ended, stopped, told, closing, starving;
-    int failed; /* nothing more is read or handed out */
+    int failed;       /* nothing more is read or handed out */
+    bool cannot_save; /* that is what failed: what is on disk stays */
     struct tf_replay_progress progress;
     /* a file output's cursor that waits to be saved */
     tf_feed_saved_fn *on_saved;
@@ -313,7 +314,7 @@ static int replay_next(void *self, struct tf_frame **out)
     struct item *item;
 
     replay->starving = true;
-    if (replay->stopped || replay->in_flight >= replay->options.window) {
+    if (replay->stopped || replay->failed < 0 || replay->in_flight >= replay->options.window) {
         return -EAGAIN;
     }
     item = first_ready(replay);
@@ -446,6 +447,7 @@ static void on_saved(uv_work_t *work, int status)
         settle_file(replay, rc);
     } else if (rc < 0) {
         replay->failed = rc;
+        replay->cannot_save = true;
     }
     turn(replay);
 }
@@ -473,6 +475,7 @@ static void begin_save(struct tf_replay_feed *replay)
     replay->saving = uv_queue_work(replay->options.loop, &save->work, save_work, on_saved) == 0;
     if (!replay->saving) {
         replay->failed = -ENOMEM;
+        replay->cannot_save = true;
     }
 }
 
@@ -534,9 +537,9 @@ static bool must_save(const struct tf_replay_feed *replay)
         return !replay->saving; /* a file output waits for it, also when all else has failed */
     }
     if (is_done(replay) && saved->step != TF_JOB_DONE) {
-        return replay->failed == 0;
+        return true;
     }
-    return replay->failed == 0 && replay->dirty &&
+    return !replay->cannot_save && replay->dirty &&
            (replay->acks >= SAVE_AFTER_ACKS || is_settled(replay) ||
             uv_now(replay->options.loop) - replay->saved_ms >= SAVE_MS);
 }

@@ -157,6 +157,27 @@ static void what_is_not_decided_matches_and_is_counted(void **state)
     tf_query_free(query);
 }
 
+/* 64 KiB for a glob, which takes pattern times text steps. */
+static void a_long_value_is_not_decided(void **state)
+{
+    struct tf_query *query = new_query(
+        &(struct tf_query_options){.where = {"kubernetes.namespace_name=shop*"}, .where_count = 1});
+    char *name = calloc(1, (64u << 10) + 2);
+
+    (void)state;
+    assert_non_null(name);
+    memset(name, 'a', 64u << 10);
+    assert_false(matches(query, NOW_NS, name, ""));
+    memcpy(name, "shop", 4);
+    assert_true(matches(query, NOW_NS, name, ""));
+    assert_int_equal(tf_query_undecided(query), 0);
+    memset(name, 'a', (64u << 10) + 1);
+    assert_true(matches(query, NOW_NS, name, ""));
+    assert_int_equal(tf_query_undecided(query), 1);
+    free(name);
+    tf_query_free(query);
+}
+
 static void all_that_is_wrong_is_said_at_once(void **state)
 {
     struct tf_query *query = NULL;
@@ -404,6 +425,7 @@ int main(void)
         cmocka_unit_test(all_conditions_must_hold),
         cmocka_unit_test(nothing_asked_for_is_everything),
         cmocka_unit_test(what_is_not_decided_matches_and_is_counted),
+        cmocka_unit_test(a_long_value_is_not_decided),
         cmocka_unit_test(all_that_is_wrong_is_said_at_once),
         cmocka_unit_test(a_gap_record_is_a_sentence),
         cmocka_unit_test(neighbours_are_joined_and_all_are_counted),
