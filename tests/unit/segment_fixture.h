@@ -168,8 +168,21 @@ static inline void put_event(struct tf_buf *out, int64_t time_ns, const char *te
     tf_msgpack_text(out, tf_slice_text(text));
 }
 
+/* Finishes a sealed frame and puts it behind the others. */
+static inline void put_frame(struct fixture *f, const struct tf_frame_header *header,
+                             struct tf_buf *frame, const uint8_t leaf[TF_DIGEST_BYTES],
+                             uint32_t crc)
+{
+    assert_int_equal(
+        tf_frame_finish((uint8_t *)frame->data, frame->size, f->at.seq, leaf, crc, f->at.chain), 0);
+    assert_int_equal(pwrite(f->fd, frame->data, frame->size, (off_t)f->at.offset), frame->size);
+    f->at.offset += frame->size;
+    f->at.seq = header->seq;
+    f->at.events += header->events;
+}
+
 static inline void append(struct fixture *f, struct tf_frame_header *header,
-                          const struct tf_meta *meta, struct tf_slice payload, uint64_t durable)
+                          const struct tf_meta *meta, struct tf_slice payload)
 {
     uint8_t leaf[TF_DIGEST_BYTES];
     struct tf_buf meta_bytes, frame;
@@ -182,13 +195,29 @@ static inline void append(struct fixture *f, struct tf_frame_header *header,
     header->flags = TF_FRAME_ENCRYPTED;
     assert_int_equal(
         tf_frame_seal(f->keys, header, tf_buf_slice(&meta_bytes), payload, &frame, leaf, &crc), 0);
-    assert_int_equal(
-        tf_frame_finish((uint8_t *)frame.data, frame.size, durable, leaf, crc, f->at.chain), 0);
-    assert_int_equal(pwrite(f->fd, frame.data, frame.size, (off_t)f->at.offset), frame.size);
-    f->at.offset += frame.size;
-    f->at.seq = header->seq;
-    f->at.events += header->events;
+    put_frame(f, header, &frame, leaf, crc);
     tf_buf_fini(&meta_bytes);
+    tf_buf_fini(&frame);
+}
+
+/* One that names frame last_seq as the last that expires. */
+static inline void add_expire_notice(struct fixture *f, uint64_t last_seq)
+{
+    struct tf_notice notice = {.kind = TF_NOTICE_EXPIRE, .a = 1, .b = last_seq};
+    struct tf_frame_header header = {.type = TF_FRAME_NOTICE,
+                                     .seq = f->at.seq + 1,
+                                     .time_min_ns = INT64_MAX,
+                                     .time_max_ns = INT64_MIN};
+    uint8_t bytes[TF_NOTICE_BYTES], leaf[TF_DIGEST_BYTES];
+    struct tf_buf frame;
+    uint32_t crc;
+
+    tf_notice_encode(&notice, bytes);
+    tf_buf_init(&frame, TF_BODY_MAX);
+    assert_int_equal(
+        tf_frame_seal_clear(f->keys, &header, tf_slice(bytes, sizeof bytes), &frame, leaf, &crc),
+        0);
+    put_frame(f, &header, &frame, leaf, crc);
     tf_buf_fini(&frame);
 }
 
@@ -214,7 +243,7 @@ static inline void add_frame(struct fixture *f, int hour, const char *text)
     assert_int_equal(tf_gzip_run(f->gzip, tf_buf_slice(&events), &payload), 0);
     part = tf_buf_slice(&payload);
     assert_int_equal(tf_sha256(&part, 1, digest), 0);
-    append(f, &header, &meta, part, f->at.seq);
+    append(f, &header, &meta, part);
     tf_buf_fini(&events);
     tf_buf_fini(&payload);
 }
@@ -239,7 +268,7 @@ static inline void add_index(struct fixture *f)
     }
     meta.deltas = tf_slice(bytes, (size_t)f->entry_count * TF_INDEX_ENTRY_BYTES);
     assert_int_equal(tf_sha256(&nothing, 1, digest), 0);
-    append(f, &header, &meta, nothing, f->at.seq);
+    append(f, &header, &meta, nothing);
 }
 
 /* Segments first to last, three frames each, of one hour each: "1a", "1b", "1c", "2a" and so on. */

@@ -243,9 +243,31 @@ static void the_oldest_need_not_be_the_first(void **state)
     struct fixture *f = *state;
 
     fill(f, 1, 3, true);
+    add_expire_notice(f, f->at.seq);
+    fill(f, 4, 5, true);
     unlink_segment(f, 1);
     open_archive(f);
-    assert_string_equal(read_all(f), "2a 2b 2c 3a 3b 3c ");
+    assert_string_equal(read_all(f), "2a 2b 2c 3a 3b 3c 4a 4b 4c 5a 5b 5c ");
+}
+
+/* Unless what is asked for came later. */
+static void the_oldest_that_went_without_a_notice_are_told(void **state)
+{
+    struct fixture *f = *state;
+
+    fill(f, 1, 3, true);
+    add_expire_notice(f, f->at.seq); /* of the first two only */
+    unlink_segment(f, 1);
+    unlink_segment(f, 2);
+    unlink_segment(f, 3);
+    fill(f, 4, 5, true);
+    add_expire_notice(f, (UINT64_C(1) << 40) + 10);
+    open_archive(f);
+    assert_string_equal(read_all(f), "(missing 4:0-16) 4a 4b 4c 5a 5b 5c ");
+    query_hours(f, 4, 5);
+    assert_string_equal(read_all(f), "(missing 4:0-16) 4a 4b 4c ");
+    query_hours(f, 5, 6);
+    assert_string_equal(read_all(f), "5a 5b 5c ");
 }
 
 static void expiry_while_reading_is_told(void **state)
@@ -437,6 +459,7 @@ int main(void)
         TEST(what_a_successor_leaves_out_is_void),
         TEST(a_missing_segment_is_told),
         TEST(the_oldest_need_not_be_the_first),
+        TEST(the_oldest_that_went_without_a_notice_are_told),
         TEST(expiry_while_reading_is_told),
         TEST(a_shredded_segment_is_expired),
         TEST(a_segment_without_its_key_is_told),

@@ -272,6 +272,24 @@ static void losses_with_something_between_are_two(void **state)
     tf_gaps_add_loss(gaps, &(struct tf_archived){.kind = TF_ARCHIVED_UNREADABLE, .segment_no = 3});
     tf_gaps_add_loss(gaps, &(struct tf_archived){.kind = TF_ARCHIVED_UNREADABLE, .segment_no = 8});
     assert_int_equal(gaps->loss_count, 2);
+    tf_gaps_add_loss(gaps, &(struct tf_archived){.kind = TF_ARCHIVED_MISSING, .segment_no = 10});
+    tf_gaps_add_loss(gaps, &(struct tf_archived){.kind = TF_ARCHIVED_MISSING, .segment_no = 11});
+    assert_int_equal(gaps->loss_count, 4); /* segment 10 is between them */
+    free(gaps);
+}
+
+static void what_went_without_a_notice_is_said(void **state)
+{
+    struct tf_gaps *gaps = calloc(1, sizeof *gaps);
+
+    (void)state;
+    tf_gaps_add_loss(gaps, &(struct tf_archived){.kind = TF_ARCHIVED_MISSING,
+                                                 .segment_no = 4,
+                                                 .to_seq = (UINT64_C(1) << 40) + 40,
+                                                 .lost_events = 1200});
+    assert_string_equal(print_gaps(gaps),
+                        "\nmissing before segment 4: all up to frame 1/40, and no "
+                        "notice says that it expired, 1,200 records\n");
     free(gaps);
 }
 
@@ -429,6 +447,7 @@ int main(void)
         cmocka_unit_test(all_that_is_wrong_is_said_at_once),
         cmocka_unit_test(a_gap_record_is_a_sentence),
         cmocka_unit_test(neighbours_are_joined_and_all_are_counted),
+        cmocka_unit_test(what_went_without_a_notice_is_said),
         cmocka_unit_test(losses_with_something_between_are_two),
         cmocka_unit_test_setup_teardown(a_job_is_found_as_it_was_saved, setup, teardown),
         cmocka_unit_test_setup_teardown(a_torn_slot_leaves_the_one_before, setup, teardown),
