@@ -125,21 +125,33 @@ expect 'another limit' 2 '"few.job" was begun with other options' spool -c desk.
 expect resumed 0 '^700 of .* shipped to case, .*; job few is done (few.job)$' spool -c desk.yaml --where tag=container --to-output case --job few --limit 700
 seq 700 >wanted
 grep -o '"log":"line [0-9]*' case.ndjson | cut -d' ' -f2 | diff -q - wanted >/dev/null || fail resumed 'not each line once, in order'
+# What it says of itself, to the output: who asked for what, at each start, and what came of it. Redacted.
+said() { grep '"event":"replay"' "$1" | grep -o "\"$2\":[^,}]*" | tr '\n' ' '; }
+[ "$(said case.ndjson step)" = '"step":"begin" "step":"resume" "step":"end" ' ] || fail said "$(said case.ndjson step)"
+[ "$(said case.ndjson records)" = '"records":700 ' ] || fail said 'not how many'
+grep -c "\"uid\":$(id -u)," case.ndjson | grep -q '^3$' || fail said 'not who'
+sed -n 1p case.ndjson | grep -q '"tag":"taffrail.audit".*"event":"replay".*"job":"few".*"where":\["tag=container"\].*"limit":700' || fail said 'not first, or not what'
+tail -n 1 case.ndjson | grep -q '"step":"end"' || fail said 'not last'
+expect 'a secret that is looked for' 0 '^0 of ' spool -c desk.yaml --to-output case --job secret --grep password=hunter22 --from 2001-01-01 --to +1h
+grep -q '"grep":"password=\[REDACTED' case.ndjson || fail 'a secret that is looked for' "$(grep '"job":"secret"' case.ndjson)"
+grep -q '"from":"2001-01-01T00:00:00.000000000Z".*"to":"2001-01-01T01:00:00.000000000Z"' case.ndjson || fail said 'not from when to when'
 expect 'done already' 0 '^job few is done: 700 records were shipped' spool -c desk.yaml --where tag=container --to-output case --job few --limit 700
 
 # An output that takes no more: what is in flight has agent.stop_timeout, and a second signal not even that.
+# shellcheck disable=SC2317 # called by wait_for
+begun() { [ "$(wc -c <begun)" -eq 70000 ]; }
 # NAME CONFIG CODE SIGNAL...
 stuck() {
     name=$1 config=$2 code=$3
     shift 3
     rm -f begun
-    { head -c 1 >begun && exec sleep 60; } <pipe & # reads no more than that the job is under way
+    { head -c 70000 >begun && exec sleep 60; } <pipe & # a pipe takes 65,536 more: then a frame is in flight
     reader=$!
     # A shell starts what is behind & with SIGINT ignored.
     python3 -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])' \
         "$taffrail" replay spool -c "$config" --to-output console --job stuck >pipe 2>err &
     pid=$!
-    wait_for test -s begun || fail "$name" 'it ships nothing'
+    wait_for begun || fail "$name" 'it ships nothing'
     for signal in "$@"; do
         kill "-$signal" "$pid" || fail "$name" "it ended before $signal"
         sleep 0.2
@@ -148,7 +160,7 @@ stuck() {
     got=$?
     [ $got -eq "$code" ] || fail "$name" "exit $got, not $code"
     kill "$reader"
-    wait "$reader"
+    wait "$reader" 2>/dev/null
 }
 mkfifo pipe
 sed 's/400ms/1h/' desk.yaml >patient.yaml

@@ -59,13 +59,27 @@ static void on_idle(void *ctx, int status)
     run->status = status;
 }
 
+/* An audit event whose text is BEGIN, or END and how many records are acked. */
+static int say(void *ctx, const struct tf_job_state *state, bool is_end, struct tf_buf *event)
+{
+    char text[32];
+
+    (void)ctx;
+    (void)snprintf(text, sizeof text, "%s%llu", is_end ? "END" : "BEGIN",
+                   (unsigned long long)state->records);
+    put_event(event, BASE_NS, text);
+    return event->error;
+}
+
 static void on_closed(void *ctx)
 {
     ((struct run *)ctx)->is_closed = true;
 }
 
-/* Opens the spool and the job, new or as it was left. */
-static void begin(struct run *run, struct fixture *f, uint32_t window, uint64_t limit)
+/* Opens the spool and the job, new or as it was left. match: of the output; NULL: nothing is said.
+ */
+static void begin_to(struct run *run, struct fixture *f, uint32_t window, uint64_t limit,
+                     const struct tf_texts *match)
 {
     struct tf_job_state fresh = {.step = TF_JOB_RUNNING, .from_ns = INT64_MIN, .to_ns = INT64_MAX};
     struct tf_replay_feed_options options = {.loop = &run->loop,
@@ -73,6 +87,7 @@ static void begin(struct run *run, struct fixture *f, uint32_t window, uint64_t 
                                              .job = &run->job,
                                              .name = "case",
                                              .window = window,
+                                             .say = match != NULL ? say : NULL,
                                              .on_ready = take,
                                              .on_idle = on_idle,
                                              .ctx = run};
@@ -89,8 +104,14 @@ static void begin(struct run *run, struct fixture *f, uint32_t window, uint64_t 
     assert_int_equal(uv_loop_init(&run->loop), 0);
     tf_pick_init(&run->pick, f->archive, run->query, run->job.state.seq);
     run->pick.limit = limit;
+    run->pick.match = match;
     assert_int_equal(tf_replay_feed_open(&options, &run->replay), 0);
     take(run);
+}
+
+static void begin(struct run *run, struct fixture *f, uint32_t window, uint64_t limit)
+{
+    begin_to(run, f, window, limit, NULL);
 }
 
 static void ack(struct run *run, uint32_t count)
@@ -258,6 +279,45 @@ static void a_limit_ends_a_job(void **state)
     end(&run);
 }
 
+static const struct tf_text all_tags[] = {{.text = "**"}}, no_audit[] = {{.text = "container"}};
+
+static void who_ships_is_said_before_and_behind(void **state)
+{
+    struct tf_texts match = {.items = (struct tf_text *)all_tags, .count = 1};
+    struct run run;
+
+    fill(*state, 1, 2, true);
+    begin_to(&run, *state, 4, UINT64_MAX, &match);
+    wait_for(&run, 3);
+    assert_string_equal(run.frames[0]->tag, "taffrail.audit");
+    assert_string_equal(run.frames[0]->replayed, "case");
+    assert_true(run.frames[0]->seq > 0 && run.frames[0]->seq < run.frames[1]->seq);
+    tf_replay_feed_stop(run.replay);
+    ack(&run, run.count);
+    wait_idle(&run, -ECANCELED);
+    assert_string_equal(run.got, "BEGIN0 1a 1b 1c ");
+    assert_int_equal(run.job.state.records, 3); /* what is said is none */
+    end(&run);
+    begin_to(&run, *state, 4, UINT64_MAX, &match);
+    finish(&run);
+    assert_string_equal(run.got, "BEGIN3 2a 2b 2c END6 ");
+    assert_int_equal(run.job.state.records, 6);
+    end(&run);
+}
+
+/* The output's match counts, as for what an agent says of itself. */
+static void an_output_without_audit_is_told_nothing(void **state)
+{
+    struct tf_texts match = {.items = (struct tf_text *)no_audit, .count = 1};
+    struct run run;
+
+    fill(*state, 1, 1, true);
+    begin_to(&run, *state, 4, UINT64_MAX, &match);
+    finish(&run);
+    assert_string_equal(run.got, "1a 1b 1c ");
+    end(&run);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown_folder)
 
 int main(void)
@@ -267,6 +327,8 @@ int main(void)
         TEST(a_job_that_is_given_up_ships_again_what_was_in_flight),
         TEST(a_spool_that_cannot_be_read_ends_a_job_behind_its_acks),
         TEST(a_limit_ends_a_job),
+        TEST(who_ships_is_said_before_and_behind),
+        TEST(an_output_without_audit_is_told_nothing),
     };
 
     return cmocka_run_group_tests_name("replay_feed", tests, NULL, NULL);
