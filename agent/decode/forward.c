@@ -94,7 +94,7 @@ static int is_gzip(const struct tf_message_layout *layout)
     if (rc == -ENOENT) {
         return 0;
     }
-    if (rc < 0 || next_of(&at, STR, &token) < 0) {
+    if (rc < 0 || next_of(&at, TF_MSGPACK_STR, &token) < 0) {
         return -EPROTO;
     }
     if (is_str(&token, "gzip")) {
@@ -210,15 +210,15 @@ static int add_time(struct decoding *d, struct tf_slice key, struct tf_slice byt
 
 static int add_scalar(struct decoding *d, struct tf_slice key, const struct token *token)
 {
-    static const enum tf_value_type types[] = {[NIL] = TF_VALUE_NIL,
-                                               [UINT] = TF_VALUE_UINT,
-                                               [INT] = TF_VALUE_INT,
-                                               [DOUBLE] = TF_VALUE_DOUBLE};
+    static const enum tf_value_type types[] = {[TF_MSGPACK_NIL] = TF_VALUE_NIL,
+                                               [TF_MSGPACK_UINT] = TF_VALUE_UINT,
+                                               [TF_MSGPACK_INT] = TF_VALUE_INT,
+                                               [TF_MSGPACK_DOUBLE] = TF_VALUE_DOUBLE};
     enum tf_value_type type;
     struct tf_field *field;
     int rc;
 
-    if (token->kind == FLAG) {
+    if (token->kind == TF_MSGPACK_FLAG) {
         type = token->number != 0 ? TF_VALUE_TRUE : TF_VALUE_FALSE;
     } else {
         type = types[token->kind];
@@ -227,11 +227,11 @@ static int add_scalar(struct decoding *d, struct tf_slice key, const struct toke
     if (field == NULL) {
         return rc;
     }
-    if (token->kind == DOUBLE) {
+    if (token->kind == TF_MSGPACK_DOUBLE) {
         field->value.d = token->real;
-    } else if (token->kind == INT) {
+    } else if (token->kind == TF_MSGPACK_INT) {
         field->value.i = (int64_t)token->number;
-    } else if (token->kind == UINT) {
+    } else if (token->kind == TF_MSGPACK_UINT) {
         field->value.u = token->number;
     }
     return 0;
@@ -240,7 +240,7 @@ static int add_scalar(struct decoding *d, struct tf_slice key, const struct toke
 static int next_key(struct reader *in, struct tf_slice *key)
 {
     struct token token;
-    int rc = next_of(in, STR, &token);
+    int rc = next_of(in, TF_MSGPACK_STR, &token);
 
     if (rc < 0 || !tf_utf8_valid(token.bytes.data, token.bytes.size)) {
         return -EPROTO;
@@ -259,13 +259,14 @@ static int add_value(struct decoding *d, struct tf_slice key, struct reader *in,
     if (rc < 0) {
         return rc;
     }
-    if (token.kind == STR || token.kind == BIN) {
-        return add_bytes(d, key, token.kind == STR ? TF_VALUE_TEXT : TF_VALUE_BYTES, token.bytes);
+    if (token.kind == TF_MSGPACK_STR || token.kind == TF_MSGPACK_BIN) {
+        return add_bytes(d, key, token.kind == TF_MSGPACK_STR ? TF_VALUE_TEXT : TF_VALUE_BYTES,
+                         token.bytes);
     }
-    if (token.kind == EXT) {
+    if (token.kind == TF_MSGPACK_EXT) {
         return add_time(d, key, token.bytes);
     }
-    if (token.kind != MAP && token.kind != ARRAY) {
+    if (token.kind != TF_MSGPACK_MAP && token.kind != TF_MSGPACK_ARRAY) {
         return add_scalar(d, key, &token);
     }
     if (depth > TF_BATCH_DEPTH_MAX) {
@@ -274,11 +275,12 @@ static int add_value(struct decoding *d, struct tf_slice key, struct reader *in,
     if (token.number > RECORD_FIELDS_MAX) {
         return -EMSGSIZE;
     }
-    rc = add_container(d, key, token.kind == MAP ? TF_VALUE_MAP : TF_VALUE_ARRAY, token.number);
+    rc = add_container(d, key, token.kind == TF_MSGPACK_MAP ? TF_VALUE_MAP : TF_VALUE_ARRAY,
+                       token.number);
     for (uint64_t i = 0; i < token.number && rc == 0; i++) {
         struct tf_slice child = tf_slice(NULL, 0);
 
-        rc = token.kind == MAP ? next_key(in, &child) : 0;
+        rc = token.kind == TF_MSGPACK_MAP ? next_key(in, &child) : 0;
         if (rc == 0) {
             rc = add_value(d, child, in, depth + 1);
         }
@@ -332,7 +334,11 @@ static int note(struct record_map *map, struct tf_slice key, struct reader at)
     struct reader in = at;
     struct token token;
 
-    if (place->at != NULL || next_of(&in, is_identity ? STR : is_via ? ARRAY : MAP, &token) < 0) {
+    if (place->at != NULL || next_of(&in,
+                                     is_identity ? TF_MSGPACK_STR
+                                     : is_via    ? TF_MSGPACK_ARRAY
+                                                 : TF_MSGPACK_MAP,
+                                     &token) < 0) {
         return -EPROTO;
     }
     if (is_identity) {
@@ -352,7 +358,7 @@ static int note(struct record_map *map, struct tf_slice key, struct reader at)
 static int survey(const struct decoding *d, struct reader *in, struct record_map *map)
 {
     struct token token;
-    int rc = next_of(in, MAP, &token);
+    int rc = next_of(in, TF_MSGPACK_MAP, &token);
 
     if (rc < 0) {
         return rc;
@@ -472,28 +478,29 @@ static int add_marks(struct decoding *d, const struct record_map *map)
 static int read_time(struct decoding *d, struct reader *in, struct record_map *map,
                      int64_t *time_ns)
 {
-    struct token token, wrap = {.kind = NIL};
+    struct token token, wrap = {.kind = TF_MSGPACK_NIL};
     int rc = next(in, &token);
 
-    if (rc == 0 && token.kind == ARRAY) {
+    if (rc == 0 && token.kind == TF_MSGPACK_ARRAY) {
         wrap = token;
         rc = wrap.number == 2 ? next(in, &token) : -EPROTO;
     }
     if (rc < 0) {
         return rc;
     }
-    if (token.kind == EXT) {
+    if (token.kind == TF_MSGPACK_EXT) {
         rc = event_time(token.bytes, time_ns);
-    } else if (token.kind == UINT && token.number <= (uint64_t)(INT64_MAX / TF_S_IN_NS)) {
+    } else if (token.kind == TF_MSGPACK_UINT &&
+               token.number <= (uint64_t)(INT64_MAX / TF_S_IN_NS)) {
         *time_ns = (int64_t)token.number * TF_S_IN_NS;
     } else {
         rc = -EPROTO;
     }
     *time_ns = rc == 0 && *time_ns == 0 ? d->now_ns : *time_ns;
-    if (rc == 0 && wrap.kind == ARRAY) {
+    if (rc == 0 && wrap.kind == TF_MSGPACK_ARRAY) {
         struct reader start = *in;
 
-        rc = next_of(in, MAP, &token);
+        rc = next_of(in, TF_MSGPACK_MAP, &token);
         if (rc == 0 && token.number > 0) {
             map->metadata = start;
         }
@@ -536,7 +543,7 @@ static int add_event(struct decoding *d, struct reader *in)
 static int add_pair(struct decoding *d, struct reader *in)
 {
     struct token token;
-    int rc = next_of(in, ARRAY, &token);
+    int rc = next_of(in, TF_MSGPACK_ARRAY, &token);
 
     if (rc < 0 || token.number != 2) {
         return -EPROTO;

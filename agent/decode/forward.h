@@ -14,13 +14,12 @@
 #include <errno.h>
 
 #include "taffrail/decode.h"
+#include "taffrail/msgpack.h"
 
 #define EVENT_TIME_BYTES 8u
 
-enum kind { NIL, FLAG, UINT, INT, DOUBLE, STR, BIN, EXT, ARRAY, MAP };
-
 struct token {
-    enum kind kind;
+    enum tf_msgpack_kind kind;
     uint64_t number; /* UINT; the bits of INT; FLAG; items of ARRAY, pairs of MAP */
     double real;
     struct tf_slice bytes; /* STR, BIN, EXT */
@@ -52,44 +51,6 @@ static inline uint64_t big_endian(const uint8_t *at, unsigned bytes)
     return value;
 }
 
-/* What the first byte of a value says: its kind and the bytes of the number or length behind it. */
-struct lead {
-    enum kind kind;
-    uint8_t wide;  /* bytes of the number or length */
-    uint8_t fixed; /* the value or length itself, when wide is 0 */
-};
-
-/* Leads 0xc0 to 0xdf. 0xc1 does not exist: wide is UINT8_MAX. Ext has its type byte behind the
- * length. */
-static const struct lead LEADS[32] = {
-    {NIL, 0, 0},  {NIL, UINT8_MAX, 0}, {FLAG, 0, 0}, {FLAG, 0, 1}, {BIN, 1, 0},    {BIN, 2, 0},
-    {BIN, 4, 0},  {EXT, 1, 0},         {EXT, 2, 0},  {EXT, 4, 0},  {DOUBLE, 4, 0}, {DOUBLE, 8, 0},
-    {UINT, 1, 0}, {UINT, 2, 0},        {UINT, 4, 0}, {UINT, 8, 0}, {INT, 1, 0},    {INT, 2, 0},
-    {INT, 4, 0},  {INT, 8, 0},         {EXT, 0, 1},  {EXT, 0, 2},  {EXT, 0, 4},    {EXT, 0, 8},
-    {EXT, 0, 16}, {STR, 1, 0},         {STR, 2, 0},  {STR, 4, 0},  {ARRAY, 2, 0},  {ARRAY, 4, 0},
-    {MAP, 2, 0},  {MAP, 4, 0},
-};
-
-static inline struct lead lead_of(uint8_t byte)
-{
-    if (byte < 0x80) {
-        return (struct lead){UINT, 0, byte};
-    }
-    if (byte < 0x90) {
-        return (struct lead){MAP, 0, byte & 0x0f};
-    }
-    if (byte < 0xa0) {
-        return (struct lead){ARRAY, 0, byte & 0x0f};
-    }
-    if (byte < 0xc0) {
-        return (struct lead){STR, 0, byte & 0x1f};
-    }
-    if (byte >= 0xe0) {
-        return (struct lead){INT, 0, byte};
-    }
-    return LEADS[byte - 0xc0];
-}
-
 static inline double real_of(uint64_t bits, unsigned bytes)
 {
     uint32_t narrow = (uint32_t)bits;
@@ -118,27 +79,28 @@ static inline int64_t sign_extend(uint64_t bits, unsigned bytes)
  */
 static inline int read_head(struct reader *in, struct token *out)
 {
-    struct lead lead;
+    struct tf_msgpack_lead lead;
     size_t need;
 
     if (bytes_left(in) == 0) {
         return -EAGAIN;
     }
-    lead = lead_of(*in->at);
-    if (lead.wide == UINT8_MAX) {
+    lead = tf_msgpack_lead(*in->at);
+    if (lead.kind == TF_MSGPACK_NEVER) {
         return -EPROTO;
     }
-    need = 1u + lead.wide + (lead.kind == EXT ? 1u : 0u);
+    need = 1u + lead.wide + (lead.kind == TF_MSGPACK_EXT ? 1u : 0u);
     if (bytes_left(in) < need) {
         return -EAGAIN;
     }
     *out = (struct token){.kind = lead.kind};
     out->number = lead.wide > 0 ? big_endian(in->at + 1, lead.wide) : lead.fixed;
-    if (lead.kind == INT) {
+    if (lead.kind == TF_MSGPACK_INT) {
         out->number = (uint64_t)sign_extend(out->number, lead.wide > 0 ? lead.wide : 1);
-    } else if (lead.kind == DOUBLE) {
+    } else if (lead.kind == TF_MSGPACK_DOUBLE) {
         out->real = real_of(out->number, lead.wide);
-    } else if (lead.kind == EXT && (in->at[need - 1] != 0 || out->number != EVENT_TIME_BYTES)) {
+    } else if (lead.kind == TF_MSGPACK_EXT &&
+               (in->at[need - 1] != 0 || out->number != EVENT_TIME_BYTES)) {
         return -EPROTO;
     }
     in->at += need;
@@ -147,16 +109,17 @@ static inline int read_head(struct reader *in, struct token *out)
 
 static inline bool has_content(const struct token *token)
 {
-    return token->kind == STR || token->kind == BIN || token->kind == EXT;
+    return token->kind == TF_MSGPACK_STR || token->kind == TF_MSGPACK_BIN ||
+           token->kind == TF_MSGPACK_EXT;
 }
 
 /* Values that follow as children. */
 static inline uint64_t children_of(const struct token *token)
 {
-    if (token->kind == MAP) {
+    if (token->kind == TF_MSGPACK_MAP) {
         return token->number * 2;
     }
-    return token->kind == ARRAY ? token->number : 0;
+    return token->kind == TF_MSGPACK_ARRAY ? token->number : 0;
 }
 
 /* One value without its children, of which there are as many as bytes at least. 0 or -EPROTO. */
@@ -178,7 +141,7 @@ static inline int next(struct reader *in, struct token *out)
     return 0;
 }
 
-static inline int next_of(struct reader *in, enum kind kind, struct token *out)
+static inline int next_of(struct reader *in, enum tf_msgpack_kind kind, struct token *out)
 {
     int rc = next(in, out);
 
@@ -203,7 +166,7 @@ static inline int skip(struct reader *in, uint64_t values)
 
 static inline bool is_str(const struct token *token, const char *text)
 {
-    return token->kind == STR && tf_slice_equal(token->bytes, tf_slice_text(text));
+    return token->kind == TF_MSGPACK_STR && tf_slice_equal(token->bytes, tf_slice_text(text));
 }
 
 /* Where the events of a message are. */

@@ -104,7 +104,7 @@ static int find_events(struct reader *in, struct tf_message_layout *out, uint64_
         return rc;
     }
     *used = 1;
-    if (token.kind == ARRAY) {
+    if (token.kind == TF_MSGPACK_ARRAY) {
         out->mode = ENTRIES;
         out->count = token.number;
         out->events = *in;
@@ -112,7 +112,7 @@ static int find_events(struct reader *in, struct tf_message_layout *out, uint64_
         out->raw = between(&start, in);
         return rc;
     }
-    if (token.kind == STR || token.kind == BIN) {
+    if (token.kind == TF_MSGPACK_STR || token.kind == TF_MSGPACK_BIN) {
         out->mode = PACKED;
         out->events = reader_of(token.bytes);
         out->raw = token.bytes;
@@ -131,11 +131,11 @@ int tf_message_find(struct tf_slice message, struct tf_message_layout *out)
     struct reader in = reader_of(message);
     struct token token, items;
     uint64_t used = 0;
-    int rc = next_of(&in, ARRAY, &items);
+    int rc = next_of(&in, TF_MSGPACK_ARRAY, &items);
 
     *out = (struct tf_message_layout){0};
     if (rc == 0) {
-        rc = next_of(&in, STR, &token);
+        rc = next_of(&in, TF_MSGPACK_STR, &token);
     }
     if (rc < 0 || !is_tag(token.bytes)) {
         return -EPROTO;
@@ -147,11 +147,11 @@ int tf_message_find(struct tf_slice message, struct tf_message_layout *out)
     }
     if (items.number == 2 + used) {
         rc = next(&in, &token);
-        if (rc < 0 || (token.kind != MAP && token.kind != NIL)) {
+        if (rc < 0 || (token.kind != TF_MSGPACK_MAP && token.kind != TF_MSGPACK_NIL)) {
             return -EPROTO;
         }
-        out->has_option = token.kind == MAP;
-        out->option_pairs = token.kind == MAP ? token.number : 0;
+        out->has_option = token.kind == TF_MSGPACK_MAP;
+        out->option_pairs = token.kind == TF_MSGPACK_MAP ? token.number : 0;
         out->option = in;
         rc = skip(&in, children_of(&token));
     }
@@ -191,7 +191,7 @@ static bool read_fixed(struct reader *in, uint8_t *to, size_t size)
 {
     struct token token;
 
-    if (next_of(in, BIN, &token) < 0 || token.bytes.size != size) {
+    if (next_of(in, TF_MSGPACK_BIN, &token) < 0 || token.bytes.size != size) {
         return false;
     }
     memcpy(to, token.bytes.data, size);
@@ -202,7 +202,7 @@ static bool read_number(struct reader *in, uint64_t *to)
 {
     struct token token;
 
-    if (next_of(in, UINT, &token) < 0) {
+    if (next_of(in, TF_MSGPACK_UINT, &token) < 0) {
         return false;
     }
     *to = token.number;
@@ -213,7 +213,7 @@ static bool read_gap(struct reader *in, struct tf_message_head *head)
 {
     struct token token;
 
-    return next_of(in, ARRAY, &token) == 0 && token.number == 2 &&
+    return next_of(in, TF_MSGPACK_ARRAY, &token) == 0 && token.number == 2 &&
            read_number(in, &head->gap_from) && read_number(in, &head->gap_to) &&
            head->gap_from > 0 && head->gap_from <= head->gap_to;
 }
@@ -222,7 +222,8 @@ static bool read_job(struct reader *in, struct tf_message_head *head)
 {
     struct token token;
 
-    if (next_of(in, STR, &token) < 0 || token.bytes.size == 0 || token.bytes.size > JOB_MAX) {
+    if (next_of(in, TF_MSGPACK_STR, &token) < 0 || token.bytes.size == 0 ||
+        token.bytes.size > JOB_MAX) {
         return false;
     }
     head->replayed = token.bytes;
@@ -234,7 +235,7 @@ static bool read_taffrail_pair(struct reader *in, struct tf_message_head *head, 
     struct token key;
     uint64_t version = 0;
 
-    if (next_of(in, STR, &key) < 0) {
+    if (next_of(in, TF_MSGPACK_STR, &key) < 0) {
         return false;
     }
     if (is_str(&key, "v")) {
@@ -271,7 +272,7 @@ static bool read_taffrail(struct reader in, struct tf_message_head *head)
     struct token map;
     unsigned seen = 0;
 
-    if (next_of(&in, MAP, &map) < 0) {
+    if (next_of(&in, TF_MSGPACK_MAP, &map) < 0) {
         return false;
     }
     for (uint64_t i = 0; i < map.number; i++) {
@@ -291,7 +292,7 @@ static int read_chunk(const struct tf_message_layout *layout, struct tf_slice *c
     if (rc == -ENOENT) {
         return 0;
     }
-    if (rc < 0 || next_of(&at, STR, &token) < 0 || token.bytes.size > CHUNK_MAX) {
+    if (rc < 0 || next_of(&at, TF_MSGPACK_STR, &token) < 0 || token.bytes.size > CHUNK_MAX) {
         return -EPROTO;
     }
     *chunk = token.bytes;
