@@ -71,7 +71,7 @@ done
 for value in 0 -1 x 1x 18446744073709551616; do
     expect "--limit $value" 2 '--limit takes a number from 1 on' spool --limit "$value"
 done
-for value in 0MiB/s 5MiB 5 -5MiB/s x 1025GiB/s 99999999999999999999B/s; do
+for value in 0MiB/s 5MiB 5 5kb/s -5MiB/s x 1025GiB/s 99999999999999999999B/s; do
     expect "--max-rate $value" 2 '--max-rate takes a rate, such as 5MiB/s' spool --to-output case --job a --max-rate "$value"
 done
 expect 'a job that goes nowhere' 2 '--job and --max-rate go with --to-output' spool --job a

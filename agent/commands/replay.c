@@ -110,26 +110,9 @@ static bool parse_count(const char *text, uint64_t *out)
            *out > 0;
 }
 
-/* "5MiB/s" to bytes a second. */
 static bool parse_rate(const char *text, uint64_t *out)
 {
-    static const struct {
-        const char *name;
-        uint64_t bytes;
-    } units[] = {{"B/s", 1},         {"kB/s", 1000},       {"KiB/s", 1024},      {"MB/s", 1000000},
-                 {"MiB/s", 1048576}, {"GB/s", 1000000000}, {"GiB/s", 1073741824}};
-    char *end;
-    uint64_t value;
-
-    errno = 0;
-    value = strtoull(text, &end, 10);
-    for (size_t i = 0; errno == 0 && text[0] >= '0' && text[0] <= '9' && i < TF_COUNT(units); i++) {
-        if (strcmp(end, units[i].name) == 0 && value > 0 && value <= RATE_MAX / units[i].bytes) {
-            *out = value * units[i].bytes;
-            return true;
-        }
-    }
-    return false;
+    return tf_rate_parse(text, out) && *out > 0 && *out <= RATE_MAX;
 }
 
 /* Options that take a text. Returns where it goes, or NULL. */
