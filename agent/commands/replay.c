@@ -230,19 +230,8 @@ static int parse_options(int argc, char **argv, struct options *options)
 
 static int write_printed(struct run *run)
 {
-    size_t at = 0;
-
-    while (at < run->printed.size) {
-        ssize_t put = write(STDOUT_FILENO, run->printed.data + at, run->printed.size - at);
-
-        if (put < 0 && (errno != EINTR || stop_signal != 0)) {
-            run->write_error = -errno;
-            return run->write_error;
-        }
-        at += put > 0 ? (size_t)put : 0;
-    }
-    tf_buf_clear(&run->printed);
-    return 0;
+    run->write_error = tf_buf_write(&run->printed, STDOUT_FILENO, &stop_signal);
+    return run->write_error;
 }
 
 static int print_event(void *ctx, struct tf_slice event, struct tf_slice tag)
