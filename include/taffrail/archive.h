@@ -52,7 +52,7 @@ struct tf_archived {
     /* of all other kinds: these numbers are not there; from 0: all up to to_seq, before the oldest
      * segment, and no notice says that they expired */
     uint64_t from_seq, to_seq;
-    uint64_t lost_events;         /* as far as headers tell */
+    uint64_t lost_events; /* as far as headers tell */
 };
 
 struct tf_archive_status {
