@@ -196,19 +196,8 @@ static void finish(struct run *run)
 
 static int write_printed(struct run *run)
 {
-    size_t at = 0;
-
-    while (at < run->printed.size) {
-        ssize_t put = write(STDOUT_FILENO, run->printed.data + at, run->printed.size - at);
-
-        if (put < 0 && errno != EINTR) {
-            run->write_error = -errno;
-            return run->write_error;
-        }
-        at += put > 0 ? (size_t)put : 0;
-    }
-    tf_buf_clear(&run->printed);
-    return 0;
+    run->write_error = tf_buf_write(&run->printed, STDOUT_FILENO, NULL);
+    return run->write_error;
 }
 
 static int print_events(struct run *run, const char *tag)

@@ -355,21 +355,29 @@ static uint64_t size_factor(const char *name, size_t size)
     return 0;
 }
 
-static void read_rate(const struct value *value, uint64_t *member)
+bool tf_rate_parse(const char *text, uint64_t *out)
 {
     static const char per_second[] = "/s";
     const char *unit = "", *end;
     uint64_t number = 0, factor;
 
-    (void)read_digits(value->text, &unit, &number); /* without digits no unit follows */
+    (void)read_digits(text, &unit, &number); /* without digits no unit follows */
     end = strstr(unit, per_second);
     factor = end != NULL && end[2] == '\0' ? size_factor(unit, (size_t)(end - unit)) : 0;
     if (factor == 0) {
+        return false;
+    }
+    *out = __builtin_mul_overflow(number, factor, &number) ? UINT64_MAX : number;
+    return true;
+}
+
+static void read_rate(const struct value *value, uint64_t *member)
+{
+    uint64_t number = 0;
+
+    if (!tf_rate_parse(value->text, &number)) {
         refuse(value, "is not a rate; write a size and /s, such as 20MiB/s");
         return;
-    }
-    if (__builtin_mul_overflow(number, factor, &number)) {
-        number = UINT64_MAX;
     }
     check_bounds(value, number, member);
 }

@@ -388,6 +388,8 @@ struct tf_cover {
 void tf_cover_add(struct tf_cover *cover, const struct tf_frame_header *header);
 /* Widens the times by those of a frame with events. */
 void tf_times_add(const struct tf_frame_header *header, int64_t *min_ns, int64_t *max_ns);
+/* Widens them by others; 0 and 0: none. */
+void tf_times_join(int64_t more_min_ns, int64_t more_max_ns, int64_t *min_ns, int64_t *max_ns);
 
 /* A place behind a frame: what a reader or writer must know to go on there. */
 struct tf_spot {

@@ -30,26 +30,6 @@ struct export
     uint64_t bad_frames, closed_segments;
 };
 
-static int write_printed(struct export *export)
-{
-    size_t at = 0;
-
-    if (export->printed.error != 0) {
-        return export->printed.error;
-    }
-    while (at < export->printed.size) {
-        ssize_t put =
-            write(export->job->out_fd, export->printed.data + at, export->printed.size - at);
-
-        if (put < 0 && errno != EINTR) {
-            return -errno;
-        }
-        at += put > 0 ? (size_t)put : 0;
-    }
-    tf_buf_clear(&export->printed);
-    return 0;
-}
-
 static void put_hex(struct tf_buf *out, const char *key, const uint8_t *bytes, size_t size)
 {
     (void)tf_buf_printf(out, ",\"%s\":\"", key);
@@ -109,7 +89,9 @@ static int take_delta(struct export *export, const struct tf_delta *delta)
     print_note(&export->printed,
                tf_slice(delta->key.data + prefix, delta->key.size - prefix - 1 - HEX_BYTES),
                (const uint8_t *)delta->value.data);
-    return export->printed.size >= PRINTED_BYTES ? write_printed(export) : export->printed.error;
+    return export->printed.size >= PRINTED_BYTES
+               ? tf_buf_write(&export->printed, export->job->out_fd, NULL)
+               : export->printed.error;
 }
 
 static int take_frame(struct export *export, const struct tf_walked *frame)
@@ -184,7 +166,7 @@ static int export_all(struct export *export)
                                     : UINT64_MAX);
         }
     }
-    return rc == 0 ? write_printed(export) : rc;
+    return rc == 0 ? tf_buf_write(&export->printed, export->job->out_fd, NULL) : rc;
 }
 
 int tf_verify_receipts(struct tf_receipts_job *job, struct tf_progress *progress,

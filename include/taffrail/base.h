@@ -7,6 +7,7 @@
 #ifndef TAFFRAIL_BASE_H
 #define TAFFRAIL_BASE_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -66,6 +67,9 @@ int tf_buf_append_byte(struct tf_buf *buf, uint8_t byte);
 int tf_buf_append_text(struct tf_buf *buf, const char *text);
 int tf_buf_printf(struct tf_buf *buf, const char *format, ...) TF_PRINTF(2, 3);
 void tf_buf_consume(struct tf_buf *buf, size_t size); /* drops size bytes at the front */
+/* Writes all of it to fd, which may block, and empties it. A signal ends that only when *stop is
+ * not 0 (NULL: none does). 0; what the buffer's error is; -errno: a part may be written. */
+int tf_buf_write(struct tf_buf *buf, int fd, const volatile sig_atomic_t *stop);
 
 static inline struct tf_slice tf_buf_slice(const struct tf_buf *buf)
 {

@@ -165,6 +165,9 @@ struct tf_plugins {
 };
 extern const struct tf_plugins tf_plugins;
 
+/* "20MiB/s" to bytes a second; too many are UINT64_MAX. False: it is no rate. */
+bool tf_rate_parse(const char *text, uint64_t *out);
+
 /*
  * Reads file. On success returns new in *out, to be freed with tf_config_free. Errors go to err;
  * returns -EINVAL when there is any, -errno when the file cannot be read (also added to err).
