@@ -44,6 +44,12 @@ expect empty 1 'spool.meta is not there' "$folder/empty"
 "$taffrail" pki seal "$folder/new" | grep -o 'TFS1-.*' >"$folder/first-seal.key"
 expect nothing-here 1 'NOTHING HERE: no segment' "$folder/new"
 expect nothing-yet 0 'nothing here yet: no segment' "$folder/new" --seal-key "$folder/first-seal.key"
+: >"$folder/empty.ndjson"
+expect empty-witness 2 'empty.ndjson: error: it is empty' "$folder/new" --witness "$folder/empty.ndjson"
+zeros=$(printf '%064d' 0)
+printf '{"spool":"%s","seq":"1/1","prev":"0/0","chain":"%s","d":"%s","received":"2026-01-01T00:00:00Z","flags":0}\n' \
+    "$(printf '%032d' 1)" "$zeros" "$zeros" >"$folder/foreign.ndjson"
+expect foreign-witness 2 'foreign.ndjson: error: none of its 1 lines is of this spool' "$folder/new" --witness "$folder/foreign.ndjson"
 expect not-a-segment 1 'DAMAGED' "$folder/bad.pem"
 [ "$failed" -eq 0 ] && echo "verify: as documented"
 exit "$failed"

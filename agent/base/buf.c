@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define FIRST_CAPACITY_BYTES 256u
 
@@ -25,6 +26,14 @@ void tf_buf_fini(struct tf_buf *buf)
 
     free(buf->data);
     tf_buf_init(buf, limit_bytes);
+}
+
+void tf_buf_wipe(struct tf_buf *buf)
+{
+    if (buf->data != NULL) {
+        explicit_bzero(buf->data, buf->capacity);
+    }
+    tf_buf_fini(buf);
 }
 
 void tf_buf_clear(struct tf_buf *buf)
@@ -123,4 +132,23 @@ void tf_buf_consume(struct tf_buf *buf, size_t size)
         memmove(buf->data, buf->data + size, buf->size - size);
         buf->size -= size;
     }
+}
+
+int tf_buf_write(struct tf_buf *buf, int fd, const volatile sig_atomic_t *stop)
+{
+    size_t at = 0;
+
+    while (buf->error == 0 && at < buf->size) {
+        ssize_t put = write(fd, buf->data + at, buf->size - at);
+
+        if (put < 0 && (errno != EINTR || (stop != NULL && *stop != 0))) {
+            return -errno;
+        }
+        at += put > 0 ? (size_t)put : 0;
+    }
+    if (buf->error != 0) {
+        return buf->error;
+    }
+    tf_buf_clear(buf);
+    return 0;
 }

@@ -110,26 +110,9 @@ static bool parse_count(const char *text, uint64_t *out)
            *out > 0;
 }
 
-/* "5MiB/s" to bytes a second. */
 static bool parse_rate(const char *text, uint64_t *out)
 {
-    static const struct {
-        const char *name;
-        uint64_t bytes;
-    } units[] = {{"B/s", 1},         {"kB/s", 1000},       {"KiB/s", 1024},      {"MB/s", 1000000},
-                 {"MiB/s", 1048576}, {"GB/s", 1000000000}, {"GiB/s", 1073741824}};
-    char *end;
-    uint64_t value;
-
-    errno = 0;
-    value = strtoull(text, &end, 10);
-    for (size_t i = 0; errno == 0 && text[0] >= '0' && text[0] <= '9' && i < TF_COUNT(units); i++) {
-        if (strcmp(end, units[i].name) == 0 && value > 0 && value <= RATE_MAX / units[i].bytes) {
-            *out = value * units[i].bytes;
-            return true;
-        }
-    }
-    return false;
+    return tf_rate_parse(text, out) && *out > 0 && *out <= RATE_MAX;
 }
 
 /* Options that take a text. Returns where it goes, or NULL. */
@@ -247,19 +230,8 @@ static int parse_options(int argc, char **argv, struct options *options)
 
 static int write_printed(struct run *run)
 {
-    size_t at = 0;
-
-    while (at < run->printed.size) {
-        ssize_t put = write(STDOUT_FILENO, run->printed.data + at, run->printed.size - at);
-
-        if (put < 0 && (errno != EINTR || stop_signal != 0)) {
-            run->write_error = -errno;
-            return run->write_error;
-        }
-        at += put > 0 ? (size_t)put : 0;
-    }
-    tf_buf_clear(&run->printed);
-    return 0;
+    run->write_error = tf_buf_write(&run->printed, STDOUT_FILENO, &stop_signal);
+    return run->write_error;
 }
 
 static int print_event(void *ctx, struct tf_slice event, struct tf_slice tag)

@@ -198,19 +198,8 @@ static void finish(struct run *run)
 
 static int write_printed(struct run *run)
 {
-    size_t at = 0;
-
-    while (at < run->printed.size) {
-        ssize_t put = write(STDOUT_FILENO, run->printed.data + at, run->printed.size - at);
-
-        if (put < 0 && errno != EINTR) {
-            run->write_error = -errno;
-            return run->write_error;
-        }
-        at += put > 0 ? (size_t)put : 0;
-    }
-    tf_buf_clear(&run->printed);
-    return 0;
+    run->write_error = tf_buf_write(&run->printed, STDOUT_FILENO, NULL);
+    return run->write_error;
 }
 
 static int print_events(struct run *run, const char *tag)
@@ -541,20 +530,13 @@ static void tell_unread(const char *path, int rc)
                   strerror_r(-rc, text, sizeof text));
 }
 
-/* A figure with thousands separators, and its noun. */
+/* A figure and its noun, or what agrees with none. */
 static void tell_count(const char *before, uint64_t count, const char *noun, const char *plural)
 {
-    char digits[32];
-    int size = snprintf(digits, sizeof digits, "%llu", (unsigned long long)count);
+    char figure[TF_COUNT_TEXT_BYTES];
 
-    (void)fputs(before, stderr);
-    for (int i = 0; i < size; i++) {
-        if (i > 0 && (size - i) % 3 == 0) {
-            (void)fputc(',', stderr);
-        }
-        (void)fputc(digits[i], stderr);
-    }
-    (void)fprintf(stderr, " %s", count == 1 ? noun : plural);
+    (void)fprintf(stderr, "%s%s %s", before, tf_count_text(count, figure),
+                  count == 1 ? noun : plural);
 }
 
 static void tell_files(const struct run *run)

@@ -331,8 +331,10 @@ static int export_receipts(struct command *command)
                            uv_strerror_r(rc, reason, sizeof reason));
     }
     if (rc >= 0) {
-        (void)fprintf(stderr, "verify: %llu frames received of agent %s\n",
-                      (unsigned long long)job.records, job.agent);
+        char frames[TF_COUNTED_TEXT_BYTES];
+
+        (void)fprintf(stderr, "verify: %s received of agent %s\n",
+                      tf_counted_text(job.records, "frame", frames), job.agent);
     }
     return rc < 0 ? TF_EXIT_CANNOT_RUN : rc == 0 ? TF_EXIT_FINE : TF_EXIT_FOUND;
 }

@@ -180,7 +180,7 @@ static void place_nodes(struct tf_yaml *node, struct tf_place at)
 static struct tf_yaml *default_node(const struct tf_scope *scope, const struct tf_option *option)
 {
     bool is_composed = option->type == TF_OPTION_TEXTS || option->type == TF_OPTION_PATHS ||
-                       option->type == TF_OPTION_MAP;
+                       option->type == TF_OPTION_MAP || option->type == TF_OPTION_MAPS;
     struct tf_yaml *node = NULL;
 
     if (is_composed && (option->def[0] == '[' || option->def[0] == '{')) {
@@ -213,6 +213,7 @@ static void place_absent(const struct tf_scope *scope, const struct tf_option *o
     case TF_OPTION_MAP:
         ((struct tf_pairs *)member)->at = scope->at;
         break;
+    case TF_OPTION_MAPS:
     case TF_OPTION_TABLES:
         ((struct tf_tables *)member)->at = scope->at;
         break;

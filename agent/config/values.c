@@ -50,7 +50,7 @@ struct value {
 };
 
 struct number_text {
-    char text[32];
+    char text[TF_COUNT_TEXT_BYTES];
 };
 
 struct tf_quote tf_quote(const char *text)
@@ -213,20 +213,11 @@ static bool read_digits(const char *text, const char **end, uint64_t *number)
     return at != text;
 }
 
-/* With thousands separators, for people. */
 static struct number_text grouped(uint64_t number)
 {
-    struct number_text out = {{0}};
-    char digits[24];
-    size_t count = (size_t)snprintf(digits, sizeof digits, "%llu", (unsigned long long)number);
-    size_t at = 0;
+    struct number_text out;
 
-    for (size_t i = 0; i < count; i++) {
-        if (i > 0 && (count - i) % 3 == 0) {
-            out.text[at++] = ',';
-        }
-        out.text[at++] = digits[i];
-    }
+    (void)tf_count_text(number, out.text);
     return out;
 }
 
@@ -364,21 +355,29 @@ static uint64_t size_factor(const char *name, size_t size)
     return 0;
 }
 
-static void read_rate(const struct value *value, uint64_t *member)
+bool tf_rate_parse(const char *text, uint64_t *out)
 {
     static const char per_second[] = "/s";
     const char *unit = "", *end;
     uint64_t number = 0, factor;
 
-    (void)read_digits(value->text, &unit, &number); /* without digits no unit follows */
+    (void)read_digits(text, &unit, &number); /* without digits no unit follows */
     end = strstr(unit, per_second);
     factor = end != NULL && end[2] == '\0' ? size_factor(unit, (size_t)(end - unit)) : 0;
     if (factor == 0) {
+        return false;
+    }
+    *out = __builtin_mul_overflow(number, factor, &number) ? UINT64_MAX : number;
+    return true;
+}
+
+static void read_rate(const struct value *value, uint64_t *member)
+{
+    uint64_t number = 0;
+
+    if (!tf_rate_parse(value->text, &number)) {
         refuse(value, "is not a rate; write a size and /s, such as 20MiB/s");
         return;
-    }
-    if (__builtin_mul_overflow(number, factor, &number)) {
-        number = UINT64_MAX;
     }
     check_bounds(value, number, member);
 }
@@ -494,7 +493,8 @@ static void read_text(const struct value *value, struct tf_text *member)
     const struct tf_option *option = value->option;
 
     member->at = value->node->at;
-    if (value->text[0] == '\0' && option->type != TF_OPTION_TEXT && option->type != TF_OPTION_MAP) {
+    if (value->text[0] == '\0' && option->type != TF_OPTION_TEXT && option->type != TF_OPTION_MAP &&
+        option->type != TF_OPTION_MAPS) {
         refuse(value, "is empty; write a text, or leave it out");
     } else if (is_path(option) && value->text[0] == '~') {
         refuse(value, "begins with ~, which only a shell knows; write the whole path, or ${HOME}");
@@ -512,6 +512,8 @@ static const char *shape_word(const struct tf_option *option)
         return "a list or one text";
     case TF_OPTION_MAP:
         return "a map of texts";
+    case TF_OPTION_MAPS:
+        return "a list of maps of texts";
     default:
         return "one value";
     }
@@ -624,6 +626,27 @@ static void read_map(const struct tf_scope *scope, const struct tf_option *optio
     }
 }
 
+static void read_maps(const struct tf_scope *scope, const struct tf_option *option,
+                      const struct tf_yaml *node, struct tf_tables *member)
+{
+    bool is_one = node->type == TF_YAML_MAP;
+    const struct tf_yaml *item = is_one ? node : node->first;
+    size_t count = is_one ? 1 : node->count;
+    struct tf_pairs *items;
+
+    member->at = node->at;
+    if (!is_one && node->type != TF_YAML_LIST) {
+        refuse_shape(scope, option, node);
+        return;
+    }
+    items = tf_reader_alloc(scope->reader, count * sizeof *items);
+    member->items = items;
+    for (size_t i = 0; items != NULL && i < count; i++, item = item->next) {
+        read_map(scope, option, item, &items[i]);
+        member->count = i + 1;
+    }
+}
+
 void tf_value_read(const struct tf_scope *scope, const struct tf_option *option,
                    const struct tf_yaml *node, void *member)
 {
@@ -634,6 +657,9 @@ void tf_value_read(const struct tf_scope *scope, const struct tf_option *option,
         break;
     case TF_OPTION_MAP:
         read_map(scope, option, node, member);
+        break;
+    case TF_OPTION_MAPS:
+        read_maps(scope, option, node, member);
         break;
     default:
         read_scalar(scope, option, node, member);

@@ -1,559 +1,36 @@
 /*
- * forward.c - messages of the Fluent Forward Protocol v1: from bytes of a stranger to a batch.
+ * forward.c - events of the Fluent Forward Protocol v1: from bytes of a stranger to a batch.
  *
- *     Message        [tag, time, record, option?]
- *     Forward        [tag, [[time, record], ...], option?]
- *     PackedForward  [tag, bin or str of [time, record] one behind the other, option?]
- *     compressed     the same, option.compressed is "gzip", one or several gzip members
- *
- * Three steps, each cheaper to refuse than the next: tf_msgpack_size finds the end of a message
- * while it arrives, tf_message_head reads what stands around the events, tf_message_decode reads
- * the events. The option map of a taffrail sender holds, beside `chunk`, `size` and `compressed`:
- *
- *     taffrail: {v: 1, spool: bin 16, seq, prev: uint, chain: bin 32, gap?: [from, to],
- *                replayed?: str}
- *
- * When it is absent, of another version or unsound, the sender is foreign. `time` is EventTime (ext
- * 0, 8 bytes), or unsigned seconds; 0 means now. [[time, {metadata}], record] (v1.5) is read too, a
- * map that is not empty becomes the field `metadata`.
+ * The last of three steps, each cheaper to refuse than the next: tf_msgpack_size finds the end of a
+ * message while it arrives, tf_message_head reads what stands around the events
+ * (forward_message.c), tf_message_decode reads the events. `time` is EventTime (ext 0, 8 bytes), or
+ * unsigned seconds; 0 means now. [[time, {metadata}], record] (v1.5) is read too, a map that is not
+ * empty becomes the field `metadata`.
  *
  * What is written on a record, in this order: identity, via (relays only), the sender's own fields,
  * claimed, taffrail. No sender can set identity: see enum fate below.
  *
- * Bounds: every length and count is compared with the bytes left before it is used. Nesting counts
- * from the event's array (1) and ends at TF_BATCH_DEPTH_MAX, so that the batch can always be
- * printed. Inflating goes in steps of 64 KiB and ends at TF_MESSAGE_PLAIN_MAX or, past
- * RATIO_FREE_BYTES, at ratio RATIO_MAX: deflate itself ends at 1032, and a frame of one long
- * repeated line comes near.
+ * Bounds: nesting counts from the event's array (1) and ends at TF_BATCH_DEPTH_MAX, so that the
+ * batch can always be printed. Inflating goes in steps of 64 KiB and ends at TF_MESSAGE_PLAIN_MAX
+ * or, past RATIO_FREE_BYTES, at ratio RATIO_MAX: deflate itself ends at 1032, and a frame of one
+ * long repeated line comes near.
  *
  * A message is taken whole or not at all: after an error the batch is empty.
- * Not here: names, acks, who may send which tag (inputs/forward.c).
  */
-#include "taffrail/decode.h"
+#include "forward.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 #include <zlib.h>
 
-#define TAG_MAX           255u
-#define CHUNK_MAX         128u
-#define JOB_MAX           255u
 #define RECORD_FIELDS_MAX 1024u
 #define KEY_MAX           1024u
 #define INFLATE_STEP      (64u << 10)
 #define RATIO_MAX         1000u
 #define RATIO_FREE_BYTES  (2u << 20)
-#define EVENT_TIME_BYTES  8u
 
-/* ---- tokens: one msgpack value without its children ---------------------------------------------
+/* ---- inflating ----------------------------------------------------------------------------------
  */
-
-enum kind { NIL, FLAG, UINT, INT, DOUBLE, STR, BIN, EXT, ARRAY, MAP };
-
-struct token {
-    enum kind kind;
-    uint64_t number; /* UINT; the bits of INT; FLAG; items of ARRAY, pairs of MAP */
-    double real;
-    struct tf_slice bytes; /* STR, BIN, EXT */
-};
-
-struct reader {
-    const uint8_t *at, *end;
-};
-
-static struct reader reader_of(struct tf_slice bytes)
-{
-    const uint8_t *data = (const uint8_t *)bytes.data;
-
-    return (struct reader){.at = data, .end = data == NULL ? data : data + bytes.size};
-}
-
-static size_t bytes_left(const struct reader *in)
-{
-    return (size_t)(in->end - in->at);
-}
-
-static uint64_t big_endian(const uint8_t *at, unsigned bytes)
-{
-    uint64_t value = 0;
-
-    for (unsigned i = 0; i < bytes; i++) {
-        value = value << 8 | at[i];
-    }
-    return value;
-}
-
-/* What the first byte of a value says: its kind and the bytes of the number or length behind it. */
-struct lead {
-    enum kind kind;
-    uint8_t wide;  /* bytes of the number or length */
-    uint8_t fixed; /* the value or length itself, when wide is 0 */
-};
-
-/* Leads 0xc0 to 0xdf. 0xc1 does not exist: wide is UINT8_MAX. Ext has its type byte behind the
- * length. */
-static const struct lead LEADS[32] = {
-    {NIL, 0, 0},  {NIL, UINT8_MAX, 0}, {FLAG, 0, 0}, {FLAG, 0, 1}, {BIN, 1, 0},    {BIN, 2, 0},
-    {BIN, 4, 0},  {EXT, 1, 0},         {EXT, 2, 0},  {EXT, 4, 0},  {DOUBLE, 4, 0}, {DOUBLE, 8, 0},
-    {UINT, 1, 0}, {UINT, 2, 0},        {UINT, 4, 0}, {UINT, 8, 0}, {INT, 1, 0},    {INT, 2, 0},
-    {INT, 4, 0},  {INT, 8, 0},         {EXT, 0, 1},  {EXT, 0, 2},  {EXT, 0, 4},    {EXT, 0, 8},
-    {EXT, 0, 16}, {STR, 1, 0},         {STR, 2, 0},  {STR, 4, 0},  {ARRAY, 2, 0},  {ARRAY, 4, 0},
-    {MAP, 2, 0},  {MAP, 4, 0},
-};
-
-static struct lead lead_of(uint8_t byte)
-{
-    if (byte < 0x80) {
-        return (struct lead){UINT, 0, byte};
-    }
-    if (byte < 0x90) {
-        return (struct lead){MAP, 0, byte & 0x0f};
-    }
-    if (byte < 0xa0) {
-        return (struct lead){ARRAY, 0, byte & 0x0f};
-    }
-    if (byte < 0xc0) {
-        return (struct lead){STR, 0, byte & 0x1f};
-    }
-    if (byte >= 0xe0) {
-        return (struct lead){INT, 0, byte};
-    }
-    return LEADS[byte - 0xc0];
-}
-
-static double real_of(uint64_t bits, unsigned bytes)
-{
-    uint32_t narrow = (uint32_t)bits;
-    double real;
-    float single;
-
-    if (bytes == sizeof single) {
-        memcpy(&single, &narrow, sizeof single);
-        return (double)single;
-    }
-    memcpy(&real, &bits, sizeof real);
-    return real;
-}
-
-static int64_t sign_extend(uint64_t bits, unsigned bytes)
-{
-    unsigned shift = 64 - 8 * bytes;
-
-    return (int64_t)(bits << shift) >> shift;
-}
-
-/*
- * Reads a value's head: everything but the content of STR, BIN and EXT, whose size is then in
- * number. Ext must be EventTime. Returns 0, -EAGAIN when bytes end before, -EPROTO. *in moves on
- * success only.
- */
-static int read_head(struct reader *in, struct token *out)
-{
-    struct lead lead;
-    size_t need;
-
-    if (bytes_left(in) == 0) {
-        return -EAGAIN;
-    }
-    lead = lead_of(*in->at);
-    if (lead.wide == UINT8_MAX) {
-        return -EPROTO;
-    }
-    need = 1u + lead.wide + (lead.kind == EXT ? 1u : 0u);
-    if (bytes_left(in) < need) {
-        return -EAGAIN;
-    }
-    *out = (struct token){.kind = lead.kind};
-    out->number = lead.wide > 0 ? big_endian(in->at + 1, lead.wide) : lead.fixed;
-    if (lead.kind == INT) {
-        out->number = (uint64_t)sign_extend(out->number, lead.wide > 0 ? lead.wide : 1);
-    } else if (lead.kind == DOUBLE) {
-        out->real = real_of(out->number, lead.wide);
-    } else if (lead.kind == EXT && (in->at[need - 1] != 0 || out->number != EVENT_TIME_BYTES)) {
-        return -EPROTO;
-    }
-    in->at += need;
-    return 0;
-}
-
-static bool has_content(const struct token *token)
-{
-    return token->kind == STR || token->kind == BIN || token->kind == EXT;
-}
-
-/* Values that follow as children. */
-static uint64_t children_of(const struct token *token)
-{
-    if (token->kind == MAP) {
-        return token->number * 2;
-    }
-    return token->kind == ARRAY ? token->number : 0;
-}
-
-/* One value without its children, of which there are as many as bytes at least. 0 or -EPROTO. */
-static int next(struct reader *in, struct token *out)
-{
-    if (read_head(in, out) < 0) {
-        return -EPROTO;
-    }
-    if (children_of(out) > bytes_left(in)) {
-        return -EPROTO;
-    }
-    if (has_content(out)) {
-        if (out->number > bytes_left(in)) {
-            return -EPROTO;
-        }
-        out->bytes = tf_slice(in->at, (size_t)out->number);
-        in->at += out->number;
-    }
-    return 0;
-}
-
-static int next_of(struct reader *in, enum kind kind, struct token *out)
-{
-    int rc = next(in, out);
-
-    return rc == 0 && out->kind != kind ? -EPROTO : rc;
-}
-
-/* Passes over `values` whole values. Ends, because each step takes a byte at least. */
-static int skip(struct reader *in, uint64_t values)
-{
-    struct token token;
-
-    while (values > 0) {
-        int rc = next(in, &token);
-
-        if (rc < 0) {
-            return rc;
-        }
-        values = values - 1 + children_of(&token);
-    }
-    return 0;
-}
-
-/* ---- the end of a message
- * ------------------------------------------------------------------------ */
-
-/* Counts a finished value in the containers around it; true when the outermost one is complete. */
-static bool finish_value(struct tf_msgpack_scan *scan)
-{
-    while (scan->depth > 0) {
-        if (--scan->left[scan->depth - 1] > 0) {
-            return false;
-        }
-        scan->depth--;
-    }
-    return true;
-}
-
-int64_t tf_msgpack_size(struct tf_slice bytes, struct tf_msgpack_scan *scan)
-{
-    while (scan->at < bytes.size) {
-        struct reader in = reader_of(tf_slice(bytes.data + scan->at, bytes.size - scan->at));
-        const uint8_t *start = in.at;
-        struct token token;
-        int rc = read_head(&in, &token);
-        uint64_t size, children;
-
-        if (rc == -EAGAIN) {
-            break;
-        }
-        if (rc < 0) {
-            return rc;
-        }
-        children = children_of(&token);
-        size = (uint64_t)(in.at - start) + (has_content(&token) ? token.number : 0);
-        if (scan->at + size + children > TF_MESSAGE_BYTES_MAX) {
-            return -EMSGSIZE;
-        }
-        if (size > bytes.size - scan->at) {
-            break;
-        }
-        scan->at += (size_t)size;
-        if (children > 0) {
-            if (scan->depth == TF_COUNT(scan->left)) {
-                return -EPROTO;
-            }
-            scan->left[scan->depth++] = (uint32_t)children;
-        } else if (finish_value(scan)) {
-            return (int64_t)scan->at;
-        }
-    }
-    return bytes.size >= TF_MESSAGE_BYTES_MAX ? -EMSGSIZE : 0;
-}
-
-/* ---- the head
- * ------------------------------------------------------------------------------------ */
-
-/* Where the events of a message are. */
-struct layout {
-    struct tf_slice tag;
-    struct reader events; /* at time, at the array of entries, or at the first packed event */
-    struct tf_slice raw;  /* all of them as they came */
-    enum { ONE, ENTRIES, PACKED } mode;
-    uint64_t count; /* of entries */
-    bool has_option;
-    uint64_t option_pairs;
-    struct reader option; /* at its first pair */
-};
-
-static bool is_tag(struct tf_slice tag)
-{
-    if (tag.size == 0 || tag.size > TAG_MAX || !tf_utf8_valid(tag.data, tag.size)) {
-        return false;
-    }
-    for (size_t i = 0; i < tag.size; i++) {
-        if ((uint8_t)tag.data[i] < 0x20 || tag.data[i] == 0x7f) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static struct tf_slice between(const struct reader *start, const struct reader *end)
-{
-    return tf_slice((const char *)start->at, (size_t)(end->at - start->at));
-}
-
-/* Finds the events behind the tag; *used is how many items of the message they take. */
-static int find_events(struct reader *in, struct layout *out, uint64_t *used)
-{
-    struct reader start = *in;
-    struct token token;
-    int rc = next(in, &token);
-
-    if (rc < 0) {
-        return rc;
-    }
-    *used = 1;
-    if (token.kind == ARRAY) {
-        out->mode = ENTRIES;
-        out->count = token.number;
-        out->events = *in;
-        rc = skip(in, token.number);
-        out->raw = between(&start, in);
-        return rc;
-    }
-    if (token.kind == STR || token.kind == BIN) {
-        out->mode = PACKED;
-        out->events = reader_of(token.bytes);
-        out->raw = token.bytes;
-        return 0;
-    }
-    out->mode = ONE;
-    out->events = start;
-    *used = 2;
-    rc = skip(in, 1);
-    out->raw = between(&start, in);
-    return rc;
-}
-
-static int find_parts(struct tf_slice message, struct layout *out)
-{
-    struct reader in = reader_of(message);
-    struct token token, items;
-    uint64_t used = 0;
-    int rc = next_of(&in, ARRAY, &items);
-
-    *out = (struct layout){0};
-    if (rc == 0) {
-        rc = next_of(&in, STR, &token);
-    }
-    if (rc < 0 || !is_tag(token.bytes)) {
-        return -EPROTO;
-    }
-    out->tag = token.bytes;
-    rc = find_events(&in, out, &used);
-    if (rc < 0 || items.number < 1 + used || items.number > 2 + used) {
-        return -EPROTO;
-    }
-    if (items.number == 2 + used) {
-        rc = next(&in, &token);
-        if (rc < 0 || (token.kind != MAP && token.kind != NIL)) {
-            return -EPROTO;
-        }
-        out->has_option = token.kind == MAP;
-        out->option_pairs = token.kind == MAP ? token.number : 0;
-        out->option = in;
-        rc = skip(&in, children_of(&token));
-    }
-    return rc == 0 && bytes_left(&in) == 0 ? 0 : -EPROTO;
-}
-
-static bool is_key(const struct token *key, const char *name)
-{
-    return key->kind == STR && tf_slice_equal(key->bytes, tf_slice_text(name));
-}
-
-/* A value of the option map under a key; the first counts. 0, -ENOENT when absent, -EPROTO. */
-static int find_option(const struct layout *layout, const char *name, struct reader *at)
-{
-    struct reader in = layout->option;
-    struct token key;
-
-    for (uint64_t i = 0; i < layout->option_pairs; i++) {
-        if (next(&in, &key) < 0 || skip(&in, children_of(&key)) < 0) {
-            return -EPROTO;
-        }
-        if (is_key(&key, name)) {
-            *at = in;
-            return 0;
-        }
-        if (skip(&in, 1) < 0) {
-            return -EPROTO;
-        }
-    }
-    return -ENOENT;
-}
-
-enum seen {
-    SEEN_V = 1,
-    SEEN_SPOOL = 2,
-    SEEN_SEQ = 4,
-    SEEN_PREV = 8,
-    SEEN_CHAIN = 16,
-    SEEN_ALL = 31
-};
-
-static bool read_fixed(struct reader *in, uint8_t *to, size_t size)
-{
-    struct token token;
-
-    if (next_of(in, BIN, &token) < 0 || token.bytes.size != size) {
-        return false;
-    }
-    memcpy(to, token.bytes.data, size);
-    return true;
-}
-
-static bool read_number(struct reader *in, uint64_t *to)
-{
-    struct token token;
-
-    if (next_of(in, UINT, &token) < 0) {
-        return false;
-    }
-    *to = token.number;
-    return true;
-}
-
-static bool read_gap(struct reader *in, struct tf_message_head *head)
-{
-    struct token token;
-
-    return next_of(in, ARRAY, &token) == 0 && token.number == 2 &&
-           read_number(in, &head->gap_from) && read_number(in, &head->gap_to) &&
-           head->gap_from > 0 && head->gap_from <= head->gap_to;
-}
-
-static bool read_job(struct reader *in, struct tf_message_head *head)
-{
-    struct token token;
-
-    if (next_of(in, STR, &token) < 0 || token.bytes.size == 0 || token.bytes.size > JOB_MAX) {
-        return false;
-    }
-    head->replayed = token.bytes;
-    return tf_utf8_valid(token.bytes.data, token.bytes.size);
-}
-
-static bool read_taffrail_pair(struct reader *in, struct tf_message_head *head, unsigned *seen)
-{
-    struct token key;
-    uint64_t version = 0;
-
-    if (next_of(in, STR, &key) < 0) {
-        return false;
-    }
-    if (is_key(&key, "v")) {
-        *seen |= SEEN_V;
-        return read_number(in, &version) && version == 1;
-    }
-    if (is_key(&key, "spool")) {
-        *seen |= SEEN_SPOOL;
-        return read_fixed(in, head->spool_id, sizeof head->spool_id);
-    }
-    if (is_key(&key, "seq")) {
-        *seen |= SEEN_SEQ;
-        return read_number(in, &head->seq);
-    }
-    if (is_key(&key, "prev")) {
-        *seen |= SEEN_PREV;
-        return read_number(in, &head->prev);
-    }
-    if (is_key(&key, "chain")) {
-        *seen |= SEEN_CHAIN;
-        return read_fixed(in, head->chain, sizeof head->chain);
-    }
-    if (is_key(&key, "gap")) {
-        return read_gap(in, head);
-    }
-    if (is_key(&key, "replayed")) {
-        return read_job(in, head);
-    }
-    return skip(in, 1) == 0;
-}
-
-static bool read_taffrail(struct reader in, struct tf_message_head *head)
-{
-    struct token map;
-    unsigned seen = 0;
-
-    if (next_of(&in, MAP, &map) < 0) {
-        return false;
-    }
-    for (uint64_t i = 0; i < map.number; i++) {
-        if (!read_taffrail_pair(&in, head, &seen)) {
-            return false;
-        }
-    }
-    return seen == SEEN_ALL && head->prev <= head->seq;
-}
-
-static int read_chunk(const struct layout *layout, struct tf_slice *chunk)
-{
-    struct reader at;
-    struct token token;
-    int rc = find_option(layout, "chunk", &at);
-
-    if (rc == -ENOENT) {
-        return 0;
-    }
-    if (rc < 0 || next_of(&at, STR, &token) < 0 || token.bytes.size > CHUNK_MAX) {
-        return -EPROTO;
-    }
-    *chunk = token.bytes;
-    return 0;
-}
-
-int tf_message_head(struct tf_slice message, struct tf_message_head *head)
-{
-    struct layout layout;
-    struct reader at;
-    int rc = find_parts(message, &layout);
-
-    *head = (struct tf_message_head){0};
-    if (rc < 0) {
-        return rc;
-    }
-    head->tag = layout.tag;
-    head->events = layout.raw;
-    rc = find_option(&layout, "taffrail", &at);
-    if (rc == 0) {
-        head->has_taffrail = read_taffrail(at, head);
-        if (!head->has_taffrail) { /* nothing of an unsound one may count */
-            *head = (struct tf_message_head){.tag = layout.tag, .events = layout.raw};
-        }
-    } else if (rc != -ENOENT) {
-        return rc;
-    }
-    return read_chunk(&layout, &head->chunk);
-}
-
-/* ---- inflating
- * ----------------------------------------------------------------------------------- */
 
 /* One step of at most INFLATE_STEP; the size is charged before the step. Z_OK, Z_STREAM_END, or a
  * negative errno. */
@@ -608,26 +85,26 @@ static int gunzip(struct tf_slice payload, struct tf_buf *out)
 }
 
 /* 1 when the payload is gzip, 0 when plain, -EPROTO for anything else. */
-static int is_gzip(const struct layout *layout)
+static int is_gzip(const struct tf_message_layout *layout)
 {
     struct reader at;
     struct token token;
-    int rc = find_option(layout, "compressed", &at);
+    int rc = tf_message_option(layout, "compressed", &at);
 
     if (rc == -ENOENT) {
         return 0;
     }
-    if (rc < 0 || next_of(&at, STR, &token) < 0) {
+    if (rc < 0 || next_of(&at, TF_MSGPACK_STR, &token) < 0) {
         return -EPROTO;
     }
-    if (is_key(&token, "gzip")) {
+    if (is_str(&token, "gzip")) {
         return 1;
     }
-    return is_key(&token, "text") ? 0 : -EPROTO;
+    return is_str(&token, "text") ? 0 : -EPROTO;
 }
 
-/* ---- records
- * ------------------------------------------------------------------------------------- */
+/* ---- records ------------------------------------------------------------------------------------
+ */
 
 struct decoding {
     struct tf_batch *batch;
@@ -733,15 +210,15 @@ static int add_time(struct decoding *d, struct tf_slice key, struct tf_slice byt
 
 static int add_scalar(struct decoding *d, struct tf_slice key, const struct token *token)
 {
-    static const enum tf_value_type types[] = {[NIL] = TF_VALUE_NIL,
-                                               [UINT] = TF_VALUE_UINT,
-                                               [INT] = TF_VALUE_INT,
-                                               [DOUBLE] = TF_VALUE_DOUBLE};
+    static const enum tf_value_type types[] = {[TF_MSGPACK_NIL] = TF_VALUE_NIL,
+                                               [TF_MSGPACK_UINT] = TF_VALUE_UINT,
+                                               [TF_MSGPACK_INT] = TF_VALUE_INT,
+                                               [TF_MSGPACK_DOUBLE] = TF_VALUE_DOUBLE};
     enum tf_value_type type;
     struct tf_field *field;
     int rc;
 
-    if (token->kind == FLAG) {
+    if (token->kind == TF_MSGPACK_FLAG) {
         type = token->number != 0 ? TF_VALUE_TRUE : TF_VALUE_FALSE;
     } else {
         type = types[token->kind];
@@ -750,11 +227,11 @@ static int add_scalar(struct decoding *d, struct tf_slice key, const struct toke
     if (field == NULL) {
         return rc;
     }
-    if (token->kind == DOUBLE) {
+    if (token->kind == TF_MSGPACK_DOUBLE) {
         field->value.d = token->real;
-    } else if (token->kind == INT) {
+    } else if (token->kind == TF_MSGPACK_INT) {
         field->value.i = (int64_t)token->number;
-    } else if (token->kind == UINT) {
+    } else if (token->kind == TF_MSGPACK_UINT) {
         field->value.u = token->number;
     }
     return 0;
@@ -763,7 +240,7 @@ static int add_scalar(struct decoding *d, struct tf_slice key, const struct toke
 static int next_key(struct reader *in, struct tf_slice *key)
 {
     struct token token;
-    int rc = next_of(in, STR, &token);
+    int rc = next_of(in, TF_MSGPACK_STR, &token);
 
     if (rc < 0 || !tf_utf8_valid(token.bytes.data, token.bytes.size)) {
         return -EPROTO;
@@ -782,13 +259,14 @@ static int add_value(struct decoding *d, struct tf_slice key, struct reader *in,
     if (rc < 0) {
         return rc;
     }
-    if (token.kind == STR || token.kind == BIN) {
-        return add_bytes(d, key, token.kind == STR ? TF_VALUE_TEXT : TF_VALUE_BYTES, token.bytes);
+    if (token.kind == TF_MSGPACK_STR || token.kind == TF_MSGPACK_BIN) {
+        return add_bytes(d, key, token.kind == TF_MSGPACK_STR ? TF_VALUE_TEXT : TF_VALUE_BYTES,
+                         token.bytes);
     }
-    if (token.kind == EXT) {
+    if (token.kind == TF_MSGPACK_EXT) {
         return add_time(d, key, token.bytes);
     }
-    if (token.kind != MAP && token.kind != ARRAY) {
+    if (token.kind != TF_MSGPACK_MAP && token.kind != TF_MSGPACK_ARRAY) {
         return add_scalar(d, key, &token);
     }
     if (depth > TF_BATCH_DEPTH_MAX) {
@@ -797,11 +275,12 @@ static int add_value(struct decoding *d, struct tf_slice key, struct reader *in,
     if (token.number > RECORD_FIELDS_MAX) {
         return -EMSGSIZE;
     }
-    rc = add_container(d, key, token.kind == MAP ? TF_VALUE_MAP : TF_VALUE_ARRAY, token.number);
+    rc = add_container(d, key, token.kind == TF_MSGPACK_MAP ? TF_VALUE_MAP : TF_VALUE_ARRAY,
+                       token.number);
     for (uint64_t i = 0; i < token.number && rc == 0; i++) {
         struct tf_slice child = tf_slice(NULL, 0);
 
-        rc = token.kind == MAP ? next_key(in, &child) : 0;
+        rc = token.kind == TF_MSGPACK_MAP ? next_key(in, &child) : 0;
         if (rc == 0) {
             rc = add_value(d, child, in, depth + 1);
         }
@@ -855,7 +334,11 @@ static int note(struct record_map *map, struct tf_slice key, struct reader at)
     struct reader in = at;
     struct token token;
 
-    if (place->at != NULL || next_of(&in, is_identity ? STR : is_via ? ARRAY : MAP, &token) < 0) {
+    if (place->at != NULL || next_of(&in,
+                                     is_identity ? TF_MSGPACK_STR
+                                     : is_via    ? TF_MSGPACK_ARRAY
+                                                 : TF_MSGPACK_MAP,
+                                     &token) < 0) {
         return -EPROTO;
     }
     if (is_identity) {
@@ -875,7 +358,7 @@ static int note(struct record_map *map, struct tf_slice key, struct reader at)
 static int survey(const struct decoding *d, struct reader *in, struct record_map *map)
 {
     struct token token;
-    int rc = next_of(in, MAP, &token);
+    int rc = next_of(in, TF_MSGPACK_MAP, &token);
 
     if (rc < 0) {
         return rc;
@@ -995,28 +478,29 @@ static int add_marks(struct decoding *d, const struct record_map *map)
 static int read_time(struct decoding *d, struct reader *in, struct record_map *map,
                      int64_t *time_ns)
 {
-    struct token token, wrap = {.kind = NIL};
+    struct token token, wrap = {.kind = TF_MSGPACK_NIL};
     int rc = next(in, &token);
 
-    if (rc == 0 && token.kind == ARRAY) {
+    if (rc == 0 && token.kind == TF_MSGPACK_ARRAY) {
         wrap = token;
         rc = wrap.number == 2 ? next(in, &token) : -EPROTO;
     }
     if (rc < 0) {
         return rc;
     }
-    if (token.kind == EXT) {
+    if (token.kind == TF_MSGPACK_EXT) {
         rc = event_time(token.bytes, time_ns);
-    } else if (token.kind == UINT && token.number <= (uint64_t)(INT64_MAX / TF_S_IN_NS)) {
+    } else if (token.kind == TF_MSGPACK_UINT &&
+               token.number <= (uint64_t)(INT64_MAX / TF_S_IN_NS)) {
         *time_ns = (int64_t)token.number * TF_S_IN_NS;
     } else {
         rc = -EPROTO;
     }
     *time_ns = rc == 0 && *time_ns == 0 ? d->now_ns : *time_ns;
-    if (rc == 0 && wrap.kind == ARRAY) {
+    if (rc == 0 && wrap.kind == TF_MSGPACK_ARRAY) {
         struct reader start = *in;
 
-        rc = next_of(in, MAP, &token);
+        rc = next_of(in, TF_MSGPACK_MAP, &token);
         if (rc == 0 && token.number > 0) {
             map->metadata = start;
         }
@@ -1059,7 +543,7 @@ static int add_event(struct decoding *d, struct reader *in)
 static int add_pair(struct decoding *d, struct reader *in)
 {
     struct token token;
-    int rc = next_of(in, ARRAY, &token);
+    int rc = next_of(in, TF_MSGPACK_ARRAY, &token);
 
     if (rc < 0 || token.number != 2) {
         return -EPROTO;
@@ -1094,7 +578,7 @@ static int add_gzip(struct decoding *d, const struct reader *in)
     return rc;
 }
 
-static int add_events(struct decoding *d, struct layout *layout)
+static int add_events(struct decoding *d, struct tf_message_layout *layout)
 {
     int rc = is_gzip(layout);
 
@@ -1124,8 +608,8 @@ int tf_message_decode(struct tf_slice message, const struct tf_message_head *hea
                          .contradicts = contradicts,
                          .is_relay = is_relay && head->has_taffrail,
                          .now_ns = now_ns};
-    struct layout layout;
-    int rc = find_parts(message, &layout);
+    struct tf_message_layout layout;
+    int rc = tf_message_find(message, &layout);
 
     if (rc == 0) {
         rc = add_events(&d, &layout);

@@ -17,7 +17,7 @@
 int64_t tf_event_measure(struct tf_slice bytes, int64_t *time_ns)
 {
     struct reader in = reader_of(bytes);
-    struct token time = {.kind = NIL}, map = {.kind = NIL};
+    struct token time = {.kind = TF_MSGPACK_NIL}, map = {.kind = TF_MSGPACK_NIL};
     int rc = read_event_head(&in, &time, &map);
 
     if (rc == 0) {
@@ -43,22 +43,22 @@ static bool offer(const struct search *search, const struct token *token)
     char text[TF_DOUBLE_TEXT_BYTES > NUMBER_BYTES ? TF_DOUBLE_TEXT_BYTES : NUMBER_BYTES];
 
     switch (token->kind) {
-    case STR:
-    case BIN:
+    case TF_MSGPACK_STR:
+    case TF_MSGPACK_BIN:
         return search->fn(search->ctx, token->bytes);
-    case UINT:
+    case TF_MSGPACK_UINT:
         (void)snprintf(text, sizeof text, "%" PRIu64, token->number);
         break;
-    case INT:
+    case TF_MSGPACK_INT:
         (void)snprintf(text, sizeof text, "%" PRId64, (int64_t)token->number);
         break;
-    case DOUBLE:
+    case TF_MSGPACK_DOUBLE:
         tf_double_format(token->real, text);
         break;
-    case TIME:
+    case TF_MSGPACK_EXT:
         tf_time_format(token->time_ns, text);
         break;
-    case FLAG:
+    case TF_MSGPACK_FLAG:
         (void)snprintf(text, sizeof text, "%s", token->number != 0 ? "true" : "false");
         break;
     default:
@@ -87,22 +87,22 @@ static bool behind_name(struct tf_slice path, struct tf_slice name, struct tf_sl
 static int search_value(const struct search *search, struct reader *in, const struct token *token,
                         struct tf_slice path, unsigned depth)
 {
-    if (token->kind != MAP && token->kind != ARRAY) {
+    if (token->kind != TF_MSGPACK_MAP && token->kind != TF_MSGPACK_ARRAY) {
         return path.size == 0 && offer(search, token) ? 1 : 0;
     }
     if (depth > TF_BATCH_DEPTH_MAX) {
         return -EPROTO;
     }
     for (uint64_t i = 0; i < token->number; i++) {
-        struct token key = {.kind = NIL}, value = {.kind = NIL};
+        struct token key = {.kind = TF_MSGPACK_NIL}, value = {.kind = TF_MSGPACK_NIL};
         struct tf_slice rest = path;
-        bool matches = token->kind == ARRAY;
-        int rc = token->kind == MAP ? next_of(in, STR, &key) : 0;
+        bool matches = token->kind == TF_MSGPACK_ARRAY;
+        int rc = token->kind == TF_MSGPACK_MAP ? next_of(in, TF_MSGPACK_STR, &key) : 0;
 
         if (rc == 0) {
             rc = next(in, &value);
         }
-        if (rc == 0 && token->kind == MAP) {
+        if (rc == 0 && token->kind == TF_MSGPACK_MAP) {
             matches = path.size > 0 && behind_name(path, key.bytes, &rest);
         }
         if (rc == 0) {
@@ -120,7 +120,7 @@ bool tf_event_any(struct tf_slice event, struct tf_slice path, tf_event_value_fn
 {
     const struct search search = {.fn = fn, .ctx = ctx};
     struct reader in = reader_of(event);
-    struct token time = {.kind = NIL}, map = {.kind = NIL};
+    struct token time = {.kind = TF_MSGPACK_NIL}, map = {.kind = TF_MSGPACK_NIL};
 
     return path.size > 0 && read_event_head(&in, &time, &map) == 0 &&
            search_value(&search, &in, &map, path, 2) == 1;
@@ -143,7 +143,7 @@ static void put_mark(struct tf_buf *out, const char *name, struct tf_slice value
 /* Copies one pair whose key is taken and begins at from. */
 static int copy_pair(struct reader *in, const uint8_t *from, struct tf_buf *out)
 {
-    struct token value = {.kind = NIL};
+    struct token value = {.kind = TF_MSGPACK_NIL};
     int rc = next(in, &value);
 
     if (rc == 0) {
@@ -161,9 +161,9 @@ static int copy_others(struct reader *in, uint64_t count, const char *name, stru
 
     for (uint64_t i = 0; i < count && rc == 0; i++) {
         const uint8_t *from = in->at;
-        struct token key = {.kind = NIL}, value = {.kind = NIL};
+        struct token key = {.kind = TF_MSGPACK_NIL}, value = {.kind = TF_MSGPACK_NIL};
 
-        rc = next_of(in, STR, &key);
+        rc = next_of(in, TF_MSGPACK_STR, &key);
         if (rc == 0 && is_text(&key, name)) {
             rc = next(in, &value);
             rc = rc == 0 ? skip_children(in, &value) : rc;
@@ -178,10 +178,10 @@ static int copy_others(struct reader *in, uint64_t count, const char *name, stru
 /* The marks that the event has, as pairs; none when `taffrail` is no map. */
 static int take_marks(struct reader *in, const char *name, struct tf_buf *marks, uint32_t *count)
 {
-    struct token value = {.kind = NIL};
+    struct token value = {.kind = TF_MSGPACK_NIL};
     int rc = next(in, &value);
 
-    if (rc < 0 || value.kind == MAP) {
+    if (rc < 0 || value.kind == TF_MSGPACK_MAP) {
         return rc < 0 ? rc : copy_others(in, value.number, name, marks, count);
     }
     return skip_children(in, &value);
@@ -195,9 +195,9 @@ static int mark_map(struct reader *in, const struct token *map, const char *name
 
     for (uint64_t i = 0; i < map->number && rc == 0; i++) {
         const uint8_t *from = in->at;
-        struct token key = {.kind = NIL};
+        struct token key = {.kind = TF_MSGPACK_NIL};
 
-        rc = next_of(in, STR, &key);
+        rc = next_of(in, TF_MSGPACK_STR, &key);
         if (rc == 0) {
             rc = is_text(&key, "taffrail") ? take_marks(in, name, marks, &mark_count)
                                            : copy_pair(in, from, pairs);
@@ -219,9 +219,9 @@ static uint32_t count_others(struct reader in, const struct token *map)
     uint32_t count = 0;
 
     for (uint64_t i = 0; i < map->number; i++) {
-        struct token key = {.kind = NIL}, value = {.kind = NIL};
+        struct token key = {.kind = TF_MSGPACK_NIL}, value = {.kind = TF_MSGPACK_NIL};
 
-        if (next_of(&in, STR, &key) < 0 || next(&in, &value) < 0 ||
+        if (next_of(&in, TF_MSGPACK_STR, &key) < 0 || next(&in, &value) < 0 ||
             skip_children(&in, &value) < 0) {
             break;
         }
@@ -234,7 +234,8 @@ int tf_event_mark(struct tf_slice event, const char *name, struct tf_slice value
                   struct tf_buf *out)
 {
     struct reader in = reader_of(event), time_at;
-    struct token array = {.kind = NIL}, time = {.kind = NIL}, map = {.kind = NIL};
+    struct token array = {.kind = TF_MSGPACK_NIL}, time = {.kind = TF_MSGPACK_NIL},
+                 map = {.kind = TF_MSGPACK_NIL};
     struct tf_buf marks;
     size_t before = out->size;
     int rc;
@@ -242,10 +243,10 @@ int tf_event_mark(struct tf_slice event, const char *name, struct tf_slice value
     if (out->error != 0) {
         return out->error;
     }
-    rc = next_of(&in, ARRAY, &array);
+    rc = next_of(&in, TF_MSGPACK_ARRAY, &array);
     time_at = in;
     if (rc == 0) {
-        rc = array.number == 2 ? next_of(&in, TIME, &time) : -EPROTO;
+        rc = array.number == 2 ? next_of(&in, TF_MSGPACK_EXT, &time) : -EPROTO;
     }
     if (rc < 0) {
         return rc;
@@ -253,7 +254,7 @@ int tf_event_mark(struct tf_slice event, const char *name, struct tf_slice value
     tf_msgpack_array(out, 2);
     (void)tf_buf_append(out, time_at.at, (size_t)(in.at - time_at.at));
     tf_buf_init(&marks, out->limit_bytes);
-    rc = next_of(&in, MAP, &map);
+    rc = next_of(&in, TF_MSGPACK_MAP, &map);
     if (rc == 0) {
         tf_msgpack_map(out, count_others(in, &map) + 1);
         rc = mark_map(&in, &map, name, value, out, &marks);

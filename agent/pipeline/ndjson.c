@@ -210,8 +210,9 @@ static int next_checked(struct reader *in, struct token *out)
 {
     int rc = next(in, out);
 
-    if (rc == 0 && out->kind == STR && !tf_utf8_valid(out->bytes.data, out->bytes.size)) {
-        out->kind = BIN;
+    if (rc == 0 && out->kind == TF_MSGPACK_STR &&
+        !tf_utf8_valid(out->bytes.data, out->bytes.size)) {
+        out->kind = TF_MSGPACK_BIN;
     }
     return rc;
 }
@@ -232,22 +233,22 @@ static void put_scalar(struct tf_buf *out, const struct token *token)
     char time[TF_TIME_TEXT_BYTES];
 
     switch (token->kind) {
-    case NIL:
+    case TF_MSGPACK_NIL:
         put_literal(out, "null");
         break;
-    case FLAG:
+    case TF_MSGPACK_FLAG:
         put_literal(out, token->number != 0 ? "true" : "false");
         break;
-    case UINT:
+    case TF_MSGPACK_UINT:
         (void)tf_buf_printf(out, "%llu", (unsigned long long)token->number);
         break;
-    case INT:
+    case TF_MSGPACK_INT:
         (void)tf_buf_printf(out, "%lld", (long long)token->number);
         break;
-    case DOUBLE:
+    case TF_MSGPACK_DOUBLE:
         put_real(out, token->real);
         break;
-    case TIME:
+    case TF_MSGPACK_EXT:
         tf_time_format(token->time_ns, time);
         (void)tf_buf_printf(out, "\"%s\"", time);
         break;
@@ -259,7 +260,7 @@ static void put_scalar(struct tf_buf *out, const struct token *token)
 static void put_text(struct tf_buf *out, const struct token *token)
 {
     put_byte(out, '"');
-    if (token->kind == BIN) {
+    if (token->kind == TF_MSGPACK_BIN) {
         (void)tf_base64_append(out, token->bytes.data, token->bytes.size);
     } else {
         put_escaped(out, token->bytes);
@@ -274,10 +275,10 @@ static int put_container(struct tf_buf *out, struct reader *in, const struct tok
 static int put_value(struct tf_buf *out, struct reader *in, const struct token *token,
                      unsigned depth)
 {
-    if (token->kind == ARRAY || token->kind == MAP) {
+    if (token->kind == TF_MSGPACK_ARRAY || token->kind == TF_MSGPACK_MAP) {
         return put_container(out, in, token, depth);
     }
-    if (token->kind == STR || token->kind == BIN) {
+    if (token->kind == TF_MSGPACK_STR || token->kind == TF_MSGPACK_BIN) {
         put_text(out, token);
     } else {
         put_scalar(out, token);
@@ -287,8 +288,8 @@ static int put_value(struct tf_buf *out, struct reader *in, const struct token *
 
 static int put_pair(struct tf_buf *out, struct reader *in, unsigned depth, bool is_top)
 {
-    struct token key, value = {.kind = NIL};
-    int rc = next_of(in, STR, &key);
+    struct token key, value = {.kind = TF_MSGPACK_NIL};
+    int rc = next_of(in, TF_MSGPACK_STR, &key);
 
     if (rc == 0) {
         rc = next_checked(in, &value);
@@ -296,17 +297,17 @@ static int put_pair(struct tf_buf *out, struct reader *in, unsigned depth, bool 
     if (rc < 0) {
         return rc;
     }
-    put_name(out, key.bytes, value.kind == BIN, is_top);
+    put_name(out, key.bytes, value.kind == TF_MSGPACK_BIN, is_top);
     return put_value(out, in, &value, depth);
 }
 
 /* An item has no name to put `_b64` behind: it becomes an object of that name. */
 static int put_item(struct tf_buf *out, struct reader *in, unsigned depth)
 {
-    struct token value = {.kind = NIL};
+    struct token value = {.kind = TF_MSGPACK_NIL};
     int rc = next_checked(in, &value);
 
-    if (rc < 0 || value.kind != BIN) {
+    if (rc < 0 || value.kind != TF_MSGPACK_BIN) {
         return rc < 0 ? rc : put_value(out, in, &value, depth);
     }
     put_literal(out, "{\"_b64\":");
@@ -319,7 +320,7 @@ static int put_item(struct tf_buf *out, struct reader *in, unsigned depth)
 static int put_container(struct tf_buf *out, struct reader *in, const struct token *container,
                          unsigned depth)
 {
-    bool is_map = container->kind == MAP;
+    bool is_map = container->kind == TF_MSGPACK_MAP;
     int rc = depth > TF_BATCH_DEPTH_MAX ? -EPROTO : 0;
 
     put_byte(out, is_map ? '{' : '[');
@@ -337,7 +338,7 @@ static int put_container(struct tf_buf *out, struct reader *in, const struct tok
 /* The pairs of the event's map behind time and tag. */
 static int put_event(struct tf_slice tag, struct reader *in, struct tf_buf *out)
 {
-    struct token time = {.kind = NIL}, map = {.kind = NIL};
+    struct token time = {.kind = TF_MSGPACK_NIL}, map = {.kind = TF_MSGPACK_NIL};
     int rc = read_event_head(in, &time, &map);
 
     if (rc < 0) {
@@ -434,20 +435,20 @@ static int find_shown(struct reader *in, uint64_t pairs, bool inside, struct sho
     int rc = 0;
 
     for (uint64_t i = 0; i < pairs && rc == 0; i++) {
-        struct token key, value = {.kind = NIL};
+        struct token key, value = {.kind = TF_MSGPACK_NIL};
 
-        rc = next_of(in, STR, &key);
+        rc = next_of(in, TF_MSGPACK_STR, &key);
         if (rc == 0) {
             rc = next(in, &value);
         }
         if (rc < 0) {
             return rc;
         }
-        if (value.kind == MAP && !inside && is_name(key.bytes, "kubernetes")) {
+        if (value.kind == TF_MSGPACK_MAP && !inside && is_name(key.bytes, "kubernetes")) {
             rc = find_shown(in, value.number, true, shown);
-        } else if ((value.kind == STR || value.kind == BIN) && inside) {
+        } else if ((value.kind == TF_MSGPACK_STR || value.kind == TF_MSGPACK_BIN) && inside) {
             note_name(shown, key.bytes, value.bytes);
-        } else if (value.kind == STR || value.kind == BIN) {
+        } else if (value.kind == TF_MSGPACK_STR || value.kind == TF_MSGPACK_BIN) {
             note_text(shown, key.bytes, value.bytes);
         } else {
             rc = skip_children(in, &value);
@@ -561,7 +562,7 @@ static int put_map_shown(struct tf_buf *out, struct reader in, const struct toke
 static int put_line(struct tf_slice tag, struct reader *in, struct tf_buf *out)
 {
     char text[TF_TIME_TEXT_BYTES];
-    struct token time = {.kind = NIL}, map = {.kind = NIL};
+    struct token time = {.kind = TF_MSGPACK_NIL}, map = {.kind = TF_MSGPACK_NIL};
     struct reader pairs;
     struct shown shown = {.has_log = false};
     int rc = read_event_head(in, &time, &map);

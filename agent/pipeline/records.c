@@ -144,7 +144,7 @@ static int make_constants(struct tf_pipeline *pipeline, struct tf_source *source
                           struct tf_batch *metadata)
 {
     const struct tf_agent_options *agent =
-        source->kind->is_receiver ? NULL : &pipeline->config->agent;
+        source->kind->is_receiver || source->is_received ? NULL : &pipeline->config->agent;
     struct tf_batch own;
     int rc = 0;
 

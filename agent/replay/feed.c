@@ -13,6 +13,11 @@
  * So a job that is killed goes on behind the last saved ack: what was acked after it is shipped
  * again. One that is stopped waits for its acks and is exact.
  *
+ * What a replay says of itself is a frame too, before the first and behind the last, with the tag
+ * taffrail.audit, when the output takes that. Numbers have to rise: the first has the number of
+ * what is behind it, the last is one above all. It is made when all else is acked, so that what it
+ * counts has arrived; it moves the job's state no further, and no rate holds it up.
+ *
  * The rate is a bucket of a quarter of a second that may be overdrawn by one frame. Marks grow a
  * frame by MARKS_MAX_BYTES at most, so that a receiver's bound on what it inflates holds; events
  * past it are marked by the message's option alone.
@@ -25,6 +30,7 @@
 
 #include "../spool/internal.h"
 #include "taffrail/event.h"
+#include "taffrail/filters.h"
 
 #define RING_MAX        64u
 #define AHEAD_MAX       8u         /* frames packed by one job */
@@ -87,7 +93,9 @@ struct tf_replay_feed {
     int64_t tokens;
     uint32_t acks; /* since the last save */
     bool reading, saving, dirty, ended, stopped, told, closing, starving;
-    int failed; /* nothing more is read or handed out */
+    bool has_said_end; /* or has nothing to say */
+    int failed;        /* nothing more is read or handed out */
+    bool cannot_save;  /* that is what failed: what is on disk stays */
     struct tf_replay_progress progress;
     /* a file output's cursor that waits to be saved */
     tf_feed_saved_fn *on_saved;
@@ -254,6 +262,65 @@ static int push(struct tf_replay_feed *replay, struct packed *packed)
     return 0;
 }
 
+/* Packs the audit event alone. The worker's buffers are free: it does not read. */
+static int pack_audit(struct tf_replay_feed *replay, bool is_end, struct packed *packed)
+{
+    struct tf_slice part;
+    struct tf_buf event;
+    int rc;
+
+    assert(!replay->reading);
+    tf_buf_init(&event, EVENTS_MAX);
+    tf_buf_clear(&replay->events);
+    rc = replay->options.say(replay->options.ctx, &replay->state, is_end, &event);
+    if (rc == 0) {
+        rc = tf_event_mark(tf_buf_slice(&event), "replayed", tf_slice_text(replay->options.name),
+                           &replay->events);
+    }
+    part = tf_buf_slice(&replay->events);
+    if (rc == 0) {
+        rc = tf_sha256(&part, 1, packed->like.chain); /* its name: the time is in it */
+    }
+    tf_buf_init(&packed->payload, TF_BODY_MAX);
+    if (rc == 0) {
+        rc = tf_gzip_run(replay->gzip, part, &packed->payload);
+    }
+    tf_buf_fini(&event);
+    return rc;
+}
+
+static bool has_to_say(const struct tf_replay_feed *replay)
+{
+    return replay->options.say != NULL &&
+           tf_pick_takes_tag(replay->options.pick, tf_slice_text(TF_AUDIT_TAG));
+}
+
+/* Puts the audit event behind what is in the ring. */
+static int say(struct tf_replay_feed *replay, bool is_end)
+{
+    struct packed packed = {.passed = replay->progress.passed, .losses = replay->state.losses};
+    uint64_t first_seq = replay->state.seq > 0 ? replay->state.seq : 1;
+    int rc;
+
+    packed.like = (struct tf_frame){.seq = first_seq + is_end,
+                                    .type = TF_FRAME_DATA,
+                                    .events = 1,
+                                    .replayed = replay->options.name,
+                                    .tag = TF_AUDIT_TAG};
+    rc = pack_audit(replay, is_end, &packed);
+    if (rc == 0) {
+        rc = push(replay, &packed);
+    }
+    tf_buf_fini(&packed.payload); /* empty when it was taken */
+    if (rc == 0) {
+        struct item *item = item_at(replay, replay->count - 1);
+
+        item->bytes = item->records = 0;
+        item->after = replay->state.seq;
+    }
+    return rc;
+}
+
 static void pop_acked(struct tf_replay_feed *replay)
 {
     while (replay->count > 0 && item_at(replay, 0)->step == ACKED) {
@@ -313,7 +380,7 @@ static int replay_next(void *self, struct tf_frame **out)
     struct item *item;
 
     replay->starving = true;
-    if (replay->stopped || replay->in_flight >= replay->options.window) {
+    if (replay->stopped || replay->failed < 0 || replay->in_flight >= replay->options.window) {
         return -EAGAIN;
     }
     item = first_ready(replay);
@@ -446,6 +513,7 @@ static void on_saved(uv_work_t *work, int status)
         settle_file(replay, rc);
     } else if (rc < 0) {
         replay->failed = rc;
+        replay->cannot_save = true;
     }
     turn(replay);
 }
@@ -453,7 +521,7 @@ static void on_saved(uv_work_t *work, int status)
 /* All that was wanted is acked. */
 static bool is_done(const struct tf_replay_feed *replay)
 {
-    return replay->ended && replay->count == 0 && replay->failed == 0;
+    return replay->ended && replay->has_said_end && replay->count == 0 && replay->failed == 0;
 }
 
 static void begin_save(struct tf_replay_feed *replay)
@@ -473,6 +541,7 @@ static void begin_save(struct tf_replay_feed *replay)
     replay->saving = uv_queue_work(replay->options.loop, &save->work, save_work, on_saved) == 0;
     if (!replay->saving) {
         replay->failed = -ENOMEM;
+        replay->cannot_save = true;
     }
 }
 
@@ -534,9 +603,9 @@ static bool must_save(const struct tf_replay_feed *replay)
         return !replay->saving; /* a file output waits for it, also when all else has failed */
     }
     if (is_done(replay) && saved->step != TF_JOB_DONE) {
-        return replay->failed == 0;
+        return true;
     }
-    return replay->failed == 0 && replay->dirty &&
+    return !replay->cannot_save && replay->dirty &&
            (replay->acks >= SAVE_AFTER_ACKS || is_settled(replay) ||
             uv_now(replay->options.loop) - replay->saved_ms >= SAVE_MS);
 }
@@ -596,6 +665,12 @@ static void close_if_still(struct tf_replay_feed *replay)
     }
 }
 
+static bool must_say_end(const struct tf_replay_feed *replay)
+{
+    return replay->ended && !replay->has_said_end && replay->count == 0 && replay->failed == 0 &&
+           !replay->stopped;
+}
+
 static void turn(struct tf_replay_feed *replay)
 {
     if (replay->closing) {
@@ -603,6 +678,10 @@ static void turn(struct tf_replay_feed *replay)
         return;
     }
     arm(replay);
+    if (must_say_end(replay)) {
+        replay->has_said_end = true;
+        replay->failed = say(replay, true);
+    }
     if (may_read(replay)) {
         begin_read(replay);
     }
@@ -626,6 +705,7 @@ static void turn(struct tf_replay_feed *replay)
 int tf_replay_feed_open(const struct tf_replay_feed_options *options, struct tf_replay_feed **out)
 {
     struct tf_replay_feed *replay = calloc(1, sizeof *replay);
+    int rc;
 
     if (replay == NULL) {
         return -ENOMEM;
@@ -637,11 +717,17 @@ int tf_replay_feed_open(const struct tf_replay_feed_options *options, struct tf_
     tf_buf_init(&replay->events, EVENTS_MAX);
     replay->feed = tf_feed_new(&ops, replay);
     replay->gzip = tf_gzip_new(TF_COMPRESS_AUTO);
-    if (replay->feed == NULL || replay->gzip == NULL) {
+    replay->has_said_end = !has_to_say(replay);
+    rc = replay->feed == NULL || replay->gzip == NULL ? -ENOMEM : 0;
+    if (rc == 0 && has_to_say(replay)) {
+        rc = say(replay, false);
+    }
+    if (rc < 0) {
         tf_feed_close(replay->feed);
         tf_gzip_free(replay->gzip);
+        tf_buf_fini(&replay->events);
         free(replay);
-        return -ENOMEM;
+        return rc;
     }
     (void)uv_timer_init(options->loop, &replay->timer); /* only fills the struct */
     replay->timer.data = replay;

@@ -13,9 +13,12 @@ struct tf_replay_feed_options {
     uv_loop_t *loop;
     struct tf_pick *pick; /* a worker's while the feed is open: look at it after on_closed */
     struct tf_job *job;
-    const char *name;            /* of the job; written on each record */
-    uint32_t window;             /* frames handed out and not acked, at most; 1..32 */
-    uint64_t max_rate;           /* bytes a second, of payloads as sent; 0: no bound */
+    const char *name;  /* of the job; written on each record */
+    uint32_t window;   /* frames handed out and not acked, at most; 1..32 */
+    uint64_t max_rate; /* bytes a second, of payloads as sent; 0: no bound */
+    /* Appends the audit event that stands before the first record, or with is_end behind the last
+     * acked one. NULL: there is none. 0 or -errno. */
+    int (*say)(void *ctx, const struct tf_job_state *state, bool is_end, struct tf_buf *event);
     void (*on_ready)(void *ctx); /* tf_feed_next has a frame again */
     /* Nothing is in flight and nothing will be handed out: all was acked and saved (0), it was
      * stopped (-ECANCELED), or reading or saving failed (other -errno). Once. */
@@ -23,7 +26,7 @@ struct tf_replay_feed_options {
     void *ctx;
 };
 
-/* Returns new; 0 or -ENOMEM. */
+/* Returns new; 0, -ENOMEM, or what `say` returned. */
 int tf_replay_feed_open(const struct tf_replay_feed_options *options, struct tf_replay_feed **out);
 struct tf_feed *tf_replay_feed_get(struct tf_replay_feed *replay); /* for the output */
 

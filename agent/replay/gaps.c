@@ -98,14 +98,20 @@ void tf_gaps_add_event(struct tf_gaps *gaps, int64_t time_ns, struct tf_slice ta
 /* ---- losses -------------------------------------------------------------------------------------
  */
 
+/* Whole segments; what is missing has one behind it that is there. */
+static bool is_of_segments(enum tf_archived_kind kind)
+{
+    return kind == TF_ARCHIVED_EXPIRED || kind == TF_ARCHIVED_UNREADABLE;
+}
+
 void tf_gaps_add_loss(struct tf_gaps *gaps, const struct tf_archived *lost)
 {
     struct tf_gap_loss *last = gaps->loss_count > 0 && gaps->loss_count <= TF_GAPS_MAX
                                    ? &gaps->losses[gaps->loss_count - 1]
                                    : NULL;
 
-    if (last != NULL && last->kind == lost->kind && lost->kind != TF_ARCHIVED_DAMAGED &&
-        (lost->kind == TF_ARCHIVED_MISSING || lost->segment_no == last->last_segment + 1)) {
+    if (last != NULL && last->kind == lost->kind && is_of_segments(lost->kind) &&
+        lost->segment_no == last->last_segment + 1) {
         last->last_segment = lost->segment_no;
         last->to_seq = lost->to_seq;
         last->events += lost->lost_events;
@@ -120,21 +126,6 @@ void tf_gaps_add_loss(struct tf_gaps *gaps, const struct tf_archived *lost)
                                                               .events = lost->lost_events};
     }
     gaps->loss_count++;
-}
-
-const char *tf_count_text(uint64_t count, char text[TF_COUNT_TEXT_BYTES])
-{
-    char digits[TF_COUNT_TEXT_BYTES];
-    int size = snprintf(digits, sizeof digits, "%" PRIu64, count), at = 0;
-
-    for (int i = 0; i < size; i++) {
-        if (i > 0 && (size - i) % 3 == 0) {
-            text[at++] = ',';
-        }
-        text[at++] = digits[i];
-    }
-    text[at] = '\0';
-    return text;
 }
 
 /* ---- telling ------------------------------------------------------------------------------------
@@ -173,6 +164,12 @@ static void print_segments(const struct tf_gap_loss *loss, FILE *to)
 
 static void print_frames(const struct tf_gap_loss *loss, FILE *to)
 {
+    if (loss->from_seq == 0) {
+        (void)fprintf(to,
+                      "all up to frame %" PRIu64 "/%" PRIu64 ", and no notice says that it expired",
+                      TF_SEQ_RUN(loss->to_seq), (uint64_t)TF_SEQ_N(loss->to_seq));
+        return;
+    }
     (void)fprintf(to, "frames %" PRIu64 "/%" PRIu64 " to %" PRIu64 "/%" PRIu64,
                   TF_SEQ_RUN(loss->from_seq), (uint64_t)TF_SEQ_N(loss->from_seq),
                   TF_SEQ_RUN(loss->to_seq), (uint64_t)TF_SEQ_N(loss->to_seq));

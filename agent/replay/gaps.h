@@ -43,8 +43,4 @@ void tf_gaps_print(const struct tf_gaps *gaps, FILE *to);
 /* A line: so many records were shown though a condition could not be decided. Nothing for 0. */
 void tf_undecided_print(uint64_t count, FILE *to);
 
-/* A figure with thousands separators: the words of a summary share it. Returns text. */
-#define TF_COUNT_TEXT_BYTES 32u
-const char *tf_count_text(uint64_t count, char text[TF_COUNT_TEXT_BYTES]);
-
 #endif

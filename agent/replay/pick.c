@@ -36,7 +36,7 @@ bool tf_pick_is_full(const struct tf_pick *pick)
     return pick->found >= pick->limit;
 }
 
-static bool matches_tag(const struct tf_pick *pick, struct tf_slice tag)
+bool tf_pick_takes_tag(const struct tf_pick *pick, struct tf_slice tag)
 {
     for (size_t i = 0; pick->match != NULL && i < pick->match->count; i++) {
         if (tf_glob_match(pick->match->items[i].text, tag, '.')) {
@@ -56,7 +56,7 @@ int tf_pick_next(struct tf_pick *pick, struct tf_archived *out)
         }
         if (out->kind != TF_ARCHIVED_FRAME) {
             tf_gaps_add_loss(&pick->gaps, out);
-        } else if (matches_tag(pick, out->tag)) {
+        } else if (tf_pick_takes_tag(pick, out->tag)) {
             return 1;
         }
     }

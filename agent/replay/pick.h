@@ -33,6 +33,8 @@ typedef int tf_picked_fn(void *ctx, struct tf_slice event, struct tf_slice tag);
 int tf_pick_events(struct tf_pick *pick, const struct tf_archived *frame, tf_picked_fn *fn,
                    void *ctx);
 
+/* Whether the output takes records of that tag. */
+bool tf_pick_takes_tag(const struct tf_pick *pick, struct tf_slice tag);
 bool tf_pick_is_full(const struct tf_pick *pick); /* limit is reached */
 
 #endif

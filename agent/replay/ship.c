@@ -22,6 +22,7 @@
 #include <openssl/evp.h>
 #include <uv.h>
 
+#include "audit.h"
 #include "feed.h"
 #include "taffrail/commands.h"
 #include "taffrail/log.h"
@@ -40,6 +41,7 @@ struct ship {
     uv_signal_t signals[2];
     uv_timer_t timer;
     struct tf_job job;
+    struct tf_replay_audit audit;
     struct tf_pick pick;
     struct tf_replay_feed *feed;
     struct tf_progress progress;
@@ -163,6 +165,7 @@ static int open_job(struct ship *ship, struct tf_error *err)
     }
     rc = tf_job_open(dir_fd, options->job, &fresh, &ship->job, err);
     (void)close(dir_fd);
+    ship->audit.goes_on = rc == 1;
     if (rc <= 0) {
         return rc;
     }
@@ -244,6 +247,14 @@ static void on_ready(void *ctx)
     ship->kind->wake(ship->self);
 }
 
+static int say(void *ctx, const struct tf_job_state *state, bool is_end, struct tf_buf *event)
+{
+    struct ship *ship = ctx;
+
+    return tf_replay_audit_write(&ship->audit, state, is_end,
+                                 tf_query_undecided(ship->options->query), event);
+}
+
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct ship *ship = handle->data;
@@ -321,6 +332,7 @@ static int start(struct ship *ship, struct tf_error *err)
                                              .name = ship->options->job,
                                              .window = ship->kind->window,
                                              .max_rate = ship->options->max_rate,
+                                             .say = say,
                                              .on_ready = on_ready,
                                              .on_idle = on_idle,
                                              .ctx = ship};
@@ -359,6 +371,9 @@ static int prepare_and_run(struct ship *ship, struct tf_error *err)
     int rc = find_output(ship, err);
 
     if (rc == 0) {
+        rc = tf_replay_audit_open(&ship->audit, err);
+    }
+    if (rc == 0) {
         rc = open_output(ship, err);
     }
     if (rc < 0) {
@@ -375,7 +390,14 @@ static int prepare_and_run(struct ship *ship, struct tf_error *err)
 
 int tf_ship(const struct tf_ship_options *options)
 {
-    struct ship ship = {.options = options, .begun_ns = uv_hrtime(), .job = {.fd = -1}};
+    struct ship ship = {.options = options,
+                        .begun_ns = uv_hrtime(),
+                        .job = {.fd = -1},
+                        .audit = {.config = options->config,
+                                  .words = options->words,
+                                  .output = options->output,
+                                  .job = options->job,
+                                  .limit = options->limit}};
     struct tf_archive_status status;
     struct tf_error err;
     int code, rc;
@@ -400,6 +422,7 @@ int tf_ship(const struct tf_ship_options *options)
         code = rc == -EINVAL ? TF_EXIT_USAGE : TF_EXIT_CANNOT_RUN;
     }
     tf_error_fini(&err);
+    tf_replay_audit_close(&ship.audit);
     tf_job_close(&ship.job);
     (void)uv_loop_close(&ship.loop);
     return code;

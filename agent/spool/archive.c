@@ -27,6 +27,7 @@
 
 #include <zlib.h>
 
+#include "expiry.h"
 #include "sparse.h"
 
 #define GZIP_WINDOW_BITS (15 + 16) /* 16: gzip rather than zlib framing */
@@ -365,25 +366,46 @@ static int tell_unopened(struct tf_archive *archive, size_t place, int rc, struc
     return 1;
 }
 
-/* True when the segments between the last one and this are not there; then *out says so. */
-static bool tell_missing(struct tf_archive *archive, size_t place, struct tf_archived *out)
+/* What was before the oldest segment may have expired; then a notice says so. 1: it does not, and
+ * *out does; 0; or -errno. */
+static int tell_unnoticed(struct tf_archive *archive, const struct tf_sector0 *sector,
+                          struct tf_archived *out)
+{
+    int rc = sector->prev_last_seq == 0 || sector->created_ns < archive->want.from_ns
+                 ? 1
+                 : tf_expiry_is_noticed(archive->dir_fd, sector->prev_last_seq);
+
+    done_up_to(archive, sector->prev_last_seq);
+    if (rc != 0) {
+        return rc < 0 ? rc : 0;
+    }
+    tell_lost(out, TF_ARCHIVED_MISSING, sector->segment_no, 0, sector->prev_last_seq);
+    out->lost_events = sector->events_before;
+    return 1;
+}
+
+/* The segments between the last one and this, or before the oldest, are not there. 1: *out says so;
+ * 0: none is missing; or -errno. */
+static int tell_missing(struct tf_archive *archive, size_t place, struct tf_archived *out)
 {
     const struct tf_sector0 *sector = &found_at(archive, place)->sector;
     bool linked = archive->has_last && follows(archive, place, archive->last_id);
-    bool is_begin = !archive->has_last && archive->want.after_seq == 0;
 
-    if (linked || is_begin || sector->prev_last_seq <= archive->done_seq) {
-        return false;
+    if (linked || sector->prev_last_seq <= archive->done_seq) {
+        return 0;
+    }
+    if (!archive->has_last && archive->want.after_seq == 0) {
+        return tell_unnoticed(archive, sector, out);
     }
     if (archive->has_last && (archive->last_created_ns >= archive->want.to_ns ||
                               sector->created_ns < archive->want.from_ns)) {
         archive->done_seq = sector->prev_last_seq;
-        return false; /* times of headers are only told, but here they need not be more */
+        return 0; /* times of headers are only told, but here they need not be more */
     }
     tell_lost(out, archive->has_last ? TF_ARCHIVED_MISSING : TF_ARCHIVED_EXPIRED,
               sector->segment_no, archive->done_seq + 1, sector->prev_last_seq);
     archive->done_seq = sector->prev_last_seq;
-    return true;
+    return 1;
 }
 
 static bool is_restricted(const struct tf_scan_want *want)
@@ -481,8 +503,9 @@ static int advance(struct tf_archive *archive, struct tf_archived *out)
             pass_segment(archive, place);
             continue;
         }
-        if (tell_missing(archive, place, out)) {
-            return 1;
+        rc = tell_missing(archive, place, out);
+        if (rc != 0) {
+            return rc;
         }
         archive->next++;
         rc = open_segment(archive, place, out);
@@ -558,7 +581,7 @@ static int read_frame(struct tf_archive *archive)
 
 static bool is_wanted(const struct tf_archive *archive, const struct tf_frame_header *header)
 {
-    return (header->type == TF_FRAME_DATA || header->type == TF_FRAME_GAP) && header->events > 0 &&
+    return tf_frame_has_events(header) && header->events > 0 &&
            header->seq > archive->want.after_seq && header->time_max_ns >= archive->want.from_ns &&
            header->time_min_ns < archive->want.to_ns;
 }

@@ -338,13 +338,12 @@ static int take(struct tf_feed *feed, const struct tf_ahead *entry, struct item 
     }
     tf_body_unref(entry->body);
     if (frame->is_gap_span) {
+        char text[TF_HOLE_TEXT_BYTES];
+
+        tf_hole_text(entry, text);
         tf_log(TF_LOG_ERROR, "gap",
                TF_DETAILS(TF_STR("output", feed->options.name), TF_NUM("records", events)),
-               "frames %llu/%llu to %llu/%llu are damaged or gone; the output is told",
-               (unsigned long long)TF_SEQ_RUN(frame->gap_from),
-               (unsigned long long)TF_SEQ_N(frame->gap_from),
-               (unsigned long long)TF_SEQ_RUN(frame->gap_to),
-               (unsigned long long)TF_SEQ_N(frame->gap_to));
+               "%s; the output is told", text);
     }
     *out = push_item(feed, frame, events, &entry->after);
     return 1;
@@ -693,7 +692,7 @@ static void begin_at(struct tf_feed *feed)
     } else if (spool->is_new[feed->index] && spool->segment_count > 0) {
         const struct tf_segment *first = spool->segments;
 
-        for (size_t i = 1; i < spool->segment_count && tf_segment_is_auditors(first); i++) {
+        for (size_t i = 1; i < spool->segment_count && tf_slots_are_auditors(&first->slots); i++) {
             first++;
         }
         feed->at = (struct tf_spot){.seq = first->prev_last_seq, .events = first->events_before};

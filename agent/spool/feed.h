@@ -48,6 +48,9 @@ struct tf_read_job {
 
 /* frame.c. Takes the reference to body, on failure too. NULL: no memory. */
 struct tf_frame *tf_frame_new(struct tf_body *body, uint64_t prev);
+/* Which frames are missing, and why, for people. */
+#define TF_HOLE_TEXT_BYTES 160u
+void tf_hole_text(const struct tf_ahead *hole, char text[TF_HOLE_TEXT_BYTES]);
 /* The frame that tells an output of a hole. NULL: no memory. */
 struct tf_frame *tf_gap_frame_new(const struct tf_ahead *hole, uint64_t prev);
 

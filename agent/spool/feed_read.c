@@ -82,13 +82,10 @@ static int add_frame(struct tf_read_job *job, const struct tf_scanned *frame)
         struct tf_spot before = *at;
 
         before.offset = frame->begin;
-        before.events -= frame->header.type == TF_FRAME_DATA || frame->header.type == TF_FRAME_GAP
-                             ? frame->header.events
-                             : 0;
+        before.events -= tf_frame_has_events(&frame->header) ? frame->header.events : 0;
         add_hole(job, frame->hole_from, frame->hole_to, frame->hole_events, &before);
     }
-    if ((frame->header.type != TF_FRAME_DATA && frame->header.type != TF_FRAME_GAP) ||
-        frame->header.seq <= job->from.seq) {
+    if (!tf_frame_has_events(&frame->header) || frame->header.seq <= job->from.seq) {
         return 0;
     }
     body = tf_body_new(&frame->header, frame->meta.tag);
@@ -150,7 +147,7 @@ void tf_feed_read(struct tf_read_job *job)
     if (rc == -ENOENT || rc == -EPROTO) {
         whole_hole(job, TF_HOLE_DAMAGED);
         rc = 0;
-    } else if (rc == -ENOKEY && tf_segment_is_auditors(&job->segment)) {
+    } else if (rc == -ENOKEY && tf_slots_are_auditors(&job->segment.slots)) {
         whole_hole(job, TF_HOLE_UNREADABLE);
         rc = 0;
     } else if (rc == 0) {

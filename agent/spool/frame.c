@@ -124,19 +124,36 @@ static void put_count(struct tf_buf *out, const char *key, uint64_t value)
     tf_msgpack_uint(out, value);
 }
 
+void tf_hole_text(const struct tf_ahead *hole, char text[TF_HOLE_TEXT_BYTES])
+{
+    static const char *const what[] = {
+        [TF_HOLE_DAMAGED] = "damaged or gone",
+        [TF_HOLE_DROPPED] = "gone: the spool was full, and drop_oldest made room",
+        [TF_HOLE_UNREADABLE] = "readable with the auditor's key only"};
+    unsigned long long run = TF_SEQ_RUN(hole->hole_to), n = TF_SEQ_N(hole->hole_to);
+
+    if (hole->hole_from == hole->hole_to) {
+        (void)snprintf(text, TF_HOLE_TEXT_BYTES, "frame %llu/%llu is %s", run, n,
+                       what[hole->reason]);
+    } else if (TF_SEQ_RUN(hole->hole_from) == 0) { /* behind nothing: there is no frame 0/1 */
+        (void)snprintf(text, TF_HOLE_TEXT_BYTES, "all frames up to %llu/%llu are %s", run, n,
+                       what[hole->reason]);
+    } else {
+        (void)snprintf(text, TF_HOLE_TEXT_BYTES, "frames %llu/%llu to %llu/%llu are %s",
+                       (unsigned long long)TF_SEQ_RUN(hole->hole_from),
+                       (unsigned long long)TF_SEQ_N(hole->hole_from), run, n, what[hole->reason]);
+    }
+}
+
 /* [EventTime, {event: gap, …}], as event.h has it. */
 static void gap_event(const struct tf_ahead *hole, struct tf_buf *out)
 {
     static const char *const reasons[] = {[TF_HOLE_DAMAGED] = "damaged",
                                           [TF_HOLE_DROPPED] = "drop-oldest",
                                           [TF_HOLE_UNREADABLE] = "unreadable"};
-    static const char *const what[] = {
-        [TF_HOLE_DAMAGED] = "damaged or gone",
-        [TF_HOLE_DROPPED] = "gone: the spool was full, and drop_oldest deleted them",
-        [TF_HOLE_UNREADABLE] = "readable with the auditor's key only"};
     uint64_t time = hole->time_ns < 0 ? 0 : (uint64_t)hole->time_ns;
     uint64_t parts[2] = {time / 1000000000u, time % 1000000000u};
-    char text[160];
+    char text[TF_HOLE_TEXT_BYTES];
 
     tf_msgpack_array(out, 2);
     (void)tf_buf_append_byte(out, 0xd7); /* fixext 8 */
@@ -144,11 +161,7 @@ static void gap_event(const struct tf_ahead *hole, struct tf_buf *out)
     for (int i = 0; i < 8; i++) {
         (void)tf_buf_append_byte(out, (uint8_t)(parts[i / 4] >> (24 - 8 * (i % 4))));
     }
-    (void)snprintf(text, sizeof text, "frames %llu/%llu to %llu/%llu are %s",
-                   (unsigned long long)TF_SEQ_RUN(hole->hole_from),
-                   (unsigned long long)TF_SEQ_N(hole->hole_from),
-                   (unsigned long long)TF_SEQ_RUN(hole->hole_to),
-                   (unsigned long long)TF_SEQ_N(hole->hole_to), what[hole->reason]);
+    tf_hole_text(hole, text);
     tf_msgpack_map(out, 6);
     put_text(out, "event", "gap");
     put_text(out, "reason", reasons[hole->reason]);

@@ -49,19 +49,14 @@ void tf_index_note(struct tf_spool *spool, const struct tf_frame_header *header,
 static void encode_entries(const struct tf_spool *spool, struct tf_frame_header *header,
                            struct tf_buf *out)
 {
-    struct tf_frame_header times = {.type = TF_FRAME_DATA, .events = 1};
-
     for (uint32_t i = 0; i < spool->index_count; i++) {
         const struct tf_index_entry *entry = &spool->index[i];
         uint8_t bytes[TF_INDEX_ENTRY_BYTES];
 
         tf_index_entry_encode(entry, bytes);
         (void)tf_buf_append(out, bytes, sizeof bytes); /* errors stick */
-        times.time_min_ns = entry->time_min_ns;
-        times.time_max_ns = entry->time_max_ns;
-        if (entry->time_min_ns != 0 || entry->time_max_ns != 0) {
-            tf_times_add(&times, &header->time_min_ns, &header->time_max_ns);
-        }
+        tf_times_join(entry->time_min_ns, entry->time_max_ns, &header->time_min_ns,
+                      &header->time_max_ns);
     }
 }
 

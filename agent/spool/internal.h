@@ -104,11 +104,22 @@ struct tf_frame_header {
     uint8_t nonce[TF_NONCE_BYTES];
     uint64_t durable;
 };
+/* A footer is the seal that closes its segment. */
+static inline bool tf_frame_is_seal(const struct tf_frame_header *header)
+{
+    return header->type == TF_FRAME_SEAL || header->type == TF_FRAME_FOOTER;
+}
 
 struct tf_meta {
     struct tf_slice tag, deltas;
     const uint8_t *digest; /* TF_DIGEST_BYTES, of the payload */
 };
+
+/* A gap's payload is an event too. */
+static inline bool tf_frame_has_events(const struct tf_frame_header *header)
+{
+    return header->type == TF_FRAME_DATA || header->type == TF_FRAME_GAP;
+}
 
 struct tf_delta {
     enum tf_delta_op op;
@@ -251,6 +262,11 @@ struct tf_slots_found {
     bool has_recipient;
 };
 struct tf_slots_found tf_slots_look(const struct tf_keyring *ring, const uint8_t *slots);
+/* Only the auditor's key opens it: nothing here ever will. */
+static inline bool tf_slots_are_auditors(const struct tf_slots_found *slots)
+{
+    return slots->kek == TF_KEK_NONE && slots->has_recipient;
+}
 
 /* ---- hpke.c: as crypto.c -------------------------------------------------------------------- */
 
@@ -372,6 +388,8 @@ struct tf_cover {
 void tf_cover_add(struct tf_cover *cover, const struct tf_frame_header *header);
 /* Widens the times by those of a frame with events. */
 void tf_times_add(const struct tf_frame_header *header, int64_t *min_ns, int64_t *max_ns);
+/* Widens them by others; 0 and 0: none. */
+void tf_times_join(int64_t more_min_ns, int64_t more_max_ns, int64_t *min_ns, int64_t *max_ns);
 
 /* A place behind a frame: what a reader or writer must know to go on there. */
 struct tf_spot {
@@ -775,9 +793,8 @@ void tf_feeds_lowest(const struct tf_spool *spool, uint64_t *address, uint64_t *
 void tf_slots_opened(struct tf_spool *spool); /* the notice of a new first key */
 void tf_slots_run(struct tf_spool *spool);    /* begins the next job, when one is due */
 void tf_slots_tick(struct tf_spool *spool);   /* the same, and says which keys are missing */
-bool tf_segment_is_auditors(const struct tf_segment *segment); /* nobody else can read it */
-uint64_t tf_slots_unreadable(const struct tf_spool *spool);    /* segments that no key opens */
-int tf_slots_shred(int dir_fd, uint64_t no);                   /* on a worker */
+uint64_t tf_slots_unreadable(const struct tf_spool *spool); /* segments that no key opens */
+int tf_slots_shred(int dir_fd, uint64_t no);                /* on a worker */
 
 /* retention.c */
 void tf_retention_run(struct tf_spool *spool);

@@ -48,12 +48,6 @@ struct fold {
 
 static int fold_segment(struct fold *fold);
 
-/* Only the auditor's key opens it: nothing here ever will. */
-static bool is_auditors(const struct tf_listed *file)
-{
-    return file->slots.kek == TF_KEK_NONE && file->slots.has_recipient;
-}
-
 /* The state at the beginning of a segment whose snapshot is lost: the end of the one before it. */
 static int fold_base(struct fold *fold)
 {
@@ -71,7 +65,8 @@ static int fold_base(struct fold *fold)
             int rc = fold_segment(&base);
 
             tf_scan_close(&base.scan);
-            if (rc == 0 || rc == -ENOMEM || (rc == -ENOKEY && !is_auditors(before))) {
+            if (rc == 0 || rc == -ENOMEM ||
+                (rc == -ENOKEY && !tf_slots_are_auditors(&before->slots))) {
                 return rc;
             }
             tf_state_fini(state);
@@ -296,7 +291,7 @@ static int accept_newest(struct recovery *recovery, const struct tf_place *at, s
             rc = build_list(recovery, i, &end);
             return rc < 0 ? rc : 1;
         }
-        if (rc == -ENOKEY && is_auditors(&recovery->listing.files[i])) {
+        if (rc == -ENOKEY && tf_slots_are_auditors(&recovery->listing.files[i].slots)) {
             return tf_error_add(err, at,
                                 "the segments behind %llu are damaged, and only the auditor's key "
                                 "opens that one; keep the spool as evidence, and name a new "

@@ -200,11 +200,6 @@ int tf_slots_shred(int dir_fd, uint64_t no)
 
 /* ---- on the loop ---------------------------------------------------------------------------- */
 
-bool tf_segment_is_auditors(const struct tf_segment *segment)
-{
-    return segment->slots.kek == TF_KEK_NONE && segment->slots.has_recipient;
-}
-
 uint64_t tf_slots_unreadable(const struct tf_spool *spool)
 {
     uint64_t count = 0;

@@ -33,15 +33,27 @@ static_assert(TEXT_PREFIX_BYTES + TEXT_LETTERS + (TEXT_LETTERS + TEXT_GROUP - 1)
 
 /* ---- what is covered ------------------------------------------------------------------------ */
 
-void tf_times_add(const struct tf_frame_header *header, int64_t *min_ns, int64_t *max_ns)
+static void widen(int64_t more_min_ns, int64_t more_max_ns, int64_t *min_ns, int64_t *max_ns)
 {
     bool is_first = *min_ns == 0 && *max_ns == 0;
 
-    if ((header->type != TF_FRAME_DATA && header->type != TF_FRAME_GAP) || header->events == 0) {
-        return;
+    *min_ns = is_first || more_min_ns < *min_ns ? more_min_ns : *min_ns;
+    *max_ns = is_first || more_max_ns > *max_ns ? more_max_ns : *max_ns;
+}
+
+void tf_times_join(int64_t more_min_ns, int64_t more_max_ns, int64_t *min_ns, int64_t *max_ns)
+{
+    if (more_min_ns != 0 || more_max_ns != 0) {
+        widen(more_min_ns, more_max_ns, min_ns, max_ns);
     }
-    *min_ns = is_first || header->time_min_ns < *min_ns ? header->time_min_ns : *min_ns;
-    *max_ns = is_first || header->time_max_ns > *max_ns ? header->time_max_ns : *max_ns;
+}
+
+/* An event of 1970 counts: a frame says by itself whether it has any. */
+void tf_times_add(const struct tf_frame_header *header, int64_t *min_ns, int64_t *max_ns)
+{
+    if (tf_frame_has_events(header) && header->events > 0) {
+        widen(header->time_min_ns, header->time_max_ns, min_ns, max_ns);
+    }
 }
 
 void tf_cover_add(struct tf_cover *cover, const struct tf_frame_header *header)

@@ -34,17 +34,11 @@ struct found_seal {
 /* What of later frames comes behind what of earlier ones. */
 static void join_cover(const struct tf_cover *earlier, struct tf_cover *later)
 {
-    struct tf_frame_header times = {.type = TF_FRAME_DATA,
-                                    .events = 1,
-                                    .time_min_ns = earlier->time_min_ns,
-                                    .time_max_ns = earlier->time_max_ns};
-
     later->from_seq = earlier->from_seq != 0 ? earlier->from_seq : later->from_seq;
     later->bytes += earlier->bytes;
     later->gaps += earlier->gaps;
-    if (earlier->time_min_ns != 0 || earlier->time_max_ns != 0) {
-        tf_times_add(&times, &later->time_min_ns, &later->time_max_ns);
-    }
+    tf_times_join(earlier->time_min_ns, earlier->time_max_ns, &later->time_min_ns,
+                  &later->time_max_ns);
 }
 
 /* The frames of one segment behind the state's seal, and the last seal of this series in it. */

@@ -542,7 +542,7 @@ static void release(struct tf_spool *spool)
 
         pop_first(spool);
         tf_state_apply(&spool->state, &write->changes);
-        if (write->header.type == TF_FRAME_DATA || write->header.type == TF_FRAME_GAP) {
+        if (tf_frame_has_events(&write->header)) {
             spool->status.spooled_events += write->header.events;
             tf_feeds_released(spool, write);
         }

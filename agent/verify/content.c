@@ -3,9 +3,9 @@
  *
  * Whoever lacks the key that opens a segment cannot have made its frames, and moving one to another
  * place breaks its tag: segment id, number and times are authenticated with it. What the key's
- * holder may have made wrongly is looked at too: the gzip must end within its bound and hold as
- * many events as the header says, deltas and index must be of the format, index entries must point
- * at frames that are there.
+ * holder may have made wrongly is looked at too: the gzip must be one, end within its bound and
+ * hold as many events as the header says, deltas and index must be of the format, index entries
+ * must point at frames that are there.
  *
  * A segment whose key is not given is counted, its frames are checked by the chain alone. One
  * without any slot was shredded: notices.c asks whether somebody said so.
@@ -14,12 +14,10 @@
 
 #include <errno.h>
 
-#include <zlib.h>
-
+#include "taffrail/archive.h"
 #include "taffrail/event.h"
 
-#define INFLATE_BYTES (64u << 10)
-#define DEPTH_MAX     32u
+#define DEPTH_MAX 32u
 
 /* ---- slots ---------------------------------------------------------------------------------- */
 
@@ -113,34 +111,6 @@ void tf_content_close(struct tf_verify *verify)
 }
 
 /* ---- payloads ------------------------------------------------------------------------------- */
-
-/* Inflates all members of the gzip into out. 0, -EPROTO, -EMSGSIZE, -ENOMEM. */
-static int inflate_all(struct tf_slice payload, struct tf_buf *out)
-{
-    z_stream z = {.next_in = (Bytef *)(uintptr_t)payload.data, .avail_in = (uInt)payload.size};
-    int rc = inflateInit2(&z, 16 + MAX_WBITS) == Z_OK ? 0 : -ENOMEM;
-    int z_rc = Z_OK;
-
-    if (rc < 0) {
-        return rc;
-    }
-    while (rc == 0 && (z_rc != Z_STREAM_END || z.avail_in > 0)) {
-        if (z_rc == Z_STREAM_END && inflateReset(&z) != Z_OK) {
-            rc = -EPROTO;
-            break;
-        }
-        rc = tf_buf_reserve(out, INFLATE_BYTES);
-        if (rc == 0) {
-            z.next_out = (Bytef *)out->data + out->size;
-            z.avail_out = INFLATE_BYTES;
-            z_rc = inflate(&z, Z_NO_FLUSH);
-            out->size += INFLATE_BYTES - z.avail_out;
-            rc = z_rc == Z_OK || z_rc == Z_STREAM_END ? 0 : -EPROTO;
-        }
-    }
-    (void)inflateEnd(&z);
-    return rc;
-}
 
 /* A big-endian length; false when the bytes end before it does. */
 static bool take_length(struct tf_slice *rest, unsigned size, uint64_t *out)
@@ -255,19 +225,20 @@ static int check_payload(struct tf_verify *verify, const struct tf_walked *frame
                          struct tf_slice payload, const struct tf_verify_place *at)
 {
     struct tf_buf *events = &verify->content.events;
+    char told[TF_COUNTED_TEXT_BYTES];
     int64_t count;
     int rc;
 
     tf_buf_clear(events);
-    rc = payload.size == 0 ? 0 : inflate_all(payload, events);
+    rc = payload.size == 0 ? 0 : tf_archive_inflate(payload, events);
     if (rc == -ENOMEM) {
         return rc;
     }
     count = rc == 0 ? count_events(tf_buf_slice(events)) : -1;
     if (count < 0 || (uint64_t)count != frame->header.events) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "payload", at,
-                       "authentic, but its payload does not hold the %u events of its header",
-                       frame->header.events);
+                       "authentic, but its payload does not hold %s, as its header says",
+                       tf_counted_text(frame->header.events, "event", told));
     }
     return 0;
 }
@@ -347,7 +318,7 @@ static int check_encrypted(struct tf_verify *verify, const struct tf_walk *walk,
     if (rc == 0) {
         rc = check_meta(verify, walk, frame, meta.deltas, at);
     }
-    if (rc == 0 && (frame->header.type == TF_FRAME_DATA || frame->header.type == TF_FRAME_GAP)) {
+    if (rc == 0 && tf_frame_has_events(&frame->header)) {
         rc = check_payload(verify, frame, payload, at);
     }
     return rc;

@@ -30,26 +30,6 @@ struct export
     uint64_t bad_frames, closed_segments;
 };
 
-static int write_printed(struct export *export)
-{
-    size_t at = 0;
-
-    if (export->printed.error != 0) {
-        return export->printed.error;
-    }
-    while (at < export->printed.size) {
-        ssize_t put =
-            write(export->job->out_fd, export->printed.data + at, export->printed.size - at);
-
-        if (put < 0 && errno != EINTR) {
-            return -errno;
-        }
-        at += put > 0 ? (size_t)put : 0;
-    }
-    tf_buf_clear(&export->printed);
-    return 0;
-}
-
 static void put_hex(struct tf_buf *out, const char *key, const uint8_t *bytes, size_t size)
 {
     (void)tf_buf_printf(out, ",\"%s\":\"", key);
@@ -109,7 +89,9 @@ static int take_delta(struct export *export, const struct tf_delta *delta)
     print_note(&export->printed,
                tf_slice(delta->key.data + prefix, delta->key.size - prefix - 1 - HEX_BYTES),
                (const uint8_t *)delta->value.data);
-    return export->printed.size >= PRINTED_BYTES ? write_printed(export) : export->printed.error;
+    return export->printed.size >= PRINTED_BYTES
+               ? tf_buf_write(&export->printed, export->job->out_fd, NULL)
+               : export->printed.error;
 }
 
 static int take_frame(struct export *export, const struct tf_walked *frame)
@@ -120,8 +102,7 @@ static int take_frame(struct export *export, const struct tf_walked *frame)
     struct tf_delta delta;
     int rc;
 
-    if ((frame->header.type != TF_FRAME_DATA && frame->header.type != TF_FRAME_GAP) ||
-        frame->is_misplaced) {
+    if (!tf_frame_has_events(&frame->header) || frame->is_misplaced) {
         return 0;
     }
     rc = tf_frame_open(content->keys, frame->raw, frame->body, &content->plain, &meta, &payload);
@@ -185,7 +166,7 @@ static int export_all(struct export *export)
                                     : UINT64_MAX);
         }
     }
-    return rc == 0 ? write_printed(export) : rc;
+    return rc == 0 ? tf_buf_write(&export->printed, export->job->out_fd, NULL) : rc;
 }
 
 int tf_verify_receipts(struct tf_receipts_job *job, struct tf_progress *progress,
@@ -210,11 +191,13 @@ int tf_verify_receipts(struct tf_receipts_job *job, struct tf_progress *progress
     tf_buf_fini(&export.printed);
     tf_verify_files_close(&verify.files);
     if (rc == 0 && export.bad_frames + export.closed_segments > 0) {
+        char frames[TF_COUNTED_TEXT_BYTES], segments[TF_COUNTED_TEXT_BYTES];
+
         (void)tf_error_add(err, NULL,
-                           "\"%s\": %llu frames do not hold, %llu segments could not be read: what "
+                           "\"%s\": %s not sound, %s not read: what "
                            "they had is not in the record; see `taffrail verify`",
-                           job->path, (unsigned long long)export.bad_frames,
-                           (unsigned long long)export.closed_segments);
+                           job->path, tf_counted_text(export.bad_frames, "frame", frames),
+                           tf_counted_text(export.closed_segments, "segment", segments));
         return 1;
     }
     return rc;

@@ -82,24 +82,18 @@ int tf_verify_outcome(const struct tf_verify_report *report)
 
 /* ---- for people ----------------------------------------------------------------------------- */
 
-/* With thousands separators. */
 static void put_count(struct tf_buf *out, uint64_t count)
 {
-    char digits[24];
-    int size = snprintf(digits, sizeof digits, "%" PRIu64, count);
+    char text[TF_COUNT_TEXT_BYTES];
 
-    for (int i = 0; i < size; i++) {
-        if (i > 0 && (size - i) % 3 == 0) {
-            (void)tf_buf_append_byte(out, ',');
-        }
-        (void)tf_buf_append_byte(out, (uint8_t)digits[i]);
-    }
+    (void)tf_buf_append_text(out, tf_count_text(count, text));
 }
 
 static void put_counted(struct tf_buf *out, uint64_t count, const char *noun)
 {
-    put_count(out, count);
-    (void)tf_buf_printf(out, " %s%s", noun, count == 1 ? "" : "s");
+    char text[TF_COUNTED_TEXT_BYTES];
+
+    (void)tf_buf_append_text(out, tf_counted_text(count, noun, text));
 }
 
 /* Whole seconds; of the day alone when the day is the same as that of other_ns. */
@@ -281,9 +275,15 @@ static void put_not_proved(const struct tf_verify_report *report, struct list *l
         put_counted(list->out, report->unopened_segments, "segment");
         (void)tf_buf_append_text(list->out, ": no key that was given opens it");
     }
-    if (report->receipts > report->receipts_checked) {
-        put_counted(next_of(list), report->receipts - report->receipts_checked, "receipt");
-        (void)tf_buf_append_text(list->out, ": no key for them");
+    if (report->receipts_unkeyed > 0) {
+        put_counted(next_of(list), report->receipts_unkeyed, "receipt");
+        (void)tf_buf_append_text(list->out, report->receipts_unkeyed == 1 ? ": no key for it"
+                                                                          : ": no key for them");
+    }
+    if (report->receipts_unfollowed > 0) {
+        put_counted(next_of(list), report->receipts_unfollowed, "receipt");
+        (void)tf_buf_append_text(list->out, ": the frames that receipts name jump to and fro, more "
+                                            "than is followed");
     }
     if (report->is_segment) {
         (void)tf_buf_append_text(next_of(list), "what comes before and behind this segment");
@@ -415,6 +415,7 @@ static void put_json_proofs(const struct tf_verify_report *report, struct tf_buf
     put_number(out, "segments_opened", report->opened_segments);
     put_number(out, "receipts", report->receipts);
     put_number(out, "receipts_checked", report->receipts_checked);
+    put_number(out, "receipts_unkeyed", report->receipts_unkeyed);
     put_seq(out, "receipt_to", report->receipt_seq);
     put_json_time(out, "receipt_time", report->receipt_time_ns);
     if (report->has_witness) {

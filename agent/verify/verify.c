@@ -91,6 +91,7 @@ static void check_lineage(struct tf_verify *verify, const struct tf_sector0 *sec
 static void check_boundary(struct tf_verify *verify, const struct tf_sector0 *sector)
 {
     struct tf_verify_place at = {.segment_no = sector->segment_no, .seq = sector->first_seq};
+    char told[TF_COUNTED_TEXT_BYTES], there[TF_COUNT_TEXT_BYTES];
 
     check_run(verify, sector, &at);
     check_lineage(verify, sector, &at);
@@ -109,9 +110,9 @@ static void check_boundary(struct tf_verify *verify, const struct tf_sector0 *se
     }
     if (sector->events_before != verify->events && !verify->is_uncounted) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "boundary-events", &at,
-                       "it counts %llu events before it, there are %llu",
-                       (unsigned long long)sector->events_before,
-                       (unsigned long long)verify->events);
+                       "it counts %s before it, by the frames the count is %s",
+                       tf_counted_text(sector->events_before, "event", told),
+                       tf_count_text(verify->events, there));
     }
 }
 
@@ -140,13 +141,12 @@ static void count_frame(struct tf_verify *verify, const struct tf_walked *frame)
 {
     struct tf_verify_report *report = verify->report;
     const struct tf_frame_header *header = &frame->header;
-    bool has_events = header->type == TF_FRAME_DATA || header->type == TF_FRAME_GAP;
 
     report->frames++;
     report->last_seq = header->seq;
     report->gaps += header->type == TF_FRAME_GAP;
-    report->seals += header->type == TF_FRAME_SEAL || header->type == TF_FRAME_FOOTER;
-    if (!has_events) {
+    report->seals += tf_frame_is_seal(header);
+    if (!tf_frame_has_events(header)) {
         return;
     }
     report->events += header->events;
@@ -160,26 +160,30 @@ static void judge_place(struct tf_verify *verify, const struct tf_walked *frame)
     struct tf_walk *walk = &verify->walk;
     struct tf_verify_place at = {
         .segment_no = walk->sector.segment_no, .seq = frame->header.seq, .byte = frame->begin};
+    char frames[TF_COUNTED_TEXT_BYTES];
 
     if (frame->bad_bytes > 0) {
         struct tf_verify_place bad = {.segment_no = at.segment_no,
                                       .seq = frame->header.seq - frame->missing,
                                       .byte = frame->bad_from};
+        char bytes[TF_COUNTED_TEXT_BYTES], begin[TF_COUNT_TEXT_BYTES];
 
         tf_verify_tell(verify, frame->is_header_wrong ? TF_VERDICT_FORGED : TF_VERDICT_DAMAGED,
                        frame->is_header_wrong ? "frame-header" : "frame-damaged", &bad,
-                       "%llu bytes, %llu frames: %s; frames go on at byte %llu",
-                       (unsigned long long)frame->bad_bytes, (unsigned long long)frame->missing,
+                       "%s, %s: %s; frames go on at byte %s",
+                       tf_counted_text(frame->bad_bytes, "byte", bytes),
+                       tf_counted_text(frame->missing, "frame", frames),
                        frame->is_header_wrong ? "a header that holds and cannot be"
                                               : "a checksum does not hold",
-                       (unsigned long long)frame->begin);
+                       tf_count_text(frame->begin, begin));
     } else if (frame->is_misplaced) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "frame-order", &at,
                        "its number does not belong here: doubled, moved or renumbered");
     } else if (frame->missing > 0) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "frames-missing", &at,
-                       "%llu frames before it are not there, and no bytes where they were",
-                       (unsigned long long)frame->missing);
+                       "%s missing before it, and no bytes in place of %s",
+                       tf_counted_text(frame->missing, "frame", frames),
+                       frame->missing == 1 ? "it" : "them");
     }
     if (frame->is_chain_wrong) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "chain", &at,
@@ -190,7 +194,6 @@ static void judge_place(struct tf_verify *verify, const struct tf_walked *frame)
 static int take_frame(struct tf_verify *verify, const struct tf_walked *frame)
 {
     struct tf_slice content = tf_slice(NULL, 0);
-    uint8_t type = frame->header.type;
     int rc;
 
     judge_place(verify, frame);
@@ -207,21 +210,16 @@ static int take_frame(struct tf_verify *verify, const struct tf_walked *frame)
     if (rc < 0) {
         return rc;
     }
-    if (type == TF_FRAME_SEAL || type == TF_FRAME_FOOTER) {
+    if (tf_frame_is_seal(&frame->header)) {
         rc = tf_seals_seal(verify, &verify->walk, frame, content);
     } else {
         tf_seals_frame(verify, frame);
-        if (type == TF_FRAME_NOTICE) {
+        if (frame->header.type == TF_FRAME_NOTICE) {
             tf_notices_take(verify, frame, content);
         }
     }
     count_frame(verify, frame);
     return rc;
-}
-
-static bool is_seal(const struct tf_walked *frame)
-{
-    return frame->header.type == TF_FRAME_SEAL || frame->header.type == TF_FRAME_FOOTER;
 }
 
 /* Frames behind where the segment ends do not count; a seal among them may be a sign. */
@@ -230,6 +228,7 @@ static int look_behind(struct tf_verify *verify, uint64_t from)
     struct tf_walk *walk = &verify->walk;
     struct tf_verify_place at = {.segment_no = walk->sector.segment_no, .byte = from};
     struct tf_walked frame;
+    char bytes[TF_COUNTED_TEXT_BYTES], whole[TF_COUNTED_TEXT_BYTES];
     uint64_t offset = from, written, frames = 0;
     int rc = tf_walk_written_end(walk, from, &written);
 
@@ -239,15 +238,16 @@ static int look_behind(struct tf_verify *verify, uint64_t from)
     while ((rc = tf_walk_search(walk, &offset, UINT64_MAX, 0, &frame)) == 1) {
         frames++;
         offset += frame.bytes;
-        rc = is_seal(&frame) ? tf_seals_void(verify, walk, &frame) : 0;
+        rc = tf_frame_is_seal(&frame.header) ? tf_seals_void(verify, walk, &frame) : 0;
         if (rc < 0) {
             return rc;
         }
     }
     tf_verify_tell(verify, TF_VERDICT_TORN, "superseded", &at,
-                   "%llu bytes behind its end, %llu whole frames among them: as a crash or a "
-                   "failed sync leaves them; they do not count",
-                   (unsigned long long)(written - from), (unsigned long long)frames);
+                   "%s behind its end, with %s: as a crash or a failed sync leaves it; it does not "
+                   "count",
+                   tf_counted_text(written - from, "byte", bytes),
+                   tf_counted_text(frames, "whole frame", whole));
     return rc;
 }
 
@@ -256,6 +256,7 @@ static void tell_torn(struct tf_verify *verify, const struct tf_walked *end)
     struct tf_walk *walk = &verify->walk;
     struct tf_verify_place at = {
         .segment_no = walk->sector.segment_no, .seq = walk->seq + 1, .byte = walk->offset};
+    char bytes[TF_COUNTED_TEXT_BYTES], figure[TF_COUNT_TEXT_BYTES];
 
     if (end->is_header_wrong) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "frame-header", &at,
@@ -265,12 +266,13 @@ static void tell_torn(struct tf_verify *verify, const struct tf_walked *end)
         uint64_t there = end->bad_bytes < end->told_bytes ? end->bad_bytes : end->told_bytes;
 
         tf_verify_tell(verify, TF_VERDICT_TORN, "torn-tail", &at,
-                       "%llu of %llu bytes, as a crash leaves it, or a cut: only a witness tells",
-                       (unsigned long long)there, (unsigned long long)end->told_bytes);
+                       "%s of %s, as a crash leaves it, or a cut: only a witness tells",
+                       tf_count_text(there, figure),
+                       tf_counted_text(end->told_bytes, "byte", bytes));
     } else {
         tf_verify_tell(verify, TF_VERDICT_TORN, "torn-tail", &at,
-                       "%llu bytes, as a crash leaves them, or a cut: only a witness tells",
-                       (unsigned long long)end->bad_bytes);
+                       "%s, as a crash leaves it, or a cut: only a witness tells",
+                       tf_counted_text(end->bad_bytes, "byte", bytes));
     }
 }
 
@@ -280,24 +282,25 @@ static void tell_short(struct tf_verify *verify, const struct tf_walked *end)
     struct tf_walk *walk = &verify->walk;
     struct tf_verify_place at = {
         .segment_no = walk->sector.segment_no, .seq = walk->seq + 1, .byte = walk->offset};
-    unsigned long long named = verify->end;
+    char bytes[TF_COUNTED_TEXT_BYTES], named[TF_COUNT_TEXT_BYTES];
 
     if (walk->size < verify->end) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "segment-short", &at,
-                       "it has %llu bytes, the segment behind it builds on %llu",
-                       (unsigned long long)walk->size, named);
+                       "it has %s, the segment behind it builds on %s",
+                       tf_counted_text(walk->size, "byte", bytes),
+                       tf_count_text(verify->end, named));
     } else if (end->is_past_end) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "boundary-end", &at,
-                       "the segment behind it says that this one ends at byte %llu, where no "
-                       "frame ends",
-                       named);
+                       "the segment behind it says that this one ends at byte %s, where no frame "
+                       "ends",
+                       tf_count_text(verify->end, named));
     } else {
         tf_verify_tell(verify, end->is_header_wrong ? TF_VERDICT_FORGED : TF_VERDICT_DAMAGED,
                        end->is_header_wrong ? "frame-header" : "frame-damaged", &at,
-                       "%s; nothing sound up to the segment's end at byte %llu",
+                       "%s; nothing sound up to the segment's end at byte %s",
                        end->is_header_wrong ? "a header that holds and cannot be"
                                             : "a checksum does not hold",
-                       named);
+                       tf_count_text(verify->end, named));
     }
     verify->is_adrift = verify->is_uncounted = true;
     tf_seals_hole(verify);
@@ -325,7 +328,7 @@ static int find_durable(struct tf_verify *verify, const struct tf_walked *first)
     int rc;
 
     while ((rc = tf_walk_search(walk, &offset, walk->end, seq, &frame)) == 1) {
-        uint64_t durable = is_seal(&frame) && tf_seals_was_synced(verify, &frame)
+        uint64_t durable = tf_frame_is_seal(&frame.header) && tf_seals_was_synced(verify, &frame)
                                ? frame.header.seq
                                : frame.header.durable;
 
@@ -628,6 +631,9 @@ static int run(struct tf_verify *verify, struct tf_error *err)
 
     if (rc == 0) {
         rc = tf_seals_end(verify, err);
+    }
+    if (rc == 0) {
+        rc = tf_receipts_end(verify);
     }
     if (rc == 0) {
         rc = check_expect(verify);

@@ -26,6 +26,7 @@
 #define TF_VERIFY_FINDINGS_MAX     64u /* further ones are counted */
 #define TF_VERIFY_SEAL_KEYS_MAX    8u
 #define TF_VERIFY_RECEIPT_KEYS_MAX 32u
+#define TF_VERIFY_RECEIPTS_LATE    64u /* further ones are judged by the keys told so far */
 #define TF_VERIFY_TEXT_BYTES       256u
 #define TF_VERIFY_EVENTS_MAX       (64u << 20) /* of one payload; a relay may pass 32 MiB */
 
@@ -91,8 +92,11 @@ struct tf_verify_report {
     int64_t proved_time_ns;            /* latest event under a proved seal */
     bool is_proof_holed;               /* what is damaged lies under it */
 
-    uint64_t receipts, receipts_checked; /* embedded; with a key to check them by */
-    uint64_t receipt_seq;                /* the newest whose signature holds; 0: none */
+    uint64_t receipts,
+        receipts_checked;         /* embedded; whose signature holds, and that were compared */
+    uint64_t receipts_unkeyed;    /* that no key is known for */
+    uint64_t receipts_unfollowed; /* whose frames were not looked for: find_budget */
+    uint64_t receipt_seq;         /* the newest whose signature holds; 0: none */
     int64_t receipt_time_ns;
     bool is_receipt_key_given; /* its key was given, not only told by the spool */
 
@@ -339,8 +343,18 @@ void tf_find_close(struct tf_find *find);
 
 /* witness.c */
 
+/* Receipts whose key the spool may name further on. */
+struct tf_late_receipts {
+    struct tf_late_receipt {
+        uint8_t bytes[TF_RECEIPT_BYTES];
+        struct tf_verify_place at;
+    } items[TF_VERIFY_RECEIPTS_LATE];
+    size_t count;
+};
 int tf_receipt_judge(struct tf_verify *verify, const uint8_t bytes[TF_RECEIPT_BYTES],
                      struct tf_verify_place at);
+/* When all was read: judges the late ones. 0 or -errno. */
+int tf_receipts_end(struct tf_verify *verify);
 int tf_witness_run(struct tf_verify *verify, struct tf_error *err);
 struct tf_witness_record {
     uint8_t spool_id[TF_SPOOL_ID_BYTES];
@@ -372,6 +386,7 @@ struct tf_verify {
     struct tf_content content;
     struct tf_seals seals;
     struct tf_notices notices;
+    struct tf_late_receipts late;
     struct tf_find find;
     /* where the walk over all segments stands */
     uint64_t seq, end, events;

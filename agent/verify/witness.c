@@ -11,8 +11,11 @@
  * is still kept must be here with the same chain value, and with a data key its payload's digest
  * must be the same too. Lines are read one at a time; numbers that rise, as they do, cost one pass.
  *
+ * The notice with a key may stand behind the first receipt that wants it: receipts without a key
+ * are judged once more when all was read.
+ *
  * What jumps to and fro goes over the same headers again and again. How many may be read is bounded
- * (find_budget): a receipt behind that counts as not checked, a witness is refused, with its line.
+ * (find_budget): a receipt behind that counts as not followed, a witness is refused, with its line.
  */
 #include "verify.h"
 
@@ -64,6 +67,7 @@ static int compare_receipt(struct tf_verify *verify, const struct tf_receipt *re
     }
     if (verify->find.headers_read > find_budget(verify)) {
         report->receipts_checked -= is_known; /* receipts that jump to and fro: a forger's */
+        report->receipts_unfollowed += is_known;
         return 0;
     }
     rc = tf_find_frame(verify, receipt->seq, false, &found);
@@ -87,12 +91,49 @@ static int compare_receipt(struct tf_verify *verify, const struct tf_receipt *re
     return 0;
 }
 
+/* By a key that was given, or by one that the spool names: that proves only where none was given.
+ */
+static int check_keys(const struct tf_verify *verify, const uint8_t *bytes,
+                      const struct tf_receipt *receipt, bool *is_known)
+{
+    const struct tf_verify_options *options = verify->options;
+    bool is_told = false;
+    int rc;
+
+    *is_known = false;
+    rc = check_signature(bytes, options->receipt_keys, options->receipt_key_count, receipt,
+                         is_known);
+    if (rc == 0 && !*is_known) {
+        rc = check_signature(bytes, verify->notices.keys, verify->notices.key_count, receipt,
+                             &is_told);
+        *is_known = is_told && options->receipt_key_count == 0;
+    }
+    return rc;
+}
+
+/* checked is what check_keys returned. */
+static int settle_receipt(struct tf_verify *verify, const struct tf_receipt *receipt, int checked,
+                          bool is_known, const struct tf_verify_place *at)
+{
+    if (checked == -EBADMSG) {
+        tf_verify_tell(verify, TF_VERDICT_FORGED, "receipt-signature", at,
+                       "it holds a receipt whose signature does not hold");
+        return 0;
+    }
+    if (checked < 0) {
+        return checked;
+    }
+    verify->report->receipts_checked += is_known;
+    verify->report->receipts_unkeyed += !is_known;
+    return compare_receipt(verify, receipt, is_known, at);
+}
+
 int tf_receipt_judge(struct tf_verify *verify, const uint8_t bytes[TF_RECEIPT_BYTES],
                      struct tf_verify_place at)
 {
-    const struct tf_verify_options *options = verify->options;
+    struct tf_late_receipts *late = &verify->late;
     struct tf_receipt receipt;
-    bool is_known = false;
+    bool is_known;
     int rc;
 
     verify->report->receipts++;
@@ -107,22 +148,32 @@ int tf_receipt_judge(struct tf_verify *verify, const uint8_t bytes[TF_RECEIPT_BY
                        "it holds a receipt for a frame that comes behind it");
         return 0;
     }
-    rc = check_signature(bytes, options->receipt_keys, options->receipt_key_count, &receipt,
-                         &is_known);
-    if (rc == 0 && !is_known) { /* by one that the spool names: proves only where none was given */
-        bool is_told = false;
-
-        rc = check_signature(bytes, verify->notices.keys, verify->notices.key_count, &receipt,
-                             &is_told);
-        is_known = is_told && options->receipt_key_count == 0;
-    }
-    if (rc == -EBADMSG) {
-        tf_verify_tell(verify, TF_VERDICT_FORGED, "receipt-signature", &at,
-                       "it holds a receipt whose signature does not hold");
+    rc = check_keys(verify, bytes, &receipt, &is_known);
+    if (rc == 0 && !is_known && late->count < TF_VERIFY_RECEIPTS_LATE) {
+        memcpy(late->items[late->count].bytes, bytes, TF_RECEIPT_BYTES);
+        late->items[late->count++].at = at;
         return 0;
     }
-    verify->report->receipts_checked += is_known;
-    return rc < 0 ? rc : compare_receipt(verify, &receipt, is_known, &at);
+    return settle_receipt(verify, &receipt, rc, is_known, &at);
+}
+
+int tf_receipts_end(struct tf_verify *verify)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < verify->late.count; i++) {
+        const struct tf_late_receipt *late = &verify->late.items[i];
+        struct tf_receipt receipt;
+        bool is_known;
+
+        rc = tf_receipt_decode(late->bytes, &receipt); /* it did before */
+        if (rc == 0) {
+            int checked = check_keys(verify, late->bytes, &receipt, &is_known);
+
+            rc = settle_receipt(verify, &receipt, checked, is_known, &late->at);
+        }
+    }
+    return rc;
 }
 
 /* ---- a line of the witness ------------------------------------------------------------------ */
@@ -295,13 +346,13 @@ static int compare_record(struct tf_verify *verify, const struct tf_witness_reco
     return 0;
 }
 
+/* A record of this spool. */
 static int take_record(struct tf_verify *verify, const struct tf_witness_record *record,
                        struct beyond *beyond)
 {
     struct tf_verify_report *report = verify->report;
 
-    if ((record->flags & (FLAG_GAP | FLAG_REPLAYED)) != 0 ||
-        !tf_verify_is_own_spool(verify, record->spool_id)) {
+    if ((record->flags & (FLAG_GAP | FLAG_REPLAYED)) != 0) {
         return 0;
     }
     report->witness_records++;
@@ -324,16 +375,34 @@ static int take_record(struct tf_verify *verify, const struct tf_witness_record 
 static void tell_beyond(struct tf_verify *verify, const struct beyond *beyond)
 {
     struct tf_verify_place at = {.seq = verify->report->last_seq, .is_end = true};
+    char frames[TF_COUNTED_TEXT_BYTES];
 
     if (beyond->frames > 0) {
         tf_verify_tell(
             verify, TF_VERDICT_CUT, "witness-beyond", &at,
-            "the collector had acknowledged %llu/%llu by %.19sZ: %llu frames that it has "
-            "were taken away",
+            "the collector had acknowledged %llu/%llu by %.19sZ: %s that it has %s taken away",
             (unsigned long long)TF_SEQ_RUN(beyond->last_seq),
             (unsigned long long)TF_SEQ_N(beyond->last_seq), beyond->received,
-            (unsigned long long)beyond->frames);
+            tf_counted_text(beyond->frames, "frame", frames), beyond->frames == 1 ? "was" : "were");
     }
+}
+
+/* A file in which nothing is of this spool compares nothing: not to be taken for a proof. */
+static int refuse_stranger(const struct tf_verify *verify, unsigned lines, struct tf_error *err)
+{
+    struct tf_place at = {.file = verify->options->witness};
+    const uint8_t *id = verify->report->spool_id;
+
+    if (lines == 0) {
+        return tf_error_add(err, &at,
+                            "it is empty; export it again: `taffrail verify --receipts "
+                            "%02x%02x%02x%02x SPOOL`, on the collector",
+                            id[0], id[1], id[2], id[3]);
+    }
+    return tf_error_add(err, &at,
+                        "none of its %u %s of this spool, %02x%02x%02x%02x; export the record of "
+                        "this agent, or name its spool",
+                        lines, lines == 1 ? "lines is" : "lines are", id[0], id[1], id[2], id[3]);
 }
 
 static int read_witness(struct tf_verify *verify, FILE *file, struct tf_error *err)
@@ -342,6 +411,7 @@ static int read_witness(struct tf_verify *verify, FILE *file, struct tf_error *e
     struct beyond beyond = {0};
     uint64_t headers_max = verify->find.headers_read + find_budget(verify);
     unsigned number = 0;
+    bool has_own = false;
     int rc = 0;
 
     while (rc == 0 && fgets(line, sizeof line, file) != NULL) {
@@ -359,10 +429,16 @@ static int read_witness(struct tf_verify *verify, FILE *file, struct tf_error *e
                                 "its lines jump to and fro between frames, more than is followed: "
                                 "sort them by run and number, or export it again");
         }
-        rc = take_record(verify, &record, &beyond);
+        if (tf_verify_is_own_spool(verify, record.spool_id)) {
+            has_own = true;
+            rc = take_record(verify, &record, &beyond);
+        }
     }
     if (rc == 0 && ferror(file) != 0) {
         rc = -EIO;
+    }
+    if (rc == 0 && !has_own && (verify->files.has_meta || verify->report->segments > 0)) {
+        return refuse_stranger(verify, number, err);
     }
     if (rc == 0) {
         tell_beyond(verify, &beyond);

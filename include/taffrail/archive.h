@@ -49,8 +49,10 @@ struct tf_archived {
     int64_t time_min_ns, time_max_ns;
     uint32_t events;
     struct tf_slice tag, payload; /* payload: gzip of events */
-    uint64_t from_seq, to_seq;    /* of all other kinds: these numbers are not there */
-    uint64_t lost_events;         /* as far as headers tell */
+    /* of all other kinds: these numbers are not there; from 0: all up to to_seq, before the oldest
+     * segment, and no notice says that they expired */
+    uint64_t from_seq, to_seq;
+    uint64_t lost_events; /* as far as headers tell */
 };
 
 struct tf_archive_status {

@@ -7,6 +7,7 @@
 #ifndef TAFFRAIL_BASE_H
 #define TAFFRAIL_BASE_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -58,6 +59,7 @@ struct tf_buf {
 
 void tf_buf_init(struct tf_buf *buf, size_t limit_bytes);
 void tf_buf_fini(struct tf_buf *buf);                      /* frees; sound to use again */
+void tf_buf_wipe(struct tf_buf *buf);                      /* the same, for what may hold secrets */
 void tf_buf_clear(struct tf_buf *buf);                     /* size and error 0, keeps the memory */
 int tf_buf_reserve(struct tf_buf *buf, size_t more_bytes); /* makes room behind size */
 int tf_buf_append(struct tf_buf *buf, const void *data, size_t size);
@@ -65,6 +67,9 @@ int tf_buf_append_byte(struct tf_buf *buf, uint8_t byte);
 int tf_buf_append_text(struct tf_buf *buf, const char *text);
 int tf_buf_printf(struct tf_buf *buf, const char *format, ...) TF_PRINTF(2, 3);
 void tf_buf_consume(struct tf_buf *buf, size_t size); /* drops size bytes at the front */
+/* Writes all of it to fd, which may block, and empties it. A signal ends that only when *stop is
+ * not 0 (NULL: none does). 0; what the buffer's error is; -errno: a part may be written. */
+int tf_buf_write(struct tf_buf *buf, int fd, const volatile sig_atomic_t *stop);
 
 static inline struct tf_slice tf_buf_slice(const struct tf_buf *buf)
 {
@@ -142,6 +147,15 @@ void tf_time_format(int64_t time_ns, char text[TF_TIME_TEXT_BYTES]);
  */
 #define TF_DOUBLE_TEXT_BYTES 32
 void tf_double_format(double value, char text[TF_DOUBLE_TEXT_BYTES]);
+
+/* A figure with thousands separators: "1,204". Returns text. */
+#define TF_COUNT_TEXT_BYTES 32u
+const char *tf_count_text(uint64_t count, char text[TF_COUNT_TEXT_BYTES]);
+
+/* The same with a noun whose plural ends in s: "1 frame", "1,204 frames". noun has at most 28
+ * characters; a longer one is cut. Returns text. */
+#define TF_COUNTED_TEXT_BYTES 64u
+const char *tf_counted_text(uint64_t count, const char *noun, char text[TF_COUNTED_TEXT_BYTES]);
 
 /*
  * A place where a test build may die by SIGKILL: TAFFRAIL_CRASH="NAME:N" kills at the N-th pass of

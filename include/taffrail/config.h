@@ -30,6 +30,7 @@ enum tf_option_type {
     TF_OPTION_CHOICE, /* int: index into choices, a list of words parted by '|' */
     TF_OPTION_OCTAL,  /* uint64_t: file mode, written 0640 */
     TF_OPTION_MAP,    /* struct tf_pairs: text to text */
+    TF_OPTION_MAPS,   /* struct tf_tables, of struct tf_pairs: a list of such maps, or one map */
     TF_OPTION_TABLE,  /* a nested struct at offset, by option.table */
     TF_OPTION_TABLES, /* struct tf_tables: a list of maps, each of option.table_bytes by
                          option.table */
@@ -163,6 +164,9 @@ struct tf_plugins {
     const struct tf_output_kind *const *outputs;
 };
 extern const struct tf_plugins tf_plugins;
+
+/* "20MiB/s" to bytes a second; too many are UINT64_MAX. False: it is no rate. */
+bool tf_rate_parse(const char *text, uint64_t *out);
 
 /*
  * Reads file. On success returns new in *out, to be freed with tf_config_free. Errors go to err;

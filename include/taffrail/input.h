@@ -52,6 +52,9 @@ struct tf_input_args {
 
 struct tf_input_status {
     uint64_t sources, connections, refused, repeats, contradictions;
+    uint64_t errors;        /* sources that could not be read */
+    uint64_t suppressed;    /* entries that journald itself dropped */
+    uint64_t restarts;      /* of the journal reader */
     uint64_t lag_bytes;     /* not read yet, of all sources */
     uint64_t lag_ms;        /* since the source that is behind the longest was at its end */
     uint64_t deleted_bytes; /* of lag_bytes, in files without a name */
@@ -102,7 +105,8 @@ struct tf_source {
     /* Set by the input before tf_source_add; borrowed strings live as long as the source. */
     const struct tf_input_kind *kind;
     const char *tag;
-    uint16_t input;                       /* set by tf_source_add: index of the input */
+    bool is_received; /* its records keep their own host and labels, as those of a receiver */
+    uint16_t input;   /* set by tf_source_add: index of the input */
     const struct tf_stream_state *states; /* TF_STREAMS, from the position, loaded into the filters
                                              by tf_source_add, which forgets them; NULL: none */
     /* The pipeline's own. */
@@ -164,5 +168,6 @@ struct tf_spool *tf_pipeline_spool(struct tf_pipeline *pipeline);
 
 extern const struct tf_input_kind tf_input_container;
 extern const struct tf_input_kind tf_input_forward;
+extern const struct tf_input_kind tf_input_journald;
 
 #endif

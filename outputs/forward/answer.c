@@ -15,12 +15,12 @@
 
 #include <errno.h>
 
+#include "taffrail/msgpack.h"
+
 #define DEPTH_MAX 4u
 
-enum shape { OTHER, STR, BIN, ARRAY, MAP, NEVER };
-
 struct token {
-    enum shape shape;
+    enum tf_msgpack_kind kind;
     struct tf_slice bytes; /* of a STR or BIN */
     uint32_t children;     /* of ARRAY, MAP (two for a pair) */
 };
@@ -29,52 +29,23 @@ struct reader {
     const uint8_t *at, *end;
 };
 
-/* What a lead byte says. */
-struct lead {
-    enum shape shape;
-    uint8_t wide;  /* bytes of the length or count behind it */
-    uint8_t fixed; /* bytes of content, or items, besides that */
-};
-
-/* Leads 0xc0 to 0xdf, of which 0xc1 does not exist. Ext has its type among the content. */
-static const struct lead LEADS[32] = {
-    {OTHER, 0, 0},  {NEVER, 0, 0}, {OTHER, 0, 0}, {OTHER, 0, 0}, {BIN, 1, 0},   {BIN, 2, 0},
-    {BIN, 4, 0},    {OTHER, 1, 1}, {OTHER, 2, 1}, {OTHER, 4, 1}, {OTHER, 0, 4}, {OTHER, 0, 8},
-    {OTHER, 0, 1},  {OTHER, 0, 2}, {OTHER, 0, 4}, {OTHER, 0, 8}, {OTHER, 0, 1}, {OTHER, 0, 2},
-    {OTHER, 0, 4},  {OTHER, 0, 8}, {OTHER, 0, 2}, {OTHER, 0, 3}, {OTHER, 0, 5}, {OTHER, 0, 9},
-    {OTHER, 0, 17}, {STR, 1, 0},   {STR, 2, 0},   {STR, 4, 0},   {ARRAY, 2, 0}, {ARRAY, 4, 0},
-    {MAP, 2, 0},    {MAP, 4, 0},
-};
-
-static struct lead lead_of(uint8_t byte)
+static bool is_number(enum tf_msgpack_kind kind)
 {
-    if (byte < 0x80 || byte >= 0xe0) {
-        return (struct lead){OTHER, 0, 0};
-    }
-    if (byte < 0x90) {
-        return (struct lead){MAP, 0, byte & 0x0f};
-    }
-    if (byte < 0xa0) {
-        return (struct lead){ARRAY, 0, byte & 0x0f};
-    }
-    if (byte < 0xc0) {
-        return (struct lead){STR, 0, byte & 0x1f};
-    }
-    return LEADS[byte - 0xc0];
+    return kind == TF_MSGPACK_UINT || kind == TF_MSGPACK_INT || kind == TF_MSGPACK_DOUBLE;
 }
 
-/* The lead of a value and its number: the size of its content, or its items. */
-static int read_head(struct reader *in, enum shape *shape, uint32_t *number)
+/* The lead of a value and its size: bytes of its content, or items. */
+static int read_head(struct reader *in, enum tf_msgpack_kind *kind, uint32_t *size)
 {
     size_t left = (size_t)(in->end - in->at);
-    struct lead lead;
+    struct tf_msgpack_lead lead;
     uint64_t value = 0;
 
     if (left == 0) {
         return -EAGAIN;
     }
-    lead = lead_of(*in->at);
-    if (lead.shape == NEVER) {
+    lead = tf_msgpack_lead(*in->at);
+    if (lead.kind == TF_MSGPACK_NEVER) {
         return -EPROTO;
     }
     if (left < 1u + lead.wide) {
@@ -83,36 +54,40 @@ static int read_head(struct reader *in, enum shape *shape, uint32_t *number)
     for (unsigned i = 1; i <= lead.wide; i++) {
         value = value << 8 | in->at[i];
     }
-    value += lead.fixed;
+    value = lead.wide > 0 ? value : lead.fixed;
+    if (is_number(lead.kind) || lead.kind == TF_MSGPACK_FLAG) {
+        value = 0; /* it has no content behind that */
+    }
+    value += lead.kind == TF_MSGPACK_EXT; /* its type */
     if (value > TF_ANSWER_BYTES_MAX) {
         return -EMSGSIZE; /* each byte and each item takes one */
     }
     in->at += 1u + lead.wide;
-    *shape = lead.shape;
-    *number = (uint32_t)value;
+    *kind = lead.kind;
+    *size = (uint32_t)value;
     return 0;
 }
 
 /* One value without its children. 0, -EAGAIN when the bytes end before, -EPROTO, -EMSGSIZE. */
 static int next(struct reader *in, struct token *out)
 {
-    enum shape shape;
-    uint32_t number;
-    int rc = read_head(in, &shape, &number);
+    enum tf_msgpack_kind kind;
+    uint32_t size;
+    int rc = read_head(in, &kind, &size);
 
     if (rc < 0) {
         return rc;
     }
-    *out = (struct token){.shape = shape};
-    if (shape == ARRAY || shape == MAP) {
-        out->children = number * (shape == MAP ? 2 : 1);
+    *out = (struct token){.kind = kind};
+    if (kind == TF_MSGPACK_ARRAY || kind == TF_MSGPACK_MAP) {
+        out->children = size * (kind == TF_MSGPACK_MAP ? 2 : 1);
         return 0;
     }
-    if ((size_t)(in->end - in->at) < number) {
+    if ((size_t)(in->end - in->at) < size) {
         return -EAGAIN;
     }
-    out->bytes = tf_slice(in->at, number);
-    in->at += number;
+    out->bytes = tf_slice(in->at, size);
+    in->at += size;
     return 0;
 }
 
@@ -123,7 +98,8 @@ static int pass(struct reader *in, unsigned depth)
     struct token token;
     int rc = next(in, &token);
 
-    if (rc == 0 && (token.shape == ARRAY || token.shape == MAP) && depth > DEPTH_MAX) {
+    if (rc == 0 && (token.kind == TF_MSGPACK_ARRAY || token.kind == TF_MSGPACK_MAP) &&
+        depth > DEPTH_MAX) {
         return -EPROTO;
     }
     for (uint32_t i = 0; rc == 0 && i < token.children; i++) {
@@ -134,7 +110,7 @@ static int pass(struct reader *in, unsigned depth)
 
 static bool is_text(const struct token *token, const char *text)
 {
-    return token->shape == STR && tf_slice_equal(token->bytes, tf_slice_text(text));
+    return token->kind == TF_MSGPACK_STR && tf_slice_equal(token->bytes, tf_slice_text(text));
 }
 
 /* The value of `receipt` or `key`: one that is no bin is handed on as empty, and is then a bad one.
@@ -148,7 +124,7 @@ static int read_evidence(struct reader *in, struct tf_slice *out)
     if (rc < 0) {
         return rc;
     }
-    if (token.shape != BIN) {
+    if (token.kind != TF_MSGPACK_BIN) {
         *in = start;
         *out = tf_slice("", 0);
         return pass(in, 2);
@@ -182,7 +158,7 @@ static int read_pair(struct reader *in, struct tf_answer *out)
     if (rc < 0) {
         return rc;
     }
-    if (token.shape != STR) {
+    if (token.kind != TF_MSGPACK_STR) {
         return -EPROTO;
     }
     out->kind = TF_ANSWER_ACK;
@@ -197,12 +173,12 @@ static int read_answer(struct reader *in, struct tf_answer *out)
     uint32_t pairs;
 
     *out = (struct tf_answer){.kind = TF_ANSWER_REFUSAL};
-    if (rc == 0 && token.shape == ARRAY && token.children > 0) {
+    if (rc == 0 && token.kind == TF_MSGPACK_ARRAY && token.children > 0) {
         out->kind = TF_ANSWER_HELLO;
         rc = next(in, &token);
         return rc == 0 && !is_text(&token, "HELO") ? -EPROTO : rc;
     }
-    if (rc < 0 || token.shape != MAP) {
+    if (rc < 0 || token.kind != TF_MSGPACK_MAP) {
         return rc < 0 ? rc : -EPROTO;
     }
     pairs = token.children / 2;

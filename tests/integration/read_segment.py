@@ -48,8 +48,9 @@ def crc_table():
 CRC = crc_table()
 
 
-def crc32c(data):
-    crc = 0xFFFFFFFF
+def crc32c(data, before=0):
+    """Of data behind what has the checksum `before`."""
+    crc = before ^ 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ CRC[(crc ^ byte) & 0xFF]
     return crc ^ 0xFFFFFFFF

@@ -290,6 +290,12 @@ class Job:
                 found[key] = found.get(key, 0) + 1
         return found
 
+    def said(self):
+        """Steps of the job's audit events, as the collector stored them."""
+        with open(self.house.records_path, encoding="utf-8") as file:
+            records = [json.loads(line) for line in file]
+        return [record["step"] for record in records if record.get("event") == "replay" and record["job"] == self.job]
+
     def need_once(self, wanted, what):
         wait_until(lambda: sum(self.stored().values()) >= wanted, 20,
                    lambda: f"{what}: {sum(self.stored().values())} of {wanted} arrived")
@@ -311,6 +317,8 @@ def jobs(house, collector):
     told = job.run()
     need(f"{wanted:,} of " in told and "job case-42 is done (case-42.job)" in told, told)
     job.need_once(wanted, "a job stopped twice")
+    wait_until(lambda: "end" in job.said(), 20, "the collector was not told of the end")
+    need(job.said() == ["begin", "resume", "resume", "end"], f"said to the collector: {job.said()}")
     need("job case-42 is done: 12,000 records were shipped" in job.run(), "a done job does not say so")
     need("with other options" in job.run("--grep", "x", code=2), "other options are not refused")
     need(len(job.stored()) == wanted, "a done job shipped")

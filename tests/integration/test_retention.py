@@ -71,6 +71,8 @@ def drop(house):
     lost, gaps = gap_records(house)
     need(numbers == sorted(set(numbers)), "a line came twice, or out of order")
     need(gaps > 0 and lost > 0, "no gap")
+    need("drop_oldest made room; the output is told" in agent.text() and "damaged or gone" not in agent.text(),
+         "the log says why they are gone: " + agent.tail())
     # Among what was dropped are the agent's own records: of its start, and of what was dropped before.
     own = 1 + agent.text().count("event=expired ")
     need(total <= len(numbers) + lost <= total + own, f"{len(numbers)} lines and {lost} in gaps, of {total}")

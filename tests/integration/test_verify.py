@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import spool_forge
 from harness import CriFile, Failed, House, need, wait_until
+from read_segment import crc32c
 from spool_forge import (DATA, FOOTER, GAP, INDEX, NOTICE, POSITIONS, SEAL, Forge, Frame, crc, fix_chain, fix_frame,
                          fix_sector, frames_of, read, write)
 
@@ -33,6 +34,10 @@ FIELDS = {"magic": 0, "type": 4, "flags": 5, "zero": 6, "seq": 8, "time_min": 16
 SECTOR = {"magic": 0, "version": 8, "suite": 10, "flags": 12, "spool": 16, "id": 32, "run": 48, "number": 64,
           "first_seq": 72, "created": 80, "prev_end": 88, "prev_id": 96, "prev_chain": 112, "dek_id": 144,
           "prev_spool": 176, "prev_last_seq": 192, "events": 200, "zero": 208, "crc": 508}
+# By which code each is told when chains and checksums are mended behind it; flags and created by a seal alone.
+SECTOR_CODES = {"spool": "segment-foreign", "id": "data-key", "run": "boundary-run", "number": "segment-name",
+                "prev_id": "segment-missing", "prev_chain": "boundary-chain", "dek_id": "data-key",
+                "prev_spool": "boundary-spool", "events": "boundary-events"}
 
 
 def verify(binary, folder, *options):
@@ -199,12 +204,9 @@ def add_sector(corpus, no):
     """Sector 0 of a segment in the middle, and its key slots."""
     for name, offset in SECTOR.items():
         corpus.add(f"sector 0 of {no}: {name} rots", on(no, flip(offset)), "damaged", "header", {"segment": no})
-        if name in ("magic", "version", "suite", "zero", "crc"):
-            continue
-        corpus.add(f"sector 0 of {no}: {name}, checksum mended", on(no, flip(offset, 1), fix_sector), "forged",
-                   "chain|segment-missing|segment-foreign|segment-name|boundary-number|boundary-chain|boundary-run|"
-                   "boundary-spool|boundary-events|header|boundary-end|data-key|frame-order|frames-missing|segment-short|"
-                   "frame-damaged")
+        if name in (*SECTOR_CODES, "flags", "created"):
+            corpus.add(f"sector 0 of {no}: {name}, checksum mended", on(no, flip(offset, 1), fix_sector), "forged",
+                       "chain|" + SECTOR_CODES.get(name, "chain"))
     for offset, name in ((0, "magic"), (4, "kind"), (8, "key id"), (48, "wrapped"), (90, "zero"), (508, "crc")):
         corpus.add(f"slot of {no}: {name} rots", on(no, flip(512 + offset)), "damaged", "slot", {"segment": no})
     corpus.add(f"slot of {no}: wrapped, checksum mended", on(no, flip(512 + 48), lambda data: fix_sector(data, 512)),
@@ -215,6 +217,107 @@ def add_sector(corpus, no):
                "slots-empty", {"segment": no})
     corpus.add("spool.meta rots", lambda spool: write(os.path.join(spool, "spool.meta"),
                                                       bytes(64)), "damaged", "meta")
+
+
+def mend_from(no, last):
+    """What needs no key, of this segment and of all behind it: chains, what builds on them, checksums."""
+    def edit(spool):
+        chain = None
+        for number in range(no, last + 1):
+            path = os.path.join(spool, f"{number:020d}.seg")
+            data = read(path)
+            if chain is not None:
+                data[112:144] = chain
+            chain = fix_chain(data)
+            write(path, data)
+    return edit
+
+
+def check_header(binary, folder, _):
+    """Each field of sector 0 has a check of its own: the chain is mended up to the spool's end, so that no other tells."""
+    for name, sealed in (("header", False), ("header-sealed", True)):
+        make(folder, name, sealed=sealed)
+    base = os.path.join(folder, "header")
+    count = 0
+
+    def expect(what, no, offset, codes, bits=1, base=base):
+        spool = os.path.join(folder, "header-case")
+        shutil.copytree(base, spool)
+        shutil.copy(base + ".key", spool + ".key")
+        on(no, flip(offset, bits))(spool)
+        mend_from(no, 4)(spool)
+        found = [finding["code"] for finding in verify(binary, spool)["findings"]]
+        need(found == codes, f"sector 0 of {no}: {what}, all mended: {found}, not {codes}")
+        shutil.rmtree(spool)
+        nonlocal count
+        count += 1
+    for name, code in SECTOR_CODES.items():
+        if name != "run":  # segment 4 begins one
+            expect(name, 4, SECTOR[name], [code])
+    for name in ("version", "suite", "zero"):
+        expect(name, 4, SECTOR[name], ["header"])
+    expect("first_seq, so that one is missing", 4, SECTOR["first_seq"], ["frames-missing"])
+    expect("first_seq, not above what it builds on", 2, SECTOR["first_seq"], ["header"])
+    expect("prev_last_seq, one more", 4, SECTOR["prev_last_seq"], ["boundary-number"])
+    expect("prev_last_seq, not below the first", 2, SECTOR["prev_last_seq"], ["header"])
+    expect("prev_end, one less", 4, SECTOR["prev_end"], ["boundary-end", "superseded"])
+    expect("prev_end, one more", 2, SECTOR["prev_end"], ["segment-short"])
+    expect("run", 2, SECTOR["run"], ["boundary-run", "boundary-run"])
+    expect("flags, the first of a run", 4, SECTOR["flags"], ["boundary-run"], 2)
+    expect("flags, not the first of a run", 2, SECTOR["flags"], ["boundary-run"], 2)
+    expect("flags, a new lineage", 2, SECTOR["flags"], ["segment-foreign", "start-missing"], 8)
+    expect("flags, an unknown one", 4, SECTOR["flags"], ["header"], 16)
+    for name in ("prev_end", "prev_chain", "prev_last_seq"):
+        expect(name, 1, SECTOR[name], ["boundary-first"])
+    expect("events", 1, SECTOR["events"], ["boundary-first", "boundary-events"])
+    for name in ("flags", "created"):
+        expect(name, 4, SECTOR[name], [])
+        expect(name, 4, SECTOR[name], ["seal-chain"], 1, base + "-sealed")
+    return count
+
+
+def check_meta_spool(binary, folder, key):
+    """spool.meta of another spool, whose checksum holds."""
+    forge = make(folder, "meta")
+    write(key, forge.key_text().encode())
+    meta = b"TFSPL\r\n\x1a\1\0" + bytes(6) + os.urandom(16) + bytes(28)
+    write(os.path.join(folder, "meta", "spool.meta"), meta + crc(meta))
+    found = verify(binary, os.path.join(folder, "meta"), "--seal-key", key)
+    need([finding["code"] for finding in found["findings"]] == ["meta-spool"], f"another spool's meta: {found}")
+    return 1
+
+
+def add_large(path, count):
+    """Frames of the largest size behind the last one, made without a key: nobody opens them."""
+    data = read(path)
+    at, size, _ = frames_of(data)[-1]
+    seq, chain = int.from_bytes(data[at + 8:at + 16], "little"), bytes(data[at + size - 36:at + size - 4])
+    body = bytes(16 << 20)
+    body_crc = crc32c(body)
+    with open(path, "ab") as file:
+        for number in range(seq + 1, seq + 1 + count):
+            header = b"TFRM" + spool_forge.struct.pack("<BBHQqqII12sQ", DATA, 1, 0, number, spool_forge.BASE_NS,
+                                                       spool_forge.BASE_NS, 1, len(body), bytes(12), seq)
+            leaf = spool_forge.h(b"taffrail/1 leaf\0", data[32:48], header[:52], body)
+            chain = spool_forge.h(b"taffrail/1 chain\0", chain, leaf, header[52:60])
+            file.write(header + crc(header) + body + chain)
+            file.write(spool_forge.struct.pack("<I", crc32c(chain, body_crc)))
+
+
+def check_seals_end(binary, folder, _):
+    """No agent writes so much behind its last seal: who can make no seal goes on without."""
+    make(folder, "seals-end")
+    base = os.path.join(folder, "seals-end")
+    os.unlink(base + ".key")
+    newest = os.path.join(base, f"{4:020d}.seg")
+    add_large(newest, 5)
+    found = verify(binary, base)
+    need(found["verdict"] == "intact", f"80 MiB behind the last seal: {found}")
+    add_large(newest, 1)
+    found = verify(binary, base)
+    need([finding["code"] for finding in found["findings"]] == ["seals-end"], f"96 MiB behind the last seal: {found}")
+    shutil.rmtree(base)
+    return 2
 
 
 def swap_slots(corpus, spool, no):
@@ -426,13 +529,14 @@ def check_expired(binary, folder, key):
 def check_grown(binary, folder, _):
     """The notice stands in a segment that is made while reading: no alarm, begin again. A witness that is a pipe
     holds the reading up behind the walk."""
-    def reading(base, late):
+    def reading(forge, base, late):
         pipe, kept = base + ".pipe", os.path.join(folder, "late.seg")
         os.mkfifo(pipe)
         os.rename(late, kept)
         with subprocess.Popen([binary, "verify", base, "--json", "--witness", pipe], stdout=subprocess.PIPE) as child:
-            with open(pipe, "wb"):  # once the child has it open
+            with open(pipe, "wb") as file:  # once the child has it open
                 os.rename(kept, late)
+                file.write(witness_line(forge, 1, flags=1).encode())  # of no number: nothing to compare
             found = json.loads(child.stdout.read())
         need(child.returncode == 1 and found["exit"] == 1, f"grown: exit {child.returncode}: {found}")
         return found
@@ -450,7 +554,7 @@ def check_grown(binary, folder, _):
         need(verify(binary, base)["findings"][0]["code"] == lead, f"{name}, and no notice")
         forge.segment().notice(*notice).data()
         base = forge.write(os.path.join(folder, "grown-" + name))
-        found = reading(base, os.path.join(base, f"{4:020d}.seg"))
+        found = reading(forge, base, os.path.join(base, f"{4:020d}.seg"))
         codes = [finding["code"] for finding in found["findings"]]
         need(codes == ["expired-while-reading"], f"{name}, the notice came meanwhile: {found}")
         need(verify(binary, base)["exit"] == 0, f"{name}, read again")
@@ -553,6 +657,18 @@ def check_report(binary, folder, key):
     on(1, flip(frames_of(read(os.path.join(base, f"{1:020d}.seg")))[1][0] + 70))(base)
     found = verify(binary, base, "--seal-key", key)
     need("but for what is damaged" in found["proved"][0], f"a proof over what rots: {found}")
+    text = found["findings"][0]["text"]
+    need(" bytes, 1 frame: a checksum does not hold" in text, f"one frame that rots: {text}")
+    forge.write(base)
+    on(1, drop(1), fix_chain)(base)
+    text = verify(binary, base)["findings"][0]["text"]
+    need(text == "1 frame missing before it, and no bytes in place of it", f"one frame dropped: {text}")
+    forge.write(base)
+    on(1, drop(1), drop(1), fix_chain)(base)
+    text = verify(binary, base)["findings"][0]["text"]
+    need(text == "2 frames missing before it, and no bytes in place of them", f"two frames dropped: {text}")
+    forge.write(base)
+    on(1, flip(frames_of(read(os.path.join(base, f"{1:020d}.seg")))[1][0] + 70))(base)
     os.unlink(base + ".key")
     need(verify(binary, base)["proved"] == [], "what is damaged is not consistent")
     forge = Forge()
@@ -564,7 +680,23 @@ def check_report(binary, folder, key):
     on(71, flip(at + size - 36), lambda data: fix_frame(data, at, size))(base)
     found = verify(binary, base)
     need(found["findings"][0]["code"] == "chain" and found["findings_dropped"] > 0, f"many findings: {found}")
-    return 2
+    return 4
+
+
+def check_payload(binary, folder, key):
+    """What only the key's holder can write wrongly: a payload that is not one gzip of the events that are told."""
+    three = spool_forge.events(3)
+    for what, payload, code in (("as it should be", three, None), ("two events of three", spool_forge.events(2), "payload"),
+                                ("two gzips", spool_forge.events(1) + spool_forge.events(2, 1), "payload"),
+                                ("bytes behind it", three + b"\0", "payload"), ("cut", three[:-1], "payload"),
+                                ("no gzip", b"events", "payload"), ("none", b"", "payload")):
+        forge = make(folder, "payload")
+        forge.segments[1].frames[1].payload = payload
+        base = forge.write(os.path.join(folder, "payload"))
+        write(key, forge.key_text().encode())
+        found = [finding["code"] for finding in verify(binary, base, "--seal-key", key)["findings"]]
+        need(found == ([] if code is None else [code]), f"a payload, {what}: {found}")
+    return 7
 
 
 def check_renewed(binary, folder, key):
@@ -672,6 +804,64 @@ def check_receipts(binary, folder, key):
     return 2 * len(cases) + 1
 
 
+def key_of(forge):
+    return forge.receipt_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def check_receipt_words(binary, folder, key):
+    """Each receipt is told once: as proof, as forged, as one without a key, or as one that was not followed."""
+    def shown(forge):
+        spool = forge.write(os.path.join(folder, "receipt-words"))
+        write(key, forge.key_text().encode())
+        found = verify(binary, spool, "--seal-key", key)
+        shutil.rmtree(spool)
+        return found, " ".join(found["not_proved"])
+
+    def with_receipts(*places):
+        forge = make(folder, "receipt-words")
+        seals = [frame for segment in forge.segments for frame in segment.frames if frame.kind in (SEAL, FOOTER)]
+        receipt = forge.receipt((1 << 40) | 3)
+        for place in places:
+            seals[place].receipts = [receipt]
+        for seal in seals:
+            seal.mac = None
+        return forge
+    found, words = shown(with_receipts(1))
+    need("1 receipt: no key for it" in words and found["receipts_unkeyed"] == 1, f"no key: {found}")
+    found, words = shown(with_receipts(1, 2))
+    need("2 receipts: no key for them" in words, f"no key for two: {found}")
+    forge = with_receipts(1, -1)
+    forge.notice(7, ident=key_of(forge))
+    found, words = shown(forge)
+    need(found["receipts_checked"] == 2 and "receipt" not in words, f"the key comes behind the first: {found}")
+    false = bytearray(forge.receipt((1 << 40) | 3))
+    false[150] ^= 1
+    forge.seal(receipts=[bytes(false)])
+    found, words = shown(forge)
+    need(found["findings"][0]["code"] == "receipt-signature" and "no key" not in words, f"a false one: {found}")
+    forge = Forge()
+    forge.segment(1, first=True).notice(7, ident=key_of(forge))
+    for _ in range(3000):
+        forge.data(1)
+    forge.write(os.path.join(folder, "receipt-words"))
+    there_and_back = [forge.receipt(1 << 40 | 3), forge.receipt(1 << 40 | 2990)] * 4
+    for _ in range(500):
+        forge.data(1).seal(receipts=there_and_back)
+    found, words = shown(forge)
+    need(0 < found["receipts_checked"] < found["receipts"] == 4000, f"too far: {found}")
+    need("receipts: the frames that receipts name jump to and fro" in words and "no key" not in words, f"too far: {found}")
+    return 5
+
+
+def witness_line(forge, seq, chain=None, digest=None, flags=0):
+    """What a collector recorded of a frame, as it was written unless said."""
+    return json.dumps({"identity": "spiffe://demo/node/1", "spool": forge.spool_id.hex(),
+                       "seq": f"{seq >> 40}/{seq & (1 << 40) - 1}", "prev": "0/0",
+                       "chain": (chain or forge.chains.get(seq) or os.urandom(32)).hex(),
+                       "d": (digest or forge.digests.get(seq) or os.urandom(32)).hex(),
+                       "received": "2026-11-23T10:14:44.000000000Z", "flags": flags}) + "\n"
+
+
 def check_witness(binary, folder, key):
     """A collector's record: the same, another, beyond the end, of what is gone."""
     forge = make(folder, "witness")
@@ -680,12 +870,8 @@ def check_witness(binary, folder, key):
     sent = [segment.run << 40 | segment.first_n + index for segment in forge.segments
             for index, frame in enumerate(segment.frames) if frame.kind in (DATA, GAP)]
 
-    def line(seq, chain=None, digest=None, flags=0):
-        return json.dumps({"identity": "spiffe://demo/node/1", "spool": forge.spool_id.hex(),
-                           "seq": f"{seq >> 40}/{seq & (1 << 40) - 1}", "prev": "0/0",
-                           "chain": (chain or forge.chains.get(seq) or os.urandom(32)).hex(),
-                           "d": (digest or forge.digests.get(seq) or os.urandom(32)).hex(),
-                           "received": "2026-11-23T10:14:44.000000000Z", "flags": flags}) + "\n"
+    def line(*words, **more):
+        return witness_line(forge, *words, **more)
     lines = [line(seq) for seq in sent]
     beyond, lines_to = sent[-1] + 50, f"{sent[-1] >> 40}/{sent[-1] & 0xffffffff}"
     cases = [("the same", lines, "intact", None, lines_to),
@@ -731,10 +917,8 @@ def check_witness_order(binary, folder, key):
         forge.data(1)
     base = forge.write(os.path.join(folder, "order"))
 
-    def line(seq):
-        return json.dumps({"spool": forge.spool_id.hex(), "seq": f"1/{seq}", "prev": "0/0", "flags": 0,
-                           "chain": forge.chains[1 << 40 | seq].hex(), "d": forge.digests[1 << 40 | seq].hex(),
-                           "received": "2026-11-23T10:14:44.000000000Z"}) + "\n"
+    def line(n):
+        return witness_line(forge, 1 << 40 | n)
 
     def run(lines):
         write(key, "".join(lines).encode())
@@ -896,9 +1080,9 @@ def main(binary):
         add_tails(corpus, forge)
         corpus.add("sealed frames declared void", declare_void(forge), "forged", "sealed-void", {"segment": 4})
         count += corpus.run()
-        for check in (check_expired, check_grown, check_torn, check_nothing, check_unreadable, check_report,
-                      check_renewed, check_lineage, check_receipts, check_witness,
-                      check_witness_order):
+        for check in (check_header, check_meta_spool, check_seals_end, check_expired, check_grown, check_torn,
+                      check_nothing, check_unreadable, check_report, check_payload, check_renewed, check_lineage, check_receipts,
+                      check_receipt_words, check_witness, check_witness_order):
             count += check(binary, folder, os.path.join(folder, f"{check.__name__}.key"))
         count += check_agent(binary, folder)
     print(f"{count} altered spools: each caught and named, in {time.monotonic() - began:.0f} s")

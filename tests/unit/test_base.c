@@ -2,8 +2,11 @@
 #include <errno.h>
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -29,6 +32,46 @@ static void buffer_never_passes_its_limit(void **state)
     assert_int_equal(buf.data[0], '7');
     assert_int_equal(tf_buf_reserve(&buf, SIZE_MAX), -EMSGSIZE); /* no overflow */
     tf_buf_fini(&buf);
+}
+
+static volatile sig_atomic_t stop;
+
+static void on_alarm(int number)
+{
+    stop = number;
+}
+
+/* The alarm comes again and again: the first may be there before the write that it has to end. */
+static void a_buffer_is_written_whole_or_until_a_signal(void **state)
+{
+    struct sigaction action = {.sa_handler = on_alarm};
+    struct itimerval every = {.it_interval = {.tv_usec = 5000}, .it_value = {.tv_usec = 5000}};
+    struct itimerval never = {.it_value = {0}};
+    struct tf_buf buf;
+    char back[8];
+    int ends[2];
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    tf_buf_init(&buf, 1u << 20);
+    assert_int_equal(tf_buf_append_text(&buf, "abc"), 0);
+    assert_int_equal(tf_buf_write(&buf, ends[1], NULL), 0);
+    assert_int_equal(buf.size, 0);
+    assert_int_equal(read(ends[0], back, sizeof back), 3);
+    assert_memory_equal(back, "abc", 3);
+    for (int i = 0; i < 1 << 18; i++) { /* more than a pipe takes */
+        assert_int_equal(tf_buf_append_byte(&buf, 0), 0);
+    }
+    assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+    assert_int_equal(setitimer(ITIMER_REAL, &every, NULL), 0);
+    assert_int_equal(tf_buf_write(&buf, ends[1], &stop), -EINTR);
+    assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
+    assert_int_equal(stop, SIGALRM);
+    assert_int_equal(tf_buf_write(&buf, -1, NULL), -EBADF);
+    assert_int_equal(buf.size, 1 << 18);
+    tf_buf_fini(&buf);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
 }
 
 static void crc_is_castagnoli(void **state)
@@ -138,6 +181,22 @@ static void little_endian_reads_back(void **state)
     assert_true(tf_load64(bytes) == UINT64_C(0x0102030405060708));
 }
 
+static void figures_are_grouped_and_their_noun_agrees(void **state)
+{
+    char text[TF_COUNT_TEXT_BYTES], counted[TF_COUNTED_TEXT_BYTES];
+
+    (void)state;
+    assert_string_equal(tf_count_text(0, text), "0");
+    assert_string_equal(tf_count_text(999, text), "999");
+    assert_string_equal(tf_count_text(1000, text), "1,000");
+    assert_string_equal(tf_count_text(UINT64_MAX, text), "18,446,744,073,709,551,615");
+    assert_string_equal(tf_counted_text(0, "frame", counted), "0 frames");
+    assert_string_equal(tf_counted_text(1, "frame", counted), "1 frame");
+    assert_string_equal(tf_counted_text(1204, "frame", counted), "1,204 frames");
+    assert_string_equal(tf_counted_text(UINT64_MAX, "of twenty-eight characters..", counted),
+                        "18,446,744,073,709,551,615 of twenty-eight characters..s");
+}
+
 static void a_double_reads_back_the_same(void **state)
 {
     static const struct {
@@ -166,12 +225,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(buffer_never_passes_its_limit),
+        cmocka_unit_test(a_buffer_is_written_whole_or_until_a_signal),
         cmocka_unit_test(crc_is_castagnoli),
         cmocka_unit_test(utf8_is_strict),
         cmocka_unit_test(base64_has_the_vectors_of_rfc_4648),
         cmocka_unit_test(globs_stop_at_their_separator),
         cmocka_unit_test(time_has_nine_digits),
         cmocka_unit_test(little_endian_reads_back),
+        cmocka_unit_test(figures_are_grouped_and_their_noun_agrees),
         cmocka_unit_test(a_double_reads_back_the_same),
     };
 

@@ -157,6 +157,27 @@ static void what_is_not_decided_matches_and_is_counted(void **state)
     tf_query_free(query);
 }
 
+/* 64 KiB for a glob, which takes pattern times text steps. */
+static void a_long_value_is_not_decided(void **state)
+{
+    struct tf_query *query = new_query(
+        &(struct tf_query_options){.where = {"kubernetes.namespace_name=shop*"}, .where_count = 1});
+    char *name = calloc(1, (64u << 10) + 2);
+
+    (void)state;
+    assert_non_null(name);
+    memset(name, 'a', 64u << 10);
+    assert_false(matches(query, NOW_NS, name, ""));
+    memcpy(name, "shop", 4);
+    assert_true(matches(query, NOW_NS, name, ""));
+    assert_int_equal(tf_query_undecided(query), 0);
+    memset(name, 'a', (64u << 10) + 1);
+    assert_true(matches(query, NOW_NS, name, ""));
+    assert_int_equal(tf_query_undecided(query), 1);
+    free(name);
+    tf_query_free(query);
+}
+
 static void all_that_is_wrong_is_said_at_once(void **state)
 {
     struct tf_query *query = NULL;
@@ -251,6 +272,24 @@ static void losses_with_something_between_are_two(void **state)
     tf_gaps_add_loss(gaps, &(struct tf_archived){.kind = TF_ARCHIVED_UNREADABLE, .segment_no = 3});
     tf_gaps_add_loss(gaps, &(struct tf_archived){.kind = TF_ARCHIVED_UNREADABLE, .segment_no = 8});
     assert_int_equal(gaps->loss_count, 2);
+    tf_gaps_add_loss(gaps, &(struct tf_archived){.kind = TF_ARCHIVED_MISSING, .segment_no = 10});
+    tf_gaps_add_loss(gaps, &(struct tf_archived){.kind = TF_ARCHIVED_MISSING, .segment_no = 11});
+    assert_int_equal(gaps->loss_count, 4); /* segment 10 is between them */
+    free(gaps);
+}
+
+static void what_went_without_a_notice_is_said(void **state)
+{
+    struct tf_gaps *gaps = calloc(1, sizeof *gaps);
+
+    (void)state;
+    tf_gaps_add_loss(gaps, &(struct tf_archived){.kind = TF_ARCHIVED_MISSING,
+                                                 .segment_no = 4,
+                                                 .to_seq = (UINT64_C(1) << 40) + 40,
+                                                 .lost_events = 1200});
+    assert_string_equal(print_gaps(gaps),
+                        "\nmissing before segment 4: all up to frame 1/40, and no "
+                        "notice says that it expired, 1,200 records\n");
     free(gaps);
 }
 
@@ -404,9 +443,11 @@ int main(void)
         cmocka_unit_test(all_conditions_must_hold),
         cmocka_unit_test(nothing_asked_for_is_everything),
         cmocka_unit_test(what_is_not_decided_matches_and_is_counted),
+        cmocka_unit_test(a_long_value_is_not_decided),
         cmocka_unit_test(all_that_is_wrong_is_said_at_once),
         cmocka_unit_test(a_gap_record_is_a_sentence),
         cmocka_unit_test(neighbours_are_joined_and_all_are_counted),
+        cmocka_unit_test(what_went_without_a_notice_is_said),
         cmocka_unit_test(losses_with_something_between_are_two),
         cmocka_unit_test_setup_teardown(a_job_is_found_as_it_was_saved, setup, teardown),
         cmocka_unit_test_setup_teardown(a_torn_slot_leaves_the_one_before, setup, teardown),

@@ -606,6 +606,11 @@ static unsigned told_records(const struct received *got)
                             : (unsigned)(value[1] << 8 | value[2]);
 }
 
+static void assert_text(const struct received *got, const char *text)
+{
+    assert_non_null(memmem(got->text, TEXT_MAX, text, strlen(text)));
+}
+
 static uint32_t check_received(struct fixture *f, uint32_t total)
 {
     uint32_t next = 0, lost = 0;
@@ -617,6 +622,10 @@ static uint32_t check_received(struct fixture *f, uint32_t total)
             uint32_t records = told_records(&f->got[i]);
 
             assert_non_null(memmem(f->got[i].text, TEXT_MAX, "drop-oldest", 11));
+            assert_text(&f->got[i], "drop_oldest made room");
+            if (TF_SEQ_RUN(f->got[i].gap_from) == 0) {
+                assert_text(&f->got[i], "all frames up to 1/");
+            }
             lost += records;
             next += records;
             continue;

@@ -37,8 +37,8 @@ static void connection_free(struct connection *conn)
     if (conn->next != NULL) {
         conn->next->before = conn->before;
     }
-    tf_reading_wipe(&conn->in);
-    tf_reading_wipe(&conn->message);
+    tf_buf_wipe(&conn->in);
+    tf_buf_wipe(&conn->message);
     if (conn->sender != NULL) {
         tf_sender_unref(forward, conn->sender);
     }
@@ -84,7 +84,7 @@ static void leave(struct connection *conn)
 
 static void drop_input(struct connection *conn)
 {
-    tf_reading_wipe(&conn->in);
+    tf_buf_wipe(&conn->in);
     conn->in_at = conn->whole_bytes = 0;
     conn->began_ms = 0;
     if (conn->is_source && conn->source.state != TF_SOURCE_RUNNING) {

@@ -226,7 +226,6 @@ void tf_reading_update(struct connection *conn);  /* stops or starts it */
 void tf_reading_charge(struct connection *conn);  /* counts what its buffers hold */
 void tf_reading_unpause(struct connection *conn); /* out of the queue for memory */
 void tf_reading_resume(struct forward *forward);  /* whoever may read on */
-void tf_reading_wipe(struct tf_buf *buf);
 
 /* message.c */
 void tf_connection_take(struct connection *conn); /* whole messages, until one is being pumped */

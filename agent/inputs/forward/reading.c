@@ -75,14 +75,6 @@ void tf_reading_resume(struct forward *forward)
     }
 }
 
-void tf_reading_wipe(struct tf_buf *buf)
-{
-    if (buf->data != NULL) { /* not redacted yet */
-        explicit_bzero(buf->data, buf->capacity);
-    }
-    tf_buf_fini(buf);
-}
-
 /* Counts what the connection's buffers hold, gives back what an idle one does not need. */
 void tf_reading_charge(struct connection *conn)
 {
@@ -90,10 +82,10 @@ void tf_reading_charge(struct connection *conn)
     size_t now = 0;
 
     if (conn->in.size == 0 && conn->in.capacity > TF_KEEP_IDLE_BYTES / 2) {
-        tf_reading_wipe(&conn->in);
+        tf_buf_wipe(&conn->in);
     }
     if (conn->job == NULL && conn->message.capacity > TF_KEEP_IDLE_BYTES / 2) {
-        tf_reading_wipe(&conn->message);
+        tf_buf_wipe(&conn->message);
     }
     now += conn->in.size > 0 ? conn->in.capacity : 0;
     now += conn->job != NULL ? conn->message.capacity : 0;

@@ -1,0 +1,284 @@
+/*
+ * sandbox.c - what the program may still do: read the journal's folders, write to its pipe.
+ *
+ * Journal files hold what any program of the machine has logged, in a format whose reader has had
+ * faults. Whoever gets past it finds a process without capabilities, network, or other programs:
+ *
+ *     rights  no_new_privs; no capability, also none to be gained; no core file, no file that
+ *             grows; not to be traced (PR_SET_DUMPABLE)
+ *     files   Landlock: the journal's folders are read, shared libraries too (libsystemd loads its
+ *             decompressors when it first meets them, since 254); nothing is written
+ *     calls   seccomp: no new program, socket, mount or trace
+ *
+ * Each layer is best effort: an old kernel, or a container that forbids a layer, takes nothing from
+ * the others. Sources: capabilities(7), landlock(7), seccomp(2).
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/landlock.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#ifdef TF_HAVE_SECCOMP
+#include <seccomp.h>
+#endif
+
+#include "reader.h"
+
+/* ---- rights ------------------------------------------------------------------------------------
+ */
+
+static bool drop_capabilities(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+
+    for (unsigned long cap = 0; cap < 64; cap++) {
+        (void)prctl(PR_CAPBSET_DROP, cap, 0UL, 0UL, 0UL); /* needs CAP_SETPCAP; else no matter */
+    }
+    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0UL, 0UL, 0UL);
+    return syscall(SYS_capset, &header, none) == 0;
+}
+
+static bool is_regular_file(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static bool set_limits(void)
+{
+    const struct rlimit nothing = {0, 0};
+    bool is_set = setrlimit(RLIMIT_CORE, &nothing) == 0;
+
+    if (!is_regular_file(STDOUT_FILENO) && !is_regular_file(STDERR_FILENO)) {
+        is_set &= setrlimit(RLIMIT_FSIZE, &nothing) == 0;
+    }
+    return is_set;
+}
+
+void tf_reader_sandbox_rights(struct tf_reader_sandbox *sandbox)
+{
+    sandbox->has_no_new_privs = prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL) == 0;
+    sandbox->has_no_capabilities = drop_capabilities();
+    sandbox->has_limits = set_limits() && prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL) == 0;
+}
+
+/* ---- files -------------------------------------------------------------------------------------
+ */
+
+#define READ_RIGHTS ((uint64_t)(LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR))
+
+/* What each version can forbid, in the order of landlock(7): 1 has 13 rights, 2 adds REFER, 3
+ * TRUNCATE, 5 IOCTL_DEV. */
+static uint64_t rights_of(int abi)
+{
+    unsigned count = abi >= 5 ? 16 : abi >= 3 ? 15 : abi == 2 ? 14 : 13;
+
+    return (UINT64_C(1) << count) - 1;
+}
+
+/* What is not there needs no rule. */
+static void allow(int ruleset, const char *path, uint64_t rights)
+{
+    struct landlock_path_beneath_attr rule = {.allowed_access = rights};
+    struct stat st;
+
+    rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
+    if (rule.parent_fd < 0) {
+        return;
+    }
+    if (fstat(rule.parent_fd, &st) == 0 && !S_ISDIR(st.st_mode)) {
+        rule.allowed_access &= ~(uint64_t)LANDLOCK_ACCESS_FS_READ_DIR;
+    }
+    (void)syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0U);
+    (void)close(rule.parent_fd);
+}
+
+/* A machine's folder may be a link to another disk. */
+static void allow_linked(int ruleset, const char *folder)
+{
+    DIR *dir = opendir(folder);
+    const struct dirent *entry;
+    char path[PATH_MAX];
+
+    if (dir == NULL) {
+        return;
+    }
+    while ((entry = readdir(dir)) != NULL) {
+        struct stat st;
+        if (strspn(entry->d_name, "0123456789abcdefABCDEF") == 32 &&
+            snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) < (int)sizeof path &&
+            stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+            allow(ruleset, path, READ_RIGHTS);
+        }
+    }
+    (void)closedir(dir);
+}
+
+static void allow_all(int ruleset, const char *const *folders, size_t folder_count)
+{
+    static const char *const libraries[] = {"/lib", "/lib64", "/usr/lib", "/usr/lib64",
+                                            "/usr/local/lib"};
+    /* libsystemd asks which machine and boot are its own. */
+    static const char *const read_only[] = {"/etc/ld.so.cache", "/etc/machine-id",
+                                            "/proc/sys/kernel/random"};
+
+    for (size_t i = 0; i < folder_count; i++) {
+        allow(ruleset, folders[i], READ_RIGHTS);
+        allow_linked(ruleset, folders[i]);
+    }
+    for (size_t i = 0; i < sizeof libraries / sizeof libraries[0]; i++) {
+        allow(ruleset, libraries[i], READ_RIGHTS);
+    }
+    for (size_t i = 0; i < sizeof read_only / sizeof read_only[0]; i++) {
+        allow(ruleset, read_only[i], READ_RIGHTS);
+    }
+}
+
+static int restrict_files(const char *const *folders, size_t folder_count)
+{
+    int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0UL, LANDLOCK_CREATE_RULESET_VERSION);
+    struct landlock_ruleset_attr attr;
+    int ruleset;
+    long rc;
+
+    if (abi <= 0) {
+        return 0;
+    }
+    attr = (struct landlock_ruleset_attr){.handled_access_fs = rights_of(abi)};
+    ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0U);
+    if (ruleset < 0) {
+        return 0;
+    }
+    allow_all(ruleset, folders, folder_count);
+    rc = syscall(SYS_landlock_restrict_self, ruleset, 0U);
+    (void)close(ruleset);
+    return rc == 0 ? abi : 0;
+}
+
+/* ---- calls -------------------------------------------------------------------------------------
+ */
+
+#ifdef TF_HAVE_SECCOMP
+static bool forbid_calls(void)
+{
+    static const int fatal[] = {SCMP_SYS(execve), SCMP_SYS(execveat)};
+    static const int refused[] = {
+        SCMP_SYS(socket),
+        SCMP_SYS(socketpair),
+        SCMP_SYS(connect),
+        SCMP_SYS(bind),
+        SCMP_SYS(listen),
+        SCMP_SYS(accept),
+        SCMP_SYS(accept4),
+        SCMP_SYS(sendto),
+        SCMP_SYS(sendmsg),
+        SCMP_SYS(sendmmsg),
+        SCMP_SYS(ptrace),
+        SCMP_SYS(process_vm_readv),
+        SCMP_SYS(process_vm_writev),
+        SCMP_SYS(kill),
+        SCMP_SYS(tkill),
+        SCMP_SYS(pidfd_open),
+        SCMP_SYS(pidfd_getfd),
+        SCMP_SYS(pidfd_send_signal),
+        SCMP_SYS(mount),
+        SCMP_SYS(umount2),
+        SCMP_SYS(pivot_root),
+        SCMP_SYS(chroot),
+        SCMP_SYS(open_tree),
+        SCMP_SYS(move_mount),
+        SCMP_SYS(fsopen),
+        SCMP_SYS(fsmount),
+        SCMP_SYS(mount_setattr),
+        SCMP_SYS(unshare),
+        SCMP_SYS(setns),
+        SCMP_SYS(fork),
+        SCMP_SYS(vfork),
+        SCMP_SYS(bpf),
+        SCMP_SYS(perf_event_open),
+        SCMP_SYS(keyctl),
+        SCMP_SYS(add_key),
+        SCMP_SYS(request_key),
+        SCMP_SYS(io_uring_setup),
+        SCMP_SYS(io_uring_enter),
+        SCMP_SYS(io_uring_register),
+        SCMP_SYS(userfaultfd),
+        SCMP_SYS(init_module),
+        SCMP_SYS(finit_module),
+        SCMP_SYS(kexec_load),
+        SCMP_SYS(reboot),
+        SCMP_SYS(setuid),
+        SCMP_SYS(setgid),
+        SCMP_SYS(setresuid),
+        SCMP_SYS(setresgid),
+        SCMP_SYS(unlink),
+        SCMP_SYS(unlinkat),
+        SCMP_SYS(rename),
+        SCMP_SYS(renameat),
+        SCMP_SYS(renameat2),
+        SCMP_SYS(truncate),
+        SCMP_SYS(open_by_handle_at),
+        SCMP_SYS(quotactl),
+        SCMP_SYS(swapon),
+    };
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    bool is_loaded;
+
+    if (filter == NULL) {
+        return false;
+    }
+    /* A call that this kernel or architecture lacks cannot be forbidden, nor made. */
+    for (size_t i = 0; i < sizeof fatal / sizeof fatal[0]; i++) {
+        (void)seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, fatal[i], 0);
+    }
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        (void)seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), refused[i], 0);
+    }
+    /* Signals to itself, as abort(3) sends; threads, but no processes. clone3 hides its flags
+     * behind a pointer: told that there is none, the C library falls back to clone. */
+    (void)seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(tgkill), 1,
+                           SCMP_A0(SCMP_CMP_NE, (scmp_datum_t)getpid()));
+    (void)seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
+                           SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0));
+    (void)seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+    is_loaded = seccomp_load(filter) == 0;
+    seccomp_release(filter);
+    return is_loaded;
+}
+#else
+static bool forbid_calls(void)
+{
+    return false;
+}
+#endif
+
+void tf_reader_sandbox_files(struct tf_reader_sandbox *sandbox, const char *const *folders,
+                             size_t folder_count)
+{
+    sandbox->landlock_abi = restrict_files(folders, folder_count);
+    sandbox->has_seccomp = forbid_calls();
+}
+
+void tf_reader_sandbox_print(const struct tf_reader_sandbox *sandbox)
+{
+    char landlock[32] = "";
+
+    if (sandbox->landlock_abi > 0) {
+        (void)snprintf(landlock, sizeof landlock, " landlock=%d", sandbox->landlock_abi);
+    }
+    (void)fprintf(stderr, "taffrail-journal: sandbox:%s%s%s%s%s\n",
+                  sandbox->has_no_new_privs ? " no_new_privs" : "",
+                  sandbox->has_no_capabilities ? " capabilities" : "",
+                  sandbox->has_limits ? " limits" : "", landlock,
+                  sandbox->has_seccomp ? " seccomp" : "");
+}
