@@ -6,9 +6,8 @@
  * arena, so that a filter scans the text of a whole batch in one pass. Rules that make this work:
  *
  *   - The first byte of the arena is '\n', and every value of type TEXT or BYTES is followed by one
- * '\n' that is not part of it. tf_batch_add_text does both. Values of successive fields lie at
- * rising offsets when a decoder made them; a filter that changes a value appends the new one and
- * points the field there.
+ * '\n' that is not part of it. tf_batch_add_text does both. A filter that changes a value
+ * appends the new one and points the field there.
  *   - Fields of a record are in order in `fields`. A MAP or ARRAY field holds the count of the
  *     children after it: `count` fields follow, each with its own children (pre-order). Children of
  *     an ARRAY have no key (key_size 0). field_count of a record counts all, children too.

@@ -17,7 +17,7 @@
  *
  * Bounds: TF_JOURNAL_FIELD_MAX of a value (longer: its head, marked truncated),
  * TF_JOURNAL_ENTRY_MAX of an entry and TF_JOURNAL_FIELDS_MAX fields (what is beyond is passed over,
- * marked truncated).
+ * marked truncated; of both a part is kept for journald's own fields).
  */
 #ifndef TAFFRAIL_JOURNAL_H
 #define TAFFRAIL_JOURNAL_H
@@ -158,7 +158,8 @@ struct tf_journal_sender {
  * _TRANSPORT is journal. As journald 252: lines that begin with # or . are comments, an empty line
  * ends an entry and another may follow; from a bad length on the rest is dropped, what stood before
  * it counts. Returns entries added (wanted ones), -ENOMEM, or -EMSGSIZE: the batch is full, and as
- * before.
+ * before. A batch without records takes any datagram: of one with more entries than there is room
+ * for, those that fit, the last one marked truncated.
  */
 int tf_native_decode(struct tf_slice datagram, const struct tf_journal_sender *sender,
                      const struct tf_journal_select *select, struct tf_batch *batch);
