@@ -2,12 +2,10 @@
  * journal.c - the table of an entry's fields, and the record that it becomes, per
  * docs/journal-records.md.
  *
- * Fields of one name are chained. A name is found by its hash in a small table of slots; those of
- * the entry before are told by an older generation, so that nothing is cleared between entries.
- * Values of a name that comes again are compared by hash first. All of this is bounded for entries
- * made to be slow: a name of as many fields as there may be costs half a million comparisons of 32
- * bits, and what is compared byte by byte is at most COMPARED_MAX bytes, behind which values are
- * kept without looking for their like.
+ * Fields of one name are chained. A name is found by its hash in a small table of slots, and so are
+ * the values of a name that comes again; slots of the entry before are told by an older generation,
+ * so that nothing is cleared between entries. What is compared byte by byte is at most COMPARED_MAX
+ * bytes of an entry, behind which values are kept without looking for their like.
  *
  * A record is one copy of the entry's bytes, and fields that point into it. A value that is too
  * long is cut where it lies: behind its head stands "[N bytes left out]" and '\n', and the record's
@@ -102,10 +100,11 @@ static uint64_t load_word(const char *at)
     return word;
 }
 
-/* Never 0. Not made to withstand who looks for collisions: they cost little. */
-static uint32_t hash_bytes(const char *data, size_t size)
+/* Never 0. Where an entry lies in memory is its seed: a sender does not know it, and cannot choose
+ * names or values that all want the same slot. */
+static uint32_t hash_bytes(uint64_t seed, const char *data, size_t size)
 {
-    uint64_t hash = size, word = 0;
+    uint64_t hash = seed ^ size, word = 0;
     size_t at = 0;
 
     for (; at + sizeof word <= size; at += sizeof word) {
@@ -122,18 +121,24 @@ static uint32_t hash_bytes(const char *data, size_t size)
     return (uint32_t)(hash >> 32) | 1;
 }
 
-void tf_entry_init(struct tf_entry *entry)
+static void clear_slots(struct tf_entry *entry)
 {
     memset(entry->slots, 0, sizeof entry->slots);
+    memset(entry->values, 0, sizeof entry->values);
     entry->generation = 0;
+}
+
+void tf_entry_init(struct tf_entry *entry)
+{
+    clear_slots(entry);
+    entry->seed = mix((uintptr_t)entry, (uintptr_t)&clear_slots);
     tf_entry_begin(entry);
 }
 
 void tf_entry_begin(struct tf_entry *entry)
 {
     if (entry->generation == GENERATION_MAX) { /* it went round: no old slot may look new */
-        memset(entry->slots, 0, sizeof entry->slots);
-        entry->generation = 0;
+        clear_slots(entry);
     }
     entry->generation++;
     entry->count = 0;
@@ -186,7 +191,7 @@ static uint32_t find_slot(const struct tf_entry *entry, const char *bytes, struc
 
 uint16_t tf_entry_find(const struct tf_entry *entry, const char *bytes, struct tf_slice name)
 {
-    uint32_t slot = find_slot(entry, bytes, name, hash_bytes(name.data, name.size));
+    uint32_t slot = find_slot(entry, bytes, name, hash_bytes(entry->seed, name.data, name.size));
 
     return entry->slots[slot] >> 12 == entry->generation ? entry->slots[slot] & FIELD_BITS
                                                          : TF_ENTRY_NONE;
@@ -204,37 +209,54 @@ static void note_known(struct tf_entry *entry, struct tf_slice name, uint16_t nu
     }
 }
 
-/* Whether two values are the same; values that are cut are never compared. */
-static bool is_same(struct tf_entry *entry, const char *bytes, struct tf_entry_field *a,
+/* Whether two values of one name are the same. */
+static bool is_same(struct tf_entry *entry, const char *bytes, const struct tf_entry_field *a,
                     const struct tf_entry_field *b)
 {
-    if (a->value_size != b->value_size) {
-        return false;
-    }
-    if (a->value_hash == 0) {
-        a->value_hash = hash_bytes(bytes + a->value_at, a->value_size);
-    }
-    if (a->value_hash != b->value_hash || entry->compared_bytes > COMPARED_MAX) {
+    if (a->first != b->first || a->value_hash != b->value_hash || a->value_size != b->value_size ||
+        entry->compared_bytes > COMPARED_MAX) {
         return false;
     }
     entry->compared_bytes += a->value_size;
     return memcmp(bytes + a->value_at, bytes + b->value_at, a->value_size) == 0;
 }
 
-/* Whether the name at `first` has the value of `field` already. */
-static bool has_value(struct tf_entry *entry, const char *bytes, uint16_t first,
-                      struct tf_entry_field *field)
+/* Notes a field's value; false when its name has it already. Values that are cut are all new. */
+static bool note_value(struct tf_entry *entry, const char *bytes, uint16_t number)
 {
+    struct tf_entry_field *field = &entry->fields[number];
+    uint32_t at;
+
     if (field->value_size > TF_JOURNAL_FIELD_MAX) {
-        return false;
+        return true;
     }
-    field->value_hash = hash_bytes(bytes + field->value_at, field->value_size);
-    for (uint16_t i = first; i != TF_ENTRY_NONE; i = entry->fields[i].next) {
-        if (is_same(entry, bytes, &entry->fields[i], field)) {
-            return true;
+    field->value_hash =
+        hash_bytes(entry->seed + field->first, bytes + field->value_at, field->value_size);
+    at = field->value_hash / 2 % TF_ENTRY_SLOTS;
+    for (; entry->values[at] >> 12 == entry->generation; at = (at + 1) % TF_ENTRY_SLOTS) {
+        if (is_same(entry, bytes, &entry->fields[entry->values[at] & FIELD_BITS], field)) {
+            return false;
         }
     }
-    return false;
+    entry->values[at] = entry->generation << 12 | number;
+    return true;
+}
+
+/* Chains a further value of a name, if it is new. */
+static bool add_further(struct tf_entry *entry, const char *bytes, uint16_t number)
+{
+    struct tf_entry_field *head = &entry->fields[entry->fields[number].first];
+
+    if (head->count == 1) {
+        (void)note_value(entry, bytes, head->first);
+    }
+    if (!note_value(entry, bytes, number)) {
+        return false;
+    }
+    entry->fields[head->last].next = number;
+    head->last = number;
+    head->count++;
+    return true;
 }
 
 static bool has_place(const struct tf_entry *entry, char first_of_name)
@@ -246,7 +268,8 @@ void tf_entry_add(struct tf_entry *entry, const char *bytes, uint32_t name_at, u
                   uint32_t value_at, uint32_t value_size)
 {
     struct tf_slice name = tf_slice(bytes + name_at, name_size);
-    uint32_t hash = hash_bytes(name.data, name.size), slot = find_slot(entry, bytes, name, hash);
+    uint32_t hash = hash_bytes(entry->seed, name.data, name.size),
+             slot = find_slot(entry, bytes, name, hash);
     bool is_first = entry->slots[slot] >> 12 != entry->generation;
     uint16_t number = (uint16_t)entry->count, first = entry->slots[slot] & FIELD_BITS;
     struct tf_entry_field *field = &entry->fields[number];
@@ -260,6 +283,7 @@ void tf_entry_add(struct tf_entry *entry, const char *bytes, uint32_t name_at, u
                                      .value_size = value_size,
                                      .name_hash = hash,
                                      .next = TF_ENTRY_NONE,
+                                     .first = is_first ? number : first,
                                      .last = number,
                                      .count = 1,
                                      .name_size = (uint8_t)name_size,
@@ -268,14 +292,8 @@ void tf_entry_add(struct tf_entry *entry, const char *bytes, uint32_t name_at, u
         entry->slots[slot] = entry->generation << 12 | number;
         entry->names++;
         note_known(entry, name, number);
-    } else if (has_value(entry, bytes, first, field)) {
+    } else if (!add_further(entry, bytes, number)) {
         return;
-    } else {
-        struct tf_entry_field *head = &entry->fields[first];
-
-        entry->fields[head->last].next = number;
-        head->last = number;
-        head->count++;
     }
     entry->is_truncated = entry->is_truncated || value_size > TF_JOURNAL_FIELD_MAX;
     entry->count++;

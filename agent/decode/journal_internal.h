@@ -51,8 +51,9 @@ enum tf_entry_name {
 struct tf_entry_field {
     uint32_t name_at, value_at;
     uint32_t value_size; /* its true size; of more than TF_JOURNAL_FIELD_MAX the head is there */
-    uint32_t name_hash, value_hash; /* value_hash is made when the name comes again; 0: not yet */
+    uint32_t name_hash, value_hash; /* of a value when its name comes again */
     uint16_t next;                  /* the next value of the same name, or TF_ENTRY_NONE */
+    uint16_t first;                 /* the first value of the same name */
     uint16_t last, count;           /* of the first of its name: the newest one, and how many */
     uint8_t name_size;
     bool is_first;
@@ -64,8 +65,10 @@ struct tf_entry {
     bool is_malformed, is_truncated;
     uint64_t compared_bytes; /* of values that were equal by hash */
     uint16_t known[TF_NAMES];
-    uint32_t generation;            /* slots of another one are empty */
-    uint32_t slots[TF_ENTRY_SLOTS]; /* generation, and number of the first field of a name */
+    uint32_t generation;             /* slots of another one are empty */
+    uint32_t slots[TF_ENTRY_SLOTS];  /* generation, and number of the first field of a name */
+    uint32_t values[TF_ENTRY_SLOTS]; /* the same of values, where a name has more than one */
+    uint64_t seed;                   /* of the hashes */
     struct tf_entry_field fields[TF_ENTRY_FIELDS_MAX];
 };
 
