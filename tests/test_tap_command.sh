@@ -159,6 +159,41 @@ expect 'run exits' 0 $?
 grep -v '"tag":"taffrail.audit"' "$folder/shipped" | sort | sed '/"tag":"lines"/s/"time":"[^"]*",//' |
     diff "$folder/shown" - || { echo 'FAIL shown is not what was shipped'; cat "$folder/err"; failed=1; }
 
+# Entries of the journal. That all fields are there: test_journal_fixtures.py.
+tap --format journal "$fixtures/journald/export/journalctl-252.export" "$fixtures/journald/export/suppressed-252.export"
+expect 'journal exits' 0 $?
+expect 'journal summary' 'tap: 2 files (journal), 45 entries, 45 records, 0 redactions; nothing was sent or stored' \
+    "$(cat "$folder/err")"
+expect_json 'journal'
+cat >"$folder/wanted" <<TEXT
+{"time":"1970-01-01T00:00:00.000007000Z","tag":"journald","host":"$host","log":"key [REDACTED:aws-access-key]","severity":"error","journald":{"__REALTIME_TIMESTAMP":"7","PRIORITY":"3","DB_PASSWORD":"[REDACTED:assigned-password]","TAG":["[REDACTED:aws-access-key]","two"]}}
+TEXT
+printf '__REALTIME_TIMESTAMP=7\nPRIORITY=3\nMESSAGE=key %s\nDB_PASSWORD=hunter2hunter2\nTAG=%s\nTAG=two\n\n' \
+    "$secret" "$secret" >"$folder/entry.export"
+tap --format journal "$folder/entry.export"
+diff "$folder/wanted" "$folder/out" || { echo 'FAIL journal entry'; failed=1; }
+# A secret that lies over the cut of a long value, at each of these places, is not shown by half.
+for before in 1044396 1044400 1044410 1044415; do
+    python3 -c '
+import sys
+
+filler = "word " * (1 << 18)
+print("MESSAGE=" + filler[: int(sys.argv[1])] + " " + sys.argv[2] + " " + filler + "\n")
+' $before "$secret" >"$folder/long.export"
+    tap --format journal "$folder/long.export"
+    expect "long value is cut at $before" 1 "$(grep -c 'bytes left out\]"' "$folder/out")"
+    expect "half a secret at $before" 0 "$(grep -c 'AKIA' "$folder/out")"
+done
+expect 'long value is marked' 1 "$(grep -c "\"truncated\":$(wc -c <"$folder/long.export")" "$folder/out")"
+head -c 1200 "$fixtures/journald/export/journalctl-252.export" >"$folder/part.export"
+tap --format journal "$folder/part.export" "$folder/entry.export"
+expect 'part of an entry exits' 3 $?
+expect 'part of an entry is told' 1 "$(grep -c 'part.export: ends inside an entry, which is left out$' "$folder/err")"
+expect 'others are read' 1 "$(grep -c '"DB_PASSWORD"' "$folder/out")"
+tap --format journal "$fixtures/cri.log"
+expect 'no export format exits' 3 $?
+expect 'no export format is told' 1 "$(grep -c "cri.log: not the journal's export format" "$folder/err")"
+
 # Hostile files.
 head -c 4194304 /dev/zero | tr '\0' x >"$folder/long.log"
 tap --format plain "$folder/long.log"

@@ -19,6 +19,7 @@
  */
 #include "taffrail/commands.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -32,15 +33,14 @@
 #include "taffrail/filters.h"
 #include "taffrail/journal.h"
 
-#define READ_BYTES (256u << 10)
-#define INPUT_MAX_BYTES                                                                            \
-    (TF_JOURNAL_ENTRY_MAX + (1u << 20)) /* read and not decoded yet; past it a file is given up */
-#define EVENTS_MAX    (512u << 20)      /* of one batch; a full one fits with its keys and labels */
-#define PRINTED_BYTES (256u << 10)      /* written at once */
-#define PRINTED_MAX   (256u << 20)      /* a line of JSON; escapes make it six times its text */
-#define HOST_BYTES    256u
-#define TAG           "container"
-#define JOURNAL_TAG   "journald"
+#define READ_BYTES      (256u << 10)
+#define INPUT_MAX_BYTES (16u << 20)  /* read and not decoded yet; past it the file is given up */
+#define EVENTS_MAX      (512u << 20) /* of one batch; a full one fits with its keys and labels */
+#define PRINTED_BYTES   (256u << 10) /* written at once */
+#define PRINTED_MAX     (256u << 20) /* a line of JSON; escapes make it six times its text */
+#define HOST_BYTES      256u
+#define TAG             "container"
+#define JOURNAL_TAG     "journald"
 
 static const char usage[] =
     "usage: taffrail tap [-c CONFIG] [--format FORMAT] [--text] FILE...\n"
@@ -53,6 +53,8 @@ static const char usage[] =
     "          taffrail tap -c conf/taffrail.yaml --text app.log\n"
     "          journalctl -n 10 -o export | taffrail tap --format journal --text /dev/stdin\n"
     "exit: 0 fine, 2 usage or configuration, 3 a file could not be read\n";
+
+static_assert(TF_JOURNAL_ENTRY_MAX + READ_BYTES <= INPUT_MAX_BYTES, "a part of an entry fits");
 
 #define FORMAT_JOURNAL (TF_FORMAT_PLAIN + 1)
 #define FORMATS        (FORMAT_JOURNAL + 1)

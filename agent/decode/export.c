@@ -30,8 +30,6 @@
 
 #define VALUE_MAX    (UINT64_C(1) << 30)
 #define LENGTH_BYTES 8u
-/* Of what is kept of a long entry, this much is for journald's own fields. */
-#define TRUSTED_BYTES (1u << 20)
 
 /* The name at the start of a line: what stands before '=', or all of it. */
 struct name {
@@ -368,7 +366,7 @@ static size_t share_of(const struct tf_export *stream)
 {
     bool is_trusted = stream->kept.data[stream->field_at] == '_';
 
-    return TF_JOURNAL_ENTRY_MAX - (is_trusted ? 0 : TRUSTED_BYTES);
+    return TF_JOURNAL_ENTRY_MAX - (is_trusted ? 0 : TF_ENTRY_TRUSTED_BYTES);
 }
 
 /* Whether the field that ended is kept: its name, and as much of its value as there must be. */

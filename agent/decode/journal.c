@@ -25,7 +25,7 @@
 
 #define COMPARED_MAX   (32u << 20)
 #define US_IN_NS       1000u
-#define TIME_MAX_US    (UINT64_C(1) << 32) * 1000000u /* an event's time ends in 2106 */
+#define TIME_MAX_US    ((UINT64_C(1) << 32) * 1000000u) /* an event's time ends in 2106 */
 #define DIGITS_MAX     20u
 #define AROUND_BYTES   4096u /* before a cut, only there to be searched */
 #define MARK_BYTES_MAX 64u   /* "[N bytes left out]" */
@@ -476,7 +476,7 @@ static int add_copy(struct emit *emit, size_t word_at, size_t word_size, struct 
 {
     size_t value_at = (size_t)(value.data - emit->batch->text.data);
     struct tf_field *field;
-    uint32_t at;
+    uint32_t at = 0;
     int rc;
 
     if (value.size == 0) {

@@ -9,8 +9,6 @@
 
 #include "journal_internal.h"
 
-#define TRUSTED_BYTES (64u << 10) /* of an entry, for the fields that begin with '_' */
-
 /* Room for a field in the arena. */
 static int reserve(struct tf_batch *batch, size_t size)
 {
@@ -27,7 +25,7 @@ int tf_entry_put(struct tf_entry_build *build, struct tf_slice name, struct tf_s
     struct tf_buf *text = &build->batch->text;
     size_t head = value.size < TF_JOURNAL_FIELD_MAX ? value.size : TF_JOURNAL_FIELD_MAX;
     size_t at = text->size - build->start, size = name.size + 1 + head + 1;
-    size_t share = TF_JOURNAL_ENTRY_MAX - (name.data[0] == '_' ? 0 : TRUSTED_BYTES);
+    size_t share = TF_JOURNAL_ENTRY_MAX - (name.data[0] == '_' ? 0 : TF_ENTRY_TRUSTED_BYTES);
     uint32_t count = build->entry->count;
     int rc;
 

@@ -14,9 +14,10 @@
 /* Fields whose name begins with '_' are journald's own. It adds them to as many as a client may
  * send, and they come last on a socket: there is room for them, else a client could push them out.
  */
-#define TF_ENTRY_FIELDS_MAX (TF_JOURNAL_FIELDS_MAX + 64u)
-#define TF_ENTRY_SLOTS      4096u /* a power of two, so that the table is never half full */
-#define TF_ENTRY_NONE       UINT16_MAX
+#define TF_ENTRY_FIELDS_MAX    (TF_JOURNAL_FIELDS_MAX + 64u)
+#define TF_ENTRY_TRUSTED_BYTES (256u << 10) /* of TF_JOURNAL_ENTRY_MAX, for the same reason */
+#define TF_ENTRY_SLOTS         4096u /* a power of two, so that the table is never half full */
+#define TF_ENTRY_NONE          UINT16_MAX
 
 /* Names that mean something to us, by rising size. */
 enum tf_entry_name {

@@ -145,7 +145,8 @@ int tf_batch_add_text(struct tf_batch *batch, const void *data, size_t size, uin
     return tf_buf_append_byte(&batch->text, '\n');
 }
 
-struct tf_field *tf_batch_append_field(struct tf_batch *batch, const struct tf_field *field)
+/* Room for one field more, or NULL. */
+static struct tf_field *next_field(struct tf_batch *batch)
 {
     if (batch->field_count == batch->field_capacity) {
         void *grown = grow(batch->fields, &batch->field_capacity, FIRST_FIELDS, TF_BATCH_FIELDS_MAX,
@@ -156,18 +157,33 @@ struct tf_field *tf_batch_append_field(struct tf_batch *batch, const struct tf_f
         }
         batch->fields = grown;
     }
-    batch->fields[batch->field_count] = *field;
     return &batch->fields[batch->field_count++];
+}
+
+struct tf_field *tf_batch_append_field(struct tf_batch *batch, const struct tf_field *field)
+{
+    struct tf_field *added = next_field(batch);
+
+    if (added != NULL) {
+        *added = *field;
+    }
+    return added;
 }
 
 struct tf_field *tf_batch_add_field(struct tf_batch *batch, uint32_t key_at, uint32_t key_size,
                                     enum tf_value_type type)
 {
-    struct tf_field empty = {.key_at = key_at, .key_size = key_size, .type = (uint8_t)type};
-    struct tf_field *field = tf_batch_append_field(batch, &empty);
+    struct tf_field *field = next_field(batch);
 
     assert(batch->record_count > 0);
-    batch->records[batch->record_count - 1].field_count += field != NULL;
+    if (field != NULL) { /* written in its place: a copy of a new struct waits for its bytes */
+        field->key_at = key_at;
+        field->key_size = key_size;
+        field->type = (uint8_t)type;
+        field->withheld = false;
+        field->value.u = 0;
+        batch->records[batch->record_count - 1].field_count++;
+    }
     return field;
 }
 

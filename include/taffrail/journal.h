@@ -27,9 +27,8 @@
 #define TF_JOURNAL_NAME_MAX   64u        /* bytes of a field's name; longer ones are left out */
 #define TF_JOURNAL_FIELDS_MAX 1024u      /* as journald itself has it */
 #define TF_JOURNAL_FIELD_MAX  (1u << 20) /* bytes of a value */
-#define TF_JOURNAL_ENTRY_MAX                                                                       \
-    (4u << 20)                     /* bytes of an entry as it arrives: its frame is one message */
-#define TF_JOURNAL_CURSOR_MAX 511u /* bytes of a cursor; one that is longer is no cursor */
+#define TF_JOURNAL_ENTRY_MAX  (4u << 20) /* bytes of an entry; its frame is one message */
+#define TF_JOURNAL_CURSOR_MAX 511u       /* bytes of a cursor; one that is longer is no cursor */
 
 /* ---- which entries are wanted ------------------------------------------------------------------
  */
@@ -129,8 +128,9 @@ struct tf_slice tf_export_cursor(const struct tf_export *stream);
 
 /*
  * Walks over bytes without decoding them, from an entry's start or from where the last call ended:
- * for a sender that must not wait although there is no room. Returns how many of the bytes end with
- * the last end of an entry in them (0: none ends here); *entries: how many ended; -EPROTO.
+ * for a sender that must not wait although there is no room. Returns bytes up to and with the end
+ * of the entry in which limit_bytes of this call are reached (0: that of the first one), or all of
+ * them, perhaps inside an entry; *entries: how many ended. Negative: -EPROTO.
  */
 struct tf_export_skip {
     uint8_t state;
