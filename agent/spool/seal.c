@@ -70,7 +70,9 @@ bool tf_seal_is_on(const struct tf_spool *spool)
 
 uint64_t tf_seal_next_number(const struct tf_spool *spool)
 {
-    return tf_seal_is_on(spool) ? spool->sealing->key->number : 0;
+    const struct tf_sealing *sealing = spool->sealing;
+
+    return sealing->state == TF_SEALED_ON ? sealing->key->number : sealing->off_number;
 }
 
 bool tf_seal_is_busy(const struct tf_spool *spool)

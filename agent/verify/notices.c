@@ -84,7 +84,8 @@ static void check_first_seal(struct tf_verify *verify)
                     : notices->has_bound ? seals->first_number > expected
                                          : false;
 
-    if (verify->report->is_sealed && seals->first_seq != 0 && is_wrong) {
+    /* one that begins a new series is not the one that the notice knew of */
+    if (verify->report->is_sealed && seals->first_seq != 0 && is_wrong && !seals->is_first_begun) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "expire-seal", &at,
                        "the first seal that is kept is number %llu, by the expire notice it is "
                        "%llu",

@@ -517,6 +517,17 @@ static int keep_no_key(void *ctx, const char *text)
     return 0;
 }
 
+static void make_first_key(struct fixture *f)
+{
+    struct tf_seal_begin begin = {.options = &f->options, .keep = keep_no_key};
+    struct tf_error err;
+    uint64_t first_seq;
+
+    tf_error_init(&err);
+    assert_int_equal(tf_spool_seal_begin(&begin, &first_seq, &err), 0);
+    tf_error_fini(&err);
+}
+
 static bool has_three_seals(struct fixture *f)
 {
     return status_of(f).seals >= 3;
@@ -531,19 +542,14 @@ static bool has_no_first(struct fixture *f)
 static void the_notice_names_the_first_seal_that_stays_wherever_it_is(void **state)
 {
     struct fixture *f = *state;
-    struct tf_seal_begin begin = {.options = &f->options, .keep = keep_no_key};
     struct tf_notice notice;
-    struct tf_error err;
-    uint64_t first_seq;
 
     f->options.retain_age_ms = 3600000;
     open_spool(f);
     open_feed(f, true, 8);
     append_many(f, 0, 3 * A_SEGMENT); /* before there is a key */
     close_spool(f);
-    tf_error_init(&err);
-    assert_int_equal(tf_spool_seal_begin(&begin, &first_seq, &err), 0);
-    tf_error_fini(&err);
+    make_first_key(f);
     open_spool(f);
     f->spool->sealing->every_bytes = 1; /* each frame */
     open_feed(f, true, 8);
@@ -560,6 +566,42 @@ static void the_notice_names_the_first_seal_that_stays_wherever_it_is(void **sta
     assert_true(find_notice(f, TF_NOTICE_EXPIRE, &notice));
     assert_int_equal(notice.a, 1);
     assert_int_equal(notice.c, 0);
+}
+
+static bool has_two_seals(struct fixture *f)
+{
+    return status_of(f).seals >= 2;
+}
+
+/* Once it is on again the first seal that is there has the number that comes next. */
+static void while_sealing_is_off_the_notice_names_the_seal_to_come(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_notice notice;
+
+    f->options.retain_age_ms = 3600000;
+    make_first_key(f);
+    open_spool(f);
+    f->spool->sealing->every_bytes = 1; /* each frame */
+    open_feed(f, true, 8);
+    append_many(f, 0, 8);
+    run_until(f, has_two_seals);
+    run_until(f, has_all);
+    close_spool(f);
+    f->options.seal = TF_SEAL_OFF;
+    f->options.retain_age_ms = 0;
+    open_spool(f);
+    open_feed(f, true, 8);
+    append_many(f, 8, A_SEGMENT);
+    run_until(f, has_all);
+    run_until(f, is_one_segment);
+    assert_true(find_notice(f, TF_NOTICE_EXPIRE, &notice));
+    assert_true(notice.c >= 2);
+    close_spool(f);
+    f->options.seal = TF_SEAL_AUTO;
+    open_spool(f);
+    open_feed(f, true, 8);
+    assert_int_equal(notice.c, tf_seal_next_number(f->spool));
 }
 
 /* A disk that is full for an hour uses up a number each second. */
@@ -1087,6 +1129,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(what_is_kept_stays_up_to_its_size, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_kept_goes_before_inputs_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(the_notice_names_the_first_seal_that_stays_wherever_it_is,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(while_sealing_is_off_the_notice_names_the_seal_to_come,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(numbers_that_came_to_nothing_take_no_segment_with_them,
                                         setup, teardown),
