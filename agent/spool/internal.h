@@ -104,6 +104,11 @@ struct tf_frame_header {
     uint8_t nonce[TF_NONCE_BYTES];
     uint64_t durable;
 };
+/* A footer is the seal that closes its segment. */
+static inline bool tf_frame_is_seal(const struct tf_frame_header *header)
+{
+    return header->type == TF_FRAME_SEAL || header->type == TF_FRAME_FOOTER;
+}
 
 struct tf_meta {
     struct tf_slice tag, deltas;
@@ -494,6 +499,7 @@ int tf_scan_skip(struct tf_scan *scan, uint64_t seq);
 struct tf_scan_want {
     int64_t from_ns, to_ns;
     uint64_t after_seq;
+    bool is_for_seals; /* nothing of the above: up to the first seal or footer */
 };
 int tf_scan_hop(struct tf_scan *scan, const struct tf_scan_want *want);
 

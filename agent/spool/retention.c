@@ -190,43 +190,30 @@ static size_t count_dropped(const struct tf_spool *spool)
 
 /* ---- on a worker ---------------------------------------------------------------------------- */
 
-/* Its header tells; while sealing was off no seal was made. */
-static bool was_sealing(int fd)
-{
-    uint8_t raw[TF_SECTOR_BYTES];
-    struct tf_sector0 sector;
-
-    return tf_read_at(fd, raw, sizeof raw, 0) == 0 && tf_sector0_decode(raw, &sector) == 0 &&
-           (sector.flags & TF_SEGMENT_SEALING) != 0;
-}
-
-/* The first seal frame of a segment: headers are enough to find it. */
+/*
+ * The first seal in a segment, by headers alone; frames that do not hold are passed over, as by who
+ * verifies it. While sealing was off, as its header tells, no seal was made.
+ */
 static bool find_seal(const struct tf_retention_job *job, uint64_t *number)
 {
-    char name[TF_SEGMENT_NAME_BYTES];
-    uint8_t raw[TF_FRAME_HEADER_BYTES], content[8];
-    struct tf_frame_header header;
-    uint64_t at = TF_SEGMENT_HEADER_BYTES, end = 0;
+    const struct tf_scan_want seals = {.is_for_seals = true};
+    struct tf_scanned frame;
+    struct tf_scan scan;
     bool found = false;
-    int fd;
+    int rc = tf_scan_open(&scan, job->dir_fd, job->kept_no, NULL);
 
-    tf_segment_name(job->kept_no, name);
-    fd = openat(job->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    if (fd >= 0 && was_sealing(fd)) {
-        end = job->kept_end;
+    if (rc < 0 || (scan.sector.flags & TF_SEGMENT_SEALING) == 0) {
+        tf_scan_close(&scan);
+        return false;
     }
-    while (!found && at + TF_FRAME_HEADER_BYTES <= end &&
-           tf_read_at(fd, raw, sizeof raw, at) == 0 && tf_frame_header_decode(raw, &header) == 0) {
-        found = (header.type == TF_FRAME_SEAL || header.type == TF_FRAME_FOOTER) &&
-                tf_read_at(fd, content, sizeof content, at + TF_FRAME_HEADER_BYTES) == 0;
-        at += (uint64_t)TF_FRAME_HEADER_BYTES + header.body_bytes + TF_FRAME_TRAILER_BYTES;
+    scan.end = job->kept_end < scan.end ? job->kept_end : scan.end;
+    while (!found && tf_scan_hop(&scan, &seals) == 0 && tf_scan_next(&scan, &frame) == 1) {
+        found = tf_frame_is_seal(&frame.header) && frame.content.size >= sizeof *number;
     }
     if (found) {
-        *number = tf_load64(content);
+        *number = tf_load64(frame.content.data);
     }
-    if (fd >= 0) {
-        (void)close(fd);
-    }
+    tf_scan_close(&scan);
     return found;
 }
 

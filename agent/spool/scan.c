@@ -377,6 +377,13 @@ int tf_scan_skip(struct tf_scan *scan, uint64_t seq)
     return 0;
 }
 
+/* May the frame hold wanted events, as far as its header tells? */
+static bool has_wanted(const struct tf_frame_header *header, const struct tf_scan_want *want)
+{
+    return counts_events(header->type) && header->events > 0 && header->seq > want->after_seq &&
+           header->time_max_ns >= want->from_ns && header->time_min_ns < want->to_ns;
+}
+
 int tf_scan_hop(struct tf_scan *scan, const struct tf_scan_want *want)
 {
     for (;;) {
@@ -387,8 +394,7 @@ int tf_scan_hop(struct tf_scan *scan, const struct tf_scan_want *want)
         if (rc <= 0 || header.seq != scan->at.seq + 1) {
             return rc < 0 ? rc : 0;
         }
-        if (counts_events(header.type) && header.events > 0 && header.seq > want->after_seq &&
-            header.time_max_ns >= want->from_ns && header.time_min_ns < want->to_ns) {
+        if (want->is_for_seals ? tf_frame_is_seal(&header) : has_wanted(&header, want)) {
             return 0;
         }
         pass_over(scan, &header);

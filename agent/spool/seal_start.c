@@ -63,7 +63,7 @@ static int look_at(const struct tf_spool *spool, const struct tf_segment *segmen
     }
     scan.end = segment->end;
     while ((rc = tf_scan_next(&scan, &frame)) == 1) {
-        bool is_seal = frame.header.type == TF_FRAME_SEAL || frame.header.type == TF_FRAME_FOOTER;
+        bool is_seal = tf_frame_is_seal(&frame.header);
         struct tf_seal seal;
 
         if (frame.header.seq <= key->sealed_seq && !is_seal) {

@@ -391,16 +391,12 @@ static void io_work(uv_work_t *work)
     job->free_bytes = tf_free_bytes(job->dir_fd);
 }
 
-static bool is_seal(const struct tf_write *write)
-{
-    return write->header.type == TF_FRAME_SEAL || write->header.type == TF_FRAME_FOOTER;
-}
-
 /* Puts one frame, chained, behind what the job has. */
 static int add_to_batch(struct tf_spool *spool, struct tf_write *write)
 {
     struct tf_io_job *job = &spool->io;
-    int rc = is_seal(write) ? tf_seal_make(spool, &job->end, &job->cover, write) : 0;
+    int rc =
+        tf_frame_is_seal(&write->header) ? tf_seal_make(spool, &job->end, &job->cover, write) : 0;
 
     if (rc == 0) {
         rc = tf_frame_finish((uint8_t *)write->frame.data, write->frame.size, spool->synced.seq,
@@ -417,7 +413,7 @@ static int add_to_batch(struct tf_spool *spool, struct tf_write *write)
     job->end.seq = write->header.seq;
     job->end.events += write->header.type == TF_FRAME_POSITIONS ? 0 : write->header.events;
     tf_cover_add(&job->cover, &write->header);
-    job->is_seal |= is_seal(write);
+    job->is_seal |= tf_frame_is_seal(&write->header);
     job->sync_wanted |= write->header.type >= TF_FRAME_SEAL;
     write->after = job->end;
     write->step = TF_DRAFT_WRITING;

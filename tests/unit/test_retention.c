@@ -568,6 +568,58 @@ static void the_notice_names_the_first_seal_that_stays_wherever_it_is(void **sta
     assert_int_equal(notice.c, 0);
 }
 
+/* The offset of frame number index of a segment, and the number of its first seal. */
+static uint64_t look_into_segment(const struct fixture *f, uint64_t no, uint32_t index,
+                                  uint64_t *first_seal)
+{
+    int dir_fd = open(f->path, O_RDONLY | O_DIRECTORY);
+    struct tf_scanned frame;
+    struct tf_scan scan;
+    uint64_t offset = 0;
+    bool found = false;
+
+    assert_int_equal(tf_scan_open(&scan, dir_fd, no, NULL), 0);
+    for (uint32_t i = 0; !found; i++) {
+        assert_int_equal(tf_scan_next(&scan, &frame), 1);
+        offset = i == index ? frame.begin : offset;
+        found = tf_frame_is_seal(&frame.header);
+    }
+    *first_seal = tf_load64(frame.content.data);
+    tf_scan_close(&scan);
+    (void)close(dir_fd);
+    assert_true(offset > 0);
+    return offset;
+}
+
+/* verify passes over it, too. */
+static void rot_in_front_of_a_seal_does_not_hide_it(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_notice notice;
+    uint64_t offset, first_seal;
+    char path[128];
+    int fd;
+
+    f->options.retain_age_ms = 3600000;
+    make_first_key(f);
+    open_spool(f);
+    open_feed(f, true, 8);
+    append_many(f, 0, 3 * A_SEGMENT);
+    run_until(f, has_all);
+    run_for(f, 500);
+    offset = look_into_segment(f, 2, 1, &first_seal);
+    (void)snprintf(path, sizeof path, "%s/%020u.seg", f->path, 2u);
+    fd = open(path, O_WRONLY);
+    assert_true(fd >= 0 && pwrite(fd, "\xff", 1, (off_t)offset + 8) == 1); /* of its number */
+    (void)close(fd);
+    f->spool->options.retain_age_ms = 0;
+    f->spool->options.retain_size_bytes = f->spool->segments[f->spool->segment_count - 1].base - 1;
+    run_until(f, has_no_first);
+    assert_true(has_segment(f, 2));
+    assert_true(find_notice(f, TF_NOTICE_EXPIRE, &notice));
+    assert_int_equal(notice.c, first_seal);
+}
+
 static bool has_two_seals(struct fixture *f)
 {
     return status_of(f).seals >= 2;
@@ -1132,6 +1184,7 @@ int main(int argc, char **argv)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(while_sealing_is_off_the_notice_names_the_seal_to_come,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(rot_in_front_of_a_seal_does_not_hide_it, setup, teardown),
         cmocka_unit_test_setup_teardown(numbers_that_came_to_nothing_take_no_segment_with_them,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(drop_oldest_tells_exactly_what_is_lost, setup, teardown),
