@@ -714,11 +714,12 @@ struct tf_spool {
 
     struct tf_retention_job retention;
     enum tf_retention_step retention_step;
-    struct tf_expiry told; /* by the last notice */
-    bool notice_owed;      /* its segments are gone, and it is not on disk */
-    bool retaining;        /* a job of it runs */
-    bool retention_wait;   /* it failed: until the next tick */
-    bool just_saved;       /* the call comes from a save of cursors */
+    struct tf_expiry told;   /* by the last notice */
+    bool notice_owed;        /* its segments are gone, and it is not on disk */
+    uint32_t notices_coming; /* notices of it that are not durable yet */
+    bool retaining;          /* a job of it runs */
+    bool retention_wait;     /* it failed: until the next tick */
+    bool just_saved;         /* the call comes from a save of cursors */
     uint64_t free_bytes;
     bool had_room;
 

@@ -30,6 +30,7 @@
  */
 #include "seal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -365,12 +366,17 @@ static void look_into(struct tf_spool *spool, size_t i)
     }
 }
 
-/* Called while frames are released, or cancelled: what follows is a job of a worker. */
+/* Called while frames are released, or cancelled: what follows is a job of a worker. One that
+ * another follows decides nothing: the last one says more. */
 static void on_notice(void *ctx, int status, uint64_t seq)
 {
     struct tf_spool *spool = ctx;
 
     (void)seq;
+    assert(spool->notices_coming > 0);
+    if (--spool->notices_coming > 0) {
+        return;
+    }
     if (spool->retention_step == TF_RETENTION_NOTICE) {
         spool->retention_step = status == 0 ? TF_RETENTION_DUE : TF_RETENTION_REST;
     } else if (status < 0) {
@@ -388,8 +394,12 @@ static int write_notice(struct tf_spool *spool)
                                      .b = told->last_seq,
                                      .c = told->first_seal,
                                      .id = {(uint8_t)told->cause}};
+    int rc;
 
-    return tf_notice_append(spool, &notice, on_notice, spool);
+    spool->notices_coming++; /* it may come at once */
+    rc = tf_notice_append(spool, &notice, on_notice, spool);
+    spool->notices_coming -= rc < 0;
+    return rc;
 }
 
 static void append_notice(struct tf_spool *spool)

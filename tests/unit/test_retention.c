@@ -48,6 +48,22 @@ int fallocate(int fd, int mode, off_t offset, off_t size)
     return (int)syscall(SYS_fallocate, fd, mode, offset, size);
 }
 
+/* How many syncs may still begin, and how many wait for that. */
+static atomic_uint syncs_allowed, syncs_held;
+
+int fdatasync(int fd)
+{
+    (void)atomic_fetch_add(&syncs_held, 1);
+    while (atomic_load(&syncs_allowed) == 0) {
+        (void)usleep(1000);
+    }
+    if (atomic_load(&syncs_allowed) != UINT32_MAX) {
+        (void)atomic_fetch_sub(&syncs_allowed, 1);
+    }
+    (void)atomic_fetch_sub(&syncs_held, 1);
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
 /* ---- fixture -------------------------------------------------------------------------------- */
 
 struct received {
@@ -269,6 +285,7 @@ static int setup(void **state)
     make_key(f->keys[1], 'C');
     write_text(f->auditor, auditor_pem);
     atomic_store(&is_full, false);
+    atomic_store(&syncs_allowed, UINT32_MAX);
     *state = f;
     return 0;
 }
@@ -444,6 +461,22 @@ static bool find_notice(struct fixture *f, enum tf_notice_kind kind, struct tf_n
     return found;
 }
 
+static bool has_no_first(struct fixture *f)
+{
+    return !has_segment(f, 1);
+}
+
+static bool has_no_second(struct fixture *f)
+{
+    return !has_segment(f, 2);
+}
+
+static void come_up(struct fixture *f)
+{
+    f->is_down = false;
+    on_ready(f);
+}
+
 /* ---- retention ------------------------------------------------------------------------------ */
 
 static void what_is_delivered_goes_in_order_with_a_word(void **state)
@@ -510,6 +543,64 @@ static void what_is_kept_goes_before_inputs_wait(void **state)
     assert_books(f);
 }
 
+/* Appends until the next segment is wanted, and the disk has no space for it. */
+static void fill_up(struct fixture *f)
+{
+    atomic_store(&is_full, true);
+    for (uint32_t i = 0; !f->spool->create_wait && i < 2 * A_SEGMENT; i++) {
+        append_large(f, 1000 + i);
+        run_for(f, 20);
+    }
+    assert_true(f->spool->create_wait);
+}
+
+static bool has_notice_on_its_way(struct fixture *f)
+{
+    return f->spool->retention_step == TF_RETENTION_NOTICE;
+}
+
+static bool has_sync_held(struct fixture *f)
+{
+    (void)f;
+    return atomic_load(&syncs_held) == 1;
+}
+
+/*
+ * Segment 1 went ahead of its notice, since the disk was full. That becomes durable while the
+ * notice of segment 2 is on its way, and is no leave to delete that, too. The numbers between the
+ * segments make it two deletions.
+ */
+static void the_notice_of_one_deletion_does_not_stand_for_the_next(void **state)
+{
+    struct fixture *f = *state;
+
+    f->options.retain_age_ms = 3600000;
+    open_spool(f);
+    open_feed(f, true, 8);
+    append_many(f, 0, A_SEGMENT + 5);
+    f->spool->next_segment_no += 5000;
+    append_many(f, 100, A_SEGMENT);
+    run_until(f, has_all);
+    run_for(f, 1500); /* until that is saved */
+    f->is_down = true;
+    fill_up(f);
+    run_until(f, has_no_first);
+    f->spool->slots_running = true; /* holds the next deletion back */
+    atomic_store(&syncs_allowed, 0);
+    atomic_store(&is_full, false);
+    run_until(f, has_sync_held);
+    f->spool->options.retain_size_bytes = 1;
+    f->spool->slots_running = false;
+    run_until(f, has_notice_on_its_way);
+    atomic_store(&syncs_allowed, 1);
+    run_for(f, 500);
+    assert_true(has_segment(f, 2));
+    assert_int_equal(atomic_load(&syncs_held), 1); /* the second one's */
+    atomic_store(&syncs_allowed, UINT32_MAX);
+    run_until(f, has_no_second);
+    come_up(f);
+}
+
 static int keep_no_key(void *ctx, const char *text)
 {
     (void)ctx;
@@ -531,11 +622,6 @@ static void make_first_key(struct fixture *f)
 static bool has_three_seals(struct fixture *f)
 {
     return status_of(f).seals >= 3;
-}
-
-static bool has_no_first(struct fixture *f)
-{
-    return !has_segment(f, 1);
 }
 
 /* verify compares it with the first seal that it finds, whatever segment that is in. */
@@ -676,12 +762,6 @@ static void numbers_that_came_to_nothing_take_no_segment_with_them(void **state)
 }
 
 /* ---- drop_oldest ---------------------------------------------------------------------------- */
-
-static void come_up(struct fixture *f)
-{
-    f->is_down = false;
-    on_ready(f);
-}
 
 static bool is_within(struct fixture *f)
 {
@@ -1075,6 +1155,7 @@ static int writer_main(const char *root, bool rotates)
         f.options.max_size_bytes = 4u << 20;
         f.options.on_full = TF_ON_FULL_DROP_OLDEST;
     }
+    atomic_store(&syncs_allowed, UINT32_MAX);
     if (uv_loop_init(&f.loop) != 0 || try_open(&f) < 0) {
         return 1;
     }
@@ -1180,6 +1261,8 @@ int main(int argc, char **argv)
                                         teardown),
         cmocka_unit_test_setup_teardown(what_is_kept_stays_up_to_its_size, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_kept_goes_before_inputs_wait, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_notice_of_one_deletion_does_not_stand_for_the_next,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(the_notice_names_the_first_seal_that_stays_wherever_it_is,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(while_sealing_is_off_the_notice_names_the_seal_to_come,
