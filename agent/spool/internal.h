@@ -126,10 +126,19 @@ struct tf_cursor {
     struct tf_file_cursor file;
 };
 
+/* What a notice `expire` says. */
+struct tf_expiry {
+    int cause; /* enum tf_expire_cause */
+    int64_t time_ns;
+    uint64_t last_no, last_seq; /* of what goes; last_no 0: nothing */
+    uint64_t first_seal;        /* of what stays */
+};
+
 struct tf_cursor_table {
     uint64_t counter;
     uint32_t count;
     struct tf_cursor entries[TF_CURSORS_MAX];
+    struct tf_expiry owed; /* deleted on a full disk, ahead of its notice */
 };
 
 void tf_sector0_encode(const struct tf_sector0 *sector, uint8_t out[TF_SECTOR_BYTES]);
@@ -584,13 +593,6 @@ struct tf_save_job {
 };
 
 #define TF_UNLINKS_MAX 4096u /* numbers tried by one job */
-/* What a notice `expire` says. */
-struct tf_expiry {
-    int cause; /* enum tf_expire_cause */
-    int64_t time_ns;
-    uint64_t last_no, last_seq; /* of what goes */
-    uint64_t first_seal;        /* of what stays */
-};
 struct tf_retention_job {
     uv_work_t work;
     int dir_fd;
@@ -715,7 +717,7 @@ struct tf_spool {
     struct tf_retention_job retention;
     enum tf_retention_step retention_step;
     struct tf_expiry told;   /* by the last notice */
-    bool notice_owed;        /* its segments are gone, and it is not on disk */
+    bool owed_tried;         /* a save of now.owed has ended */
     uint32_t notices_coming; /* notices of it that are not durable yet */
     bool retaining;          /* a job of it runs */
     bool retention_wait;     /* it failed: until the next tick */

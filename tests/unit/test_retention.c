@@ -601,6 +601,42 @@ static void the_notice_of_one_deletion_does_not_stand_for_the_next(void **state)
     come_up(f);
 }
 
+static bool has_no_notice_owed(struct fixture *f)
+{
+    return f->spool->saved.owed.last_no == 0;
+}
+
+/* A copy of the folder is what a kill leaves. */
+static void a_kill_ahead_of_the_notice_does_not_lose_it(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_notice notice;
+    char command[256];
+
+    f->options.retain_age_ms = 3600000;
+    open_spool(f);
+    open_feed(f, true, 8);
+    append_many(f, 0, 3 * A_SEGMENT);
+    run_until(f, has_all);
+    run_for(f, 1500); /* until that is saved */
+    f->is_down = true;
+    fill_up(f);
+    run_until(f, has_no_first);
+    (void)snprintf(command, sizeof command, "cp -r '%s' '%s.killed'", f->path, f->path);
+    assert_int_equal(system(command), 0); /* NOLINT: a test's own folder */
+    atomic_store(&is_full, false);
+    close_spool(f);
+    (void)strcat(f->path, ".killed"); /* NOLINT: it has room */
+    open_spool(f);
+    open_feed(f, true, 8);
+    assert_true(f->spool->now.owed.last_no > 0);
+    run_until(f, has_no_notice_owed);
+    assert_true(find_notice(f, TF_NOTICE_EXPIRE, &notice));
+    assert_true(notice.a > 0 && notice.b > 0 && notice.time_ns > 0);
+    assert_int_equal(notice.id[0], TF_EXPIRE_KEEP_FREE);
+    assert_true(f->spool->segments[0].prev_last_seq <= notice.b);
+}
+
 static int keep_no_key(void *ctx, const char *text)
 {
     (void)ctx;
@@ -1261,6 +1297,8 @@ int main(int argc, char **argv)
                                         teardown),
         cmocka_unit_test_setup_teardown(what_is_kept_stays_up_to_its_size, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_kept_goes_before_inputs_wait, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_kill_ahead_of_the_notice_does_not_lose_it, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(the_notice_of_one_deletion_does_not_stand_for_the_next,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(the_notice_names_the_first_seal_that_stays_wherever_it_is,
