@@ -299,6 +299,10 @@ void tf_seal_opened(struct tf_spool *spool)
     struct tf_notice lost = {.kind = TF_NOTICE_SEAL_LOST, .time_ns = now_ns};
     struct tf_notice begun = {.kind = TF_NOTICE_SEAL_BEGUN, .time_ns = now_ns};
 
+    if (spool->fd >= 0) { /* else once there is a segment */
+        tf_seal_repeat_keys(spool);
+        tf_writer_pump(spool);
+    }
     if (recovery.a != 0 || recovery.b != 0 || recovery.c != 0) {
         (void)tf_notice_append(spool, &recovery, NULL, NULL);
     }
