@@ -263,6 +263,7 @@ struct tf_slots_found {
     uint8_t kek; /* index in the ring of the first KEK that has a slot; TF_KEK_UNKNOWN, _NONE */
     bool has_old_kek; /* a KEK slot of another than the ring's first */
     bool has_recipient;
+    uint8_t unknown_id[TF_KEY_ID_BYTES]; /* with TF_KEK_UNKNOWN: of a KEK that is wanted */
 };
 struct tf_slots_found tf_slots_look(const struct tf_keyring *ring, const uint8_t *slots);
 
@@ -452,8 +453,8 @@ struct tf_listing {
 /* Lists the names of segments, at most 2^20; nothing of the files is read. 0 or -errno. */
 int tf_listing_read(int dir_fd, struct tf_listing *out);
 void tf_listing_fini(struct tf_listing *listing);
-/* Reads the header. It is sound when sector 0 is that file's. 0 (a planted link or folder too: not
- * sound), -ENOENT, other -errno. */
+/* Reads the header; ring NULL: not its slots. It is sound when sector 0 is that file's. 0 (a
+ * planted link or folder too: not sound), -ENOENT, other -errno. */
 int tf_listed_read(int dir_fd, const struct tf_keyring *ring, struct tf_listed *file);
 /* Headers of other spools are not sound any more. spool_id is spool.meta's; NULL: it is lost, and
  * the newest decides. 0 or -ENOMEM. */

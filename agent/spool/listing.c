@@ -112,7 +112,9 @@ int tf_listed_read(int dir_fd, const struct tf_keyring *ring, struct tf_listed *
     if (rc < 0) {
         return rc == -EISDIR ? 0 : rc;
     }
-    file->slots = tf_slots_look(ring, head + TF_SECTOR_BYTES);
+    if (ring != NULL) {
+        file->slots = tf_slots_look(ring, head + TF_SECTOR_BYTES);
+    }
     if (tf_sector0_decode(head, &file->sector) == 0) {
         file->run = TF_SEQ_RUN(file->sector.first_seq);
         file->sound = file->sector.segment_no == file->no;

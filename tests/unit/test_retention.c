@@ -1114,6 +1114,57 @@ static void filesystems_that_copy_on_write_are_named(void **state)
     assert_null(tf_copying_filesystem(0x58465342)); /* xfs */
 }
 
+/* Does check say so? */
+static bool check_says(const struct fixture *f, const char *text)
+{
+    struct tf_error err;
+    bool says = false;
+
+    tf_error_init(&err);
+    (void)tf_spool_check(&f->options, &err);
+    for (size_t i = 0; i < err.count; i++) {
+        says |= strstr(err.findings[i].text, text) != NULL;
+    }
+    tf_error_fini(&err);
+    return says;
+}
+
+/* As if another key had wrapped that segment's. */
+static void change_key_id(const struct fixture *f, uint64_t no)
+{
+    uint8_t raw[TF_SECTOR_BYTES];
+    struct tf_key_slot slot;
+    char path[128];
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/%020llu.seg", f->path, (unsigned long long)no);
+    fd = open(path, O_RDWR);
+    assert_int_equal(pread(fd, raw, sizeof raw, TF_SECTOR_BYTES), sizeof raw);
+    assert_int_equal(tf_key_slot_decode(raw, &slot), 0);
+    memset(slot.key_id, 0xab, sizeof slot.key_id);
+    tf_key_slot_encode(&slot, raw);
+    assert_int_equal(pwrite(fd, raw, sizeof raw, TF_SECTOR_BYTES), sizeof raw);
+    (void)close(fd);
+}
+
+static void check_names_each_key_that_an_older_segment_needs(void **state)
+{
+    struct fixture *f = *state;
+
+    f->options.retain_age_ms = 3600000;
+    open_spool(f);
+    append_many(f, 0, 2 * A_SEGMENT);
+    close_spool(f);
+    assert_false(check_says(f, "no key of spool.keys"));
+    change_key_id(f, 1);
+    assert_true(
+        check_says(f, "opens 1 segment up to 1, written for the key with id abababababababab"));
+    assert_false(check_says(f, "the newest"));
+    use_keys(f, 1, 1);
+    assert_true(check_says(f, "written for the key with id abababababababab"));
+    assert_true(check_says(f, ", the newest; add the key"));
+}
+
 static void a_wrong_auditors_key_is_told(void **state)
 {
     struct fixture *f = *state;
@@ -1321,6 +1372,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(a_new_cursor_passes_over_what_is_the_auditors, setup,
                                         teardown),
         cmocka_unit_test(filesystems_that_copy_on_write_are_named),
+        cmocka_unit_test_setup_teardown(check_names_each_key_that_an_older_segment_needs, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_wrong_auditors_key_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(readers_take_any_key_that_is_given, setup, teardown),
 #ifdef TF_TEST_HOOKS
