@@ -63,8 +63,8 @@ static int read_slots(struct tf_spool *spool, struct tf_cursor_table *table, boo
 
     spool->good_slot = 1;
     for (uint32_t i = 0; i < 2; i++) {
-        int rc =
-            tf_read_at(spool->cursors_fd, slot, sizeof slot, (uint64_t)i * TF_CURSOR_SLOT_BYTES);
+        int rc = tf_read_patiently(spool->cursors_fd, "cursors", slot, sizeof slot,
+                                   (uint64_t)i * TF_CURSOR_SLOT_BYTES);
 
         if (rc < 0) {
             return rc;

@@ -416,6 +416,13 @@ void tf_segment_name(uint64_t no, char name[TF_SEGMENT_NAME_BYTES]);
 /* Reads all of size bytes at offset; what lies past the end, or in sectors that the disk cannot
  * read, is zero. 0 or -errno. */
 int tf_read_at(int fd, void *to, size_t size, uint64_t offset);
+/* The same; sets *is_bad when there are such sectors. A disk that is away for a moment looks so. */
+int tf_read_around(int fd, void *to, size_t size, uint64_t offset, bool *is_bad);
+/* At a start, which blocks: a file that cannot be read is tried again each second, so often, before
+ * what is read as zero counts. */
+#define TF_READ_TRIES_MAX 5u
+int tf_read_patiently(int fd, const char *file, void *to, size_t size, uint64_t offset);
+void tf_wait_for_disk(const char *file); /* says so, and waits that second */
 int tf_sync_dir(int dir_fd);
 
 /* A segment to be made; runs on a worker, touches only itself. */
@@ -442,6 +449,7 @@ struct tf_listed {
     uint64_t no;
     uint64_t run; /* of its frames, also where only their first header is sound; 0: not known */
     bool sound;   /* sector is */
+    bool has_bad; /* the disk could not read a part of it */
     struct tf_sector0 sector;
     struct tf_slots_found slots;
 };
@@ -475,6 +483,7 @@ struct tf_scan {
     struct tf_spot at;
     uint64_t end;       /* bytes to look at */
     bool is_unanchored; /* at.chain was read, not computed */
+    bool has_bad;       /* sectors that the disk could not read were met; set, never cleared */
     struct tf_buf raw, plain;
 };
 
@@ -665,7 +674,7 @@ struct tf_spool {
     uint32_t index_count;
     bool finished; /* index and footer are made: no more frames in it */
     uint32_t frames_in_segment;
-    bool has_data_frames; /* the newest segment is not a bare snapshot */
+    bool has_data_frames; /* the newest segment has more than a snapshot and notices */
     struct tf_write *first, *last, *first_waiting, *first_unwritten;
     size_t flying_bytes; /* at most so many will be appended by what workers have */
     int failed;          /* why the run must end */

@@ -104,9 +104,9 @@ int tf_listed_read(int dir_fd, const struct tf_keyring *ring, struct tf_listed *
     if (fd < 0) {
         return errno == ELOOP ? 0 : -errno; /* a planted link is no segment */
     }
-    rc = tf_read_at(fd, head, sizeof head, 0);
+    rc = tf_read_around(fd, head, sizeof head, 0, &file->has_bad);
     if (rc == 0) {
-        rc = tf_read_at(fd, raw, sizeof raw, TF_SEGMENT_HEADER_BYTES);
+        rc = tf_read_around(fd, raw, sizeof raw, TF_SEGMENT_HEADER_BYTES, &file->has_bad);
     }
     (void)close(fd);
     if (rc < 0) {
