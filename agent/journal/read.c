@@ -304,6 +304,66 @@ static int drain(struct reader *reader)
     return code;
 }
 
+/* ---- cursors -----------------------------------------------------------------------------------
+ */
+
+/*
+ * The parts of a cursor: s, the family of files that count their entries together; i, the count; b,
+ * the boot; m and t, the times; x, the hash of all fields.
+ */
+struct parts {
+    const char *family, *boot; /* 32 digits each */
+    uint64_t number, monotonic_usec, realtime_usec, hash;
+};
+
+static bool parse_id(const char *cursor, const char *key, const char **out)
+{
+    const char *at = strstr(cursor, key);
+
+    if (at == NULL || strspn(at + strlen(key), "0123456789abcdef") != 32) {
+        return false;
+    }
+    *out = at + strlen(key);
+    return true;
+}
+
+static bool parse_hex(const char *cursor, const char *key, uint64_t *out)
+{
+    const char *at = strstr(cursor, key);
+    char *end;
+
+    if (at == NULL) {
+        return false;
+    }
+    *out = strtoull(at + strlen(key), &end, 16);
+    return *end == ';' || *end == '\0';
+}
+
+static bool parse_cursor(const char *cursor, struct parts *out)
+{
+    return parse_id(cursor, "s=", &out->family) && parse_hex(cursor, ";i=", &out->number) &&
+           parse_id(cursor, ";b=", &out->boot) && parse_hex(cursor, ";m=", &out->monotonic_usec) &&
+           parse_hex(cursor, ";t=", &out->realtime_usec) && parse_hex(cursor, ";x=", &out->hash);
+}
+
+static bool is_one_family(const struct parts *a, const struct parts *b)
+{
+    return memcmp(a->family, b->family, 32) == 0;
+}
+
+/*
+ * Do they mean one entry? journald numbers the entries of /run anew when it moves them to /var (and
+ * sd_journal_test_cursor would not know them again), but boot, times and content stay.
+ */
+static bool is_same_entry(const struct parts *a, const struct parts *b)
+{
+    if (is_one_family(a, b)) {
+        return a->number == b->number;
+    }
+    return memcmp(a->boot, b->boot, 32) == 0 && a->monotonic_usec == b->monotonic_usec &&
+           a->realtime_usec == b->realtime_usec && a->hash == b->hash;
+}
+
 /* ---- where to begin ----------------------------------------------------------------------------
  */
 
@@ -318,15 +378,35 @@ static int tail_cursor(sd_journal *view, char **out)
     return rc <= 0 ? rc : sd_journal_get_cursor(view, out) < 0 ? 0 : 1;
 }
 
+/* Does the view stand on the cursor's entry? *realtime_usec: of the entry on which it stands. */
+static bool stands_on(sd_journal *view, const char *cursor, uint64_t *realtime_usec)
+{
+    struct parts wanted, found;
+    char *text = NULL;
+    bool is_same = false;
+
+    *realtime_usec = 0;
+    if (sd_journal_get_cursor(view, &text) < 0) {
+        return false;
+    }
+    if (parse_cursor(cursor, &wanted) && parse_cursor(text, &found)) {
+        is_same = is_same_entry(&wanted, &found);
+        *realtime_usec = found.realtime_usec;
+    }
+    free(text);
+    return is_same;
+}
+
 /* The next entry written is the first behind the cursor that the filter wants. */
 static int seek_behind(struct reader *reader, const char *cursor)
 {
+    uint64_t realtime_usec;
     int rc = sd_journal_seek_cursor(reader->journal, cursor);
 
     if (rc >= 0) {
         rc = sd_journal_next(reader->journal);
     }
-    reader->has_entry = rc > 0 && sd_journal_test_cursor(reader->journal, cursor) <= 0;
+    reader->has_entry = rc > 0 && !stands_on(reader->journal, cursor, &realtime_usec);
     return rc;
 }
 
@@ -427,31 +507,6 @@ static int begin(struct reader *reader)
 /* ---- what was lost -----------------------------------------------------------------------------
  */
 
-/* The parts of a cursor: s, the family of files that count together; i, the count; t, the time. */
-struct parts {
-    const char *family; /* 32 digits */
-    uint64_t number, realtime_usec;
-};
-
-static bool parse_hex(const char *cursor, const char *key, uint64_t *out)
-{
-    const char *at = strstr(cursor, key);
-    char *end;
-
-    if (at == NULL) {
-        return false;
-    }
-    *out = strtoull(at + strlen(key), &end, 16);
-    return *end == ';' || *end == '\0';
-}
-
-static bool parse_cursor(const char *cursor, struct parts *out)
-{
-    out->family = cursor + 2;
-    return strncmp(cursor, "s=", 2) == 0 && strspn(out->family, "0123456789abcdef") == 32 &&
-           parse_hex(cursor, ";i=", &out->number) && parse_hex(cursor, ";t=", &out->realtime_usec);
-}
-
 /*
  * Does the cursor's entry exist? The view was sought there, and stands on the first entry that is
  * not before it. Files that were numbered apart are merged by time, so within one microsecond
@@ -459,16 +514,14 @@ static bool parse_cursor(const char *cursor, struct parts *out)
  */
 static bool is_there(sd_journal *view, const char *cursor)
 {
-    struct parts parts;
-    uint64_t realtime_usec;
+    uint64_t wanted_usec = 0, realtime_usec;
 
+    (void)parse_hex(cursor, ";t=", &wanted_usec);
     for (int i = 0; i < SAME_INSTANT_MAX; i++) {
-        if (sd_journal_test_cursor(view, cursor) > 0) {
+        if (stands_on(view, cursor, &realtime_usec)) {
             return true;
         }
-        if (!parse_cursor(cursor, &parts) ||
-            sd_journal_get_realtime_usec(view, &realtime_usec) < 0 ||
-            realtime_usec != parts.realtime_usec || sd_journal_next(view) <= 0) {
+        if (realtime_usec != wanted_usec || sd_journal_next(view) <= 0) {
             return false;
         }
     }
@@ -480,8 +533,8 @@ static int64_t count_between(const char *before, const char *behind)
 {
     struct parts from, to;
 
-    if (!parse_cursor(before, &from) || !parse_cursor(behind, &to) ||
-        memcmp(from.family, to.family, 32) != 0 || to.number <= from.number) {
+    if (!parse_cursor(before, &from) || !parse_cursor(behind, &to) || !is_one_family(&from, &to) ||
+        to.number <= from.number) {
         return -1;
     }
     return (int64_t)(to.number - from.number - 1);

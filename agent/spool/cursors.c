@@ -10,13 +10,16 @@
  *          4      4  count      0..TF_CURSORS_MAX (32)
  *          8  112*n  entries    output name (64, padded with NUL), then 8 each: seq, prev, events
  *                               so far, and of an output file device, inode, length
- *    8+112*n      8  counter    rises by one with each write
- *   16+112*n      4  crc32c     over all that precedes it
+ *    8+112*n     40  owed       a notice `expire` that is to be written: 8 each: time, segment_no,
+ *                               seq, seal, cause; else zero
+ *   48+112*n      8  counter    rises by one with each write
+ *   56+112*n      4  crc32c     over all that precedes it
  *
  * Invariants: a cursor never moves back, and never passes a frame that is not acked. The slot that
  * was synced last is never the one written to, whatever failed. When the file is lost or damaged,
  * every cursor starts at the oldest frame, and the log says so. Space is allocated when the file is
- * made, so that a full disk cannot keep cursors from being saved.
+ * made, so that a full disk cannot keep cursors from being saved, nor what retention.c deletes then
+ * from being known after a crash.
  *
  * Not here: acks that come out of order (feed.c), deleting segments (retention.c).
  */
@@ -60,8 +63,8 @@ static int read_slots(struct tf_spool *spool, struct tf_cursor_table *table, boo
 
     spool->good_slot = 1;
     for (uint32_t i = 0; i < 2; i++) {
-        int rc =
-            tf_read_at(spool->cursors_fd, slot, sizeof slot, (uint64_t)i * TF_CURSOR_SLOT_BYTES);
+        int rc = tf_read_patiently(spool->cursors_fd, "cursors", slot, sizeof slot,
+                                   (uint64_t)i * TF_CURSOR_SLOT_BYTES);
 
         if (rc < 0) {
             return rc;
@@ -117,8 +120,8 @@ int tf_cursors_open(struct tf_spool *spool, const char *const *outputs, size_t o
 
         *highest_run = run > *highest_run ? run : *highest_run;
     }
-    spool->saved =
-        (struct tf_cursor_table){.counter = old.counter, .count = (uint32_t)output_count};
+    spool->saved = (struct tf_cursor_table){
+        .counter = old.counter, .count = (uint32_t)output_count, .owed = old.owed};
     for (size_t i = 0; i < output_count; i++) {
         struct tf_cursor *cursor = &spool->saved.entries[i];
         const struct tf_cursor *known = find_cursor(&old, outputs[i]);
@@ -148,6 +151,7 @@ bool tf_cursors_begun(const struct tf_spool *spool)
 bool tf_cursors_dirty(const struct tf_spool *spool)
 {
     return (spool->unsaved_names && tf_cursors_begun(spool)) ||
+           spool->now.owed.last_no != spool->saved.owed.last_no ||
            memcmp(spool->now.entries, spool->saved.entries, sizeof spool->now.entries) != 0;
 }
 
@@ -197,9 +201,11 @@ static void on_saved(uv_work_t *work, int status)
 
         spool->status.error = rc;
         tf_log(TF_LOG_ERROR, "disk-error", TF_DETAILS(TF_STR("file", "cursors")),
-               "cursors cannot be saved: %s; retry in 1000 ms, nothing is deleted meanwhile",
+               "cursors cannot be saved: %s; retry in 1000 ms, what they passed since then is not "
+               "deleted meanwhile",
                uv_strerror_r(rc, reason, sizeof reason));
     }
+    spool->owed_tried |= job->table.owed.last_no == spool->now.owed.last_no;
     tf_feeds_end_save(spool, rc); /* what its callbacks ask for is remembered */
     for (uint32_t i = 0; rc == 0 && i < spool->now.count; i++) {
         if (spool->saved.entries[i].seq > spool->now.entries[i].seq) {

@@ -43,6 +43,7 @@ struct tf_read_job {
     struct tf_ahead out[TF_AHEAD_ROOM];
     uint32_t count;
     struct tf_spot at;
+    uint32_t bad_reads; /* jobs in a row that met what the disk could not read */
     int status;
 };
 

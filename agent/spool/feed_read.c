@@ -3,13 +3,15 @@
  * that memory does not grow with the backlog.
  *
  * What is missing between two frames (rot, a segment that cannot be read) comes out as a hole.
+ * While that is since the disk cannot read, it is tried again BAD_READS_MAX times before.
  */
 #include "feed.h"
 
 #include <errno.h>
 
-#define AHEAD_BYTES (1u << 20)
-#define LOOKED_MAX  4096u /* frames read by one job, positions too */
+#define AHEAD_BYTES   (1u << 20)
+#define LOOKED_MAX    4096u /* frames read by one job, positions too */
+#define BAD_READS_MAX 5u    /* a second apart */
 
 static int position_scan(struct tf_read_job *job)
 {
@@ -139,10 +141,37 @@ static int read_frames(struct tf_read_job *job)
     return 0;
 }
 
+/* A hole is lost to its output: it is not told of one that may be read in a moment. */
+static bool is_to_wait(struct tf_read_job *job)
+{
+    bool has_hole = false;
+
+    for (uint32_t i = 0; i < job->count; i++) {
+        has_hole |= job->out[i].body == NULL;
+    }
+    if (!has_hole || !job->scan.has_bad || job->bad_reads == BAD_READS_MAX) {
+        job->bad_reads = 0;
+        return false;
+    }
+    job->bad_reads++;
+    return true;
+}
+
+static void drop_all(struct tf_read_job *job)
+{
+    for (uint32_t i = 0; i < job->count; i++) {
+        tf_body_unref(job->out[i].body);
+    }
+    job->count = 0;
+    tf_scan_close(&job->scan);
+}
+
 void tf_feed_read(struct tf_read_job *job)
 {
-    int rc = position_scan(job);
+    int rc;
 
+    job->scan.has_bad = false;
+    rc = position_scan(job);
     job->count = 0;
     if (rc == -ENOENT || rc == -EPROTO) {
         whole_hole(job, TF_HOLE_DAMAGED);
@@ -152,6 +181,10 @@ void tf_feed_read(struct tf_read_job *job)
         rc = 0;
     } else if (rc == 0) {
         rc = read_frames(job);
+    }
+    if (rc == 0 && is_to_wait(job)) {
+        drop_all(job);
+        rc = -EIO;
     }
     job->status = rc;
 }

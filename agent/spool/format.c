@@ -218,8 +218,13 @@ void tf_cursor_slot_encode(const struct tf_cursor_table *table, uint8_t out[TF_C
         tf_store64(at + 96, cursor->file.inode);
         tf_store64(at + 104, cursor->file.length);
     }
-    tf_store64(at, table->counter);
-    tf_store32(at + 8, tf_crc32c(0, out, (size_t)(at + 8 - out)));
+    tf_store64(at, (uint64_t)table->owed.time_ns);
+    tf_store64(at + 8, table->owed.last_no);
+    tf_store64(at + 16, table->owed.last_seq);
+    tf_store64(at + 24, table->owed.first_seal);
+    tf_store64(at + 32, (uint64_t)table->owed.cause);
+    tf_store64(at + 40, table->counter);
+    tf_store32(at + 48, tf_crc32c(0, out, (size_t)(at + 48 - out)));
 }
 
 int tf_cursor_slot_decode(const uint8_t in[TF_CURSOR_SLOT_BYTES], struct tf_cursor_table *out)
@@ -232,7 +237,7 @@ int tf_cursor_slot_decode(const uint8_t in[TF_CURSOR_SLOT_BYTES], struct tf_curs
         return -EPROTO;
     }
     end = at + (size_t)count * CURSOR_BYTES;
-    if (tf_load32(end + 8) != tf_crc32c(0, in, (size_t)(end + 8 - in))) {
+    if (tf_load32(end + 48) != tf_crc32c(0, in, (size_t)(end + 48 - in))) {
         return -EPROTO;
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -242,7 +247,12 @@ int tf_cursor_slot_decode(const uint8_t in[TF_CURSOR_SLOT_BYTES], struct tf_curs
     }
     memset(out, 0, sizeof *out);
     out->count = count;
-    out->counter = tf_load64(end);
+    out->owed = (struct tf_expiry){.time_ns = (int64_t)tf_load64(end),
+                                   .last_no = tf_load64(end + 8),
+                                   .last_seq = tf_load64(end + 16),
+                                   .first_seal = tf_load64(end + 24),
+                                   .cause = (uint8_t)tf_load64(end + 32)};
+    out->counter = tf_load64(end + 40);
     for (uint32_t i = 0; i < count; i++, at += CURSOR_BYTES) {
         struct tf_cursor *cursor = &out->entries[i];
 

@@ -33,8 +33,7 @@ void tf_index_note(struct tf_spool *spool, const struct tf_frame_header *header,
     uint32_t count = spool->index_count;
     struct tf_index_entry *last = &spool->index[count == 0 ? 0 : count - 1];
 
-    if (header->type == TF_FRAME_SEAL || header->type == TF_FRAME_FOOTER ||
-        header->type == TF_FRAME_INDEX) {
+    if (tf_frame_is_seal(header) || header->type == TF_FRAME_INDEX) {
         return; /* nothing to look for */
     }
     if (count == 0 || (offset - last->offset >= stretch_bytes(spool) && count < TF_INDEX_MAX)) {

@@ -132,10 +132,19 @@ struct tf_cursor {
     struct tf_file_cursor file;
 };
 
+/* What a notice `expire` says. */
+struct tf_expiry {
+    int cause; /* enum tf_expire_cause */
+    int64_t time_ns;
+    uint64_t last_no, last_seq; /* of what goes; last_no 0: nothing */
+    uint64_t first_seal;        /* of what stays */
+};
+
 struct tf_cursor_table {
     uint64_t counter;
     uint32_t count;
     struct tf_cursor entries[TF_CURSORS_MAX];
+    struct tf_expiry owed; /* deleted on a full disk, ahead of its notice */
 };
 
 void tf_sector0_encode(const struct tf_sector0 *sector, uint8_t out[TF_SECTOR_BYTES]);
@@ -260,6 +269,7 @@ struct tf_slots_found {
     uint8_t kek; /* index in the ring of the first KEK that has a slot; TF_KEK_UNKNOWN, _NONE */
     bool has_old_kek; /* a KEK slot of another than the ring's first */
     bool has_recipient;
+    uint8_t unknown_id[TF_KEY_ID_BYTES]; /* with TF_KEK_UNKNOWN: of a KEK that is wanted */
 };
 struct tf_slots_found tf_slots_look(const struct tf_keyring *ring, const uint8_t *slots);
 /* Only the auditor's key opens it: nothing here ever will. */
@@ -419,6 +429,13 @@ void tf_segment_name(uint64_t no, char name[TF_SEGMENT_NAME_BYTES]);
 /* Reads all of size bytes at offset; what lies past the end, or in sectors that the disk cannot
  * read, is zero. 0 or -errno. */
 int tf_read_at(int fd, void *to, size_t size, uint64_t offset);
+/* The same; sets *is_bad when there are such sectors. A disk that is away for a moment looks so. */
+int tf_read_around(int fd, void *to, size_t size, uint64_t offset, bool *is_bad);
+/* At a start, which blocks: a file that cannot be read is tried again each second, so often, before
+ * what is read as zero counts. */
+#define TF_READ_TRIES_MAX 5u
+int tf_read_patiently(int fd, const char *file, void *to, size_t size, uint64_t offset);
+void tf_wait_for_disk(const char *file); /* says so, and waits that second */
 int tf_sync_dir(int dir_fd);
 
 /* A segment to be made; runs on a worker, touches only itself. */
@@ -445,6 +462,7 @@ struct tf_listed {
     uint64_t no;
     uint64_t run; /* of its frames, also where only their first header is sound; 0: not known */
     bool sound;   /* sector is */
+    bool has_bad; /* the disk could not read a part of it */
     struct tf_sector0 sector;
     struct tf_slots_found slots;
 };
@@ -456,8 +474,8 @@ struct tf_listing {
 /* Lists the names of segments, at most 2^20; nothing of the files is read. 0 or -errno. */
 int tf_listing_read(int dir_fd, struct tf_listing *out);
 void tf_listing_fini(struct tf_listing *listing);
-/* Reads the header. It is sound when sector 0 is that file's. 0 (a planted link or folder too: not
- * sound), -ENOENT, other -errno. */
+/* Reads the header; ring NULL: not its slots. It is sound when sector 0 is that file's. 0 (a
+ * planted link or folder too: not sound), -ENOENT, other -errno. */
 int tf_listed_read(int dir_fd, const struct tf_keyring *ring, struct tf_listed *file);
 /* Headers of other spools are not sound any more. spool_id is spool.meta's; NULL: it is lost, and
  * the newest decides. 0 or -ENOMEM. */
@@ -478,6 +496,7 @@ struct tf_scan {
     struct tf_spot at;
     uint64_t end;       /* bytes to look at */
     bool is_unanchored; /* at.chain was read, not computed */
+    bool has_bad;       /* sectors that the disk could not read were met; set, never cleared */
     struct tf_buf raw, plain;
 };
 
@@ -512,6 +531,7 @@ int tf_scan_skip(struct tf_scan *scan, uint64_t seq);
 struct tf_scan_want {
     int64_t from_ns, to_ns;
     uint64_t after_seq;
+    bool is_for_seals; /* nothing of the above: up to the first seal or footer */
 };
 int tf_scan_hop(struct tf_scan *scan, const struct tf_scan_want *want);
 
@@ -596,13 +616,6 @@ struct tf_save_job {
 };
 
 #define TF_UNLINKS_MAX 4096u /* numbers tried by one job */
-/* What a notice `expire` says. */
-struct tf_expiry {
-    int cause; /* enum tf_expire_cause */
-    int64_t time_ns;
-    uint64_t last_no, last_seq; /* of what goes */
-    uint64_t first_seal;        /* of what stays */
-};
 struct tf_retention_job {
     uv_work_t work;
     int dir_fd;
@@ -674,7 +687,7 @@ struct tf_spool {
     uint32_t index_count;
     bool finished; /* index and footer are made: no more frames in it */
     uint32_t frames_in_segment;
-    bool has_data_frames; /* the newest segment is not a bare snapshot */
+    bool has_data_frames; /* the newest segment has more than a snapshot and notices */
     struct tf_write *first, *last, *first_waiting, *first_unwritten;
     size_t flying_bytes; /* at most so many will be appended by what workers have */
     int failed;          /* why the run must end */
@@ -726,11 +739,12 @@ struct tf_spool {
 
     struct tf_retention_job retention;
     enum tf_retention_step retention_step;
-    struct tf_expiry told; /* by the last notice */
-    bool notice_owed;      /* its segments are gone, and it is not on disk */
-    bool retaining;        /* a job of it runs */
-    bool retention_wait;   /* it failed: until the next tick */
-    bool just_saved;       /* the call comes from a save of cursors */
+    struct tf_expiry told;   /* by the last notice */
+    bool owed_tried;         /* a save of now.owed has ended */
+    uint32_t notices_coming; /* notices of it that are not durable yet */
+    bool retaining;          /* a job of it runs */
+    bool retention_wait;     /* it failed: until the next tick */
+    bool just_saved;         /* the call comes from a save of cursors */
     uint64_t free_bytes;
     bool had_room;
 

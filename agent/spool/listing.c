@@ -104,15 +104,17 @@ int tf_listed_read(int dir_fd, const struct tf_keyring *ring, struct tf_listed *
     if (fd < 0) {
         return errno == ELOOP ? 0 : -errno; /* a planted link is no segment */
     }
-    rc = tf_read_at(fd, head, sizeof head, 0);
+    rc = tf_read_around(fd, head, sizeof head, 0, &file->has_bad);
     if (rc == 0) {
-        rc = tf_read_at(fd, raw, sizeof raw, TF_SEGMENT_HEADER_BYTES);
+        rc = tf_read_around(fd, raw, sizeof raw, TF_SEGMENT_HEADER_BYTES, &file->has_bad);
     }
     (void)close(fd);
     if (rc < 0) {
         return rc == -EISDIR ? 0 : rc;
     }
-    file->slots = tf_slots_look(ring, head + TF_SECTOR_BYTES);
+    if (ring != NULL) {
+        file->slots = tf_slots_look(ring, head + TF_SECTOR_BYTES);
+    }
     if (tf_sector0_decode(head, &file->sector) == 0) {
         file->run = TF_SEQ_RUN(file->sector.first_seq);
         file->sound = file->sector.segment_no == file->no;

@@ -263,6 +263,22 @@ static int build_list(struct recovery *recovery, size_t newest, const struct tf_
     return rc;
 }
 
+/* What cannot be read now and later can would be lost for ever, once a run builds on less. */
+static int fold_patiently(struct fold *fold)
+{
+    const struct fold begin = *fold;
+    int rc = fold_segment(fold);
+
+    for (uint32_t tries = 0; fold->scan.has_bad && tries < TF_READ_TRIES_MAX; tries++) {
+        tf_scan_close(&fold->scan);
+        tf_state_fini(&fold->recovery->spool->state);
+        tf_wait_for_disk(fold->recovery->spool->path);
+        *fold = begin;
+        rc = fold_segment(fold);
+    }
+    return rc;
+}
+
 /* Finds and folds the newest sound segment. 1: found, 0: none, or -errno. */
 static int accept_newest(struct recovery *recovery, const struct tf_place *at, struct tf_error *err)
 {
@@ -274,7 +290,7 @@ static int accept_newest(struct recovery *recovery, const struct tf_place *at, s
         int rc;
 
         fold.scan.fd = -1;
-        rc = recovery->listing.files[i].sound ? fold_segment(&fold) : -EPROTO;
+        rc = recovery->listing.files[i].sound ? fold_patiently(&fold) : -EPROTO;
         end = fold.scan.at;
         if (rc == 0) {
             rc = written_end(fold.scan.fd, end.offset, &spool->old_written);
@@ -371,16 +387,36 @@ static int follow_lineage(struct recovery *recovery)
     return tf_spool_meta_write(spool->dir_fd, spool->id);
 }
 
+/* Names and headers of all segments. */
+static int list_patiently(const struct tf_spool *spool, struct tf_listing *listing)
+{
+    bool has_bad = true;
+    int rc = 0;
+
+    for (uint32_t tries = 0; rc == 0 && has_bad && tries <= TF_READ_TRIES_MAX; tries++) {
+        if (tries > 0) {
+            tf_listing_fini(listing);
+            tf_wait_for_disk(spool->path);
+        }
+        has_bad = false;
+        rc = tf_listing_read(spool->dir_fd, listing);
+        for (size_t i = 0; rc == 0 && i < listing->count; i++) {
+            rc = tf_listed_read(spool->dir_fd, spool->ring, &listing->files[i]);
+            has_bad |= listing->files[i].has_bad;
+        }
+    }
+    return rc;
+}
+
 int tf_spool_recover(struct tf_spool *spool, const struct tf_place *at, struct tf_error *err)
 {
     struct recovery recovery = {.spool = spool, .highest_run = spool->run};
     char reason[64];
-    int rc = tf_listing_read(spool->dir_fd, &recovery.listing);
+    int rc = list_patiently(spool, &recovery.listing);
 
     for (size_t i = 0; rc == 0 && i < recovery.listing.count; i++) {
-        struct tf_listed *file = &recovery.listing.files[i];
+        const struct tf_listed *file = &recovery.listing.files[i];
 
-        rc = tf_listed_read(spool->dir_fd, spool->ring, file);
         /* a number seen in any header is never used again */
         recovery.highest_run = file->run > recovery.highest_run ? file->run : recovery.highest_run;
     }

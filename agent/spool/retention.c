@@ -20,16 +20,18 @@
  *               by the next tick, under the same notice; what is dropped waits for frames that
  *               were handed out since
  *
- * When no segment can be made since the disk is full, deletion does not wait for its notice: that
- * is written as soon as there is a segment again. A crash after any step is followed by the same
- * decision at the next start, with a notice of its own. Attempts that came to nothing lie between
- * the numbers of segments and go with them.
+ * When no segment can be made since the disk is full, deletion does not wait for its notice: what
+ * it says is saved with the cursors (cursors.c), which takes no space, and the notice is written as
+ * soon as there is a segment again, by the next start too. A crash after any step is followed by
+ * the same decision at the next start, with a notice of its own. Attempts that came to nothing lie
+ * between the numbers of segments and go with them.
  *
  * Room: undelivered bytes below max_size, keep_free left on the disk, and a segment to write to.
  * With drop_oldest the newest segment alone always has room, since it is never deleted.
  */
 #include "seal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -190,43 +192,30 @@ static size_t count_dropped(const struct tf_spool *spool)
 
 /* ---- on a worker ---------------------------------------------------------------------------- */
 
-/* Its header tells; while sealing was off no seal was made. */
-static bool was_sealing(int fd)
-{
-    uint8_t raw[TF_SECTOR_BYTES];
-    struct tf_sector0 sector;
-
-    return tf_read_at(fd, raw, sizeof raw, 0) == 0 && tf_sector0_decode(raw, &sector) == 0 &&
-           (sector.flags & TF_SEGMENT_SEALING) != 0;
-}
-
-/* The first seal frame of a segment: headers are enough to find it. */
+/*
+ * The first seal in a segment, by headers alone; frames that do not hold are passed over, as by who
+ * verifies it. While sealing was off, as its header tells, no seal was made.
+ */
 static bool find_seal(const struct tf_retention_job *job, uint64_t *number)
 {
-    char name[TF_SEGMENT_NAME_BYTES];
-    uint8_t raw[TF_FRAME_HEADER_BYTES], content[8];
-    struct tf_frame_header header;
-    uint64_t at = TF_SEGMENT_HEADER_BYTES, end = 0;
+    const struct tf_scan_want seals = {.is_for_seals = true};
+    struct tf_scanned frame;
+    struct tf_scan scan;
     bool found = false;
-    int fd;
+    int rc = tf_scan_open(&scan, job->dir_fd, job->kept_no, NULL);
 
-    tf_segment_name(job->kept_no, name);
-    fd = openat(job->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    if (fd >= 0 && was_sealing(fd)) {
-        end = job->kept_end;
+    if (rc < 0 || (scan.sector.flags & TF_SEGMENT_SEALING) == 0) {
+        tf_scan_close(&scan);
+        return false;
     }
-    while (!found && at + TF_FRAME_HEADER_BYTES <= end &&
-           tf_read_at(fd, raw, sizeof raw, at) == 0 && tf_frame_header_decode(raw, &header) == 0) {
-        found = (header.type == TF_FRAME_SEAL || header.type == TF_FRAME_FOOTER) &&
-                tf_read_at(fd, content, sizeof content, at + TF_FRAME_HEADER_BYTES) == 0;
-        at += (uint64_t)TF_FRAME_HEADER_BYTES + header.body_bytes + TF_FRAME_TRAILER_BYTES;
+    scan.end = job->kept_end < scan.end ? job->kept_end : scan.end;
+    while (!found && tf_scan_hop(&scan, &seals) == 0 && tf_scan_next(&scan, &frame) == 1) {
+        found = tf_frame_is_seal(&frame.header) && frame.content.size >= sizeof *number;
     }
     if (found) {
-        *number = tf_load64(content);
+        *number = tf_load64(frame.content.data);
     }
-    if (fd >= 0) {
-        (void)close(fd);
-    }
+    tf_scan_close(&scan);
     return found;
 }
 
@@ -378,39 +367,48 @@ static void look_into(struct tf_spool *spool, size_t i)
     }
 }
 
-/* Called while frames are released, or cancelled: what follows is a job of a worker. */
+/* Called while frames are released, or cancelled: what follows is a job of a worker. One that
+ * another follows decides nothing: the last one says more. */
 static void on_notice(void *ctx, int status, uint64_t seq)
 {
     struct tf_spool *spool = ctx;
 
     (void)seq;
+    assert(spool->notices_coming > 0);
+    if (--spool->notices_coming > 0) {
+        return;
+    }
+    if (status == 0 && spool->told.last_no >= spool->now.owed.last_no) {
+        spool->now.owed = (struct tf_expiry){0};
+    }
     if (spool->retention_step == TF_RETENTION_NOTICE) {
         spool->retention_step = status == 0 ? TF_RETENTION_DUE : TF_RETENTION_REST;
-    } else if (status < 0) {
-        spool->notice_owed = true; /* its segments are gone already */
     }
     tf_retention_run(spool);
 }
 
-static int write_notice(struct tf_spool *spool)
+static int write_notice(struct tf_spool *spool, const struct tf_expiry *expiry)
 {
-    const struct tf_expiry *told = &spool->told;
     const struct tf_notice notice = {.kind = TF_NOTICE_EXPIRE,
-                                     .time_ns = told->time_ns,
-                                     .a = told->last_no,
-                                     .b = told->last_seq,
-                                     .c = told->first_seal,
-                                     .id = {(uint8_t)told->cause}};
+                                     .time_ns = expiry->time_ns,
+                                     .a = expiry->last_no,
+                                     .b = expiry->last_seq,
+                                     .c = expiry->first_seal,
+                                     .id = {(uint8_t)expiry->cause}};
+    int rc;
 
-    return tf_notice_append(spool, &notice, on_notice, spool);
+    spool->told = *expiry;
+    spool->notices_coming++; /* it may come at once */
+    rc = tf_notice_append(spool, &notice, on_notice, spool);
+    spool->notices_coming -= rc < 0;
+    return rc;
 }
 
 static void append_notice(struct tf_spool *spool)
 {
-    spool->told = spool->retention.expiry;
-    spool->told.time_ns = tf_now_ns();
+    spool->retention.expiry.time_ns = tf_now_ns();
     spool->retention_step = TF_RETENTION_NOTICE;
-    if (write_notice(spool) < 0) {
+    if (write_notice(spool, &spool->retention.expiry) < 0) {
         spool->retention_step = TF_RETENTION_REST; /* no memory, or closing */
     }
 }
@@ -485,6 +483,27 @@ static bool is_spared(const struct tf_spool *spool)
            tf_feeds_first_in_flight(spool) <= expiry->last_seq;
 }
 
+/*
+ * May a deletion go ahead of its notice, which waits for a segment that the disk has no space for?
+ * What it says is saved before, beside the cursors, where space is allocated: a start writes it.
+ * When even that fails (a filesystem that copies on write), the deletion goes on all the same: else
+ * there would never be space again.
+ */
+static bool may_go_ahead(struct tf_spool *spool)
+{
+    const struct tf_expiry *told = &spool->told;
+
+    if (!is_disk_full(spool)) {
+        return false;
+    }
+    if (spool->now.owed.last_no != told->last_no) {
+        spool->now.owed = *told;
+        spool->owed_tried = false;
+        tf_cursors_save(spool); /* and then again */
+    }
+    return spool->owed_tried;
+}
+
 /* Goes on with what is planned. True when there is nothing more to do now. */
 static bool go_on(struct tf_spool *spool)
 {
@@ -494,14 +513,11 @@ static bool go_on(struct tf_spool *spool)
         spool->segment_count == 0) {
         return true;
     }
-    if (spool->notice_owed) {
-        spool->notice_owed = false; /* on_notice may set it at once */
-        if (write_notice(spool) < 0) {
-            spool->notice_owed = true;
-        }
+    if (spool->now.owed.last_no != 0 && spool->notices_coming == 0) {
+        (void)write_notice(spool, &spool->now.owed); /* no memory: the next tick does it */
     }
-    if ((step == TF_RETENTION_DUE || (step == TF_RETENTION_NOTICE && is_disk_full(spool))) &&
-        !is_spared(spool)) {
+    if ((step == TF_RETENTION_DUE || step == TF_RETENTION_NOTICE) && !is_spared(spool) &&
+        (step == TF_RETENTION_DUE || may_go_ahead(spool))) {
         spool->retention_step = TF_RETENTION_REST;
         queue_job(spool, false);
         return true;

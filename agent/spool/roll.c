@@ -269,6 +269,7 @@ static void on_created(uv_work_t *work, int status)
     } else {
         spool->old_fd = -1;
         tf_plan_adopt(spool);
+        tf_seal_repeat_keys(spool);
         spool->status.error = 0;
     }
     tf_retention_run(spool); /* the old one may be deleted; or something must be, for space */

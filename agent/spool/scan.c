@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "taffrail/log.h"
+
 #define WINDOW_BYTES (256u << 10) /* of the search for a next header */
 #define BLOCK_BYTES  4096u
 
@@ -42,7 +44,7 @@ static ssize_t read_some(int fd, uint8_t *to, size_t size, uint64_t offset)
     return (ssize_t)done;
 }
 
-int tf_read_at(int fd, void *to, size_t size, uint64_t offset)
+int tf_read_around(int fd, void *to, size_t size, uint64_t offset, bool *is_bad)
 {
     uint8_t *bytes = to;
     ssize_t n = read_some(fd, bytes, size, offset);
@@ -62,11 +64,41 @@ int tf_read_at(int fd, void *to, size_t size, uint64_t offset)
         if (n < 0 && n != -EIO) {
             return (int)n;
         }
+        *is_bad |= n < 0;
         n = n < 0 ? 0 : n;
         memset(bytes + done + n, 0, step - (size_t)n);
         done += step;
     }
     return 0;
+}
+
+int tf_read_at(int fd, void *to, size_t size, uint64_t offset)
+{
+    bool is_bad = false;
+
+    return tf_read_around(fd, to, size, offset, &is_bad);
+}
+
+void tf_wait_for_disk(const char *file)
+{
+    tf_log(TF_LOG_ERROR, "disk-error", TF_DETAILS(TF_STR("file", file)),
+           "the disk cannot read a part of it; tried again in 1000 ms, some times");
+    uv_sleep(1000);
+}
+
+int tf_read_patiently(int fd, const char *file, void *to, size_t size, uint64_t offset)
+{
+    bool is_bad = true;
+    int rc = 0;
+
+    for (uint32_t tries = 0; rc == 0 && is_bad && tries <= TF_READ_TRIES_MAX; tries++) {
+        if (tries > 0) {
+            tf_wait_for_disk(file);
+        }
+        is_bad = false;
+        rc = tf_read_around(fd, to, size, offset, &is_bad);
+    }
+    return rc;
 }
 
 static int open_keys(struct tf_scan *scan, const uint8_t *header, const struct tf_keyring *ring)
@@ -95,7 +127,7 @@ int tf_scan_open(struct tf_scan *scan, int dir_fd, uint64_t no, const struct tf_
     }
     rc = fstat(scan->fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) ? 0 : -EPROTO;
     if (rc == 0) {
-        rc = tf_read_at(scan->fd, header, sizeof header, 0);
+        rc = tf_read_around(scan->fd, header, sizeof header, 0, &scan->has_bad);
     }
     if (rc == 0) {
         rc = tf_sector0_decode(header, &scan->sector);
@@ -107,8 +139,8 @@ int tf_scan_open(struct tf_scan *scan, int dir_fd, uint64_t no, const struct tf_
         rc = open_keys(scan, header, ring);
     }
     if (rc == -EPROTO && scan->keys != NULL && /* slots may be rewritten just now: look again */
-        tf_read_at(scan->fd, header + TF_SECTOR_BYTES, sizeof header - TF_SECTOR_BYTES,
-                   TF_SECTOR_BYTES) == 0) {
+        tf_read_around(scan->fd, header + TF_SECTOR_BYTES, sizeof header - TF_SECTOR_BYTES,
+                       TF_SECTOR_BYTES, &scan->has_bad) == 0) {
         rc = tf_dek_open(ring, &scan->sector, header + TF_SECTOR_BYTES, scan->keys);
     }
     if (rc == 0) {
@@ -122,7 +154,10 @@ int tf_scan_open(struct tf_scan *scan, int dir_fd, uint64_t no, const struct tf_
         rc = tf_chain_open(scan->at.chain, header);
     }
     if (rc < 0) {
+        bool has_bad = scan->has_bad;
+
         tf_scan_close(scan);
+        scan->has_bad = has_bad;
     }
     return rc;
 }
@@ -149,7 +184,7 @@ static uint64_t frame_bytes(const struct tf_frame_header *header)
 }
 
 /* 1 when a sound header of this run, with room for its frame, is at offset; else 0, or -errno. */
-static int read_header(const struct tf_scan *scan, uint64_t offset, uint8_t *raw,
+static int read_header(struct tf_scan *scan, uint64_t offset, uint8_t *raw,
                        struct tf_frame_header *header)
 {
     int rc;
@@ -157,7 +192,7 @@ static int read_header(const struct tf_scan *scan, uint64_t offset, uint8_t *raw
     if (offset + TF_FRAME_HEADER_BYTES > scan->end) {
         return 0;
     }
-    rc = tf_read_at(scan->fd, raw, TF_FRAME_HEADER_BYTES, offset);
+    rc = tf_read_around(scan->fd, raw, TF_FRAME_HEADER_BYTES, offset, &scan->has_bad);
     if (rc < 0) {
         return rc;
     }
@@ -233,7 +268,8 @@ static int try_frame(struct tf_scan *scan, uint64_t offset, struct tf_scanned *o
     tf_buf_clear(&scan->raw);
     rc = tf_buf_reserve(&scan->raw, rest);
     if (rc == 0) {
-        rc = tf_read_at(scan->fd, scan->raw.data, rest, offset + TF_FRAME_HEADER_BYTES);
+        rc = tf_read_around(scan->fd, scan->raw.data, rest, offset + TF_FRAME_HEADER_BYTES,
+                            &scan->has_bad);
     }
     if (rc == 0) {
         rc = check_frame(scan, raw, follows && !scan->is_unanchored, out, chain);
@@ -280,7 +316,7 @@ static int find_magic(struct tf_scan *scan, uint64_t *offset)
         tf_buf_clear(&scan->raw);
         rc = tf_buf_reserve(&scan->raw, size);
         if (rc == 0) {
-            rc = tf_read_at(scan->fd, scan->raw.data, size, *offset);
+            rc = tf_read_around(scan->fd, scan->raw.data, size, *offset, &scan->has_bad);
         }
         if (rc < 0) {
             return rc;
@@ -367,14 +403,22 @@ int tf_scan_skip(struct tf_scan *scan, uint64_t seq)
         if (rc == 0 || header.seq != scan->at.seq + 1 || header.seq > seq) {
             return 0;
         }
-        rc = tf_read_at(scan->fd, scan->at.chain, TF_CHAIN_BYTES,
-                        scan->at.offset + TF_FRAME_HEADER_BYTES + header.body_bytes);
+        rc = tf_read_around(scan->fd, scan->at.chain, TF_CHAIN_BYTES,
+                            scan->at.offset + TF_FRAME_HEADER_BYTES + header.body_bytes,
+                            &scan->has_bad);
         if (rc < 0) {
             return rc;
         }
         pass_over(scan, &header);
     }
     return 0;
+}
+
+/* May the frame hold wanted events, as far as its header tells? */
+static bool has_wanted(const struct tf_frame_header *header, const struct tf_scan_want *want)
+{
+    return counts_events(header->type) && header->events > 0 && header->seq > want->after_seq &&
+           header->time_max_ns >= want->from_ns && header->time_min_ns < want->to_ns;
 }
 
 int tf_scan_hop(struct tf_scan *scan, const struct tf_scan_want *want)
@@ -387,8 +431,7 @@ int tf_scan_hop(struct tf_scan *scan, const struct tf_scan_want *want)
         if (rc <= 0 || header.seq != scan->at.seq + 1) {
             return rc < 0 ? rc : 0;
         }
-        if (counts_events(header.type) && header.events > 0 && header.seq > want->after_seq &&
-            header.time_max_ns >= want->from_ns && header.time_min_ns < want->to_ns) {
+        if (want->is_for_seals ? tf_frame_is_seal(&header) : has_wanted(&header, want)) {
             return 0;
         }
         pass_over(scan, &header);

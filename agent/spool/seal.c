@@ -14,7 +14,8 @@
  * made.
  *
  * Receipts of outputs stay in memory until a seal that holds them is durable; a collector's key is
- * noted once, and the folded state (list "witness/keys") remembers it.
+ * noted when it is new, and the folded state (list "witness/keys") remembers it. It is noted again
+ * at the beginning of each segment: whatever is kept of a spool has the keys of its receipts.
  */
 #include "seal.h"
 
@@ -70,7 +71,9 @@ bool tf_seal_is_on(const struct tf_spool *spool)
 
 uint64_t tf_seal_next_number(const struct tf_spool *spool)
 {
-    return tf_seal_is_on(spool) ? spool->sealing->key->number : 0;
+    const struct tf_sealing *sealing = spool->sealing;
+
+    return sealing->state == TF_SEALED_ON ? sealing->key->number : sealing->off_number;
 }
 
 bool tf_seal_is_busy(const struct tf_spool *spool)
@@ -382,6 +385,20 @@ void tf_spool_receipt_key(struct tf_spool *spool, const uint8_t key[TF_RECEIPT_K
     memcpy(notice.id, key, sizeof notice.id);
     if (keep_key(spool, &slot[i]) == 0) {
         (void)tf_notice_append(spool, &notice, NULL, NULL); /* it syncs; no memory: none */
+    }
+}
+
+void tf_seal_repeat_keys(struct tf_spool *spool)
+{
+    struct tf_notice notice = {.kind = TF_NOTICE_RECEIPT_KEY, .time_ns = tf_now_ns()};
+    struct tf_slice keys[TF_STATE_LIST_MAX];
+    size_t count = tf_state_find_list(&spool->state, tf_slice_text(RECEIPT_KEYS), keys);
+
+    for (size_t i = 0; i < count; i++) {
+        if (keys[i].size == sizeof notice.id) {
+            memcpy(notice.id, keys[i].data, sizeof notice.id);
+            tf_notice_put_first(spool, &notice);
+        }
     }
 }
 

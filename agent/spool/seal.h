@@ -185,6 +185,8 @@ struct tf_sealing {
     uint64_t carried[TF_CURSORS_MAX]; /* versions in the seal on its way */
     struct tf_receipt_key_slot late_keys[TF_RECEIPT_KEYS_LATE];
     uint64_t evolved;               /* seals that the state was behind at the start */
+    uint64_t off_number;            /* while sealing is off: of the seal that is made next, once it
+                                       is on again */
     bool begun;                     /* the first key is new */
     const char *event, *event_text; /* to be told on the loop */
 };
@@ -216,7 +218,11 @@ void tf_seal_status(const struct tf_spool *spool, struct tf_spool_status *status
 
 /* ---- seal.c ---------------------------------------------------------------------------------- */
 
-/* The number of the seal that is made next; 0 where sealing is off. */
+/* A segment was made: notices of all collectors' keys that are known, since the older ones expire
+ * with their segments. The caller pumps. */
+void tf_seal_repeat_keys(struct tf_spool *spool);
+/* The number of the seal that is made next, if sealing is off once it is on again; 0 where it is
+ * lost, since only a new series can follow. */
 uint64_t tf_seal_next_number(const struct tf_spool *spool);
 
 /* ---- notices, in writer.c ---------------------------------------------------------------------
@@ -226,5 +232,8 @@ uint64_t tf_seal_next_number(const struct tf_spool *spool);
  * its run ended. May be NULL. On the loop. 0, -ENOMEM, -ECANCELED: the spool closes. */
 int tf_notice_append(struct tf_spool *spool, const struct tf_notice *notice, tf_draft_done_fn *done,
                      void *ctx);
+/* In front of all that waits, so before any seal of a segment that was just made; the caller pumps.
+ * Without memory it is not there. */
+void tf_notice_put_first(struct tf_spool *spool, const struct tf_notice *notice);
 
 #endif

@@ -58,7 +58,7 @@ void tf_times_add(const struct tf_frame_header *header, int64_t *min_ns, int64_t
 
 void tf_cover_add(struct tf_cover *cover, const struct tf_frame_header *header)
 {
-    if (header->type == TF_FRAME_SEAL || header->type == TF_FRAME_FOOTER) {
+    if (tf_frame_is_seal(header)) {
         *cover = (struct tf_cover){0};
         return;
     }

@@ -9,6 +9,7 @@
  *     at it, or older           a crash before it moved, or put back: it evolves past that seal
  *     newer                     the spool was cut or put back: goes on from the state; `verify`
  *                               tells of it
+ *     spool.seal is off         the state stays as it is, for a start that seals again
  *
  * Only what counts is looked at: segments as recover.c lists them, back to the newest seal or to
  * where the state says that it stands. Runs after that was made durable, before the run's first
@@ -56,7 +57,7 @@ static int look_at(const struct tf_spool *spool, const struct tf_segment *segmen
     }
     scan.end = segment->end;
     while ((rc = tf_scan_next(&scan, &frame)) == 1) {
-        bool is_seal = frame.header.type == TF_FRAME_SEAL || frame.header.type == TF_FRAME_FOOTER;
+        bool is_seal = tf_frame_is_seal(&frame.header);
         struct tf_seal seal;
 
         if (frame.header.seq <= key->sealed_seq && !is_seal) {
@@ -185,6 +186,24 @@ static int adopt(struct tf_spool *spool, struct tf_error *err)
     return 0;
 }
 
+/* While sealing is off the state stays as it is: its number is that of the first seal to come. What
+ * cannot be read is for the start that seals again to judge. */
+static int remember_number(struct tf_spool *spool)
+{
+    struct tf_seal_key *key = tf_secure_new(sizeof *key);
+    uint32_t slot;
+
+    if (key == NULL) {
+        return -ENOMEM;
+    }
+    if (tf_seal_state_read(spool->dir_fd, key, &slot) == 0 &&
+        tf_spool_is_lineage(spool, key->spool_id)) {
+        spool->sealing->off_number = key->number;
+    }
+    tf_secure_free(key, sizeof *key);
+    return 0;
+}
+
 /* No seal.state. */
 static int absent(struct tf_spool *spool, bool was_on, struct tf_error *err)
 {
@@ -204,7 +223,7 @@ int tf_seal_start(struct tf_spool *spool, uint32_t newest_flags, struct tf_error
     int rc;
 
     if (spool->options.seal == TF_SEAL_OFF) {
-        return 0;
+        return remember_number(spool);
     }
     sealing->key = tf_secure_new(sizeof *sealing->key);
     sealing->next = tf_secure_new(sizeof *sealing->next);
@@ -274,6 +293,10 @@ void tf_seal_opened(struct tf_spool *spool)
     struct tf_notice lost = {.kind = TF_NOTICE_SEAL_LOST, .time_ns = now_ns};
     struct tf_notice begun = {.kind = TF_NOTICE_SEAL_BEGUN, .time_ns = now_ns};
 
+    if (spool->fd >= 0) { /* else once there is a segment */
+        tf_seal_repeat_keys(spool);
+        tf_writer_pump(spool);
+    }
     if (recovery.a != 0 || recovery.b != 0 || recovery.c != 0) {
         (void)tf_notice_append(spool, &recovery, NULL, NULL);
     }

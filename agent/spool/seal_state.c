@@ -94,7 +94,7 @@ int tf_seal_state_read(int dir_fd, struct tf_seal_key *out, uint32_t *slot)
     }
     rc = fstat(fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) ? 0 : -EPROTO;
     if (rc == 0) {
-        rc = tf_read_at(fd, bytes, sizeof bytes, 0);
+        rc = tf_read_patiently(fd, "seal.state", bytes, sizeof bytes, 0);
     }
     if (rc == 0) {
         rc = choose(bytes, out, slot);

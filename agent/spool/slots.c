@@ -269,6 +269,7 @@ struct tf_slots_found tf_slots_look(const struct tf_keyring *ring, const uint8_t
         }
         found.kek = found.kek == TF_KEK_NONE ? TF_KEK_UNKNOWN : found.kek;
         found.has_old_kek |= memcmp(slot.key_id, ring->keks[0].id, TF_KEY_ID_BYTES) != 0;
+        memcpy(found.unknown_id, slot.key_id, TF_KEY_ID_BYTES); /* as long as kek is unknown */
         for (uint8_t k = 0; k < ring->count && k < found.kek; k++) {
             if (memcmp(slot.key_id, ring->keks[k].id, TF_KEY_ID_BYTES) == 0) {
                 found.kek = k;

@@ -10,9 +10,9 @@
 #include "seal.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -26,6 +26,7 @@
 #define TICK_MS           1000u
 #define SEGMENT_MIN_BYTES (UINT64_C(1) << 20)
 #define DROP_PARTS        4u
+#define MISSING_KEYS_MAX  8u                    /* named by check */
 #define SEGMENT_TOP_BYTES (UINT64_C(768) << 20) /* soft, below the format's 1 GiB */
 
 static int check_options(const struct tf_spool_options *options, struct tf_error *err)
@@ -82,27 +83,14 @@ static int open_dir(const struct tf_spool_options *options, bool may_make, int *
     return 0;
 }
 
-/* True when any segment is in the directory. */
+/* True when any segment is in the directory, or that cannot be told: no key is made then. */
 static bool has_segments(int dir_fd)
 {
-    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
-    bool found = false;
+    struct tf_listing listing;
+    bool has_any = tf_listing_read(dir_fd, &listing) < 0 || listing.count > 0;
 
-    if (dir == NULL) {
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return true; /* to be careful: no key is made then */
-    }
-    while (!found && (entry = readdir(dir)) != NULL) {
-        size_t size = strlen(entry->d_name);
-
-        found = size > 4 && strcmp(entry->d_name + size - 4, ".seg") == 0;
-    }
-    (void)closedir(dir);
-    return found;
+    tf_listing_fini(&listing);
+    return has_any;
 }
 
 static int take_lock(struct tf_spool *spool, const struct tf_spool_options *options,
@@ -171,42 +159,32 @@ struct headers {
     uint64_t highest_run;
 };
 
+/* All segments, with what their headers say; one that is gone meanwhile or cannot be read is not
+ * sound. ring NULL: not who may open them. */
+static int list_headers(int dir_fd, const struct tf_keyring *ring, struct tf_listing *listing)
+{
+    int rc = tf_listing_read(dir_fd, listing);
+
+    for (size_t i = 0; rc == 0 && i < listing->count; i++) {
+        (void)tf_listed_read(dir_fd, ring, &listing->files[i]);
+    }
+    return rc;
+}
+
 static int read_headers(int dir_fd, struct headers *out)
 {
-    int list_fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = list_fd < 0 ? NULL : fdopendir(list_fd);
-    const struct dirent *entry;
+    struct tf_listing listing;
+    int rc = list_headers(dir_fd, NULL, &listing);
 
     *out = (struct headers){0};
-    if (dir == NULL) {
-        if (list_fd >= 0) {
-            (void)close(list_fd);
-        }
-        return -EIO;
-    }
-    while ((entry = readdir(dir)) != NULL) {
-        uint8_t bytes[TF_SECTOR_BYTES];
-        struct tf_sector0 sector;
-        size_t size = strlen(entry->d_name);
-        int fd;
+    for (size_t i = 0; rc == 0 && i < listing.count; i++) {
+        const struct tf_listed *file = &listing.files[i];
 
-        if (size < 4 || strcmp(entry->d_name + size - 4, ".seg") != 0) {
-            continue;
-        }
-        fd = openat(dir_fd, entry->d_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-        if (fd >= 0 && tf_read_at(fd, bytes, sizeof bytes, 0) == 0 &&
-            tf_sector0_decode(bytes, &sector) == 0) {
-            uint64_t run = TF_SEQ_RUN(sector.first_seq);
-
-            out->highest_run = run > out->highest_run ? run : out->highest_run;
-            out->newest = sector.segment_no > out->newest.segment_no ? sector : out->newest;
-        }
-        if (fd >= 0) {
-            (void)close(fd);
-        }
+        out->highest_run = file->run > out->highest_run ? file->run : out->highest_run;
+        out->newest = file->sound ? file->sector : out->newest;
     }
-    (void)closedir(dir);
-    return 0;
+    tf_listing_fini(&listing);
+    return rc;
 }
 
 /* The id out of the newest segment, when spool.meta is lost. */
@@ -444,37 +422,84 @@ int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options,
 
 /* ---- check ---------------------------------------------------------------------------------- */
 
-static int check_newest_key(int dir_fd, const struct tf_spool_options *options,
-                            const struct tf_keyring *ring, struct tf_error *err)
+/* Segments that wait for one key. */
+struct missing_key {
+    uint8_t id[TF_KEY_ID_BYTES];
+    uint64_t segments, newest_no;
+};
+
+/* Counts a segment under its key; of more than MISSING_KEYS_MAX keys the rest is not told. */
+static void add_missing(struct missing_key missing[MISSING_KEYS_MAX], const struct tf_listed *file)
 {
-    DIR *dir;
-    const struct dirent *entry;
-    uint64_t newest = 0;
-    struct tf_scan scan;
-    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
+    size_t i = 0;
 
-    dir = fd < 0 ? NULL : fdopendir(fd);
-    if (dir == NULL) {
-        return disk_error(err, options, -errno, "cannot be read");
+    while (i < MISSING_KEYS_MAX && missing[i].segments > 0 &&
+           memcmp(missing[i].id, file->slots.unknown_id, TF_KEY_ID_BYTES) != 0) {
+        i++;
     }
-    while ((entry = readdir(dir)) != NULL) {
-        uint64_t no = strtoull(entry->d_name, NULL, 10);
-        char name[TF_SEGMENT_NAME_BYTES];
+    if (i < MISSING_KEYS_MAX) {
+        memcpy(missing[i].id, file->slots.unknown_id, TF_KEY_ID_BYTES);
+        missing[i].segments++;
+        missing[i].newest_no = file->no;
+    }
+}
 
-        tf_segment_name(no, name);
-        newest = no > newest && strcmp(name, entry->d_name) == 0 ? no : newest;
+static void tell_missing(const struct tf_spool_options *options, const struct missing_key *missing,
+                         struct tf_error *err)
+{
+    char id[2 * TF_KEY_ID_BYTES + 1] = "";
+
+    for (size_t i = 0; i < TF_KEY_ID_BYTES; i++) {
+        (void)snprintf(id + 2 * i, 3, "%02x", missing->id[i]);
     }
-    (void)closedir(dir);
-    if (newest == 0) {
-        return 0;
+    tf_warning_add(err, &options->path.at,
+                   "no key of spool.keys opens %llu segment%s up to %llu, written for the key with "
+                   "id %s; what is in them waits, add that key",
+                   (unsigned long long)missing->segments, missing->segments == 1 ? "" : "s",
+                   (unsigned long long)missing->newest_no, id);
+}
+
+/* The newest segment that is sound must open, for a start to go on; what is in older ones waits.
+ * Damage is for a start to judge. */
+static int judge_keys(const struct tf_listing *listing, const struct tf_spool_options *options,
+                      struct tf_error *err)
+{
+    struct missing_key missing[MISSING_KEYS_MAX] = {0};
+    const struct tf_listed *newest = NULL;
+
+    for (size_t i = 0; i < listing->count; i++) {
+        const struct tf_listed *file = &listing->files[i];
+
+        newest = file->sound ? file : newest;
+        if (file->sound && file->slots.kek == TF_KEK_UNKNOWN) {
+            add_missing(missing, file);
+        }
     }
-    rc = tf_scan_open(&scan, dir_fd, newest, ring);
-    tf_scan_close(&scan);
-    return rc == -ENOKEY ? tf_error_add(err, &options->path.at,
-                                        "no key of spool.keys opens segment "
-                                        "%llu, the newest; add the key that it was written with",
-                                        (unsigned long long)newest)
-                         : 0; /* damage is for a start to judge */
+    for (size_t i = 0; i < MISSING_KEYS_MAX && missing[i].segments > 0; i++) {
+        tell_missing(options, &missing[i], err);
+    }
+    if (newest != NULL && (newest->slots.kek == TF_KEK_UNKNOWN ||
+                           (newest->slots.kek == TF_KEK_NONE && newest->slots.has_recipient))) {
+        return tf_error_add(err, &options->path.at,
+                            "no key of spool.keys opens segment %llu, the newest; add the key that "
+                            "it was written with",
+                            (unsigned long long)newest->no);
+    }
+    return 0;
+}
+
+static int check_segment_keys(int dir_fd, const struct tf_spool_options *options,
+                              const struct tf_keyring *ring, struct tf_error *err)
+{
+    uint8_t id[TF_SPOOL_ID_BYTES];
+    struct tf_listing listing;
+    int rc = list_headers(dir_fd, ring, &listing);
+
+    rc = rc == 0 ? tf_listing_keep_own(&listing, read_id(dir_fd, id) == 0 ? id : NULL) : rc;
+    rc = rc == 0 ? judge_keys(&listing, options, err)
+                 : disk_error(err, options, rc, "cannot be read");
+    tf_listing_fini(&listing);
+    return rc;
 }
 
 int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err)
@@ -501,7 +526,7 @@ int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err)
         if (tf_auditor_load(options, ring, err) < 0) {
             rc = -EINVAL;
         }
-        if (keys_rc == 0 && dir_fd >= 0 && check_newest_key(dir_fd, options, ring, err) < 0) {
+        if (keys_rc == 0 && dir_fd >= 0 && check_segment_keys(dir_fd, options, ring, err) < 0) {
             rc = -EINVAL;
         }
         if (tf_seal_check(dir_fd, options, err) < 0) {

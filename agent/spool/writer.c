@@ -81,12 +81,18 @@ static struct tf_write *write_new(struct tf_spool *spool)
     return write;
 }
 
-/* To the end of the list; of bytes in payload and deltas. */
-static void enlist(struct tf_spool *spool, struct tf_write *write, size_t bytes)
+/* Of bytes in payload and deltas. */
+static void count_bytes(struct tf_spool *spool, struct tf_write *write, size_t bytes)
 {
     write->counted_bytes = bytes;
     write->worst_bytes = bytes + bytes / 512 + WORST_OVERHEAD;
     spool->unsynced_bytes += bytes;
+}
+
+/* To the end of the list. */
+static void enlist(struct tf_spool *spool, struct tf_write *write, size_t bytes)
+{
+    count_bytes(spool, write, bytes);
     write->ordinal = ++spool->taken;
     if (spool->last != NULL) {
         spool->last->next = write;
@@ -136,29 +142,36 @@ int tf_spool_append(struct tf_spool *spool, struct tf_frame_draft *draft)
     return 0;
 }
 
-int tf_notice_append(struct tf_spool *spool, const struct tf_notice *notice, tf_draft_done_fn *done,
-                     void *ctx)
+/* NULL: no memory. */
+static struct tf_write *notice_new(struct tf_spool *spool, const struct tf_notice *notice)
 {
+    struct tf_write *write = write_new(spool);
     uint8_t content[TF_NOTICE_BYTES];
-    struct tf_write *write;
 
-    if (spool->closing) {
-        return -ECANCELED;
-    }
-    write = write_new(spool);
     if (write == NULL) {
-        return -ENOMEM;
+        return NULL;
     }
     tf_notice_encode(notice, content);
     tf_buf_init(&write->payload, TF_NOTICE_BYTES);
     if (tf_buf_append(&write->payload, content, sizeof content) < 0) {
         write_free(write);
-        return -ENOMEM;
+        return NULL;
+    }
+    write->header = (struct tf_frame_header){.type = TF_FRAME_NOTICE};
+    return write;
+}
+
+int tf_notice_append(struct tf_spool *spool, const struct tf_notice *notice, tf_draft_done_fn *done,
+                     void *ctx)
+{
+    struct tf_write *write = spool->closing ? NULL : notice_new(spool, notice);
+
+    if (write == NULL) {
+        return spool->closing ? -ECANCELED : -ENOMEM;
     }
     write->done = done;
     write->ctx = ctx;
-    write->header = (struct tf_frame_header){.type = TF_FRAME_NOTICE};
-    enlist(spool, write, sizeof content);
+    enlist(spool, write, TF_NOTICE_BYTES);
     return 0;
 }
 
@@ -177,6 +190,18 @@ static void insert_own(struct tf_spool *spool, struct tf_write *write)
     spool->last = write->next == NULL ? write : spool->last;
     if (spool->first_unwritten == spool->first_waiting) {
         spool->first_unwritten = write;
+    }
+}
+
+void tf_notice_put_first(struct tf_spool *spool, const struct tf_notice *notice)
+{
+    struct tf_write *write = spool->closing ? NULL : notice_new(spool, notice);
+
+    if (write != NULL) {
+        count_bytes(spool, write, TF_NOTICE_BYTES);
+        write->ordinal = spool->appended_ordinal;
+        insert_own(spool, write);
+        spool->first_waiting = write;
     }
 }
 
@@ -335,7 +360,9 @@ static void encode_waiting(struct tf_spool *spool)
         }
         spool->next_seq++;
         spool->frames_in_segment++;
-        spool->has_data_frames = true;
+        /* with notices alone in it, a segment takes any frame: else one that is larger than
+         * segments would find room in none, where each begins with notices */
+        spool->has_data_frames |= write->header.type != TF_FRAME_NOTICE;
         spool->flying_bytes += write->worst_bytes;
         spool->gzip_busy[encoder] = true;
         spool->encoding++;
@@ -391,16 +418,12 @@ static void io_work(uv_work_t *work)
     job->free_bytes = tf_free_bytes(job->dir_fd);
 }
 
-static bool is_seal(const struct tf_write *write)
-{
-    return write->header.type == TF_FRAME_SEAL || write->header.type == TF_FRAME_FOOTER;
-}
-
 /* Puts one frame, chained, behind what the job has. */
 static int add_to_batch(struct tf_spool *spool, struct tf_write *write)
 {
     struct tf_io_job *job = &spool->io;
-    int rc = is_seal(write) ? tf_seal_make(spool, &job->end, &job->cover, write) : 0;
+    int rc =
+        tf_frame_is_seal(&write->header) ? tf_seal_make(spool, &job->end, &job->cover, write) : 0;
 
     if (rc == 0) {
         rc = tf_frame_finish((uint8_t *)write->frame.data, write->frame.size, spool->synced.seq,
@@ -417,7 +440,7 @@ static int add_to_batch(struct tf_spool *spool, struct tf_write *write)
     job->end.seq = write->header.seq;
     job->end.events += write->header.type == TF_FRAME_POSITIONS ? 0 : write->header.events;
     tf_cover_add(&job->cover, &write->header);
-    job->is_seal |= is_seal(write);
+    job->is_seal |= tf_frame_is_seal(&write->header);
     job->sync_wanted |= write->header.type >= TF_FRAME_SEAL;
     write->after = job->end;
     write->step = TF_DRAFT_WRITING;

@@ -33,6 +33,19 @@ static void take_expire(struct tf_verify *verify, const struct tf_notice *notice
     }
 }
 
+/* Each segment names them again. */
+static void take_key(struct tf_notices *notices, const uint8_t key[TF_RECEIPT_KEY_BYTES])
+{
+    for (size_t i = 0; i < notices->key_count; i++) {
+        if (memcmp(notices->keys[i], key, TF_RECEIPT_KEY_BYTES) == 0) {
+            return;
+        }
+    }
+    if (notices->key_count < TF_VERIFY_RECEIPT_KEYS_MAX) {
+        memcpy(notices->keys[notices->key_count++], key, TF_RECEIPT_KEY_BYTES);
+    }
+}
+
 void tf_notices_take(struct tf_verify *verify, const struct tf_walked *frame,
                      struct tf_slice content)
 {
@@ -64,9 +77,7 @@ void tf_notices_take(struct tf_verify *verify, const struct tf_walked *frame,
         memcpy(verify->seals.begun_id, notice.id, TF_SEAL_ID_BYTES);
         break;
     case TF_NOTICE_RECEIPT_KEY:
-        if (notices->key_count < TF_VERIFY_RECEIPT_KEYS_MAX) {
-            memcpy(notices->keys[notices->key_count++], notice.id, TF_RECEIPT_KEY_BYTES);
-        }
+        take_key(notices, notice.id);
         break;
     default:
         break;
@@ -84,7 +95,8 @@ static void check_first_seal(struct tf_verify *verify)
                     : notices->has_bound ? seals->first_number > expected
                                          : false;
 
-    if (verify->report->is_sealed && seals->first_seq != 0 && is_wrong) {
+    /* one that begins a new series is not the one that the notice knew of */
+    if (verify->report->is_sealed && seals->first_seq != 0 && is_wrong && !seals->is_first_begun) {
         tf_verify_tell(verify, TF_VERDICT_FORGED, "expire-seal", &at,
                        "the first seal that is kept is number %llu, by the expire notice it is "
                        "%llu",

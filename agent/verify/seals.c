@@ -208,6 +208,7 @@ static bool enter_series(struct tf_verify *verify, const struct judged *judged)
     if (!seals->is_seen) {
         seals->first_number = seal->number;
         seals->first_seq = judged->at.seq;
+        seals->is_first_begun = is_begun && seal->number == 0;
         verify->report->first_sealed_seq = seal->from_seq;
     }
     memset(seals->prev_mac, 0, sizeof seals->prev_mac);

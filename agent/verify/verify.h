@@ -263,6 +263,7 @@ struct tf_seals {
     int64_t time_min_ns, time_max_ns;
     uint64_t unsealed_bytes;
     uint64_t first_number, first_seq; /* of the first seal that is kept */
+    bool is_first_begun;              /* a notice that is kept began its series */
     bool has_void;                    /* a true seal was found among bytes that do not count */
     uint64_t void_number;
     struct tf_verify_place void_at;

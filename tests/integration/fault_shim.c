@@ -4,8 +4,8 @@
  *     LD_PRELOAD=fault_shim.so TAFFRAIL_FAULT_SWITCH=FILE TAFFRAIL_FAULT_ROOT=FOLDER program …
  *
  * While FILE holds a line such as "28 pwrite fallocate", these calls fail with that errno on what
- * lies below FOLDER; "create" is openat with O_CREAT. Calls that only read are left alone. The file
- * is read and the descriptor's path asked at each call: slow, and it cannot be wrong.
+ * lies below FOLDER; "create" is openat with O_CREAT. Of calls that only read, pread is known. The
+ * file is read and the descriptor's path asked at each call: slow, and it cannot be wrong.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -65,6 +65,16 @@ static int fails(const char *call, int fd)
 ssize_t pwrite(int fd, const void *data, size_t size, off_t offset)
 {
     return fails("pwrite", fd) ? -1 : (ssize_t)syscall(SYS_pwrite64, fd, data, size, offset);
+}
+
+ssize_t pread(int fd, void *data, size_t size, off_t offset)
+{
+    return fails("pread", fd) ? -1 : (ssize_t)syscall(SYS_pread64, fd, data, size, offset);
+}
+
+ssize_t pread64(int fd, void *data, size_t size, off_t offset)
+{
+    return pread(fd, data, size, offset);
 }
 
 ssize_t pwrite64(int fd, const void *data, size_t size, off_t offset)

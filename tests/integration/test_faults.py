@@ -10,6 +10,7 @@ the books add up. A stop that comes while the disk is full loses nothing either.
 import errno
 import os
 import sys
+import threading
 import time
 
 from harness import (CriFile, Failed, House, check_books, check_numbers, need, read_spool, wait_until)
@@ -20,6 +21,7 @@ ALLOCATE = (errno.ENOSPC, "fallocate")
 BROKEN = (errno.EIO, "pwrite fdatasync fsync")
 SYNCS = (errno.EIO, "fdatasync")
 READ_ONLY = (errno.EROFS, "create pwrite fallocate ftruncate unlinkat fdatasync fsync")
+READS = (errno.EIO, "pread")
 QUOTA = (errno.EDQUOT, "fallocate pwrite")
 FAULT_S = 1.5
 SAID = ("spool-full", "disk-error")
@@ -84,6 +86,17 @@ class Run:
         self.start(role)
         self.settle(f"{role} stopped while {fault[1]} failed")
 
+    def start_while_failing(self, role, fault):
+        need(self.programs[role].stop(40) == 0, self.programs[role].tail())
+        self.disks[role].fail(fault)
+        healer = threading.Timer(FAULT_S, self.disks[role].heal)
+        healer.start()
+        self.start(role)
+        healer.join()
+        need("cannot read a part of it" in self.programs[role].text(), self.programs[role].text())
+        self.write_for(0.3)
+        self.settle(f"{role} started while {fault[1]} failed")
+
     def move_away(self, role):
         spool = self.house.path(role, "spool")
         self.write_for(0.3)
@@ -113,16 +126,17 @@ def main(binary, shim):
         house.configure_collector(spool=SPOOL)
         house.configure_agent(spool=SPOOL, agent="host: node-1, stop_timeout: 2s")
         run = Run(house, shim)
-        for fault in (FULL, ALLOCATE, BROKEN, SYNCS, READ_ONLY, QUOTA):
+        for fault in (FULL, ALLOCATE, BROKEN, SYNCS, READ_ONLY, QUOTA, READS):
             run.fault("agent", fault)
-        for fault in (FULL, BROKEN, READ_ONLY):
+        for fault in (FULL, BROKEN, READ_ONLY, READS):
             run.fault("collector", fault)
         for role in ("agent", "collector"):
             run.was_said(role)
             run.stop_while_failing(role, FULL)
             run.move_away(role)
+        run.start_while_failing("agent", READS)
         run.end()
-        print(f"13 faults: each of {run.lines} lines exactly once")
+        print(f"16 faults: each of {run.lines} lines exactly once")
 
 
 if __name__ == "__main__":

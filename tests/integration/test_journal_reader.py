@@ -507,6 +507,9 @@ def lab_vacuumed(binary, send, _folder):
 def lab_follow(binary, send, _folder):
     """Live, through a rotation; a filter without entries says how far it is; it lives."""
     began = time.monotonic()
+    run(send, "flood", "10000", "300")
+    sync()
+    stuck = Reader(binary, "--priority", "6")  # its pipe is full, and nobody reads it for a while
     quiet = Reader(binary, "--match", "SYSLOG_IDENTIFIER=nobody")
     all_of_it = Reader(binary, "--start", "newest")
     flood = Reader(binary, "--start", "newest", "--match", "SYSLOG_IDENTIFIER=flood")
@@ -526,7 +529,10 @@ def lab_follow(binary, send, _folder):
     for reader in (quiet, all_of_it, flood):
         reader.wait_for(lambda got: got.told("__READER_HEARTBEAT"), 15, "no heartbeat")
     need(time.monotonic() - began > 9, "heartbeats come too often")
-    for reader in (quiet, all_of_it, flood):
+    stuck.wait_for(lambda got: len(got.values("SEQ")) == 11000, 10, "11000 entries do not come")
+    heartbeat, last = (stuck.data.find(text) for text in (b"__READER_HEARTBEAT", b"SEQ=9999"))
+    need(0 < heartbeat < last, "no heartbeat on a long way")
+    for reader in (quiet, all_of_it, flood, stuck):
         reader.end()
 
 
@@ -570,6 +576,26 @@ def lab_crashed(binary, send, _folder):
         reader.end()
 
 
+def lab_flushed(binary, send, _folder):
+    """journald moves its entries from /run to /var, numbered anew: none is lost, none comes twice."""
+    run(send, "flood", "100")
+    sync()
+    follows = Reader(binary)
+    follows.wait_for(lambda got: len(got.values("SEQ")) == 100, 5, "100 entries do not come")
+    cursor = [dict(fields)[b"__CURSOR"].decode() for fields in read_once(binary).entries if b"SEQ" in dict(fields)][39]
+    run("journalctl", "--flush")
+    sync()
+    run(send, "flood", "5")
+    sync()
+    follows.wait_for(lambda got: len(got.values("SEQ")) >= 105, 5, "what comes behind the move does not come")
+    need(follows.output().values("SEQ") == [str(i) for i in [*range(100), *range(5)]], "following: twice, or lost")
+    follows.end()
+    for words in ([], ["--match", "SYSLOG_IDENTIFIER=flood"]):
+        got = read_once(binary, "--after", cursor, *words)
+        need(cursor[:34] not in got.cursors()[0] and not got.told("__READER_GAP"), f"{words}: {got.words}")
+        need(got.values("SEQ") == [str(i) for i in [*range(40, 100), *range(5)]], f"{words}: {got.values('SEQ')}")
+
+
 def lab_cut(binary, send, folder):
     """A large file is cut while it is read."""
     run(send, "flood", "30000", "200")
@@ -589,13 +615,14 @@ LAB_CASES = {
     "follow": (lab_follow, "", []),
     "starts": (lab_starts, "", ["11111111-2222-4333-8444-555555555555", "22222222-2222-4333-8444-555555555555"]),
     "crashed": (lab_crashed, "", []),
+    "flushed": (lab_flushed, "", []),
     "cut": (lab_cut, "", []),
 }
 
 
 def run_in_lab(name, binary, send, folder):
     _, conf, boots = LAB_CASES[name]
-    env = {**os.environ, "JOURNALD_CONF": conf}
+    env = {**os.environ, "JOURNALD_CONF": conf, "LAB_VOLATILE": "1" if name == "flushed" else ""}
     for boot in boots[:-1]:  # boots of before: journald starts, and an entry is written
         subprocess.run([LAB, folder, send, "flood", "3"], env={**env, "LAB_BOOT_ID": boot}, capture_output=True, check=False)
     if boots:

@@ -716,7 +716,25 @@ def check_renewed(binary, folder, key):
     forge.write(base)
     found = verify(binary, base, "--seal-key", key, "--seal-key", second)
     need(found["findings"][0]["code"] == "seal-series", f"a series that no notice began: {found}")
-    return 4
+    found = verify(binary, renewed_behind_expired(folder, k0, second), "--seal-key", second)
+    need([finding["code"] for finding in found["findings"]] == ["expired"], f"the old series expired: {found}")
+    return 5
+
+
+def renewed_behind_expired(folder, k0, key):
+    """All sealed segments expire while sealing is off; the notice names the next seal, but a new series begins."""
+    forge = Forge()
+    forge.segment(1, first=True).data().seal().data().seal(footer=True)
+    forge.segment().data()
+    last = forge.copy()
+    last.write(os.path.join(folder, "measure-renewed"))
+    forge.notice(2, 1, last_seq(last, 0), 2, b"\x01")
+    forge.segment(2, first=True).notice(6, (2 << 40) | 2, ident=forge.seal_id(k0)).data().seal()
+    forge.segments[-1].k0 = k0
+    forge.segments[0].is_gone = True
+    base = forge.write(os.path.join(folder, "renewed-behind-expired"))
+    write(key, forge.key_text(k0).encode())
+    return base
 
 
 def check_lineage(binary, folder, key):

@@ -100,14 +100,14 @@ def check_notes(house):
 
 
 def check_receipts(house):
-    """Receipts in the agent's seals hold, name frames of the spool, and their key was noted once."""
+    """Receipts in the agent's seals hold, name frames of the spool, and their key is noted once a segment."""
     public, seqs = public_key(house), []
     frames = read_frames(house.path("agent/spool"))
     spools = {segment.spool_id for segment, _ in frames}
     chains = {frame["seq"]: frame["chain"] for _, frame in frames}
-    keys = [frame["content"][40:72] for _, frame in frames
+    keys = [(segment.number, frame["content"][40:72]) for segment, frame in frames
             if frame["type"] == "notice" and frame["content"][:2] == b"\x07\0"]
-    need(keys == [public], f"{len(keys)} notices of keys")
+    need({key for _, key in keys} == {public} and len(keys) == len(set(keys)), f"notices of keys: {keys}")
     for _, frame in frames:
         if frame["type"] in ("seal", "footer"):
             content = frame["content"]

@@ -3,10 +3,11 @@
  * what is acked is durable, a repeat is stored once, contradictions are said, hostile senders end
  * alone.
  *
- * fdatasync is defined here, before libc's, so that it fails or waits when a test says so. Clients
- * live on the same loop; what the collector stored is seen by an output that keeps every record as
- * a line of JSON.
+ * fdatasync and EVP_DigestSign are defined here, before those of the libraries, so that they fail
+ * or wait when a test says so. Clients live on the same loop; what the collector stored is seen by
+ * an output that keeps every record as a line of JSON.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -58,6 +59,17 @@ int fdatasync(int fd)
         return -1;
     }
     return (int)syscall(SYS_fdatasync, fd);
+}
+
+static bool signing_fails; /* on the loop */
+
+int EVP_DigestSign(EVP_MD_CTX *ctx, unsigned char *signature, size_t *size,
+                   const unsigned char *data, size_t data_size)
+{
+    int (*real)(EVP_MD_CTX *, unsigned char *, size_t *, const unsigned char *, size_t);
+
+    *(void **)&real = dlsym(RTLD_NEXT, "EVP_DigestSign");
+    return signing_fails ? 0 : real(ctx, signature, size, data, data_size);
 }
 
 /* ---- world ---------------------------------------------------------------------------------- */
@@ -1508,6 +1520,26 @@ static void a_contradiction_is_answered_with_what_it_contradicts(void **state)
     expect_receipt(client, &next);
 }
 
+/* While signing fails, acks have no receipt; the dispute is told with the first one that can be. */
+static void a_contradiction_waits_for_a_receipt_that_can_be_signed(void **state)
+{
+    struct frame known = {.spool = 1, .seq = 90, .prev = 50, .name = 1, .text = "k", .chunk = "k"};
+    struct frame back = {.spool = 1, .seq = 95, .prev = 50, .name = 2, .text = "b", .chunk = "b"};
+    struct frame next = {.spool = 1, .seq = 96, .prev = 95, .name = 3, .text = "n", .chunk = "n"};
+    struct client *client;
+
+    (void)state;
+    start();
+    client = connect_node();
+    store_frame(client, &known);
+    signing_fails = true;
+    store_frame(client, &back);
+    signing_fails = false;
+    assert_int_equal(client->receipt_count, 1);
+    store_frame(client, &next);
+    expect_receipt(client, &known);
+}
+
 static void try_receipt_key(const char *text, unsigned mode, const char *word)
 {
     char path[96];
@@ -2221,6 +2253,7 @@ int main(void)
         TEST(a_repeat_has_a_receipt_after_a_restart),
         TEST(an_old_name_gives_no_receipt),
         TEST(a_contradiction_is_answered_with_what_it_contradicts),
+        TEST(a_contradiction_waits_for_a_receipt_that_can_be_signed),
         TEST(a_wrong_receipt_key_is_refused),
         TEST(reserved_keys_of_a_stranger_move_under_claimed),
         TEST(a_relay_keeps_identities_and_joins_via),

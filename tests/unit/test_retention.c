@@ -48,6 +48,22 @@ int fallocate(int fd, int mode, off_t offset, off_t size)
     return (int)syscall(SYS_fallocate, fd, mode, offset, size);
 }
 
+/* How many syncs may still begin, and how many wait for that. */
+static atomic_uint syncs_allowed, syncs_held;
+
+int fdatasync(int fd)
+{
+    (void)atomic_fetch_add(&syncs_held, 1);
+    while (atomic_load(&syncs_allowed) == 0) {
+        (void)usleep(1000);
+    }
+    if (atomic_load(&syncs_allowed) != UINT32_MAX) {
+        (void)atomic_fetch_sub(&syncs_allowed, 1);
+    }
+    (void)atomic_fetch_sub(&syncs_held, 1);
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
 /* ---- fixture -------------------------------------------------------------------------------- */
 
 struct received {
@@ -269,6 +285,7 @@ static int setup(void **state)
     make_key(f->keys[1], 'C');
     write_text(f->auditor, auditor_pem);
     atomic_store(&is_full, false);
+    atomic_store(&syncs_allowed, UINT32_MAX);
     *state = f;
     return 0;
 }
@@ -444,6 +461,22 @@ static bool find_notice(struct fixture *f, enum tf_notice_kind kind, struct tf_n
     return found;
 }
 
+static bool has_no_first(struct fixture *f)
+{
+    return !has_segment(f, 1);
+}
+
+static bool has_no_second(struct fixture *f)
+{
+    return !has_segment(f, 2);
+}
+
+static void come_up(struct fixture *f)
+{
+    f->is_down = false;
+    on_ready(f);
+}
+
 /* ---- retention ------------------------------------------------------------------------------ */
 
 static void what_is_delivered_goes_in_order_with_a_word(void **state)
@@ -510,6 +543,100 @@ static void what_is_kept_goes_before_inputs_wait(void **state)
     assert_books(f);
 }
 
+/* Appends until the next segment is wanted, and the disk has no space for it. */
+static void fill_up(struct fixture *f)
+{
+    atomic_store(&is_full, true);
+    for (uint32_t i = 0; !f->spool->create_wait && i < 2 * A_SEGMENT; i++) {
+        append_large(f, 1000 + i);
+        run_for(f, 20);
+    }
+    assert_true(f->spool->create_wait);
+}
+
+static bool has_notice_on_its_way(struct fixture *f)
+{
+    return f->spool->retention_step == TF_RETENTION_NOTICE;
+}
+
+static bool has_sync_held(struct fixture *f)
+{
+    (void)f;
+    return atomic_load(&syncs_held) == 1;
+}
+
+/*
+ * Segment 1 went ahead of its notice, since the disk was full. That becomes durable while the
+ * notice of segment 2 is on its way, and is no leave to delete that, too. The numbers between the
+ * segments make it two deletions.
+ */
+static void the_notice_of_one_deletion_does_not_stand_for_the_next(void **state)
+{
+    struct fixture *f = *state;
+
+    f->options.retain_age_ms = 3600000;
+    open_spool(f);
+    open_feed(f, true, 8);
+    append_many(f, 0, A_SEGMENT + 5);
+    f->spool->next_segment_no += 5000;
+    append_many(f, 100, A_SEGMENT);
+    run_until(f, has_all);
+    run_for(f, 1500); /* until that is saved */
+    f->is_down = true;
+    fill_up(f);
+    run_until(f, has_no_first);
+    f->spool->slots_running = true; /* holds the next deletion back */
+    atomic_store(&syncs_allowed, 0);
+    atomic_store(&is_full, false);
+    run_until(f, has_sync_held);
+    f->spool->options.retain_size_bytes = 1;
+    f->spool->slots_running = false;
+    run_until(f, has_notice_on_its_way);
+    atomic_store(&syncs_allowed, 1);
+    run_for(f, 500);
+    assert_true(has_segment(f, 2));
+    assert_int_equal(atomic_load(&syncs_held), 1); /* the second one's */
+    atomic_store(&syncs_allowed, UINT32_MAX);
+    run_until(f, has_no_second);
+    come_up(f);
+}
+
+static bool has_no_notice_owed(struct fixture *f)
+{
+    return f->spool->saved.owed.last_no == 0;
+}
+
+/* A copy of the folder is what a kill leaves. */
+static void a_kill_ahead_of_the_notice_does_not_lose_it(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_notice notice;
+    char command[256];
+
+    f->options.retain_age_ms = 3600000;
+    open_spool(f);
+    open_feed(f, true, 8);
+    append_many(f, 0, 3 * A_SEGMENT);
+    run_until(f, has_all);
+    run_for(f, 1500); /* until that is saved */
+    f->is_down = true;
+    fill_up(f);
+    run_until(f, has_no_first);
+    (void)snprintf(command, sizeof command, "cp -r '%s' '%s.killed'", f->path, f->path);
+    assert_int_equal(system(command), 0); /* NOLINT: a test's own folder */
+    atomic_store(&is_full, false);
+    close_spool(f);
+    (void)strcat(f->path, ".killed"); /* NOLINT: it has room */
+    open_spool(f);
+    open_feed(f, true, 8);
+    assert_true(f->spool->now.owed.last_no > 0);
+    run_until(f, has_no_notice_owed);
+    assert_true(find_notice(f, TF_NOTICE_EXPIRE, &notice));
+    assert_true(notice.a > 0 && notice.b > 0 && notice.time_ns > 0);
+    assert_int_equal(notice.id[0], TF_EXPIRE_KEEP_FREE);
+    assert_true(f->spool->segments[0].prev_last_seq <= notice.b);
+}
+
 static int keep_no_key(void *ctx, const char *text)
 {
     (void)ctx;
@@ -517,33 +644,34 @@ static int keep_no_key(void *ctx, const char *text)
     return 0;
 }
 
+static void make_first_key(struct fixture *f)
+{
+    struct tf_seal_begin begin = {.options = &f->options, .keep = keep_no_key};
+    struct tf_error err;
+    uint64_t first_seq;
+
+    tf_error_init(&err);
+    assert_int_equal(tf_spool_seal_begin(&begin, &first_seq, &err), 0);
+    tf_error_fini(&err);
+}
+
 static bool has_three_seals(struct fixture *f)
 {
     return status_of(f).seals >= 3;
-}
-
-static bool has_no_first(struct fixture *f)
-{
-    return !has_segment(f, 1);
 }
 
 /* verify compares it with the first seal that it finds, whatever segment that is in. */
 static void the_notice_names_the_first_seal_that_stays_wherever_it_is(void **state)
 {
     struct fixture *f = *state;
-    struct tf_seal_begin begin = {.options = &f->options, .keep = keep_no_key};
     struct tf_notice notice;
-    struct tf_error err;
-    uint64_t first_seq;
 
     f->options.retain_age_ms = 3600000;
     open_spool(f);
     open_feed(f, true, 8);
     append_many(f, 0, 3 * A_SEGMENT); /* before there is a key */
     close_spool(f);
-    tf_error_init(&err);
-    assert_int_equal(tf_spool_seal_begin(&begin, &first_seq, &err), 0);
-    tf_error_fini(&err);
+    make_first_key(f);
     open_spool(f);
     f->spool->sealing->every_bytes = 1; /* each frame */
     open_feed(f, true, 8);
@@ -560,6 +688,94 @@ static void the_notice_names_the_first_seal_that_stays_wherever_it_is(void **sta
     assert_true(find_notice(f, TF_NOTICE_EXPIRE, &notice));
     assert_int_equal(notice.a, 1);
     assert_int_equal(notice.c, 0);
+}
+
+/* The offset of frame number index of a segment, and the number of its first seal. */
+static uint64_t look_into_segment(const struct fixture *f, uint64_t no, uint32_t index,
+                                  uint64_t *first_seal)
+{
+    int dir_fd = open(f->path, O_RDONLY | O_DIRECTORY);
+    struct tf_scanned frame;
+    struct tf_scan scan;
+    uint64_t offset = 0;
+    bool found = false;
+
+    assert_int_equal(tf_scan_open(&scan, dir_fd, no, NULL), 0);
+    for (uint32_t i = 0; !found; i++) {
+        assert_int_equal(tf_scan_next(&scan, &frame), 1);
+        offset = i == index ? frame.begin : offset;
+        found = tf_frame_is_seal(&frame.header);
+    }
+    *first_seal = tf_load64(frame.content.data);
+    tf_scan_close(&scan);
+    (void)close(dir_fd);
+    assert_true(offset > 0);
+    return offset;
+}
+
+/* verify passes over it, too. */
+static void rot_in_front_of_a_seal_does_not_hide_it(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_notice notice;
+    uint64_t offset, first_seal;
+    char path[128];
+    int fd;
+
+    f->options.retain_age_ms = 3600000;
+    make_first_key(f);
+    open_spool(f);
+    open_feed(f, true, 8);
+    append_many(f, 0, 3 * A_SEGMENT);
+    run_until(f, has_all);
+    run_for(f, 500);
+    offset = look_into_segment(f, 2, 1, &first_seal);
+    (void)snprintf(path, sizeof path, "%s/%020u.seg", f->path, 2u);
+    fd = open(path, O_WRONLY);
+    assert_true(fd >= 0 && pwrite(fd, "\xff", 1, (off_t)offset + 8) == 1); /* of its number */
+    (void)close(fd);
+    f->spool->options.retain_age_ms = 0;
+    f->spool->options.retain_size_bytes = f->spool->segments[f->spool->segment_count - 1].base - 1;
+    run_until(f, has_no_first);
+    assert_true(has_segment(f, 2));
+    assert_true(find_notice(f, TF_NOTICE_EXPIRE, &notice));
+    assert_int_equal(notice.c, first_seal);
+}
+
+static bool has_two_seals(struct fixture *f)
+{
+    return status_of(f).seals >= 2;
+}
+
+/* Once it is on again the first seal that is there has the number that comes next. */
+static void while_sealing_is_off_the_notice_names_the_seal_to_come(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_notice notice;
+
+    f->options.retain_age_ms = 3600000;
+    make_first_key(f);
+    open_spool(f);
+    f->spool->sealing->every_bytes = 1; /* each frame */
+    open_feed(f, true, 8);
+    append_many(f, 0, 8);
+    run_until(f, has_two_seals);
+    run_until(f, has_all);
+    close_spool(f);
+    f->options.seal = TF_SEAL_OFF;
+    f->options.retain_age_ms = 0;
+    open_spool(f);
+    open_feed(f, true, 8);
+    append_many(f, 8, A_SEGMENT);
+    run_until(f, has_all);
+    run_until(f, is_one_segment);
+    assert_true(find_notice(f, TF_NOTICE_EXPIRE, &notice));
+    assert_true(notice.c >= 2);
+    close_spool(f);
+    f->options.seal = TF_SEAL_AUTO;
+    open_spool(f);
+    open_feed(f, true, 8);
+    assert_int_equal(notice.c, tf_seal_next_number(f->spool));
 }
 
 /* A disk that is full for an hour uses up a number each second. */
@@ -582,12 +798,6 @@ static void numbers_that_came_to_nothing_take_no_segment_with_them(void **state)
 }
 
 /* ---- drop_oldest ---------------------------------------------------------------------------- */
-
-static void come_up(struct fixture *f)
-{
-    f->is_down = false;
-    on_ready(f);
-}
 
 static bool is_within(struct fixture *f)
 {
@@ -913,6 +1123,57 @@ static void filesystems_that_copy_on_write_are_named(void **state)
     assert_null(tf_copying_filesystem(0x58465342)); /* xfs */
 }
 
+/* Does check say so? */
+static bool check_says(const struct fixture *f, const char *text)
+{
+    struct tf_error err;
+    bool says = false;
+
+    tf_error_init(&err);
+    (void)tf_spool_check(&f->options, &err);
+    for (size_t i = 0; i < err.count; i++) {
+        says |= strstr(err.findings[i].text, text) != NULL;
+    }
+    tf_error_fini(&err);
+    return says;
+}
+
+/* As if another key had wrapped that segment's. */
+static void change_key_id(const struct fixture *f, uint64_t no)
+{
+    uint8_t raw[TF_SECTOR_BYTES];
+    struct tf_key_slot slot;
+    char path[128];
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/%020llu.seg", f->path, (unsigned long long)no);
+    fd = open(path, O_RDWR);
+    assert_int_equal(pread(fd, raw, sizeof raw, TF_SECTOR_BYTES), sizeof raw);
+    assert_int_equal(tf_key_slot_decode(raw, &slot), 0);
+    memset(slot.key_id, 0xab, sizeof slot.key_id);
+    tf_key_slot_encode(&slot, raw);
+    assert_int_equal(pwrite(fd, raw, sizeof raw, TF_SECTOR_BYTES), sizeof raw);
+    (void)close(fd);
+}
+
+static void check_names_each_key_that_an_older_segment_needs(void **state)
+{
+    struct fixture *f = *state;
+
+    f->options.retain_age_ms = 3600000;
+    open_spool(f);
+    append_many(f, 0, 2 * A_SEGMENT);
+    close_spool(f);
+    assert_false(check_says(f, "no key of spool.keys"));
+    change_key_id(f, 1);
+    assert_true(
+        check_says(f, "opens 1 segment up to 1, written for the key with id abababababababab"));
+    assert_false(check_says(f, "the newest"));
+    use_keys(f, 1, 1);
+    assert_true(check_says(f, "written for the key with id abababababababab"));
+    assert_true(check_says(f, ", the newest; add the key"));
+}
+
 static void a_wrong_auditors_key_is_told(void **state)
 {
     struct fixture *f = *state;
@@ -990,6 +1251,7 @@ static int writer_main(const char *root, bool rotates)
         f.options.max_size_bytes = 4u << 20;
         f.options.on_full = TF_ON_FULL_DROP_OLDEST;
     }
+    atomic_store(&syncs_allowed, UINT32_MAX);
     if (uv_loop_init(&f.loop) != 0 || try_open(&f) < 0) {
         return 1;
     }
@@ -1095,8 +1357,15 @@ int main(int argc, char **argv)
                                         teardown),
         cmocka_unit_test_setup_teardown(what_is_kept_stays_up_to_its_size, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_kept_goes_before_inputs_wait, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_kill_ahead_of_the_notice_does_not_lose_it, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(the_notice_of_one_deletion_does_not_stand_for_the_next,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(the_notice_names_the_first_seal_that_stays_wherever_it_is,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(while_sealing_is_off_the_notice_names_the_seal_to_come,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(rot_in_front_of_a_seal_does_not_hide_it, setup, teardown),
         cmocka_unit_test_setup_teardown(numbers_that_came_to_nothing_take_no_segment_with_them,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(drop_oldest_tells_exactly_what_is_lost, setup, teardown),
@@ -1112,6 +1381,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(a_new_cursor_passes_over_what_is_the_auditors, setup,
                                         teardown),
         cmocka_unit_test(filesystems_that_copy_on_write_are_named),
+        cmocka_unit_test_setup_teardown(check_names_each_key_that_an_older_segment_needs, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_wrong_auditors_key_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(readers_take_any_key_that_is_given, setup, teardown),
 #ifdef TF_TEST_HOOKS

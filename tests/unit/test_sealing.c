@@ -677,7 +677,7 @@ static void receipts_go_into_seals(void **state)
     assert_sealed(f, 5);
 }
 
-static void a_collectors_key_is_noted_once(void **state)
+static void a_collectors_key_is_noted_once_a_segment(void **state)
 {
     struct fixture *f = *state;
     uint8_t one[TF_RECEIPT_KEY_BYTES] = {1}, two[TF_RECEIPT_KEY_BYTES] = {2};
@@ -692,7 +692,62 @@ static void a_collectors_key_is_noted_once(void **state)
     open_spool(f);
     tf_spool_receipt_key(f->spool, two);
     close_spool(f);
-    assert_int_equal(count_notices(f, TF_NOTICE_RECEIPT_KEY), 2);
+    assert_int_equal(count_notices(f, TF_NOTICE_RECEIPT_KEY), 2 * 2);
+    open_spool(f);
+    append_synced(f, 40, LARGE_BYTES);
+    close_spool(f);
+    assert_true(clear_frames(f)->segment_count >= 5);
+    assert_int_equal(count_notices(f, TF_NOTICE_RECEIPT_KEY), 2 * clear_frames(f)->segment_count);
+}
+
+static void a_frame_larger_than_a_segment_finds_room_behind_notices(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t key[TF_RECEIPT_KEY_BYTES] = {1};
+    struct tf_frame_draft draft = {.type = TF_FRAME_DATA, .events = 1, .done = on_done, .ctx = f};
+    uint32_t x = 1;
+
+    open_spool(f);
+    tf_spool_receipt_key(f->spool, key);
+    append_synced(f, 1, 100);
+    tf_buf_init(&draft.payload, TF_DRAFT_PAYLOAD_MAX);
+    tf_buf_init(&draft.deltas, TF_DRAFT_DELTAS_MAX);
+    for (uint64_t i = 0; i < f->options.segment_size_bytes + 100; i++) {
+        x = x * 1664525u + 1013904223u;
+        (void)tf_buf_append_byte(&draft.payload, (char)(x >> 24));
+    }
+    assert_int_equal(tf_spool_append(f->spool, &draft), 0);
+    f->taken++;
+    append_synced(f, 1, 100);
+    assert_in_range(f->spool->segment_count, 2, 3);
+    close_spool(f);
+}
+
+/* What verify knows when it meets the first receipt. */
+static void a_segment_names_keys_before_it_seals(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t key[TF_RECEIPT_KEY_BYTES] = {1};
+    struct tf_scanned frame;
+    struct tf_scan scan;
+    int dir_fd;
+
+    make_sealed(f);
+    open_spool(f);
+    tf_spool_receipt_key(f->spool, key);
+    for (uint32_t i = 0; f->spool->segment_count < 4; i++) {
+        append(f, LARGE_BYTES); /* some wait for each segment */
+        run_for(f, 1);
+    }
+    append_synced(f, 1, 100);
+    close_spool(f);
+    dir_fd = open(f->path, O_RDONLY | O_DIRECTORY);
+    assert_int_equal(tf_scan_open(&scan, dir_fd, 4, NULL), 0);
+    assert_int_equal(tf_scan_next(&scan, &frame), 1); /* the snapshot */
+    assert_int_equal(tf_scan_next(&scan, &frame), 1);
+    assert_int_equal(frame.header.type, TF_FRAME_NOTICE);
+    tf_scan_close(&scan);
+    (void)close(dir_fd);
 }
 
 static void mode_never_syncs_seals(void **state)
@@ -837,7 +892,10 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(a_lost_state_is_said_until_a_new_series_begins, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(receipts_go_into_seals, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_collectors_key_is_noted_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_frame_larger_than_a_segment_finds_room_behind_notices,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(a_segment_names_keys_before_it_seals, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_collectors_key_is_noted_once_a_segment, setup, teardown),
         cmocka_unit_test_setup_teardown(mode_never_syncs_seals, setup, teardown),
 #ifdef TF_TEST_HOOKS
         cmocka_unit_test_setup_teardown(a_kill_at_any_step_leaves_the_numbers_whole, setup,

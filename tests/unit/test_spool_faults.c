@@ -1,7 +1,7 @@
 /*
- * test_spool_faults.c - every call by which the spool changes its disk fails once, at each of its
- * passes, with each error; then for a while. The spool goes on or waits, says what is wrong, and
- * when the cause ends every event is delivered, once by name, and the books add up.
+ * test_spool_faults.c - every call by which the spool changes or reads its disk fails once, at each
+ * of its passes, with each error; then for a while. The spool goes on or waits, says what is wrong,
+ * and when the cause ends every event is delivered, once by name, and the books add up.
  *
  * The calls are defined here, before libc's. A life is: open, 24 events of which each takes a tenth
  * of a segment, an output that acks, close, open again, 6 more. A source is played that goes back
@@ -38,16 +38,28 @@
 
 /* ---- faults --------------------------------------------------------------------------------- */
 
-enum call { OPEN, WRITE, PWRITE, FDATASYNC, FSYNC, FALLOCATE, FTRUNCATE, UNLINK, RENAME, CALLS };
-static const char *const call_names[CALLS] = {"openat",    "write",    "pwrite",
-                                              "fdatasync", "fsync",    "fallocate",
-                                              "ftruncate", "unlinkat", "renameat"};
+enum call {
+    OPEN,
+    WRITE,
+    PWRITE,
+    FDATASYNC,
+    FSYNC,
+    FALLOCATE,
+    FTRUNCATE,
+    UNLINK,
+    RENAME,
+    PREAD,
+    CALLS
+};
+static const char *const call_names[CALLS] = {"openat",   "write",     "pwrite",    "fdatasync",
+                                              "fsync",    "fallocate", "ftruncate", "unlinkat",
+                                              "renameat", "pread"};
 
 static struct {
     atomic_int call;         /* that fails, or -1 */
     atomic_int first, count; /* passes first <= n < first + count fail */
     atomic_int error;
-    atomic_bool is_short; /* a write takes half instead */
+    atomic_bool is_short; /* a write or read takes half instead */
     atomic_int passes[CALLS], failed;
 } faults;
 
@@ -97,6 +109,21 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t offset)
         return atomic_load(&faults.is_short) ? half : -1;
     }
     return syscall(SYS_pwrite64, fd, data, size, offset);
+}
+
+ssize_t pread(int fd, void *data, size_t size, off_t offset)
+{
+    if (fails(PREAD)) {
+        return atomic_load(&faults.is_short) && size > 1
+                   ? syscall(SYS_pread64, fd, data, size / 2, offset)
+                   : -1;
+    }
+    return syscall(SYS_pread64, fd, data, size, offset);
+}
+
+void uv_sleep(unsigned ms)
+{
+    (void)usleep(ms * 1000 / HASTE);
 }
 
 int fdatasync(int fd)
@@ -160,6 +187,7 @@ struct life {
     uint32_t delivered, doubled, gaps;
     uint32_t durable;
     const char *payload;
+    bool is_down; /* the output */
 };
 
 static void fill(struct life *life);
@@ -245,7 +273,7 @@ static void on_ready(void *ctx)
     struct life *life = ctx;
     struct tf_frame *frame;
 
-    while (tf_feed_next(life->feed, &frame) == 0) {
+    while (!life->is_down && tf_feed_next(life->feed, &frame) == 0) {
         if (frame->is_gap_span) {
             life->gaps++;
         } else {
@@ -348,38 +376,70 @@ static void remove_tree(const char *path)
     assert_int_equal(system(command), 0); /* NOLINT: a test's own folder */
 }
 
-static void live(const char *payload)
+static void begin_life(struct life *life)
 {
-    struct life life = {.payload = payload};
-
     for (unsigned i = 0; i < CALLS; i++) {
         atomic_store(&faults.passes[i], 0);
     }
     atomic_store(&faults.failed, 0);
-    (void)snprintf(life.root, sizeof life.root, "/tmp/test_spool_faults.XXXXXX");
-    assert_non_null(mkdtemp(life.root));
-    (void)snprintf(life.path, sizeof life.path, "%s/spool", life.root);
-    assert_int_equal(uv_loop_init(&life.loop), 0);
-    (void)uv_timer_init(&life.loop, &life.deadline);
-    life.deadline.data = &life;
-    life.options = (struct tf_spool_options){.path = {.text = life.path},
-                                             .max_size_bytes = UINT64_C(1) << 30,
-                                             .sync = {TF_SYNC_INTERVAL, 200},
-                                             .segment_size_bytes = SEGMENT_BYTES};
-    life.all = (struct tf_text){.text = "**"};
-    life.match = (struct tf_texts){.items = &life.all, .count = 1};
+    (void)snprintf(life->root, sizeof life->root, "/tmp/test_spool_faults.XXXXXX");
+    assert_non_null(mkdtemp(life->root));
+    (void)snprintf(life->path, sizeof life->path, "%s/spool", life->root);
+    assert_int_equal(uv_loop_init(&life->loop), 0);
+    (void)uv_timer_init(&life->loop, &life->deadline);
+    life->deadline.data = life;
+    life->options = (struct tf_spool_options){.path = {.text = life->path},
+                                              .max_size_bytes = UINT64_C(1) << 30,
+                                              .sync = {TF_SYNC_INTERVAL, 200},
+                                              .segment_size_bytes = SEGMENT_BYTES};
+    life->all = (struct tf_text){.text = "**"};
+    life->match = (struct tf_texts){.items = &life->all, .count = 1};
+}
+
+static void end_life(struct life *life)
+{
+    assert_int_equal(life->doubled, 0);
+    assert_int_equal(life->gaps, 0);
+    close_spool(life);
+    uv_close((uv_handle_t *)&life->deadline, NULL);
+    (void)uv_run(&life->loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&life->loop), 0);
+    remove_tree(life->root);
+}
+
+static void live(const char *payload)
+{
+    struct life life = {.payload = payload};
+
+    begin_life(&life);
     open_spool(&life);
     run_until_delivered(&life, EVENTS);
     close_spool(&life);
     open_spool(&life);
     run_until_delivered(&life, EVENTS + MORE);
-    assert_int_equal(life.doubled, 0);
-    assert_int_equal(life.gaps, 0);
+    end_life(&life);
+}
+
+/* The first start after the output was down all the while: all is read from the disk. */
+static void live_from_disk(const char *payload)
+{
+    struct life life = {.payload = payload, .is_down = true};
+    int armed = atomic_exchange(&faults.call, -1);
+
+    begin_life(&life);
+    open_spool(&life);
+    life.end = EVENTS;
+    while (life.durable < EVENTS) {
+        fill(&life);
+        (void)uv_run(&life.loop, UV_RUN_ONCE);
+    }
     close_spool(&life);
-    uv_close((uv_handle_t *)&life.deadline, NULL);
-    (void)uv_run(&life.loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&life.loop), 0);
-    remove_tree(life.root);
+    life.is_down = false;
+    atomic_store(&faults.passes[PREAD], 0);
+    atomic_store(&faults.call, armed);
+    open_spool(&life);
+    run_until_delivered(&life, EVENTS + MORE);
+    end_life(&life);
 }
 
 /* ---- tests ---------------------------------------------------------------------------------- */
@@ -453,6 +513,7 @@ static void each_write_may_be_short(void **state)
     (void)state;
     fail_each_pass(PWRITE, 0, true);
     fail_each_pass(WRITE, 0, true);
+    fail_each_pass(PREAD, 0, true);
 }
 
 static void a_full_disk_is_waited_for(void **state)
@@ -472,6 +533,26 @@ static void a_failing_or_read_only_disk_is_waited_for(void **state)
     fail_for_a_while(UNLINK, EROFS);
 }
 
+/* Of what is read at a start and by a feed; for less than either gives up on a sector. */
+static void a_disk_that_cannot_read_is_waited_for(void **state)
+{
+    static const int counts[] = {1, 8};
+    char *payload = noise();
+
+    (void)state;
+    for (size_t i = 0; i < TF_COUNT(counts); i++) {
+        int pass = 0;
+
+        do {
+            set_fault(PREAD, pass, counts[i], EIO, false);
+            live_from_disk(payload);
+            pass += counts[i] / 2 + 1;
+        } while (atomic_load(&faults.failed) > 0);
+        assert_true(pass > 8);
+    }
+    free(payload);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -479,6 +560,7 @@ int main(void)
         cmocka_unit_test(each_write_may_be_short),
         cmocka_unit_test(a_full_disk_is_waited_for),
         cmocka_unit_test(a_failing_or_read_only_disk_is_waited_for),
+        cmocka_unit_test(a_disk_that_cannot_read_is_waited_for),
     };
 
     set_fault(-1, 0, 0, 0, false);

@@ -266,9 +266,10 @@ void tf_names_add(struct names *names, struct taken *taken);            /* takes
 void tf_names_remove(struct taken *taken);                              /* durable or gone */
 void tf_names_append(const struct taken *taken, struct tf_buf *deltas); /* any thread */
 void tf_names_forget(struct forward *forward); /* what was unseen for TF_UNSEEN_S */
-/* What a receipt for this spool is to name: the newest frame that is durable here, or once what a
- * later frame contradicted. seq 0: none. */
-struct vouched tf_names_vouch(struct names *names);
+/* What a receipt for this spool is to name: the newest frame that is durable here, or what a later
+ * frame contradicted, until tf_names_vouched says that such a receipt was made. seq 0: none. */
+struct vouched tf_names_vouch(const struct names *names);
+void tf_names_vouched(struct names *names);
 /* A frame contradicts the history that is known: the next receipt names the newest of that, so that
  * its sender sees what it does not have. */
 void tf_names_dispute(struct names *names);

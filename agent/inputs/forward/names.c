@@ -458,12 +458,14 @@ static struct vouched newest_sound(const struct names *names)
     return newest;
 }
 
-struct vouched tf_names_vouch(struct names *names)
+struct vouched tf_names_vouch(const struct names *names)
 {
-    struct vouched vouched = names->disputed;
+    return names->disputed.seq != 0 ? names->disputed : newest_sound(names);
+}
 
+void tf_names_vouched(struct names *names)
+{
     names->disputed = (struct vouched){0};
-    return vouched.seq != 0 ? vouched : newest_sound(names);
 }
 
 void tf_names_dispute(struct names *names)

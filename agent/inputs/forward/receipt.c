@@ -279,8 +279,9 @@ uint32_t tf_receipt_append(struct connection *conn, struct tf_buf *pairs)
     }
     vouched = tf_names_vouch(conn->names);
     if (vouched.seq == 0 || make_receipt(conn, &vouched, bytes) < 0) {
-        return 0; /* an ack without a receipt is still an ack */
+        return 0; /* an ack without a receipt is still an ack; the next one says what this had to */
     }
+    tf_names_vouched(conn->names);
     tf_msgpack_text(pairs, tf_slice_text("receipt"));
     tf_msgpack_bytes(pairs, tf_slice(bytes, sizeof bytes));
     if (conn->receipt_ms == 0) {
