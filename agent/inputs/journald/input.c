@@ -84,6 +84,7 @@ static const struct tf_option options_table[] = {
 
 static const struct tf_journald_way *const ways[] = {
     [TF_JOURNALD_READER] = &tf_journald_reader,
+    [TF_JOURNALD_UPLOAD] = &tf_journald_upload,
 };
 
 /* ---- making --------------------------------------------------------------------------------- */
@@ -313,6 +314,9 @@ static void journald_status(const void *self, struct tf_input_status *status)
     const struct tf_journald *input = self;
 
     *status = input->status;
+    if (input->way->status != NULL) {
+        input->way->status(input, status);
+    }
 }
 
 const struct tf_input_kind tf_input_journald = {

@@ -10,6 +10,7 @@
  *     datagram.c     modes native and syslog: a datagram socket that clients write to
  *     listen.c       mode export_socket: what journald forwards (ForwardToSocket=)
  *     upload.c       mode upload: what systemd-journal-upload sends
+ *     uploaded.c     how far an uploader's entries have been taken
  *
  * A mode makes sources. Each is either a stream of export format (struct tf_journal_stream) or a
  * datagram socket; all end in the decoders of journal.h. Loop, unless it says worker.
@@ -74,6 +75,8 @@ struct tf_journald_way {
     int (*start)(struct tf_journald *input, struct tf_error *err);
     /* No new sources from now on; the input closes its sources itself. May be NULL. */
     void (*stop)(struct tf_journald *input);
+    /* Adds what the input's own status does not have. May be NULL. */
+    void (*status)(const struct tf_journald *input, struct tf_input_status *status);
     /* Frees what check and start have made, when all is closed. May be NULL. */
     void (*free)(struct tf_journald *input);
 };
