@@ -830,7 +830,9 @@ uint64_t tf_feeds_first_in_flight(const struct tf_spool *spool)
     uint64_t first = UINT64_MAX;
 
     for (struct tf_feed *feed = spool->feeds; feed != NULL; feed = feed->next) {
-        if (feed->reading && feed->job->from.seq + 1 < first) {
+        bool is_read = feed->ahead_count > 0 && feed->wake; /* its output is told in a moment */
+
+        if ((feed->reading || is_read) && feed->job->from.seq + 1 < first) {
             first = feed->job->from.seq + 1;
         }
         for (uint32_t i = 0; i < feed->item_count; i++) {
