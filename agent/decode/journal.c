@@ -144,11 +144,6 @@ void tf_entry_begin(struct tf_entry *entry)
     memset(entry->known, 0xff, sizeof entry->known); /* TF_ENTRY_NONE */
 }
 
-bool tf_entry_is_name_byte(char byte)
-{
-    return (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') || byte == '_';
-}
-
 bool tf_entry_is_name(struct tf_slice name)
 {
     for (size_t i = 0; i < name.size; i++) {

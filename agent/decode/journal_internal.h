@@ -73,7 +73,10 @@ void tf_entry_begin(struct tf_entry *entry); /* the next one */
 
 /* A field's name, [A-Z0-9_] in 1 to 64 bytes. */
 bool tf_entry_is_name(struct tf_slice name);
-bool tf_entry_is_name_byte(char byte);
+static inline bool tf_entry_is_name_byte(char byte)
+{
+    return (uint8_t)(byte - 'A') < 26 || (uint8_t)(byte - '0') < 10 || byte == '_';
+}
 
 /*
  * Adds a field whose name was found sound. A value that the name has already is left out, and so is
