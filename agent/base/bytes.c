@@ -90,6 +90,23 @@ static size_t utf8_sequence(const uint8_t *at, size_t left)
     return size;
 }
 
+/* Whether fewer than eight bytes are all ASCII: most texts end so, and many have no more. */
+static bool is_short_ascii(const uint8_t *at, size_t size)
+{
+    uint32_t first, last;
+    uint8_t bits = 0;
+
+    if (size >= sizeof first) {
+        memcpy(&first, at, sizeof first);
+        memcpy(&last, at + size - sizeof last, sizeof last);
+        return ((first | last) & 0x80808080u) == 0;
+    }
+    for (size_t i = 0; i < size; i++) {
+        bits |= at[i];
+    }
+    return bits < 0x80;
+}
+
 bool tf_utf8_valid(const char *data, size_t size)
 {
     const uint8_t *at = (const uint8_t *)data;
@@ -105,6 +122,8 @@ bool tf_utf8_valid(const char *data, size_t size)
                 size -= 8;
                 continue;
             }
+        } else if (is_short_ascii(at, size)) {
+            return true;
         }
         step = utf8_sequence(at, size);
         if (step == 0) {

@@ -15,11 +15,12 @@
  *
  * true, false and null are no secrets. What is a mark as a whole, of this agent or another, stays.
  * A changed value is appended to the arena and its field pointed there; what was appended is not
- * scanned again. When the arena has no room, the value is overwritten in place with as much of
- * [WITHHELD] as fits, for which no memory is needed: so apply cannot fail. The strings that every
- * batch begins with are known, and skipped. A record of which a rule of mode drop found a part is
- * marked as dropped, and is walked to its end all the same, so that an open private key is
- * followed.
+ * scanned again. Nor is, of keys and of values that are no main text, what was found to hold
+ * nothing before in the batch (seen.h). When the arena has no room, the value is overwritten in
+ * place with as much of [WITHHELD] as fits, for which no memory is needed: so apply cannot fail.
+ * The strings that every batch begins with are known, and skipped. A record of which a rule of mode
+ * drop found a part is marked as dropped, and is walked to its end all the same, so that an open
+ * private key is followed.
  */
 #include "redact.h"
 
@@ -29,6 +30,7 @@
 #include <stdlib.h>
 
 #include "pem.h"
+#include "seen.h"
 #include "undo.h"
 
 #define NUMBER_MAX_BYTES 40u
@@ -37,6 +39,7 @@
 struct scratch {
     struct tf_redact_scan *scan, *inner; /* inner: of what escapes hid */
     struct tf_redact_undone undone;
+    struct tf_redact_seen seen;
     struct tf_redact_hash *hash;
     struct tf_buf value; /* the one being rewritten */
     struct tf_buf pair;  /* a key and its value, as JSON has them */
@@ -544,17 +547,20 @@ static void take_pair(struct work *work, size_t from, struct tf_slice text)
     }
 }
 
-/* Scans a field's text behind its key, when a keyword stands there. */
+/* Whether a keyword stands in a field's key: then its text is scanned behind it, too. */
+static bool is_pair(struct work *work, const struct tf_field *field)
+{
+    return field->key_at >= work->prelude_end &&
+           tf_redact_scan_has_keyword(work->scan, field->key_at, field->key_size);
+}
+
+/* Scans a field's text behind its key. */
 static void scan_pair(struct work *work, const struct tf_field *field, struct tf_slice text)
 {
     struct tf_redact_scan *inner = work->scratch->inner;
     struct tf_buf *pair = &work->scratch->pair;
     size_t from;
 
-    if (field->key_at < work->prelude_end ||
-        !tf_redact_scan_has_keyword(work->scan, field->key_at, field->key_size)) {
-        return;
-    }
     tf_buf_clear(pair);
     (void)tf_buf_append_byte(pair, '"');
     (void)tf_buf_append(pair, work->batch->text.data + field->key_at, field->key_size);
@@ -574,7 +580,8 @@ static void scan_pair(struct work *work, const struct tf_field *field, struct tf
     }
 }
 
-static void scan_text(struct work *work, struct tf_field *field, uint32_t *at, uint32_t *size,
+/* Scans a field's key or value, and replaces it when something is found. True: nothing was. */
+static bool scan_text(struct work *work, struct tf_field *field, uint32_t *at, uint32_t *size,
                       bool is_main)
 {
     struct tf_redact_scan *scan = work->scan;
@@ -582,12 +589,12 @@ static void scan_text(struct work *work, struct tf_field *field, uint32_t *at, u
     struct tf_slice text;
 
     if (*size == 0 || *at < work->prelude_end) {
-        return;
+        return true;
     }
     text = tf_batch_slice(work->batch, *at, *size);
     tf_redact_scan_value(scan, work->batch->text.data, *at, *size);
     tf_redact_names_scan(text, work->redact->name_rules, scan);
-    if (at == &field->value.text.at) {
+    if (at == &field->value.text.at && is_pair(work, field)) {
         scan_pair(work, field, text);
     }
     is_main = is_main && work->redact->private_key != TF_REDACT_NO_RULE;
@@ -604,11 +611,33 @@ static void scan_text(struct work *work, struct tf_field *field, uint32_t *at, u
     if (at == &field->value.text.at && field == cut_field(work)) {
         reach_over_cut(work, text);
     } else if (scan->span_count == 0 && scan->reason == NULL) {
-        return;
+        return true;
     }
     drop_by_mode(work);
     merge(work, *size);
     replace(work, field, text, at, size);
+    return false;
+}
+
+/* Scans a field's text, unless the same one was clean before, and nothing but its bytes says
+ * whether it is: no key, no open private key, and no cut. A word of the prelude says nothing of the
+ * same text elsewhere: it is not scanned. */
+static void scan_value(struct work *work, struct tf_field *field, bool is_main)
+{
+    struct tf_redact_seen_text text = {.at = field->value.text.at, .size = field->value.text.size};
+    const char *arena = work->batch->text.data;
+    struct tf_redact_seen_text *seen;
+
+    if (is_main || text.at < work->prelude_end || field == cut_field(work) ||
+        is_pair(work, field)) {
+        (void)scan_text(work, field, &field->value.text.at, &field->value.text.size, is_main);
+        return;
+    }
+    seen = tf_redact_seen_place(&work->scratch->seen, arena, text.at, text.size);
+    if (!tf_redact_seen_is(seen, arena, text.at, text.size) &&
+        scan_text(work, field, &field->value.text.at, &field->value.text.size, false)) {
+        *seen = text;
+    }
 }
 
 /* ---- names --------------------------------------------------------------------------------------
@@ -664,20 +693,11 @@ static bool mask_named(struct work *work, struct tf_field *field, enum tf_redact
     return true;
 }
 
-static bool is_main_text(struct tf_slice key)
-{
-    return tf_slice_equal(key, tf_slice_text("log")) ||
-           tf_slice_equal(key, tf_slice_text("message")) ||
-           tf_slice_equal(key, tf_slice_text("MESSAGE")) ||
-           tf_slice_equal(key, tf_slice_text("msg"));
-}
-
 /* What a field's value is by its name, or by what stands around it. */
 static enum tf_redact_name name_of(const struct work *work, const struct tf_field *field,
-                                   struct level *level)
+                                   const struct tf_redact_key *key, struct level *level)
 {
-    struct tf_slice key = tf_batch_slice(work->batch, field->key_at, field->key_size);
-    enum tf_redact_name name = TF_REDACT_NO_NAME;
+    enum tf_redact_name name = key->name;
     bool is_text = field->type == TF_VALUE_TEXT || field->type == TF_VALUE_BYTES;
 
     if (level->is_array) {
@@ -686,11 +706,13 @@ static enum tf_redact_name name_of(const struct work *work, const struct tf_fiel
     if (field->key_at < work->prelude_end) {
         return TF_REDACT_NO_NAME;
     }
-    name = field->type == TF_VALUE_ARRAY ? tf_redact_name_of_list(key) : tf_redact_name_of(key);
-    if (name == TF_REDACT_NO_NAME && tf_redact_names_a_value(key)) {
+    if (field->type == TF_VALUE_ARRAY) {
+        name = tf_redact_name_of_list(tf_batch_slice(work->batch, field->key_at, field->key_size));
+    }
+    if (name == TF_REDACT_NO_NAME && key->names_a_value) {
         name = level->pair != TF_REDACT_NO_NAME ? level->pair : level->items;
     }
-    if (is_text && tf_redact_names_a_name(key)) {
+    if (is_text && key->names_a_name) {
         enum tf_redact_name pair = tf_redact_name_of(
             tf_batch_slice(work->batch, field->value.text.at, field->value.text.size));
 
@@ -733,16 +755,19 @@ static void scan_record(struct work *work)
         struct level *level = &nesting.levels[nesting.depth];
         bool is_text = field->type == TF_VALUE_TEXT || field->type == TF_VALUE_BYTES;
         bool is_item = level->is_array;
-        bool is_main = is_main_text(tf_batch_slice(work->batch, field->key_at, field->key_size));
-        enum tf_redact_name name = name_of(work, field, level);
+        struct tf_redact_key *key = tf_redact_seen_key(&work->scratch->seen, work->batch->text.data,
+                                                       field->key_at, field->key_size);
+        enum tf_redact_name name = name_of(work, field, key, level);
 
         step(&nesting, field, name); /* before a number becomes a text */
         if (name != TF_REDACT_NO_NAME && mask_named(work, field, name, is_item)) {
             is_text = false;
         }
-        scan_text(work, field, &field->key_at, &field->key_size, false);
+        if (field->key_at >= work->prelude_end && !key->is_clean) {
+            key->is_clean = scan_text(work, field, &field->key_at, &field->key_size, false);
+        }
         if (is_text) {
-            scan_text(work, field, &field->value.text.at, &field->value.text.size, is_main);
+            scan_value(work, field, key->is_main);
         }
     }
 }
@@ -783,6 +808,7 @@ int tf_redact_apply(void *self, void *scratch_self, void *state, struct tf_batch
                         .may_drop = state != NULL,
                         .prelude_end = batch->text_stderr + 6};
 
+    scratch->seen = (struct tf_redact_seen){.texts = {{0}}};
     tf_redact_scan_text(scratch->scan, batch->text.data, batch->text.size);
     for (uint32_t i = 0; i < batch->record_count; i++) {
         work.number = i;

@@ -634,26 +634,38 @@ static void examine_all(struct tf_redact_scan *scan, uint16_t number, const stru
     }
 }
 
-/* The first hit at or behind a place. */
-static uint32_t first_hit(const struct tf_redact_hits *hits, size_t at)
+/* The first hit at or behind a place. It is looked for from the last one on, in growing steps:
+ * values are asked for nearly in their order. */
+static uint32_t first_hit(struct tf_redact_scan *scan, size_t at)
 {
-    uint32_t low = 0, high = hits->count;
+    const struct tf_redact_hit *items = scan->hits.items;
+    uint32_t count = scan->hits.count, step = 1;
+    uint32_t low = scan->near < count ? scan->near : count, high = low;
 
+    for (; low > 0 && items[low - 1].at >= at; step *= 2) {
+        high = low - 1;
+        low = low > step ? low - step : 0;
+    }
+    for (; high < count && items[high].at < at; step *= 2) {
+        low = high + 1;
+        high = count - high > step ? high + step : count;
+    }
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
 
-        if (hits->items[middle].at < at) {
+        if (items[middle].at < at) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
+    scan->near = low;
     return low;
 }
 
-bool tf_redact_scan_has_keyword(const struct tf_redact_scan *scan, size_t at, size_t size)
+bool tf_redact_scan_has_keyword(struct tf_redact_scan *scan, size_t at, size_t size)
 {
-    uint32_t i = first_hit(&scan->hits, at);
+    uint32_t i = first_hit(scan, at);
 
     return !scan->covered || (i < scan->hits.count && scan->hits.items[i].at < at + size);
 }
@@ -691,7 +703,7 @@ void tf_redact_scan_value(struct tf_redact_scan *scan, const char *text, size_t 
     if (!scan->covered || at + size > scan->text_bytes) {
         scan_alone(scan, text, at, size);
     }
-    for (uint32_t i = first_hit(&scan->hits, at); i < scan->hits.count; i++) {
+    for (uint32_t i = first_hit(scan, at); i < scan->hits.count; i++) {
         const struct tf_redact_hit *hit = &scan->hits.items[i];
 
         if (hit->at >= at + size) {

@@ -56,6 +56,7 @@ struct tf_redact_scan {
     /* The rest is engine.c's. */
     const struct tf_redact_engine *engine;
     struct tf_redact_hits hits;
+    uint32_t near; /* the hit that was found last: the next one is seldom far */
     size_t text_bytes;
     bool covered; /* the text, by hits; otherwise each value is scanned alone */
     struct tf_redact_progress *progress;
@@ -116,7 +117,7 @@ void tf_redact_scan_value(struct tf_redact_scan *scan, const char *text, size_t 
 
 /* Whether a keyword of some rule stands in these bytes of the text given to tf_redact_scan_text;
  * true as well when that is not known. */
-bool tf_redact_scan_has_keyword(const struct tf_redact_scan *scan, size_t at, size_t size);
+bool tf_redact_scan_has_keyword(struct tf_redact_scan *scan, size_t at, size_t size);
 
 /*
  * A scan for texts that are made from values of another one: what base64 or escapes hid. Returns

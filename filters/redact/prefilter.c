@@ -311,13 +311,8 @@ void tf_redact_prefilter_confirm(struct tf_redact_prefilter_scan *scan, size_t p
 {
     const struct tf_redact_prefilter *filter = scan->filter;
     const uint8_t *text = scan->text + p;
-    uint32_t place = tf_redact_sketch_place(text), fingerprint, h;
+    uint32_t fingerprint = fingerprint_at(text), h = hash(fingerprint);
 
-    if ((filter->sketch[place / 8] >> place % 8 & 1u) == 0) {
-        return;
-    }
-    fingerprint = fingerprint_at(text);
-    h = hash(fingerprint);
     for (uint32_t i = filter->begins[h]; i < filter->begins[h + 1]; i++) {
         const struct tf_redact_probe *probe = &filter->probes[i];
         uint64_t bytes;

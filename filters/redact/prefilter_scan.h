@@ -7,6 +7,7 @@
 #define TAFFRAIL_REDACT_PREFILTER_SCAN_H
 
 #include "prefilter.h"
+#include "prefilter_buckets.h"
 
 #define TF_REDACT_BLOCK 32u
 
@@ -26,6 +27,15 @@ struct tf_redact_prefilter_scan {
     bool digit_before;           /* at the byte before `last` */
     bool token_before;
 };
+
+/* Whether four bytes may begin a fingerprint. Most candidates may not, so it is asked in place. */
+static inline bool tf_redact_may_begin(const struct tf_redact_prefilter *filter,
+                                       const uint8_t *text)
+{
+    uint32_t place = tf_redact_sketch_place(text);
+
+    return (filter->sketch[place / 8] >> place % 8 & 1u) != 0;
+}
 
 /* Compares the literals whose fingerprint may be at text[p]. */
 void tf_redact_prefilter_confirm(struct tf_redact_prefilter_scan *scan, size_t p);
@@ -53,7 +63,11 @@ static inline void tf_redact_prefilter_take(struct tf_redact_prefilter_scan *sca
         tf_redact_prefilter_classes(scan, p - TF_REDACT_BLOCK, now);
     }
     while (now->candidates != 0) {
-        tf_redact_prefilter_confirm(scan, p + (size_t)__builtin_ctz(now->candidates));
+        size_t at = p + (size_t)__builtin_ctz(now->candidates);
+
+        if (tf_redact_may_begin(scan->filter, scan->text + at)) {
+            tf_redact_prefilter_confirm(scan, at);
+        }
         now->candidates &= now->candidates - 1;
     }
 }

@@ -109,6 +109,23 @@ static void utf8_is_strict(void **state)
     }
 }
 
+/* Short texts are looked at several bytes at once. */
+static void utf8_is_strict_at_every_place(void **state)
+{
+    (void)state;
+    for (size_t size = 0; size <= 20; size++) {
+        char text[20];
+
+        memset(text, 'a', sizeof text);
+        assert_true(tf_utf8_valid(text, size));
+        for (size_t at = 0; at < size; at++) {
+            text[at] = '\xff';
+            assert_false(tf_utf8_valid(text, size));
+            text[at] = 'a';
+        }
+    }
+}
+
 static void base64_has_the_vectors_of_rfc_4648(void **state)
 {
     static const char *const plain[] = {"", "f", "fo", "foo", "foob", "fooba", "foobar"};
@@ -228,6 +245,7 @@ int main(void)
         cmocka_unit_test(a_buffer_is_written_whole_or_until_a_signal),
         cmocka_unit_test(crc_is_castagnoli),
         cmocka_unit_test(utf8_is_strict),
+        cmocka_unit_test(utf8_is_strict_at_every_place),
         cmocka_unit_test(base64_has_the_vectors_of_rfc_4648),
         cmocka_unit_test(globs_stop_at_their_separator),
         cmocka_unit_test(time_has_nine_digits),

@@ -1,0 +1,259 @@
+/*
+ * test_redact_seen.c - what repeats in a batch fares as it would alone.
+ *
+ * What is searched once a batch is told by its bytes and by all else that its outcome hangs on: the
+ * key, an open private key, the words that a batch begins with.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../filters/redact/seen.h"
+#include "redact_fixture.h"
+
+#define RECORDS  400u
+#define FIELDS   8u /* a record; some of them in a map */
+#define SEED     20261129u
+#define KEY_LINE "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJCrze8SNFZ4kKvN7xI0VniQ"
+#define TOKEN    "ghp_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+
+static const char *const keys[] = {
+    "log",  "MESSAGE", "_PID", "_COMM", "name",  "value",        "pwd",          "auth", "password",
+    "_EXE", "unit",    "dsn",  "a",     "token", "x-vault-salt", "gh" TOKEN "x", "key",  TOKEN,
+};
+static const char *const values[] = {
+    "",
+    "0",
+    "info",
+    "/usr/sbin/sshd -D",
+    "hunter22xyz",
+    "Zm9vYmFyYmF6cXV4",
+    "DB_PASSWORD",
+    "password",
+    TOKEN,
+    "see " TOKEN,
+    KEY_LINE,
+    "{\"password\":\"hunter22\"}",
+    "pass\\u0077ord=hunter22",
+    "nothing \\u0077ritten",
+    "-----BEGIN PRIVATE KEY-----",
+    "-----END PRIVATE KEY-----",
+    "4111 1111 1111 1111",
+    "1795983110605070",
+    "postgres://a:hunter22@h/x",
+    "caf\xe9",
+};
+
+static uint32_t draw(uint64_t *seed, size_t count)
+{
+    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(*seed >> 33) % (uint32_t)count;
+}
+
+/* The record with that number, always the same one. */
+static void add_random(struct tf_batch *batch, uint32_t number)
+{
+    uint64_t seed = SEED + number * UINT64_C(7919);
+    uint32_t in_map = draw(&seed, FIELDS);
+
+    assert_non_null(tf_batch_add_record(batch, 1, TF_STREAM_STDOUT));
+    for (uint32_t i = 0; i < FIELDS; i++) {
+        const char *key = keys[draw(&seed, TF_COUNT(keys))];
+        const char *value = values[draw(&seed, TF_COUNT(values))];
+
+        if (i == in_map) {
+            assert_int_equal(tf_batch_add_map_field(batch, "journald", FIELDS - i), 0);
+        }
+        assert_int_equal(tf_batch_add_text_field(batch, key, tf_slice_text(value)), 0);
+    }
+}
+
+/* Appends a record as it is now, so that two can be compared. */
+static void write_out(const struct tf_batch *batch, uint32_t number, struct tf_buf *out)
+{
+    const struct tf_record *record = &batch->records[number];
+
+    (void)tf_buf_append_byte(out, (char)record->flags);
+    for (uint32_t i = 0; i < record->field_count; i++) {
+        const struct tf_field *field = &batch->fields[record->first_field + i];
+
+        (void)tf_buf_append(out, batch->text.data + field->key_at, field->key_size);
+        (void)tf_buf_append_byte(out, '=');
+        if (field->type == TF_VALUE_TEXT) {
+            (void)tf_buf_append(out, batch->text.data + field->value.text.at,
+                                field->value.text.size);
+        }
+        (void)tf_buf_append_byte(out, '\n');
+    }
+    assert_int_equal(out->error, 0);
+}
+
+static void apply(struct fixture *f)
+{
+    assert_int_equal(tf_filter_redact.apply(f->self, f->scratch, f->state, &f->batch), 0);
+}
+
+static void records_of_one_batch_fare_as_alone(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_buf together, alone;
+    uint32_t changed = 0;
+
+    tf_buf_init(&together, 1u << 20);
+    tf_buf_init(&alone, 1u << 20);
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        add_random(&f->batch, i);
+    }
+    apply(f);
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        write_out(&f->batch, i, &together);
+        changed += (f->batch.records[i].flags & TF_RECORD_REDACTED) != 0;
+    }
+    assert_in_range(changed, RECORDS / 4, RECORDS); /* almost any has a secret */
+    tf_filter_redact.state_load(f->state, TF_STREAM_STDOUT, &(struct tf_stream_state){0});
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        assert_int_equal(tf_batch_reset(&f->batch), 0);
+        add_random(&f->batch, i);
+        apply(f);
+        write_out(&f->batch, 0, &alone);
+    }
+    assert_int_equal(together.size, alone.size);
+    assert_memory_equal(together.data, alone.data, alone.size);
+    tf_buf_fini(&together);
+    tf_buf_fini(&alone);
+}
+
+static struct tf_slice value_of(const struct fixture *f, uint32_t record)
+{
+    const struct tf_field *field = &f->batch.fields[f->batch.records[record].first_field];
+
+    return tf_batch_slice(&f->batch, field->value.text.at, field->value.text.size);
+}
+
+static void texts_of_one_hash_are_told_apart(void **state)
+{
+    static const char clean[] = "user alice xxxxxxxxxxxxxx from the east end of the town, now";
+    static const char secret[] = "user alice pwd=hunter22xx from the east end of the town, now";
+    struct fixture *f = *state;
+    struct tf_redact_seen *seen = calloc(1, sizeof *seen);
+    char arena[2 * sizeof clean + TF_REDACT_READAHEAD_BYTES] = {0};
+    uint32_t size = sizeof clean - 1;
+
+    memcpy(arena, clean, size);
+    memcpy(arena + sizeof clean, secret, size);
+    assert_ptr_equal(tf_redact_seen_place(seen, arena, 0, size),
+                     tf_redact_seen_place(seen, arena, sizeof clean, size));
+    free(seen);
+    for (int i = 0; i < 2; i++) {
+        assert_non_null(tf_batch_add_record(&f->batch, 1, TF_STREAM_STDOUT));
+        assert_int_equal(
+            tf_batch_add_text_field(&f->batch, "note", tf_slice_text(i == 0 ? clean : secret)), 0);
+    }
+    apply(f);
+    assert_true(tf_slice_equal(value_of(f, 0), tf_slice_text(clean)));
+    assert_null(memmem(value_of(f, 1).data, value_of(f, 1).size, "hunter22", 8));
+}
+
+static void an_open_key_masks_what_was_clean(void **state)
+{
+    static const char *const texts[][2] = {{"log", KEY_LINE},
+                                           {"note", KEY_LINE},
+                                           {"log", "-----BEGIN PRIVATE KEY-----"},
+                                           {"log", KEY_LINE},
+                                           {"note", KEY_LINE}};
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < TF_COUNT(texts); i++) {
+        assert_non_null(tf_batch_add_record(&f->batch, 1, TF_STREAM_STDOUT));
+        assert_int_equal(
+            tf_batch_add_text_field(&f->batch, texts[i][0], tf_slice_text(texts[i][1])), 0);
+    }
+    apply(f);
+    assert_true(tf_slice_equal(value_of(f, 0), tf_slice_text(KEY_LINE)));
+    assert_true(tf_slice_equal(value_of(f, 3), tf_slice_text("[REDACTED:private-key]")));
+    assert_true(tf_slice_equal(value_of(f, 4), tf_slice_text(KEY_LINE)));
+}
+
+/* A text that was not seen before has no place; one that was is told by its bytes. */
+static void a_text_is_seen_once_it_is_noted(void **state)
+{
+    static const char arena[TF_REDACT_READAHEAD_BYTES + 40] =
+        "same text\nsame text\nsame test\nsame";
+    struct tf_redact_seen *seen = calloc(1, sizeof *seen);
+    struct tf_redact_seen_text *place = tf_redact_seen_place(seen, arena, 0, 9);
+
+    (void)state;
+    assert_false(tf_redact_seen_is(place, arena, 0, 9));
+    *place = (struct tf_redact_seen_text){.at = 0, .size = 9};
+    assert_true(tf_redact_seen_is(tf_redact_seen_place(seen, arena, 10, 9), arena, 10, 9));
+    assert_false(tf_redact_seen_is(tf_redact_seen_place(seen, arena, 20, 9), arena, 20, 9));
+    assert_ptr_equal(tf_redact_seen_place(seen, arena, 0, 4),
+                     tf_redact_seen_place(seen, arena, 30, 4)); /* what is behind does not count */
+    assert_false(tf_redact_seen_is(tf_redact_seen_place(seen, arena, 30, 4), arena, 30, 4));
+    free(seen);
+}
+
+/* The words of a batch are not searched; the same ones elsewhere are. */
+static void words_of_the_batch_make_no_text_clean(void **state)
+{
+    static const char rules[] = "rules:\n"
+                                "  - id: word\n"
+                                "    description: words that every batch has\n"
+                                "    regex: 'stderr|severity'\n"
+                                "    keywords: [stderr, severity]\n"
+                                "    examples: {match: [stderr], no_match: [x]}\n";
+    char path[] = "/tmp/taffrail-seen-XXXXXX";
+    struct tf_text file = {.text = path};
+    struct tf_redact_options options = {.rules = {.items = &file, .count = 1},
+                                        .max_cost = {.text = "1000us"}};
+    const struct tf_filter_args args = {.name = "redact", .options = &options};
+    int fd = mkstemp(path);
+    struct fixture f = {.self = NULL};
+    struct tf_error err;
+    struct tf_field *field;
+
+    (void)state;
+    assert_int_equal(write(fd, rules, sizeof rules - 1), (ssize_t)sizeof rules - 1);
+    assert_int_equal(close(fd), 0);
+    tf_error_init(&err);
+    assert_int_equal(tf_filter_redact.open(&args, &f.self, &err), 0);
+    tf_error_fini(&err);
+    f.scratch = tf_filter_redact.scratch_new(f.self);
+    assert_int_equal(tf_batch_init(&f.batch), 0);
+    assert_non_null(tf_batch_add_record(&f.batch, 1, TF_STREAM_STDOUT));
+    field = tf_batch_add_field(&f.batch,
+                               f.batch.words + (uint32_t)offsetof(struct tf_batch_words, severity),
+                               8, TF_VALUE_TEXT);
+    field->value.text.at = f.batch.text_stderr;
+    field->value.text.size = 6;
+    assert_int_equal(tf_batch_add_text_field(&f.batch, "severity", tf_slice_text("stderr")), 0);
+    apply(&f);
+    assert_int_equal(f.batch.fields[0].key_size, 8);
+    assert_int_equal(f.batch.fields[0].value.text.size, 6);
+    assert_int_equal(f.batch.fields[1].key_size, strlen("[REDACTED:word]"));
+    assert_int_equal(f.batch.fields[1].value.text.size, strlen("[REDACTED:word]"));
+    tf_filter_redact.scratch_free(f.scratch);
+    tf_filter_redact.close(f.self);
+    tf_batch_fini(&f.batch);
+    assert_int_equal(unlink(path), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, redact_setup, redact_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(records_of_one_batch_fare_as_alone),
+        TEST(texts_of_one_hash_are_told_apart),
+        TEST(an_open_key_masks_what_was_clean),
+        cmocka_unit_test(a_text_is_seen_once_it_is_noted),
+        cmocka_unit_test(words_of_the_batch_make_no_text_clean),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
