@@ -84,6 +84,9 @@ static const struct tf_option options_table[] = {
 
 static const struct tf_journald_way *const ways[] = {
     [TF_JOURNALD_READER] = &tf_journald_reader,
+    [TF_JOURNALD_NATIVE] = &tf_journald_native,
+    [TF_JOURNALD_EXPORT_SOCKET] = &tf_journald_export_socket,
+    [TF_JOURNALD_SYSLOG] = &tf_journald_syslog,
     [TF_JOURNALD_UPLOAD] = &tf_journald_upload,
 };
 

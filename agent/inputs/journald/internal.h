@@ -8,7 +8,9 @@
  *     reader.c       mode reader: a child process that reads the journal's files, watched
  *     child.c        which program that is, and what it is called with
  *     datagram.c     modes native and syslog: a datagram socket that clients write to
+ *     ring.c         datagrams that arrived, kept until they are durable
  *     listen.c       mode export_socket: what journald forwards (ForwardToSocket=)
+ *     socket.c       a unix socket with a name in the file system
  *     upload.c       mode upload: what systemd-journal-upload sends
  *     uploaded.c     how far an uploader's entries have been taken
  *
