@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -55,8 +56,9 @@ struct run {
     bool is_stopping;
 };
 
-/* No core file, no file for others, all descriptors that the limit allows, keys in locked memory
- * where the machine lets us. */
+/* No core file, no file for others, no capability for a child (one that the service manager gave
+ * would be inherited), all descriptors that the limit allows, keys in locked memory where the
+ * machine lets us. */
 static void narrow_process(void)
 {
     const struct rlimit none = {0, 0};
@@ -64,6 +66,7 @@ static void narrow_process(void)
 
     (void)umask(077);
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0UL, 0UL, 0UL);
     (void)setrlimit(RLIMIT_CORE, &none);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""test_notify.py TAFFRAIL - what a service manager hears of the agent (sd_notify(3)).
+"""test_notify.py TAFFRAIL - what a service manager hears of the agent (sd_notify(3)), and gives it.
 
 READY=1 comes once it reads, not before; WATCHDOG=1 as long as its loop turns: a process that is stopped sends
 none, and goes on with it; STOPPING=1 with the time that it takes. An agent that cannot start is never ready.
+A capability that the manager gave is the agent's alone: no child inherits it.
 """
 
 import os
@@ -11,9 +12,10 @@ import socket
 import sys
 import time
 
-from harness import Failed, House, PATIENCE, need
+from harness import Failed, House, PATIENCE, Program, need
 
 WATCHDOG_S = 0.2
+CAP_DAC_READ_SEARCH = 2  # linux/capability.h
 
 
 class Manager:
@@ -92,8 +94,23 @@ def check_nobody_there(house):
     print("ok    it runs, and says so, when the manager cannot be told")
 
 
+def check_capability(house):
+    if os.geteuid() != 0:
+        print("skip  capabilities: not root")
+        return
+    words = ["setpriv", "--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search", house.binary, "run"]
+    agent = Program([*words, "-c", configure(house)], house.path("agent/agent.log"))
+    house.programs.append(agent)
+    agent.wait_event("ready")
+    with open(f"/proc/{agent.pid}/status", encoding="ascii") as file:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    need(int(status["CapEff"], 16) & 1 << CAP_DAC_READ_SEARCH, f"it lost the capability: {status['CapEff']}")
+    need(int(status["CapAmb"], 16) == 0, f"children inherit {status['CapAmb']}")
+    print("ok    a capability of the agent's is no child's")
+
+
 def main():
-    for check in (check_life, check_failed_start, check_nobody_there):
+    for check in (check_life, check_failed_start, check_nobody_there, check_capability):
         with House(sys.argv[1]) as house:
             check(house)
 
