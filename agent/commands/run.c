@@ -7,6 +7,9 @@
  * agent.stop_timeout for their acks; a second signal ends it at once, and nothing is lost by that
  * either. SIGUSR1 prints the books. Exits 0 after a stop; 2 when the configuration, a key or a
  * certificate is wrong; 3 when the machine refuses (spool locked, port taken, no memory).
+ *
+ * A service manager that asks (sd_notify(3)) hears READY=1 once all is started, WATCHDOG=1 for as
+ * long as the loop turns, and STOPPING=1.
  */
 #include <assert.h>
 #include <errno.h>
@@ -15,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,13 +28,16 @@
 
 #include "taffrail/commands.h"
 #include "taffrail/log.h"
+#include "taffrail/notify.h"
 #include "taffrail/pipeline.h"
 
 #define SECURE_HEAP_BYTES     (256u << 10)
 #define SECURE_HEAP_MIN_BYTES 32
 #define TRIM_BYTES            (2 << 20) /* freed memory above it goes back to the kernel */
 #define MAP_BYTES             (2 << 20)
-#define SPARE_WORKERS         2u /* for syncs, opens and names, beside the pump jobs */
+#define SPARE_WORKERS         2u     /* for syncs, opens and names, beside the pump jobs */
+#define NOTICE_BYTES_MAX      8192u  /* more than all names of a configuration take */
+#define CLOSE_MS              10000u /* what a stop needs beside agent.stop_timeout */
 
 static const char usage[] =
     "usage: taffrail run [-c FILE]\n"
@@ -45,11 +52,13 @@ struct run {
     uv_signal_t signals[3];
     struct tf_config *config;
     struct tf_pipeline *pipeline;
+    struct tf_notify notify;
     bool is_stopping;
 };
 
-/* No core file, no file for others, all descriptors that the limit allows, keys in locked memory
- * where the machine lets us. */
+/* No core file, no file for others, no capability for a child (one that the service manager gave
+ * would be inherited), all descriptors that the limit allows, keys in locked memory where the
+ * machine lets us. */
 static void narrow_process(void)
 {
     const struct rlimit none = {0, 0};
@@ -57,6 +66,7 @@ static void narrow_process(void)
 
     (void)umask(077);
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0UL, 0UL, 0UL);
     (void)setrlimit(RLIMIT_CORE, &none);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
@@ -84,6 +94,55 @@ static int size_thread_pool(const struct tf_config *config)
     return setenv("UV_THREADPOOL_SIZE", text, 1) == 0 ? 0 : -errno;
 }
 
+/* ---- the service manager ------------------------------------------------------------------- */
+
+static void warn_of_notify(int rc)
+{
+    if (rc < 0) {
+        char reason[64];
+
+        tf_log(TF_LOG_WARN, "notify", NULL, 0, "the service manager cannot be told: %s",
+               uv_strerror_r(rc, reason, sizeof reason));
+    }
+}
+
+static void append_names(struct tf_buf *text, const char *verb, const struct tf_plugin_list *list)
+{
+    (void)tf_buf_append_text(text, verb);
+    for (size_t i = 0; i < list->count; i++) {
+        (void)tf_buf_printf(text, "%s%s", i > 0 ? ", " : " ", list->items[i].name);
+    }
+}
+
+static void notify_ready(struct run *run)
+{
+    struct tf_buf text;
+
+    tf_buf_init(&text, NOTICE_BYTES_MAX);
+    (void)tf_buf_append_text(&text, "READY=1\nSTATUS=");
+    append_names(&text, "reads", &run->config->inputs);
+    append_names(&text, "; ships to", &run->config->outputs);
+    (void)tf_buf_append_byte(&text, '\0');
+    warn_of_notify(tf_notify_send(&run->notify, text.error == 0 ? text.data : "READY=1"));
+    tf_buf_fini(&text);
+    warn_of_notify(tf_notify_watch(&run->notify, &run->loop));
+}
+
+/* The manager's patience is stretched to ours: agent.stop_timeout may be longer. */
+static void notify_stopping(struct run *run)
+{
+    uint64_t stop_ms = run->config->agent.stop_timeout_ms;
+    char text[160];
+
+    (void)snprintf(text, sizeof text,
+                   "STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu\nSTATUS=stopping; outputs get %llu ms for "
+                   "acknowledgements",
+                   (unsigned long long)(stop_ms + CLOSE_MS) * 1000, (unsigned long long)stop_ms);
+    warn_of_notify(tf_notify_send(&run->notify, text));
+}
+
+/* ---- start and stop ------------------------------------------------------------------------- */
+
 static void close_signals(struct run *run)
 {
     for (size_t i = 0; i < TF_COUNT(run->signals); i++) {
@@ -99,11 +158,13 @@ static void on_stopped(void *ctx)
 
     tf_log(TF_LOG_INFO, "stopped", NULL, 0, "what was not read yet is read at the next start");
     close_signals(run);
+    tf_notify_close(&run->notify);
 }
 
 static void stop(struct run *run)
 {
     run->is_stopping = true;
+    notify_stopping(run);
     tf_pipeline_stop(run->pipeline, on_stopped, run);
 }
 
@@ -178,6 +239,7 @@ static int start(struct run *run)
         return rc == -EINVAL ? TF_EXIT_USAGE : TF_EXIT_CANNOT_RUN;
     }
     tf_log(TF_LOG_INFO, "ready", NULL, 0, "reading");
+    notify_ready(run);
     return TF_EXIT_FINE;
 }
 
@@ -193,6 +255,7 @@ static int run_loop(struct run *run)
             stop(run);
         } else {
             close_signals(run);
+            tf_notify_close(&run->notify);
         }
     }
     (void)uv_run(&run->loop, UV_RUN_DEFAULT);
@@ -238,10 +301,12 @@ int tf_command_run(int argc, char **argv)
                      (enum tf_log_format)run.config->agent.log_format);
     log_start(run.config);
     narrow_process();
+    warn_of_notify(tf_notify_open(&run.notify));
     if (size_thread_pool(run.config) == 0 && uv_loop_init(&run.loop) == 0) {
         code = run_loop(&run);
         (void)uv_loop_close(&run.loop);
     }
+    tf_notify_close(&run.notify); /* for a loop that was never made */
     tf_config_free(run.config);
     return code;
 }

@@ -35,6 +35,20 @@
 /* ---- rights ------------------------------------------------------------------------------------
  */
 
+static bool has_no_capability(struct __user_cap_header_struct *header)
+{
+    struct __user_cap_data_struct has[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    uint32_t all = 0;
+
+    if (syscall(SYS_capget, header, has) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
+        all |= has[i].effective | has[i].permitted; /* inheritable: no_new_privs makes it void */
+    }
+    return all == 0;
+}
+
 static bool drop_capabilities(void)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -44,7 +58,8 @@ static bool drop_capabilities(void)
         (void)prctl(PR_CAPBSET_DROP, cap, 0UL, 0UL, 0UL); /* needs CAP_SETPCAP; else no matter */
     }
     (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0UL, 0UL, 0UL);
-    return syscall(SYS_capset, &header, none) == 0;
+    (void)syscall(SYS_capset, &header, none); /* a filter around us may forbid it */
+    return has_no_capability(&header);
 }
 
 static bool is_regular_file(int fd)
@@ -69,7 +84,8 @@ void tf_reader_sandbox_rights(struct tf_reader_sandbox *sandbox)
 {
     sandbox->has_no_new_privs = prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL) == 0;
     sandbox->has_no_capabilities = drop_capabilities();
-    sandbox->has_limits = set_limits() && prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL) == 0;
+    sandbox->has_limits = set_limits();
+    sandbox->has_limits &= prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL) == 0;
 }
 
 /* ---- files -------------------------------------------------------------------------------------

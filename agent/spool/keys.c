@@ -2,12 +2,12 @@
  * keys.c - key files: `taffrail-kek-1:` and the base64 of 32 bytes, one line.
  *
  * A file is opened once and judged by its descriptor: regular, owned by root or by us, no access
- * for others, no write for the group; group read only where the owner is root and the group ours
- * (mounted secrets are 0440 so). Links are followed, since mounted secrets are links. Without
- * `spool.keys` the first start on an empty spool makes SPOOL.key, 0600, beside the directory.
- * Texts of keys are wiped; keys live in the secure heap. An auditor's public key is no secret: only
- * who may write to it counts. His private key (readers only) is judged as a KEK is. Not here: what
- * a key opens (slots.c), the PEM of an auditor's keys (auditor.c).
+ * for others, no write for the group; group read only as tf_group_read_is_ours has it. Links are
+ * followed, since mounted secrets are links. Without `spool.keys` the first start on an empty spool
+ * makes SPOOL.key, 0600, beside the directory. Texts of keys are wiped; keys live in the secure
+ * heap. An auditor's public key is no secret: only who may write to it counts. His private key
+ * (readers only) is judged as a KEK is. Not here: what a key opens (slots.c), the PEM of an
+ * auditor's keys (auditor.c).
  */
 #include "internal.h"
 
@@ -25,7 +25,6 @@
 #define BASE64_CHARS         44u   /* of 32 bytes */
 #define FILE_MAX_BYTES       128u  /* of a KEK */
 #define PEM_MAX_BYTES        4096u /* of an auditor's key */
-#define GROUPS_MAX           1024
 #define PASSPHRASE_MAX_BYTES 1024u
 
 static int sextet(char c)
@@ -81,20 +80,7 @@ int tf_key_parse(struct tf_slice text, uint8_t key[TF_KEY_BYTES])
     return decode_key(text.data + prefix, key);
 }
 
-static bool is_our_group(gid_t group)
-{
-    gid_t groups[GROUPS_MAX];
-    int count = getgroups(GROUPS_MAX, groups);
-
-    for (int i = 0; i < count; i++) {
-        if (groups[i] == group) {
-            return true;
-        }
-    }
-    return group == getegid();
-}
-
-static int check_mode(const struct stat *st, const char *file, const struct tf_place *at,
+static int check_mode(int fd, const struct stat *st, const char *file, const struct tf_place *at,
                       struct tf_error *err)
 {
     unsigned mode = (unsigned)st->st_mode & 0777;
@@ -108,8 +94,7 @@ static int check_mode(const struct stat *st, const char *file, const struct tf_p
                             "key file \"%s\" belongs to uid %lu; chown it to root or to us", file,
                             (unsigned long)st->st_uid);
     }
-    if ((mode & 037) != 0 ||
-        ((mode & 040) != 0 && (st->st_uid != 0 || !is_our_group(st->st_gid)))) {
+    if ((mode & 037) != 0 || !tf_group_read_is_ours(fd, st)) {
         return tf_error_add(err, at,
                             "key file \"%s\" has mode %04o, so others may reach it; "
                             "chmod 0600",
@@ -153,7 +138,7 @@ static ssize_t read_file(const char *file, const struct tf_place *at, bool is_se
                             file, uv_strerror_r(-errno, reason, sizeof reason));
     }
     rc = fstat(fd, &st) < 0 ? tf_error_add(err, at, "key file \"%s\" cannot be examined", file)
-         : is_secret        ? check_mode(&st, file, at, err)
+         : is_secret        ? check_mode(fd, &st, file, at, err)
                             : check_public(&st, file, at, err);
     if (rc == 0) {
         n = read(fd, text, size);

@@ -3,8 +3,7 @@
  *
  * Judged by the open descriptor, so that the file cannot be exchanged in between: a regular file,
  * owned by root or by us, nothing for others, no write or execute for the group; read for the group
- * only where the owner is root and the group ours, since mounted secrets are 0440 so. Links are
- * followed, since mounted secrets are links.
+ * only as tf_group_read_is_ours has it. Links are followed, since mounted secrets are links.
  */
 #include "internal.h"
 
@@ -13,21 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define GROUPS_MAX       1024
 #define OWNER_TEXT_BYTES 32u
-
-static bool is_our_group(gid_t group)
-{
-    gid_t groups[GROUPS_MAX];
-    int count = getgroups(GROUPS_MAX, groups);
-
-    for (int i = 0; i < count; i++) {
-        if (groups[i] == group) {
-            return true;
-        }
-    }
-    return group == getegid();
-}
 
 static void owner_text(uid_t owner, char text[OWNER_TEXT_BYTES])
 {
@@ -60,7 +45,7 @@ int tf_secret_check_option(int fd, const char *option, const char *path, const s
                             "or to the agent's user",
                             option, path, mode, owner);
     }
-    if ((mode & 037) != 0 || ((mode & 040) != 0 && (st.st_uid != 0 || !is_our_group(st.st_gid)))) {
+    if ((mode & 037) != 0 || !tf_group_read_is_ours(fd, &st)) {
         return tf_error_add(err, at,
                             "%s%s can be read by others (mode %04o, owner %s); chmod 0600 %s, in "
                             "Kubernetes defaultMode: 0440 and fsGroup",

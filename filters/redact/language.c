@@ -182,7 +182,7 @@ static const struct tf_option rule_options[] = {
     {0},
 };
 
-static const struct tf_option file_options[] = {
+const struct tf_option tf_redact_file_options[] = {
     {.name = "pack",
      .type = TF_OPTION_TEXT,
      .offset = offsetof(struct written_file, pack),
@@ -733,8 +733,8 @@ int tf_redact_language_parse(const struct tf_redact_language_args *args,
     if (read < 0) {
         return read;
     }
-    read =
-        tf_options_parse(args->yaml, name, "the rule file", file_options, &file, args->arena, err);
+    read = tf_options_parse(args->yaml, name, "the rule file", tf_redact_file_options, &file,
+                            args->arena, err);
     if (read == -ENOMEM) {
         return read;
     }

@@ -5,12 +5,16 @@
 #define TAFFRAIL_REDACT_LANGUAGE_H
 
 #include "rules.h"
+#include "taffrail/config.h"
 
 #define TF_REDACT_FILE_MAX      (1u << 20) /* a larger rule file is refused */
 #define TF_REDACT_REGEX_MAX     16384u     /* bytes, with its fragments put in */
 #define TF_REDACT_FRAGMENTS_MAX 64u
 #define TF_REDACT_NAME_MAX      63u
 #define TF_REDACT_OWN_PACK      "own"
+
+/* The keys of a rule file, for taffrail-rules(5). */
+extern const struct tf_option tf_redact_file_options[];
 
 struct tf_redact_language_args {
     struct tf_slice yaml;

@@ -131,6 +131,14 @@ int tf_base64_append(struct tf_buf *buf, const void *data, size_t size);
  */
 bool tf_glob_match(const char *pattern, struct tf_slice text, char separator);
 
+/*
+ * True when the group's right to read the open file, as st shows it, reaches nobody but us: it has
+ * none; or the owner is root, and the group is ours (mounted secrets are 0440 so) or the bits come
+ * from an access list that lets in no group and no user but us (systemd credentials are so).
+ */
+struct stat;
+bool tf_group_read_is_ours(int fd, const struct stat *st);
+
 /* Wall clock, ns since the epoch, UTC. */
 int64_t tf_now_ns(void);
 

@@ -7,6 +7,8 @@
  * a test may let the loop's time pass without waiting, or stand still.
  */
 #include <errno.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 #include <netinet/tcp.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -16,7 +18,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 
 #include <cmocka.h>
 #include <openssl/err.h>
@@ -1707,6 +1711,56 @@ static void secrets_are_private(void **state)
     assert_int_equal(close(fd), 0);
 }
 
+/* An access list as setfacl(1) writes it: user may read, the file's group and another have these
+ * rights. */
+static int set_access_list(int fd, uint32_t user, uint16_t group_rights, uint16_t other_rights)
+{
+    const struct {
+        uint16_t tag, rights;
+        uint32_t id;
+    } entries[] = {{ACL_USER_OBJ, 4, UINT32_MAX},
+                   {ACL_USER, 4, user},
+                   {ACL_GROUP_OBJ, group_rights, UINT32_MAX},
+                   {ACL_GROUP, other_rights, 54322},
+                   {ACL_MASK, 4, UINT32_MAX},
+                   {ACL_OTHER, 0, UINT32_MAX}};
+    uint8_t list[4 + sizeof entries];
+
+    tf_store32(list, POSIX_ACL_XATTR_VERSION);
+    for (size_t i = 0; i < TF_COUNT(entries); i++) {
+        tf_store16(list + 4 + 8 * i, entries[i].tag);
+        tf_store16(list + 6 + 8 * i, entries[i].rights);
+        tf_store32(list + 8 + 8 * i, entries[i].id);
+    }
+    return fsetxattr(fd, "system.posix_acl_access", list, sizeof list, 0);
+}
+
+/* As systemd hands out credentials: root's, readable by us alone, and yet 0440. */
+static void credentials_are_private(void **state)
+{
+    struct fixture *f = *state;
+    const char *path = write_text(f, "credential", "x");
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+
+    assert_true(fd >= 0);
+    /* One of a group that is not ours, so that only the list can let it pass. */
+    if (geteuid() != 0 || fchown(fd, 0, 54321) < 0 || set_access_list(fd, 0, 0, 0) < 0) {
+        (void)close(fd);
+        skip(); /* not root, or a file system without access lists */
+    }
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0440);
+    assert_int_equal(tf_secret_file_check(fd, path, NULL, &f->err), 0);
+    assert_int_equal(set_access_list(fd, 54321, 0, 0), 0); /* another user */
+    assert_int_equal(tf_secret_file_check(fd, path, NULL, &f->err), -EINVAL);
+    assert_int_equal(set_access_list(fd, 0, 0, 4), 0); /* another group */
+    assert_int_equal(tf_secret_file_check(fd, path, NULL, &f->err), -EINVAL);
+    assert_int_equal(set_access_list(fd, 0, 4, 0), 0); /* the file's group */
+    assert_int_equal(tf_secret_file_check(fd, path, NULL, &f->err), -EINVAL);
+    assert_int_equal(close(fd), 0);
+}
+
 /* ---- identities ----------------------------------------------------------------------------- */
 
 static void allow_entries_match_whole_parts(void **state)
@@ -1859,6 +1913,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_client_may_be_a_dns_name, setup, teardown),
         cmocka_unit_test_setup_teardown(identities_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(secrets_are_private, setup, teardown),
+        cmocka_unit_test_setup_teardown(credentials_are_private, setup, teardown),
         cmocka_unit_test_setup_teardown(allow_entries_match_whole_parts, setup, teardown),
         cmocka_unit_test_setup_teardown(wanted_identities_are_parsed_strictly, setup, teardown),
     };

@@ -1,0 +1,122 @@
+#!/usr/bin/python3
+"""test_notify.py TAFFRAIL - what a service manager hears of the agent (sd_notify(3)), and gives it.
+
+READY=1 comes once it reads, not before; WATCHDOG=1 as long as its loop turns: a process that is stopped sends
+none, and goes on with it; STOPPING=1 with the time that it takes. An agent that cannot start is never ready.
+A capability that the manager gave is the agent's alone: no child inherits it.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+
+from harness import Failed, House, PATIENCE, Program, need
+
+WATCHDOG_S = 0.2
+CAP_DAC_READ_SEARCH = 2  # linux/capability.h
+
+
+class Manager:
+    """The manager's end of the socket."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(path)
+        self.env = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": str(int(WATCHDOG_S * 1e6))}
+
+    def hear(self, timeout_s):
+        """The next message as {name: value}, or {}."""
+        self.socket.settimeout(timeout_s)
+        try:
+            return dict(line.split("=", 1) for line in self.socket.recv(65536).decode().split("\n"))
+        except socket.timeout:
+            return {}
+
+    def hear_until(self, name, timeout_s=15):
+        end = time.monotonic() + timeout_s * PATIENCE
+        while time.monotonic() < end:
+            message = self.hear(1)
+            if name in message:
+                return message
+        raise Failed(f"no {name} in {timeout_s} s")
+
+    def drain(self):
+        while self.hear(0.001):
+            pass
+
+
+def configure(house):
+    return house.configure_agent(outputs="  - file: {path: records.ndjson}\n", agent="host: node-1, stop_timeout: 30s")
+
+
+def check_life(house):
+    manager = Manager(house.path("notify"))
+    configure(house)
+    agent = house.start("agent", manager.env, wait=None)
+    first = manager.hear(15 * PATIENCE)
+    need(first == {"READY": "1", "STATUS": "reads container; ships to file"}, f"first: {first}")
+    need(agent.has_event("ready"), "ready before it was")
+    for _ in range(3):
+        manager.hear_until("WATCHDOG")
+    os.kill(agent.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, agent.pid, os.WSTOPPED)
+    manager.drain()
+    silence = manager.hear(5 * WATCHDOG_S)
+    need(silence == {}, f"a process that stands still sent {silence}")
+    os.kill(agent.pid, signal.SIGCONT)
+    manager.hear_until("WATCHDOG")
+    agent.process.send_signal(signal.SIGTERM)
+    last = manager.hear_until("STOPPING")
+    need(last["EXTEND_TIMEOUT_USEC"] == "40000000", f"last: {last}")
+    need(agent.process.wait(15 * PATIENCE) == 0, "it did not stop well")
+    print("ok    ready, signs of life, silence when stopped, stopping")
+
+
+def check_failed_start(house):
+    manager = Manager(house.path("notify"))
+    configure(house)
+    with open(house.path("agent/spool.key"), "wb") as file:
+        file.write(b"no key\n")
+    agent = house.start("agent", manager.env, wait=None)
+    need(agent.process.wait(15 * PATIENCE) != 0, "it started with a key that is none")
+    heard = []
+    while message := manager.hear(0.001):
+        heard.append(message)
+    need(not any("READY" in message for message in heard), f"not started, and said {heard}")
+    print("ok    an agent that cannot start is never ready")
+
+
+def check_nobody_there(house):
+    configure(house)
+    house.start("agent", {"NOTIFY_SOCKET": house.path("nobody")}).wait_event("notify")
+    print("ok    it runs, and says so, when the manager cannot be told")
+
+
+def check_capability(house):
+    if os.geteuid() != 0:
+        print("skip  capabilities: not root")
+        return
+    words = ["setpriv", "--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search", house.binary, "run"]
+    agent = Program([*words, "-c", configure(house)], house.path("agent/agent.log"))
+    house.programs.append(agent)
+    agent.wait_event("ready")
+    with open(f"/proc/{agent.pid}/status", encoding="ascii") as file:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    need(int(status["CapEff"], 16) & 1 << CAP_DAC_READ_SEARCH, f"it lost the capability: {status['CapEff']}")
+    need(int(status["CapAmb"], 16) == 0, f"children inherit {status['CapAmb']}")
+    print("ok    a capability of the agent's is no child's")
+
+
+def main():
+    for check in (check_life, check_failed_start, check_nobody_there, check_capability):
+        with House(sys.argv[1]) as house:
+            check(house)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failed as failure:
+        sys.exit(f"FAIL  {failure}")
