@@ -361,7 +361,8 @@ static int take_entries(struct run *run, struct file *file, bool at_end)
     size_t at = 0;
     int rc = 0;
 
-    while (rc == 0 && (result.is_full || result.note.kind != TF_JOURNAL_NOTE_NONE)) {
+    while (rc == 0 &&
+           (result.is_full || result.is_broken || result.note.kind != TF_JOURNAL_NOTE_NONE)) {
         int64_t taken =
             tf_export_decode(file->journal, tf_slice(run->input.data + at, run->input.size - at),
                              tf_now_ns(), &run->batch, &result);

@@ -646,5 +646,6 @@ int64_t tf_export_decode(struct tf_export *stream, struct tf_slice bytes, int64_
     }
     batch->read_bytes += at;
     result->is_full = rc == -EMSGSIZE;
-    return rc == 0 || rc == -EMSGSIZE ? (int64_t)at : rc;
+    result->is_broken = rc == -EPROTO;
+    return rc == 0 || rc == -EMSGSIZE || (rc == -EPROTO && at > 0) ? (int64_t)at : rc;
 }

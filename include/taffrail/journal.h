@@ -116,6 +116,7 @@ void tf_export_restart(struct tf_export *stream, struct tf_slice after);
  */
 struct tf_export_result {
     bool is_full;
+    bool is_broken; /* what follows the bytes consumed is no export format */
     struct tf_journal_note note;
     uint64_t repeats;  /* entries dropped as such */
     uint64_t unwanted; /* by select */

@@ -78,7 +78,8 @@ static size_t decode(struct tf_export *stream, struct tf_slice bytes, struct tf_
     struct tf_export_result result = {.is_full = true};
     size_t at = 0;
 
-    while (outcome->rc == 0 && (result.is_full || result.note.kind != TF_JOURNAL_NOTE_NONE)) {
+    while (outcome->rc == 0 &&
+           (result.is_full || result.is_broken || result.note.kind != TF_JOURNAL_NOTE_NONE)) {
         int64_t used =
             tf_export_decode(stream, tf_slice(bytes.data + at, bytes.size - at), 1, batch, &result);
 

@@ -352,9 +352,17 @@ static void what_is_no_export_format_is_refused(void **state)
         struct tf_export_skip skip = {0};
         struct fixture f;
         uint64_t entries;
+        int64_t used;
 
         open_stream(&f, &ALL);
-        assert_int_equal(tf_export_decode(f.stream, bytes, NOW_NS, &f.batch, &f.result), -EPROTO);
+        used = tf_export_decode(f.stream, bytes, NOW_NS, &f.batch, &f.result);
+        if (used > 0) { /* what stands before the fault comes first */
+            assert_true(f.result.is_broken);
+            assert_field(&f.batch, 0, "journald.OK", "1");
+            bytes = tf_slice(bytes.data + used, bytes.size - (size_t)used);
+            used = tf_export_decode(f.stream, bytes, NOW_NS, &f.batch, &f.result);
+        }
+        assert_int_equal(used, -EPROTO);
         assert_int_equal(tf_export_skip(&skip, bytes, UINT64_MAX, &entries), -EPROTO);
         tf_export_restart(f.stream, TEXT("s=1"));
         assert_memory_equal(tf_export_cursor(f.stream).data, "s=1", 3);
