@@ -35,7 +35,7 @@ static bool find_reader(struct tf_child_program *out)
         slash = strrchr(out->path, '/');
         if (slash != NULL &&
             (size_t)(slash - out->path) + sizeof "/taffrail-journal" <= TF_PATH_MAX) {
-            (void)strcpy(slash, "/taffrail-journal");
+            memcpy(slash, "/taffrail-journal", sizeof "/taffrail-journal");
             if (is_program(out->path)) {
                 return true;
             }
