@@ -137,9 +137,7 @@ static uint32_t sealing_flag(const struct tf_spool *spool)
 int tf_plan_segment(struct tf_spool *spool)
 {
     struct tf_segment_plan *plan = &spool->plan;
-    const struct tf_segment *last =
-        spool->segment_count == 0 ? NULL : &spool->segments[spool->segment_count - 1];
-    int rc = tf_segments_reserve(spool, 1);
+    int rc = tf_segments_reserve(spool, 1); /* may move them: no pointer to one is kept over it */
 
     if (rc == 0 && spool->lineage.wanted) {
         rc = tf_lineage_plan(spool);
@@ -171,7 +169,9 @@ int tf_plan_segment(struct tf_spool *spool)
     }
     memcpy(plan->sector.run_id, spool->run_id, sizeof spool->run_id);
     memcpy(plan->sector.prev_chain, spool->mark.chain, TF_CHAIN_BYTES);
-    if (last != NULL) {
+    if (spool->segment_count > 0) {
+        const struct tf_segment *last = &spool->segments[spool->segment_count - 1];
+
         memcpy(plan->sector.prev_segment_id, last->id, sizeof last->id);
     }
     spool->next_seq += plan->chunk_count; /* used up even when this comes to nothing */

@@ -16,6 +16,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -210,7 +211,8 @@ def case_redaction(machine):
     machine.start()
     subprocess.run(["logger", "-u", "/run/systemd/journal/dev-log", "-t", "demo", f"--password={secret}"], check=False,
                    stderr=subprocess.DEVNULL)
-    subprocess.run(["logger", "-u", "/run/systemd/journal/dev-log", "-t", "demo", "login", f"password={secret}"], check=True)
+    subprocess.run([sys.executable, "-c", "import sys, test_journald; test_journald.log_and_stay(sys.argv[1])",
+                    f"login password={secret}"], check=True, cwd=HERE)
     subprocess.run(["logger", "--journald"], input=f"MESSAGE=native\nDB_PASSWORD={secret}\n".encode(), check=True)
     machine.sync()
     wait_until(lambda: any(r.get("log") == "native" for r in machine.records()), 30, "the entries do not come")
@@ -359,6 +361,13 @@ def as_unit(unit, work):
     return os.waitpid(child, 0)[1] == 0
 
 
+def log_and_stay(text):
+    """By this process, which lives until journald has looked at it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+        to.sendto(f"<6>u: {text}".encode(), "/run/systemd/journal/dev-log")
+    Machine.sync()
+
+
 def case_suppressed(machine):
     """journald's own rate limit is a gap, with the count, behind the record that says so."""
     if not as_unit("loud.service", lambda: machine.send("flood", 400)):
@@ -447,8 +456,7 @@ def case_selection(machine):
 def case_units(machine):
     """Units by their trusted field, exact and as globs."""
     def log_as(unit, text):
-        return as_unit(unit, lambda: subprocess.run(
-            ["logger", "-u", "/run/systemd/journal/dev-log", "-t", "u", text], check=True))
+        return as_unit(unit, lambda: log_and_stay(text))
 
     if not log_as("sshd.service", "probe"):
         raise Skipped("cgroups cannot be made here")

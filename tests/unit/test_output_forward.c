@@ -1689,7 +1689,7 @@ static void a_lost_frame_is_told_as_a_derived_gap(void **state)
     assert_true(gap->gap_from == gap->gap_to && gap->gap_to == gap->seq);
     assert_int_equal(TF_SEQ_N(gap->gap_from), TF_SEQ_N(f->collector.messages[0].seq) + 1);
     assert_int_equal(gap->prev, f->collector.messages[0].seq);
-    assert_memory_equal(gap->text, "frames 1/", 9);
+    assert_memory_equal(gap->text, "frame 1/", 8);
     assert_int_equal(f->collector.messages[2].prev, f->collector.messages[0].seq);
     assert_int_equal(books(f).expired, 1);
     assert_int_equal(books(f).acked, 2);

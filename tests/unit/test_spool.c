@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -29,6 +30,7 @@
 #define TEXT_MAX      64u
 #define DONES_MAX     1024u
 #define SEGMENT_BYTES (1u << 20)
+#define MANY_SEGMENTS 150u /* more than the table has room for at first */
 
 /* ---- faults --------------------------------------------------------------------------------- */
 
@@ -765,6 +767,40 @@ static void append_large(struct fixture *f, uint32_t number)
     append_bytes(f, "a", text, noise, sizeof noise);
 }
 
+/* The ids of a segment, and of the one that it builds on, as docs/spool-format.md has them. */
+static void read_ids(const struct fixture *f, uint32_t no, uint8_t own[16], uint8_t before[16])
+{
+    char path[PATH_MAX];
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/%020u.seg", f->path, no);
+    fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, own, 16, 32), 16);
+    assert_int_equal(pread(fd, before, 16, 96), 16);
+    (void)close(fd);
+}
+
+/* The table of segments is moved when it grows; the header of the new one is made meanwhile. */
+static void each_of_many_segments_names_the_one_before(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t own[16], before[16], last[16];
+
+    open_spool(f);
+    f->spool->options.segment_size_bytes = 4096; /* no more than a frame in each */
+    for (uint32_t i = 0; i < MANY_SEGMENTS; i++) {
+        append_many(f, "a", i, 1);
+    }
+    assert_true(f->spool->segment_count >= MANY_SEGMENTS);
+    read_ids(f, 1, last, before);
+    for (uint32_t no = 2; no <= MANY_SEGMENTS; no++) {
+        read_ids(f, no, own, before);
+        assert_memory_equal(before, last, sizeof before);
+        memcpy(last, own, sizeof last);
+    }
+}
+
 static void segments_roll_are_read_back_and_deleted(void **state)
 {
     struct fixture *f = *state;
@@ -1094,6 +1130,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(a_failed_write_begins_a_new_run, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failed_sync_begins_a_new_run, setup, teardown),
         cmocka_unit_test_setup_teardown(segments_roll_are_read_back_and_deleted, setup, teardown),
+        cmocka_unit_test_setup_teardown(each_of_many_segments_names_the_one_before, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_segment_that_cannot_be_made_loses_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(file_cursors_count_when_saved, setup, teardown),
