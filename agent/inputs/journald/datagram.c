@@ -129,10 +129,15 @@ static void datagrams_pump(struct tf_journal_source *base, struct tf_batch *batc
 
     self->pumped_items = 0;
     self->pump_end = at;
-    while (self->pumped_items < self->pump_items_max && batch->read_bytes < TF_BLOCK_BYTES &&
-           (item = tf_ring_walk(&self->ring, &at, self->pump_to)) != NULL) {
-        int rc = decode_item(self, item, batch);
+    while (self->pumped_items < self->pump_items_max && batch->read_bytes < TF_BLOCK_BYTES) {
+        int rc;
 
+        item = tf_ring_walk(&self->ring, &at, self->pump_to);
+        if (item == NULL) {
+            self->pump_end = at; /* what is passed over at the ring's end counts as done */
+            break;
+        }
+        rc = decode_item(self, item, batch);
         if (rc < 0 && self->pumped_items > 0) {
             break; /* what fitted goes on its way first */
         }
