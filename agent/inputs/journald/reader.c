@@ -120,6 +120,7 @@ static void on_out(uv_stream_t *out, ssize_t size, const uv_buf_t *buf)
     }
 }
 
+/* Also of a child that has ended: what it wrote is in the pipe. */
 static void resume(struct reader *reader)
 {
     if (reader->is_paused && !uv_is_closing((uv_handle_t *)&reader->out) &&
@@ -183,10 +184,12 @@ static void on_timer(uv_timer_t *timer)
     struct reader *reader = timer->data;
     uint64_t silent_ms = uv_now(timer->loop) - reader->heard_ms;
 
+    resume(reader);
     if (reader->state == READER_STARTING) {
         spawn(reader);
-    } else if (reader->state == READER_RUNNING) {
-        resume(reader);
+    } else if (reader->state == READER_ENDING) {
+        (void)uv_timer_start(timer, on_timer, SILENCE_MS, 0);
+    } else {
         if (!reader->is_paused && silent_ms >= SILENCE_MS && !reader->program->is_journalctl) {
             reader->hung = true;
             (void)uv_process_kill(&reader->process, SIGKILL);
@@ -331,11 +334,14 @@ static void close_handle(struct reader *reader, uv_handle_t *handle)
     }
 }
 
+/* Ends the child, if it has not ended yet; what its pipe holds comes again. */
 static void kill_child(struct reader *reader)
 {
     if (reader->state == READER_RUNNING) {
         (void)uv_process_kill(&reader->process, SIGKILL);
-        close_handle(reader, (uv_handle_t *)&reader->out); /* what it holds comes again */
+    }
+    if (reader->open_handles > 0) {
+        close_handle(reader, (uv_handle_t *)&reader->out);
     }
 }
 
@@ -466,9 +472,7 @@ static void reader_changed(struct tf_journal_stream *stream)
     if (stream->status < 0) {
         kill_child(reader);
     }
-    if (reader->state == READER_RUNNING) {
-        resume(reader);
-    }
+    resume(reader);
     end(reader);
 }
 

@@ -1,0 +1,129 @@
+/*
+ * test_journald_reader.c - mode reader of the journald input, with a script for the program that
+ * reads: whenever and however that ends, it is started again behind the last entry, and nothing is
+ * lost or doubled.
+ */
+#include "journald_fixture.h"
+
+#define CURSOR                                                                                     \
+    "s=00000000000000000000000000000001;i=1;b=00000000000000000000000000000002;m=1;t=%llx;x=1"
+
+/* ---- the program ------------------------------------------------------------------------------
+ */
+
+/* Before libuv's: the program is looked for beside ours. */
+int uv_exepath(char *path, size_t *size)
+{
+    (void)snprintf(path, *size, "%s/taffrail", world->path);
+    return 0;
+}
+
+static const char *file_named(const char *name)
+{
+    static char path[160];
+
+    (void)snprintf(path, sizeof path, "%s/%s", world->path, name);
+    return path;
+}
+
+/* A script of sh. $n is its start, counted from 1; its arguments are a line in the file `args`. */
+static void write_script(const char *script)
+{
+    FILE *file;
+
+    (void)snprintf(world->path, sizeof world->path, "%s.bin", world->folder);
+    assert_int_equal(mkdir(world->path, 0700), 0);
+    file = fopen(file_named("taffrail-journal"), "we");
+    assert_non_null(file);
+    assert_true(
+        fprintf(file,
+                "#!/bin/sh\ncd %s\necho \"$*\" >>args\nn=$(wc -l <args)\n"
+                "entry() { printf '__CURSOR=%%s\\nMESSAGE=%%s\\n\\n' \"$1\" \"$2\"; }\n%s\n",
+                world->path, script) > 0);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(chmod(file_named("taffrail-journal"), 0700), 0);
+}
+
+static void begin(const char *script)
+{
+    write_script(script);
+    world->options.mode = TF_JOURNALD_READER;
+    world->options.listen.text = NULL;
+    world->options.start_at.text = "oldest";
+    start();
+}
+
+static bool has_file(const void *ctx, uint32_t wanted)
+{
+    (void)wanted;
+    return access(file_named(ctx), F_OK) == 0;
+}
+
+/* The arguments of a start, counted from 1; freed by the next call. */
+static const char *arguments_of(unsigned number)
+{
+    static char line[4096];
+    FILE *file = fopen(file_named("args"), "re");
+
+    assert_non_null(file);
+    line[0] = '\0';
+    for (unsigned i = 0; i < number; i++) {
+        assert_non_null(fgets(line, sizeof line, file));
+    }
+    (void)fclose(file);
+    return line;
+}
+
+static void expect_record(const char *text)
+{
+    assert_true(run_until(has_records, text, 1, DEADLINE_MS));
+    assert_int_equal(count_records(text), 1);
+}
+
+/* ---- it ends ----------------------------------------------------------------------------------
+ */
+
+/* More than waits for the pump, and little enough that the pipe takes the rest. */
+#define MANY 5900u
+#define WRITE_MANY                                                                                 \
+    "awk 'BEGIN { for (i = 0; i < 5900; i++)"                                                      \
+    "  printf \"__CURSOR=c%05d\\nMESSAGE=%s %05d\\n\\n\", i, \"many 123456789 123456789 "          \
+    "123456789 123456789 123456789 123456789 123456789 \", i }'\n"                                 \
+    "touch done\n"
+
+static void what_it_wrote_before_it_ended_is_read_behind_a_pause(void **state)
+{
+    (void)state;
+    atomic_store(&hold_filter, true);
+    begin("if [ $n = 1 ]; then " WRITE_MANY "exit 3; fi; entry last last; exec sleep 1000");
+    assert_true(run_until(has_file, "done", 0, DEADLINE_MS));
+    run_for(200); /* its end is known, its pipe is not read */
+    assert_int_equal(input_status().restarts, 0);
+    atomic_store(&hold_filter, false);
+    expect_record("\"log\":\"last\"");
+    assert_int_equal(count_records("\"log\":\"many"), MANY);
+    assert_non_null(strstr(arguments_of(2), "--after=c05899"));
+}
+
+static void it_is_closed_also_when_it_ended_in_a_pause(void **state)
+{
+    (void)state;
+    atomic_store(&hold_filter, true);
+    begin(WRITE_MANY "exit 3");
+    assert_true(run_until(has_file, "done", 0, DEADLINE_MS));
+    run_for(200);
+    begin_stop();
+    atomic_store(&hold_filter, false);
+    end_stop();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(what_it_wrote_before_it_ended_is_read_behind_a_pause),
+        TEST(it_is_closed_also_when_it_ended_in_a_pause),
+    };
+
+    (void)signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
