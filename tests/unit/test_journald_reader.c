@@ -117,11 +117,91 @@ static void it_is_closed_also_when_it_ended_in_a_pause(void **state)
     end_stop();
 }
 
+/* ---- it ends again and again ------------------------------------------------------------------
+ */
+
+static bool has_started(const void *ctx, uint32_t wanted)
+{
+    (void)ctx;
+    return input_status().restarts + 1 >= wanted;
+}
+
+static unsigned long long now_us(void)
+{
+    return (unsigned long long)tf_now_ns() / 1000;
+}
+
+static const char *cursor_at(unsigned long long time_us)
+{
+    static char cursor[160];
+
+    (void)snprintf(cursor, sizeof cursor, CURSOR, time_us);
+    return cursor;
+}
+
+/* The script ends each time behind one entry; its first and last starts write one. */
+static void begin_deaths(unsigned long long time_us, const char *end)
+{
+    char script[512];
+
+    (void)snprintf(script, sizeof script,
+                   "if [ $n = 1 ]; then entry '%s' first; fi\n"
+                   "if [ $n -le 4 ]; then %s; fi\n"
+                   "entry later later; exec sleep 1000",
+                   cursor_at(time_us), end);
+    begin(script);
+    expect_record("\"log\":\"later\"");
+    assert_true(has_started(NULL, 5));
+    assert_int_equal(count_records("\"log\":\"first\""), 1);
+}
+
+static void what_cannot_be_read_is_stepped_over(void **state)
+{
+    unsigned long long time_us = now_us() - 3600000000;
+    char since[64];
+
+    (void)state;
+    begin_deaths(time_us, "kill -BUS $$");
+    (void)snprintf(since, sizeof since, "--since=%llu\n", time_us + 1);
+    assert_non_null(strstr(arguments_of(4), since));
+    (void)snprintf(since, sizeof since, "--since=%llu\n", time_us + 1001);
+    assert_non_null(strstr(arguments_of(5), since));
+    assert_int_equal(count_records("\"reason\":\"unreadable\""), 2);
+}
+
+/* What is written from now on can be read. */
+static void nothing_to_come_is_stepped_over(void **state)
+{
+    unsigned long long time_us = now_us() + 3600000000;
+    char since[64];
+
+    (void)state;
+    begin_deaths(time_us, "exit 3");
+    (void)snprintf(since, sizeof since, "--since=%llu\n", time_us + 1);
+    assert_non_null(strstr(arguments_of(5), since));
+}
+
+static void deaths_that_are_not_of_reading_step_over_nothing(void **state)
+{
+    static const char *const ends[] = {"exit 127", "kill -KILL $$"};
+
+    for (size_t i = 0; i < TF_COUNT(ends); i++) {
+        begin_deaths(now_us(), ends[i]);
+        assert_non_null(strstr(arguments_of(5), "--after="));
+        assert_int_equal(count_records("\"reason\":\"unreadable\""), 0);
+        (void)tear_down(state);
+        (void)set_up(state);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(what_it_wrote_before_it_ended_is_read_behind_a_pause),
         TEST(it_is_closed_also_when_it_ended_in_a_pause),
+        TEST(what_cannot_be_read_is_stepped_over),
+        TEST(nothing_to_come_is_stepped_over),
+        TEST(deaths_that_are_not_of_reading_step_over_nothing),
     };
 
     (void)signal(SIGPIPE, SIG_IGN);

@@ -33,6 +33,8 @@
 #define DEATHS_MAX     3u     /* at one cursor, until it is stepped over */
 #define LINE_MAX_BYTES 512u   /* of what the child says on stderr */
 
+#define EXIT_CANNOT_READ_ON 3 /* TF_READER_RESTART of taffrail-journal */
+
 /* How far behind the cursor reading goes on, more each time. */
 static const int64_t steps_us[] = {1, 1000, 1000000, 60000000, INT64_C(3600000000)};
 
@@ -375,20 +377,38 @@ static void count_death(struct reader *reader)
     reader->deaths = is_same && is_early ? reader->deaths + 1 : 1;
 }
 
-/* Died again and again behind one entry, of what it read: go on later in time. */
+/* Of what it read, as far as one can tell: by a fault (SIGBUS), hanging, by its own word that it
+ * cannot read on, or writing what is no export format. Not what somebody did to it (SIGKILL, also
+ * of the kernel's without memory), and not what another start would not change (a missing library).
+ */
+static bool died_of_reading(const struct reader *reader)
+{
+    static const int faults[] = {SIGBUS, SIGSEGV, SIGABRT, SIGILL, SIGFPE, SIGSYS};
+
+    for (size_t i = 0; i < TF_COUNT(faults); i++) {
+        if (reader->exit_signal == faults[i]) {
+            return true;
+        }
+    }
+    return reader->hung || reader->stream.status < 0 || reader->exit_code == EXIT_CANNOT_READ_ON;
+}
+
+/* Died again and again behind one entry, of what it read: go on later in time, but not later than
+ * now, since what is written from now on can be read. */
 static void step_over(struct reader *reader)
 {
-    bool is_of_reading =
-        reader->exit_signal != 0 || reader->exit_code > 0 || reader->stream.status < 0;
+    int64_t most_us = tf_now_ns() / 1000 - cursor_us(reader->died_after);
     size_t step = reader->deaths - DEATHS_MAX;
     char text[160];
 
-    if (reader->deaths < DEATHS_MAX || !is_of_reading || cursor_us(reader->died_after) < 0 ||
-        reader->program->is_journalctl) {
+    if (reader->deaths < DEATHS_MAX || !died_of_reading(reader) ||
+        cursor_us(reader->died_after) < 0 || reader->program->is_journalctl) {
         return;
     }
     step = step < TF_COUNT(steps_us) ? step : TF_COUNT(steps_us) - 1;
-    reader->step_us = reader->step_us + steps_us[step];
+    reader->step_us += steps_us[step];
+    most_us = most_us < 1 ? 1 : most_us;
+    reader->step_us = reader->step_us < most_us ? reader->step_us : most_us;
     (void)snprintf(text, sizeof text,
                    "the journal cannot be read behind an entry; up to %" PRId64
                    " us of it are passed over",
