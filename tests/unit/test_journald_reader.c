@@ -53,6 +53,11 @@ static void begin(const char *script)
     start();
 }
 
+static void take_for_journalctl(void)
+{
+    ((struct tf_child_program *)find_input()->own)->is_journalctl = true;
+}
+
 static bool has_file(const void *ctx, uint32_t wanted)
 {
     (void)wanted;
@@ -194,6 +199,33 @@ static void deaths_that_are_not_of_reading_step_over_nothing(void **state)
     }
 }
 
+/* ---- journalctl -------------------------------------------------------------------------------
+ */
+
+static void the_entry_that_journalctl_repeats_is_dropped_again(void **state)
+{
+    (void)state;
+    world->before_start = take_for_journalctl;
+    atomic_store(&filter_takes, 1); /* the batch behind it is decoded in parts */
+    begin("entry c1 first; if [ $n = 1 ]; then exit 0; fi\n"
+          "entry c2 second; entry c3 third; exec sleep 1000");
+    expect_record("\"log\":\"third\"");
+    assert_non_null(strstr(arguments_of(2), "--cursor=c1"));
+    assert_int_equal(count_records("\"log\":\"first\""), 1);
+    assert_int_equal(count_records("\"log\":\"second\""), 1);
+    assert_int_equal(count_records("\"reason\":\"vacuumed\""), 0);
+}
+
+static void an_entry_that_journalctl_should_repeat_and_does_not_is_a_gap(void **state)
+{
+    (void)state;
+    world->before_start = take_for_journalctl;
+    begin("if [ $n = 1 ]; then entry c1 first; exit 0; fi\n" WRITE_MANY "exec sleep 1000");
+    expect_record("\"log\":\"first\"");
+    assert_true(run_until(has_records, "\"log\":\"many", MANY, DEADLINE_MS));
+    assert_int_equal(count_records("\"reason\":\"vacuumed\""), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,6 +234,8 @@ int main(void)
         TEST(what_cannot_be_read_is_stepped_over),
         TEST(nothing_to_come_is_stepped_over),
         TEST(deaths_that_are_not_of_reading_step_over_nothing),
+        TEST(the_entry_that_journalctl_repeats_is_dropped_again),
+        TEST(an_entry_that_journalctl_should_repeat_and_does_not_is_a_gap),
     };
 
     (void)signal(SIGPIPE, SIG_IGN);

@@ -483,17 +483,34 @@ static void reader_changed(struct tf_journal_stream *stream)
 {
     struct reader *reader = reader_of(stream);
 
+    if (stream->status < 0) {
+        kill_child(reader);
+    }
+    resume(reader);
+    end(reader);
+}
+
+static void reader_pumped(struct tf_journal_stream *stream)
+{
+    struct reader *reader = reader_of(stream);
+
     if (reader->is_after_gone) {
         reader->is_after_gone = false;
         tf_journal_stream_gap(stream, "vacuumed",
                               "the entry that was read last is gone from the "
                               "journal, and may be others after it");
     }
-    if (stream->status < 0) {
-        kill_child(reader);
-    }
-    resume(reader);
-    end(reader);
+}
+
+/* When the newest pump began where the child did, the entry of the cursor comes once more. */
+static void reader_undo(struct tf_journal_stream *stream)
+{
+    struct reader *reader = reader_of(stream);
+    struct tf_slice after = tf_slice_text(reader->after);
+
+    reader->is_after_gone = false;
+    reader->expects_after = reader->program->is_journalctl && after.size > 0 &&
+                            tf_slice_equal(tf_export_cursor(stream->decoder), after);
 }
 
 static void reader_position(struct tf_journal_stream *stream, struct tf_buf *deltas)
@@ -531,6 +548,8 @@ static void reader_free(struct tf_journal_stream *stream)
 }
 
 static const struct tf_journal_stream_owner owner = {.changed = reader_changed,
+                                                     .pumped = reader_pumped,
+                                                     .undo = reader_undo,
                                                      .position = reader_position,
                                                      .rewind = reader_rewind,
                                                      .close = reader_close,

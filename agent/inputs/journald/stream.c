@@ -275,6 +275,9 @@ static void stream_pumped(struct tf_journal_source *self, const struct tf_pump_r
     } else {
         stream->batches += result->cookie != 0;
         move_on(stream);
+        if (stream->owner->pumped != NULL) {
+            stream->owner->pumped(stream);
+        }
         tell_note(stream);
     }
     refill(stream);
