@@ -226,6 +226,52 @@ static void an_entry_that_journalctl_should_repeat_and_does_not_is_a_gap(void **
     assert_int_equal(count_records("\"reason\":\"vacuumed\""), 1);
 }
 
+/* ---- options and arguments --------------------------------------------------------------------
+ */
+
+static void a_folder_is_not_read_twice(void **state)
+{
+    struct tf_text paths[] = {
+        {.text = "/a/journal"}, {.text = "/b/journal"}, {.text = "/a/journal"}};
+
+    (void)state;
+    write_script("exit 0");
+    world->options.mode = TF_JOURNALD_READER;
+    world->options.listen.text = NULL;
+    world->options.start_at.text = "oldest";
+    world->options.paths = (struct tf_texts){.items = paths, .count = TF_COUNT(paths)};
+    expect_check_error("/a/journal is there twice");
+}
+
+static size_t count_arguments(const char *const *units, size_t count)
+{
+    const struct tf_journald input = {
+        .select = {.units = units, .unit_count = count, .priority_max = -1}};
+    struct tf_child_args args = {0};
+    size_t arguments;
+
+    tf_journald_select_args(&input, false, &args);
+    assert_int_equal(args.error, 0);
+    arguments = args.count;
+    tf_child_args_fini(&args);
+    return arguments;
+}
+
+/* taffrail-journal refuses more terms, and would be started in vain for ever. */
+static void what_is_too_much_for_the_program_is_left_to_the_decoder(void **state)
+{
+    const char *units[100];
+
+    (void)state;
+    for (size_t i = 0; i < TF_COUNT(units); i++) {
+        units[i] = "a.service";
+    }
+    for (size_t i = 1; i <= TF_COUNT(units); i++) {
+        assert_true(count_arguments(units, i) <= 1024);
+    }
+    assert_true(count_arguments(units, 10) > 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +282,8 @@ int main(void)
         TEST(deaths_that_are_not_of_reading_step_over_nothing),
         TEST(the_entry_that_journalctl_repeats_is_dropped_again),
         TEST(an_entry_that_journalctl_should_repeat_and_does_not_is_a_gap),
+        TEST(a_folder_is_not_read_twice),
+        TEST(what_is_too_much_for_the_program_is_left_to_the_decoder),
     };
 
     (void)signal(SIGPIPE, SIG_IGN);

@@ -625,6 +625,14 @@ static int reader_check(struct tf_journald *input, struct tf_error *err)
         if (strlen(paths->items[i].text) >= TF_STATE_KEY_MAX - 128) {
             rc = tf_error_add(err, &paths->items[i].at, "paths: the path is too long");
         }
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(paths->items[k].text, paths->items[i].text) == 0) {
+                rc = tf_error_add(err, &paths->items[i].at,
+                                  "paths: %s is there twice, and all of it would come twice; leave "
+                                  "one out",
+                                  paths->items[i].text);
+            }
+        }
     }
     return rc;
 }
