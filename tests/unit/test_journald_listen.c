@@ -553,6 +553,27 @@ static void a_stop_does_not_wait_for_ever(void **state)
     assert_int_equal(count_records("were not stored before the agent stopped"), 1);
 }
 
+/* ---- turns ------------------------------------------------------------------------------------
+ */
+
+/* A source that reads no more than its share owes no turn to others. */
+static void what_is_read_counts_once(void **state)
+{
+    static char text[200000];
+    int fd;
+
+    (void)state;
+    begin();
+    fd = connect_journald();
+    memset(text, 'x', sizeof text);
+    memcpy(text, "MESSAGE=once ", 13);
+    memcpy(text + sizeof text - 2, "\n\n", 2);
+    write_bytes(fd, text, sizeof text);
+    assert_true(run_until(has_records, "\"log\":\"once", 1, DEADLINE_MS));
+    assert_int_equal(find_input()->sources->source.deficit_bytes, 0);
+    hang_up(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -568,6 +589,7 @@ int main(void)
         TEST(a_loopback_port_is_taken_and_no_other),
         TEST(a_socket_that_somebody_listens_on_is_left_alone),
         TEST(a_failed_sync_is_a_gap),
+        TEST(what_is_read_counts_once),
         TEST(what_was_written_before_the_stop_is_stored),
         TEST(a_stop_does_not_wait_for_ever),
     };

@@ -145,7 +145,6 @@ static void stream_pump(struct tf_journal_source *self, struct tf_batch *batch,
     stream->took = bytes.size;
     stream->consumed = (size_t)consumed;
     stream->records = batch->record_count;
-    batch->read_bytes += (size_t)consumed;
     if (stream->result.note.kind != TF_JOURNAL_NOTE_NONE) {
         copy_note(stream);
     }
