@@ -574,6 +574,27 @@ static void what_is_read_counts_once(void **state)
     hang_up(fd);
 }
 
+/* The part of an entry that waited for its end is no measure for what comes behind that. */
+static void what_comes_behind_an_entry_that_is_too_large_is_decoded(void **state)
+{
+    static char text[300000];
+    int fd;
+
+    (void)state;
+    begin();
+    fd = connect_journald();
+    memset(text, 'x', sizeof text);
+    memcpy(text, "MESSAGE=too-large ", 18);
+    write_bytes(fd, text, sizeof text);
+    run_for(100); /* it is a rest now */
+    write_text(fd, "\n\nMESSAGE=behind");
+    assert_true(run_until(has_records, "\"reason\":\"overrun\"", 1, DEADLINE_MS));
+    write_text(fd, " it\n\n");
+    assert_true(run_until(has_records, "\"log\":\"behind it\"", 1, DEADLINE_MS));
+    assert_int_equal(count_records("\"reason\":\"overrun\""), 1);
+    hang_up(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -590,6 +611,7 @@ int main(void)
         TEST(a_socket_that_somebody_listens_on_is_left_alone),
         TEST(a_failed_sync_is_a_gap),
         TEST(what_is_read_counts_once),
+        TEST(what_comes_behind_an_entry_that_is_too_large_is_decoded),
         TEST(what_was_written_before_the_stop_is_stored),
         TEST(a_stop_does_not_wait_for_ever),
     };

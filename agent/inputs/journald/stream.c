@@ -243,6 +243,7 @@ static void take_less(struct tf_journal_stream *stream)
         return;
     }
     tf_buf_consume(&stream->block, stream->consumed);
+    stream->rest_bytes = 0; /* what is behind it was not looked at */
     tf_journal_stream_gap(stream, "overrun",
                           "an entry with its secrets masked is larger than a frame may be");
 }
