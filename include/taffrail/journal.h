@@ -96,7 +96,8 @@ struct tf_journal_note {
     enum tf_journal_note_kind kind;
     uint64_t entries;       /* UINT64_MAX: unknown */
     struct tf_slice reason; /* of a gap: vacuumed, unreadable */
-    struct tf_slice text;   /* a sentence; of SUPPRESSED the unit, or size 0. Borrows from bytes */
+    struct tf_slice
+        text; /* a sentence; of SUPPRESSED the unit's name, or size 0. Borrows from bytes */
 };
 
 /* A stream of export format: what it holds of an entry between blocks. */

@@ -553,6 +553,27 @@ static void a_stop_does_not_wait_for_ever(void **state)
     assert_int_equal(count_records("were not stored before the agent stopped"), 1);
 }
 
+/* Who writes here may say anything: no text of a record gets into our own log. */
+static void what_is_no_unit_is_not_logged_as_one(void **state)
+{
+    static const char suppressed[] =
+        "MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e\n_TRANSPORT=driver\nN_DROPPED=7\n";
+    int fd;
+
+    (void)state;
+    begin();
+    fd = connect_journald();
+    write_text(fd, suppressed);
+    write_text(fd, "OBJECT_SYSTEMD_UNIT=password=hunter22\n\n");
+    assert_true(run_until(has_records, "journald suppressed 7 messages by", 1, DEADLINE_MS));
+    write_text(fd, suppressed);
+    write_text(fd, "OBJECT_SYSTEMD_UNIT=dbus-org.x\\x2da@1.service\n\n");
+    assert_true(run_until(has_records, "7 messages of dbus-org", 1, DEADLINE_MS));
+    assert_false(was_logged("hunter22"));
+    assert_int_equal(input_status().suppressed, 14);
+    hang_up(fd);
+}
+
 /* ---- turns ------------------------------------------------------------------------------------
  */
 
@@ -610,6 +631,7 @@ int main(void)
         TEST(a_loopback_port_is_taken_and_no_other),
         TEST(a_socket_that_somebody_listens_on_is_left_alone),
         TEST(a_failed_sync_is_a_gap),
+        TEST(what_is_no_unit_is_not_logged_as_one),
         TEST(what_is_read_counts_once),
         TEST(what_comes_behind_an_entry_that_is_too_large_is_decoded),
         TEST(what_was_written_before_the_stop_is_stored),

@@ -104,7 +104,9 @@ static void copy_text(char *to, size_t room, struct tf_slice text)
 {
     size_t size = text.size < room ? text.size : room - 1;
 
-    memcpy(to, text.data, size);
+    if (size > 0) {
+        memcpy(to, text.data, size);
+    }
     to[size] = '\0';
 }
 
