@@ -520,6 +520,26 @@ static void a_failed_sync_is_a_gap(void **state)
     hang_up(fd);
 }
 
+/* Also when journald has hung up meanwhile. */
+static void a_failed_sync_behind_the_end_is_a_gap(void **state)
+{
+    int fd;
+
+    (void)state;
+    begin();
+    fd = connect_journald();
+    atomic_store(&hold_syncs, true);
+    write_text(fd, "MESSAGE=lost\n\n");
+    run_for(100); /* it waits for its sync */
+    (void)close(fd);
+    run_for(100);
+    atomic_store(&fail_syncs, 1);
+    atomic_store(&hold_syncs, false);
+    assert_true(run_until(has_records, "\"reason\":\"unsynced\"", 1, DEADLINE_MS));
+    assert_int_equal(count_records("\"log\":\"lost\""), 0);
+    assert_true(run_until(has_sources, NULL, 0, DEADLINE_MS));
+}
+
 static void what_was_written_before_the_stop_is_stored(void **state)
 {
     int fd;
@@ -631,6 +651,7 @@ int main(void)
         TEST(a_loopback_port_is_taken_and_no_other),
         TEST(a_socket_that_somebody_listens_on_is_left_alone),
         TEST(a_failed_sync_is_a_gap),
+        TEST(a_failed_sync_behind_the_end_is_a_gap),
         TEST(what_is_no_unit_is_not_logged_as_one),
         TEST(what_is_read_counts_once),
         TEST(what_comes_behind_an_entry_that_is_too_large_is_decoded),
