@@ -30,6 +30,7 @@
 
 #define VALUE_MAX    (UINT64_C(1) << 30)
 #define LENGTH_BYTES 8u
+#define UNIT_MAX     255u /* bytes of a unit's name, systemd.unit(5) */
 
 /* The name at the start of a line: what stands before '=', or all of it. */
 struct name {
@@ -519,6 +520,23 @@ static void take_word(struct tf_export *stream, const char *bytes, struct tf_jou
     }
 }
 
+/* As systemd.unit(5) has it; empty when it is none: of a socket or an upload it is only a claim,
+ * and what is noted is logged. */
+static struct tf_slice unit_name(struct tf_slice text)
+{
+    static const char more[] = ":-_.\\@";
+
+    for (size_t i = 0; i < text.size; i++) {
+        char c = text.data[i];
+        bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+
+        if (!is_letter && !(c >= '0' && c <= '9') && memchr(more, c, sizeof more - 1) == NULL) {
+            return tf_slice(NULL, 0);
+        }
+    }
+    return text.size <= UNIT_MAX ? text : tf_slice(NULL, 0);
+}
+
 /* journald's own word that it dropped entries of a unit that logs too fast (systemd's
  * SD_MESSAGE_JOURNAL_DROPPED). */
 static void note_suppressed(const struct tf_export *stream, const char *bytes,
@@ -531,9 +549,10 @@ static void note_suppressed(const struct tf_export *stream, const char *bytes,
                        tf_slice_text("a596d6fe7bfa4994828e72309e95d61e")) &&
         tf_slice_equal(tf_entry_known(entry, bytes, TF_NAME_TRANSPORT), tf_slice_text("driver")) &&
         tf_entry_digits(tf_entry_known(entry, bytes, TF_NAME_N_DROPPED), &entries)) {
-        *note = (struct tf_journal_note){.kind = TF_JOURNAL_NOTE_SUPPRESSED,
-                                         .entries = entries,
-                                         .text = tf_entry_known(entry, bytes, TF_NAME_OBJECT_UNIT)};
+        *note = (struct tf_journal_note){
+            .kind = TF_JOURNAL_NOTE_SUPPRESSED,
+            .entries = entries,
+            .text = unit_name(tf_entry_known(entry, bytes, TF_NAME_OBJECT_UNIT))};
     }
 }
 

@@ -14,7 +14,8 @@
  * Views: with matches there is a second, unfiltered view of the journal. It tells whether a cursor
  * exists, and how far the journal goes: that position is written when the filtered view has been
  * read to its end afterwards, so that a quiet filter does not fall behind (and its cursor is not
- * vacuumed away).
+ * vacuumed away). An entry that was written on the way there may lie behind that position, which
+ * then is not told: the agent would go back to it, and have the entry twice.
  *
  * What libsystemd calls broken (EBADMSG and the like from sd_journal_next) is left to a new
  * process.
@@ -46,6 +47,7 @@ struct reader {
     sd_journal *whole;   /* unfiltered; the same when there are no matches */
     bool is_judged;      /* it is known whether the cursor's entry exists */
     bool has_entry;      /* the journal stands on an entry that is not written yet */
+    char *written;       /* cursor of the newest entry that was written, or told of; or NULL */
     char *passed;        /* cursor of the newest entry, when it was passed over; or NULL */
     char *idle;          /* cursor that was written last when idle; or NULL */
     int64_t heartbeat_ms, folders_ms, look_ms; /* when due */
@@ -233,7 +235,10 @@ static void deliver(struct reader *reader)
         return;
     }
     keep_passed(reader, NULL);
-    free(cursor);
+    if (cursor != NULL) {
+        free(reader->written);
+        reader->written = cursor;
+    }
 }
 
 static void write_idle(struct reader *reader, char *cursor)
@@ -362,6 +367,22 @@ static bool is_same_entry(const struct parts *a, const struct parts *b)
     }
     return memcmp(a->boot, b->boot, 32) == 0 && a->monotonic_usec == b->monotonic_usec &&
            a->realtime_usec == b->realtime_usec && a->hash == b->hash;
+}
+
+/* Does the tail of the journal lie behind the written entry, or is it that? As libsystemd sorts:
+ * within a family by number, within a boot by its clock, else by time. */
+static bool is_beyond(const char *tail, const char *written)
+{
+    struct parts a, b;
+
+    if (!parse_cursor(tail, &a) || !parse_cursor(written, &b)) {
+        return false;
+    }
+    if (is_one_family(&a, &b)) {
+        return a.number >= b.number;
+    }
+    return memcmp(a.boot, b.boot, 32) == 0 ? a.monotonic_usec > b.monotonic_usec
+                                           : a.realtime_usec > b.realtime_usec;
 }
 
 /* ---- where to begin ----------------------------------------------------------------------------
@@ -615,9 +636,10 @@ static int read_on(struct reader *reader)
         free(tail);
         return code;
     }
-    if (tail != NULL) {
-        free(reader->passed);
-        reader->passed = tail;
+    if (tail != NULL && (reader->written == NULL || is_beyond(tail, reader->written))) {
+        keep_passed(reader, tail);
+    } else {
+        free(tail);
     }
     write_passed(reader);
     return EXIT_NONE;
@@ -784,6 +806,7 @@ int tf_reader_run(const struct tf_reader_options *options)
         tf_reader_out_flush(reader.out);
     }
     close_views(&reader);
+    free(reader.written);
     free(reader.passed);
     free(reader.idle);
     tf_reader_files_free(reader.files);

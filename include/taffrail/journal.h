@@ -96,7 +96,8 @@ struct tf_journal_note {
     enum tf_journal_note_kind kind;
     uint64_t entries;       /* UINT64_MAX: unknown */
     struct tf_slice reason; /* of a gap: vacuumed, unreadable */
-    struct tf_slice text;   /* a sentence; of SUPPRESSED the unit, or size 0. Borrows from bytes */
+    struct tf_slice
+        text; /* a sentence; of SUPPRESSED the unit's name, or size 0. Borrows from bytes */
 };
 
 /* A stream of export format: what it holds of an entry between blocks. */
@@ -111,7 +112,8 @@ void tf_export_restart(struct tf_export *stream, struct tf_slice after);
  * (result->is_full: call again with an empty one), or something is noted. Returns the bytes
  * consumed; the caller keeps the rest in front of what comes next: less than TF_JOURNAL_ENTRY_MAX +
  * 1 (a longer entry is consumed while it comes, and its record made at its end). Each call scans
- * only what is new. now_ns is the time of an entry without one. Negative: -EPROTO, this is no
+ * only what is new; batch->read_bytes rises by what was consumed. now_ns is the time of an entry
+ * without one. Negative: -EPROTO, this is no
  * export format, only restart or free are left; -ENOMEM.
  */
 struct tf_export_result {

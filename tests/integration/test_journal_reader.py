@@ -536,6 +536,29 @@ def lab_follow(binary, send, _folder):
         reader.end()
 
 
+def lab_filtered(binary, send, folder):
+    """How far a filter has read is never told as less than what it has written: that would come twice."""
+    path = os.path.join(folder, "filtered")
+
+    def written():
+        with open(path, "rb") as file:
+            return file.read()
+
+    with open(path, "wb") as file:
+        process = subprocess.Popen([binary, "--match", "SYSLOG_IDENTIFIER=flood"], stdin=subprocess.PIPE, stdout=file)
+    run(send, "flood", "30000")
+    wait_until(lambda: b"SEQ=29999\n" in written(), 60, "30000 entries do not come")
+    process.stdin.close()
+    need(process.wait(10) == 0, "end of stdin")
+    newest = 0
+    for _raw, fields in split_entries(written()):
+        cursor = dict(fields).get(b"__CURSOR") or dict(fields).get(b"__READER_CURSOR")
+        if cursor is not None:
+            number = int(re.search(rb";i=([0-9a-f]+);", cursor)[1], 16)
+            need(number >= newest, f"told {number} behind {newest}: {fields[0]}")
+            newest = number
+
+
 def lab_starts(binary, send, _folder):
     """Two boots are in the journal, the one that runs is the second; then a third without entries."""
     first = "11111111222243338444555555555555"
@@ -613,6 +636,7 @@ LAB_CASES = {
     "killed": (lab_killed, "SystemMaxFileSize=4M", []),
     "vacuumed": (lab_vacuumed, "SystemMaxFileSize=1M", []),
     "follow": (lab_follow, "", []),
+    "filtered": (lab_filtered, "", []),
     "starts": (lab_starts, "", ["11111111-2222-4333-8444-555555555555", "22222222-2222-4333-8444-555555555555"]),
     "crashed": (lab_crashed, "", []),
     "flushed": (lab_flushed, "", []),

@@ -72,6 +72,7 @@ struct world {
     struct tf_feed *feed;
     char **records;
     uint32_t record_count;
+    void (*before_start)(void); /* the input is checked, and not started; may be NULL */
 };
 
 static struct world *world;
@@ -246,7 +247,7 @@ static bool has_records(const void *ctx, uint32_t wanted)
     return count_records(ctx) >= wanted;
 }
 
-static const char *record_with(const char *text)
+static inline const char *record_with(const char *text)
 {
     for (uint32_t i = 0; i < world->record_count; i++) {
         if (strstr(world->records[i], text) != NULL) {
@@ -257,7 +258,7 @@ static const char *record_with(const char *text)
 }
 
 /* The number behind key in a record; -1: it has none. */
-static int64_t number_of(const char *record, const char *key)
+static inline int64_t number_of(const char *record, const char *key)
 {
     const char *at = strstr(record, key);
 
@@ -265,7 +266,7 @@ static int64_t number_of(const char *record, const char *key)
 }
 
 /* All the agent logged so far. */
-static bool was_logged(const char *text)
+static inline bool was_logged(const char *text)
 {
     char *log = calloc(1, LOG_MAX);
     bool found;
@@ -277,7 +278,7 @@ static bool was_logged(const char *text)
     return found;
 }
 
-static uint32_t count_fds(void)
+static inline uint32_t count_fds(void)
 {
     DIR *dir = opendir("/proc/self/fd");
     uint32_t count = 0;
@@ -341,6 +342,9 @@ static void start(void)
     assert_int_equal(uv_loop_init(&world->loop), 0);
     assert_int_equal(uv_timer_init(&world->loop, &world->deadline), 0);
     assert_int_equal(tf_pipeline_new(&world->loop, &world->config, &world->pipeline, &err), 0);
+    if (world->before_start != NULL) {
+        world->before_start();
+    }
     assert_int_equal(tf_pipeline_start(world->pipeline, &err), 0);
     tf_error_fini(&err);
     world->stopped = false;
@@ -361,7 +365,7 @@ static struct tf_input_status input_status(void)
     return status;
 }
 
-static bool has_refused(const void *ctx, uint32_t wanted)
+static inline bool has_refused(const void *ctx, uint32_t wanted)
 {
     (void)ctx;
     return input_status().refused >= wanted;
@@ -411,7 +415,7 @@ static void forget_records(void)
 }
 
 /* The start is refused with a text. */
-static void expect_start_error(const char *text)
+static inline void expect_start_error(const char *text)
 {
     struct tf_error err;
 
@@ -427,7 +431,7 @@ static void expect_start_error(const char *text)
 }
 
 /* The check of the options finds an error with a text. */
-static void expect_check_error(const char *text)
+static inline void expect_check_error(const char *text)
 {
     struct tf_input_args args = {.name = "journal", .tag = "host", .options = &world->options};
     struct tf_error err;
@@ -469,7 +473,7 @@ static int tear_down(void **state)
  */
 
 /* A whole file, to be freed by tf_buf_fini. */
-static struct tf_buf read_whole(const char *path)
+static inline struct tf_buf read_whole(const char *path)
 {
     struct tf_buf bytes;
 
@@ -478,7 +482,7 @@ static struct tf_buf read_whole(const char *path)
     return bytes;
 }
 
-static int connect_to(const char *path, int type)
+static inline int connect_to(const char *path, int type)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);

@@ -354,6 +354,34 @@ static void large_datagrams_arrive(void **state)
 /* ---- descriptors ------------------------------------------------------------------------------
  */
 
+static bool is_source_asleep(const void *ctx, uint32_t wanted)
+{
+    (void)ctx;
+    (void)wanted;
+    return find_input()->sources->source.state == TF_SOURCE_ASLEEP;
+}
+
+/* What is left before the ring's end is passed over when a datagram may not fit: nothing spins. */
+static void nothing_spins_at_the_end_of_the_ring(void **state)
+{
+    static char text[128 << 10];
+    int fd;
+
+    (void)state;
+    memset(text, 'a', sizeof text);
+    memcpy(text, "MESSAGE=long ", 13);
+    text[sizeof text - 1] = '\n';
+    begin(TF_JOURNALD_NATIVE);
+    fd = connect_to(world->path, SOCK_DGRAM);
+    for (unsigned i = 0; i < 300; i++) { /* more than the ring holds */
+        send_bytes(fd, text, sizeof text);
+        assert_true(run_until(has_records, "long aaa", 1, DEADLINE_MS));
+        assert_true(run_until(is_source_asleep, NULL, 0, DEADLINE_MS));
+        forget_records();
+    }
+    (void)close(fd);
+}
+
 static void a_sealed_memfd_is_an_entry(void **state)
 {
     uint32_t before;
@@ -732,6 +760,7 @@ int main(void)
         TEST(the_kernel_says_who_sent_it),
         TEST(a_burst_arrives_whole_and_in_order),
         TEST(large_datagrams_arrive),
+        TEST(nothing_spins_at_the_end_of_the_ring),
         TEST(a_sealed_memfd_is_an_entry),
         TEST(other_descriptors_are_refused_and_closed),
         TEST(a_syslog_client_sends_no_descriptors),

@@ -520,6 +520,26 @@ static void a_failed_sync_is_a_gap(void **state)
     hang_up(fd);
 }
 
+/* Also when journald has hung up meanwhile. */
+static void a_failed_sync_behind_the_end_is_a_gap(void **state)
+{
+    int fd;
+
+    (void)state;
+    begin();
+    fd = connect_journald();
+    atomic_store(&hold_syncs, true);
+    write_text(fd, "MESSAGE=lost\n\n");
+    run_for(100); /* it waits for its sync */
+    (void)close(fd);
+    run_for(100);
+    atomic_store(&fail_syncs, 1);
+    atomic_store(&hold_syncs, false);
+    assert_true(run_until(has_records, "\"reason\":\"unsynced\"", 1, DEADLINE_MS));
+    assert_int_equal(count_records("\"log\":\"lost\""), 0);
+    assert_true(run_until(has_sources, NULL, 0, DEADLINE_MS));
+}
+
 static void what_was_written_before_the_stop_is_stored(void **state)
 {
     int fd;
@@ -553,6 +573,69 @@ static void a_stop_does_not_wait_for_ever(void **state)
     assert_int_equal(count_records("were not stored before the agent stopped"), 1);
 }
 
+/* Who writes here may say anything: no text of a record gets into our own log. */
+static void what_is_no_unit_is_not_logged_as_one(void **state)
+{
+    static const char suppressed[] =
+        "MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e\n_TRANSPORT=driver\nN_DROPPED=7\n";
+    int fd;
+
+    (void)state;
+    begin();
+    fd = connect_journald();
+    write_text(fd, suppressed);
+    write_text(fd, "OBJECT_SYSTEMD_UNIT=password=hunter22\n\n");
+    assert_true(run_until(has_records, "journald suppressed 7 messages by", 1, DEADLINE_MS));
+    write_text(fd, suppressed);
+    write_text(fd, "OBJECT_SYSTEMD_UNIT=dbus-org.x\\x2da@1.service\n\n");
+    assert_true(run_until(has_records, "7 messages of dbus-org", 1, DEADLINE_MS));
+    assert_false(was_logged("hunter22"));
+    assert_int_equal(input_status().suppressed, 14);
+    hang_up(fd);
+}
+
+/* ---- turns ------------------------------------------------------------------------------------
+ */
+
+/* A source that reads no more than its share owes no turn to others. */
+static void what_is_read_counts_once(void **state)
+{
+    static char text[200000];
+    int fd;
+
+    (void)state;
+    begin();
+    fd = connect_journald();
+    memset(text, 'x', sizeof text);
+    memcpy(text, "MESSAGE=once ", 13);
+    memcpy(text + sizeof text - 2, "\n\n", 2);
+    write_bytes(fd, text, sizeof text);
+    assert_true(run_until(has_records, "\"log\":\"once", 1, DEADLINE_MS));
+    assert_int_equal(find_input()->sources->source.deficit_bytes, 0);
+    hang_up(fd);
+}
+
+/* The part of an entry that waited for its end is no measure for what comes behind that. */
+static void what_comes_behind_an_entry_that_is_too_large_is_decoded(void **state)
+{
+    static char text[300000];
+    int fd;
+
+    (void)state;
+    begin();
+    fd = connect_journald();
+    memset(text, 'x', sizeof text);
+    memcpy(text, "MESSAGE=too-large ", 18);
+    write_bytes(fd, text, sizeof text);
+    run_for(100); /* it is a rest now */
+    write_text(fd, "\n\nMESSAGE=behind");
+    assert_true(run_until(has_records, "\"reason\":\"overrun\"", 1, DEADLINE_MS));
+    write_text(fd, " it\n\n");
+    assert_true(run_until(has_records, "\"log\":\"behind it\"", 1, DEADLINE_MS));
+    assert_int_equal(count_records("\"reason\":\"overrun\""), 1);
+    hang_up(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -568,6 +651,10 @@ int main(void)
         TEST(a_loopback_port_is_taken_and_no_other),
         TEST(a_socket_that_somebody_listens_on_is_left_alone),
         TEST(a_failed_sync_is_a_gap),
+        TEST(a_failed_sync_behind_the_end_is_a_gap),
+        TEST(what_is_no_unit_is_not_logged_as_one),
+        TEST(what_is_read_counts_once),
+        TEST(what_comes_behind_an_entry_that_is_too_large_is_decoded),
         TEST(what_was_written_before_the_stop_is_stored),
         TEST(a_stop_does_not_wait_for_ever),
     };

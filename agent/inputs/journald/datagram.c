@@ -129,10 +129,15 @@ static void datagrams_pump(struct tf_journal_source *base, struct tf_batch *batc
 
     self->pumped_items = 0;
     self->pump_end = at;
-    while (self->pumped_items < self->pump_items_max && batch->read_bytes < TF_BLOCK_BYTES &&
-           (item = tf_ring_walk(&self->ring, &at, self->pump_to)) != NULL) {
-        int rc = decode_item(self, item, batch);
+    while (self->pumped_items < self->pump_items_max && batch->read_bytes < TF_BLOCK_BYTES) {
+        int rc;
 
+        item = tf_ring_walk(&self->ring, &at, self->pump_to);
+        if (item == NULL) {
+            self->pump_end = at; /* what is passed over at the ring's end counts as done */
+            break;
+        }
+        rc = decode_item(self, item, batch);
         if (rc < 0 && self->pumped_items > 0) {
             break; /* what fitted goes on its way first */
         }
@@ -612,19 +617,14 @@ static int check_syslog(struct tf_journald *input, struct tf_error *err)
     return check(input, false, err);
 }
 
-/* Without them the entries lack what the kernel knows, so it is no use to go on. */
-static int choose_socket_options(int fd)
+/* As much as the kernel gives. */
+static void widen(int fd)
 {
-    static const int on = 1, receive_bytes = RECEIVE_BYTES;
+    static const int receive_bytes = RECEIVE_BYTES;
 
-    if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) < 0) {
-        return -errno;
-    }
     if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &receive_bytes, sizeof receive_bytes) < 0) {
         (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes);
     }
-    return 0;
 }
 
 /* A timer and a poll on the loop, and the source; on failure nothing of them is left. */
@@ -657,10 +657,8 @@ static int datagrams_start(struct tf_journald *input, struct tf_error *err)
     if (rc < 0) {
         return rc;
     }
-    rc = choose_socket_options(self->file.fd);
-    if (rc == 0) {
-        rc = begin(self);
-    }
+    widen(self->file.fd);
+    rc = begin(self);
     if (rc < 0) {
         return tf_error_add(err, at, "cannot receive on %s: %s", self->file.path, uv_strerror(rc));
     }

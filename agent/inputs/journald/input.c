@@ -148,11 +148,7 @@ static int journald_open(const struct tf_input_args *args, void **self, struct t
     input->at = args->at;
     input->loop = args->loop;
     input->options = args->options;
-    input->way = (size_t)input->options->mode < TF_COUNT(ways) ? ways[input->options->mode] : NULL;
-    if (input->way == NULL) { /* until it is written */
-        free(input);
-        return tf_error_add(err, &args->at, "this mode is not there yet");
-    }
+    input->way = ways[input->options->mode];
     input->arena = tf_arena_new();
     if (input->arena == NULL) {
         free(input);

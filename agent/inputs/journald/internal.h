@@ -143,6 +143,9 @@ struct tf_journal_stream_owner {
      * nothing left to wait for, or stream->status is negative (the stream is broken). May call any
      * function of the stream, also close. */
     void (*changed)(struct tf_journal_stream *stream);
+    /* Loop: a block was decoded, and the next is not yet: what the worker left may be looked at.
+     * May be NULL. */
+    void (*pumped)(struct tf_journal_stream *stream);
     /* Worker: the position behind what was decoded. NULL: it has none. */
     void (*position)(struct tf_journal_stream *stream, struct tf_buf *deltas);
     /* Loop: the newest pump is undone, its bytes are decoded again. May be NULL. */

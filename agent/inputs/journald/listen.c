@@ -196,12 +196,15 @@ static void finish(struct connection *conn)
     uv_close((uv_handle_t *)&conn->timer, on_handle_closed);
 }
 
+/* A source that is gone could not tell what a failed sync lost: it stays until all is durable. */
 static void finish_when_drained(struct connection *conn)
 {
-    bool is_idle = conn->stream.base.source.state != TF_SOURCE_RUNNING;
+    const struct tf_journal_stream *stream = &conn->stream;
+    bool is_idle = stream->base.source.state != TF_SOURCE_RUNNING;
+    bool is_durable = stream->batches == stream->durable_batches;
 
     if (conn->is_ending && is_idle &&
-        (conn->is_late || conn->stream.status < 0 || is_drained(conn))) {
+        (conn->is_late || (is_durable && (stream->status < 0 || is_drained(conn))))) {
         finish(conn);
     }
 }
@@ -407,7 +410,9 @@ static void on_rewind(struct tf_journal_stream *stream)
                  "entries of journald were lost by a failed write or sync; it does not send again");
     }
     conn->safe_bytes = conn->mark_bytes;
+    conn->stream.durable_batches = conn->stream.batches; /* or lost, and told */
     tell_dropped(conn);
+    finish_when_drained(conn);
 }
 
 /* What journald wrote before the socket closes; bounded by the socket's buffer. */

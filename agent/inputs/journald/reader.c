@@ -33,6 +33,8 @@
 #define DEATHS_MAX     3u     /* at one cursor, until it is stepped over */
 #define LINE_MAX_BYTES 512u   /* of what the child says on stderr */
 
+#define EXIT_CANNOT_READ_ON 3 /* TF_READER_RESTART of taffrail-journal */
+
 /* How far behind the cursor reading goes on, more each time. */
 static const int64_t steps_us[] = {1, 1000, 1000000, 60000000, INT64_C(3600000000)};
 
@@ -120,6 +122,7 @@ static void on_out(uv_stream_t *out, ssize_t size, const uv_buf_t *buf)
     }
 }
 
+/* Also of a child that has ended: what it wrote is in the pipe. */
 static void resume(struct reader *reader)
 {
     if (reader->is_paused && !uv_is_closing((uv_handle_t *)&reader->out) &&
@@ -183,10 +186,12 @@ static void on_timer(uv_timer_t *timer)
     struct reader *reader = timer->data;
     uint64_t silent_ms = uv_now(timer->loop) - reader->heard_ms;
 
+    resume(reader);
     if (reader->state == READER_STARTING) {
         spawn(reader);
-    } else if (reader->state == READER_RUNNING) {
-        resume(reader);
+    } else if (reader->state == READER_ENDING) {
+        (void)uv_timer_start(timer, on_timer, SILENCE_MS, 0);
+    } else {
         if (!reader->is_paused && silent_ms >= SILENCE_MS && !reader->program->is_journalctl) {
             reader->hung = true;
             (void)uv_process_kill(&reader->process, SIGKILL);
@@ -331,11 +336,14 @@ static void close_handle(struct reader *reader, uv_handle_t *handle)
     }
 }
 
+/* Ends the child, if it has not ended yet; what its pipe holds comes again. */
 static void kill_child(struct reader *reader)
 {
     if (reader->state == READER_RUNNING) {
         (void)uv_process_kill(&reader->process, SIGKILL);
-        close_handle(reader, (uv_handle_t *)&reader->out); /* what it holds comes again */
+    }
+    if (reader->open_handles > 0) {
+        close_handle(reader, (uv_handle_t *)&reader->out);
     }
 }
 
@@ -369,20 +377,38 @@ static void count_death(struct reader *reader)
     reader->deaths = is_same && is_early ? reader->deaths + 1 : 1;
 }
 
-/* Died again and again behind one entry, of what it read: go on later in time. */
+/* Of what it read, as far as one can tell: by a fault (SIGBUS), hanging, by its own word that it
+ * cannot read on, or writing what is no export format. Not what somebody did to it (SIGKILL, also
+ * of the kernel's without memory), and not what another start would not change (a missing library).
+ */
+static bool died_of_reading(const struct reader *reader)
+{
+    static const int faults[] = {SIGBUS, SIGSEGV, SIGABRT, SIGILL, SIGFPE, SIGSYS};
+
+    for (size_t i = 0; i < TF_COUNT(faults); i++) {
+        if (reader->exit_signal == faults[i]) {
+            return true;
+        }
+    }
+    return reader->hung || reader->stream.status < 0 || reader->exit_code == EXIT_CANNOT_READ_ON;
+}
+
+/* Died again and again behind one entry, of what it read: go on later in time, but not later than
+ * now, since what is written from now on can be read. */
 static void step_over(struct reader *reader)
 {
-    bool is_of_reading =
-        reader->exit_signal != 0 || reader->exit_code > 0 || reader->stream.status < 0;
+    int64_t most_us = tf_now_ns() / 1000 - cursor_us(reader->died_after);
     size_t step = reader->deaths - DEATHS_MAX;
     char text[160];
 
-    if (reader->deaths < DEATHS_MAX || !is_of_reading || cursor_us(reader->died_after) < 0 ||
-        reader->program->is_journalctl) {
+    if (reader->deaths < DEATHS_MAX || !died_of_reading(reader) ||
+        cursor_us(reader->died_after) < 0 || reader->program->is_journalctl) {
         return;
     }
     step = step < TF_COUNT(steps_us) ? step : TF_COUNT(steps_us) - 1;
-    reader->step_us = reader->step_us + steps_us[step];
+    reader->step_us += steps_us[step];
+    most_us = most_us < 1 ? 1 : most_us;
+    reader->step_us = reader->step_us < most_us ? reader->step_us : most_us;
     (void)snprintf(text, sizeof text,
                    "the journal cannot be read behind an entry; up to %" PRId64
                    " us of it are passed over",
@@ -457,19 +483,34 @@ static void reader_changed(struct tf_journal_stream *stream)
 {
     struct reader *reader = reader_of(stream);
 
+    if (stream->status < 0) {
+        kill_child(reader);
+    }
+    resume(reader);
+    end(reader);
+}
+
+static void reader_pumped(struct tf_journal_stream *stream)
+{
+    struct reader *reader = reader_of(stream);
+
     if (reader->is_after_gone) {
         reader->is_after_gone = false;
         tf_journal_stream_gap(stream, "vacuumed",
                               "the entry that was read last is gone from the "
                               "journal, and may be others after it");
     }
-    if (stream->status < 0) {
-        kill_child(reader);
-    }
-    if (reader->state == READER_RUNNING) {
-        resume(reader);
-    }
-    end(reader);
+}
+
+/* When the newest pump began where the child did, the entry of the cursor comes once more. */
+static void reader_undo(struct tf_journal_stream *stream)
+{
+    struct reader *reader = reader_of(stream);
+    struct tf_slice after = tf_slice_text(reader->after);
+
+    reader->is_after_gone = false;
+    reader->expects_after = reader->program->is_journalctl && after.size > 0 &&
+                            tf_slice_equal(tf_export_cursor(stream->decoder), after);
 }
 
 static void reader_position(struct tf_journal_stream *stream, struct tf_buf *deltas)
@@ -507,6 +548,8 @@ static void reader_free(struct tf_journal_stream *stream)
 }
 
 static const struct tf_journal_stream_owner owner = {.changed = reader_changed,
+                                                     .pumped = reader_pumped,
+                                                     .undo = reader_undo,
                                                      .position = reader_position,
                                                      .rewind = reader_rewind,
                                                      .close = reader_close,
@@ -581,6 +624,14 @@ static int reader_check(struct tf_journald *input, struct tf_error *err)
     for (size_t i = 0; i < paths->count; i++) {
         if (strlen(paths->items[i].text) >= TF_STATE_KEY_MAX - 128) {
             rc = tf_error_add(err, &paths->items[i].at, "paths: the path is too long");
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(paths->items[k].text, paths->items[i].text) == 0) {
+                rc = tf_error_add(err, &paths->items[i].at,
+                                  "paths: %s is there twice, and all of it would come twice; leave "
+                                  "one out",
+                                  paths->items[i].text);
+            }
         }
     }
     return rc;

@@ -164,6 +164,12 @@ int tf_journald_select(struct tf_journald *input, struct tf_error *err)
 
 #define COREDUMP_MESSAGE_ID "fc2e22bc6ee647b6b90729ab34a250b1" /* systemd's sd-messages.h */
 
+/* taffrail-journal takes 1024 terms at most. What is longer is left to the decoders, which decide
+ * in any case. */
+#define UNITS_TOLD_MAX       32u /* of 14 terms each */
+#define IDENTIFIERS_TOLD_MAX 128u
+#define PAIRS_TOLD_MAX       128u /* and as many joiners, at most */
+
 static bool are_exact(const char *const *texts, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -192,9 +198,19 @@ static void add_unit(const char *unit, struct tf_child_args *args)
     tf_child_args_add(args, "--match=MESSAGE_ID=" COREDUMP_MESSAGE_ID);
 }
 
+static bool are_told(const struct tf_journal_select *select)
+{
+    size_t pairs = 0;
+
+    for (size_t i = 0; i < select->match_count; i++) {
+        pairs += select->matches[i].count;
+    }
+    return pairs <= PAIRS_TOLD_MAX;
+}
+
 static void add_reader_terms(const struct tf_journal_select *select, struct tf_child_args *args)
 {
-    if (are_exact(select->units, select->unit_count)) {
+    if (select->unit_count <= UNITS_TOLD_MAX && are_exact(select->units, select->unit_count)) {
         for (size_t i = 0; i < select->unit_count; i++) {
             if (i > 0) {
                 tf_child_args_add(args, "--or");
@@ -203,13 +219,14 @@ static void add_reader_terms(const struct tf_journal_select *select, struct tf_c
         }
         tf_child_args_add(args, "--and");
     }
-    if (are_exact(select->identifiers, select->identifier_count)) {
+    if (select->identifier_count <= IDENTIFIERS_TOLD_MAX &&
+        are_exact(select->identifiers, select->identifier_count)) {
         for (size_t i = 0; i < select->identifier_count; i++) {
             tf_child_args_add(args, "--match=SYSLOG_IDENTIFIER=%s", select->identifiers[i]);
         }
         tf_child_args_add(args, "--and");
     }
-    for (size_t i = 0; i < select->match_count; i++) {
+    for (size_t i = 0; are_told(select) && i < select->match_count; i++) {
         if (i > 0) {
             tf_child_args_add(args, "--or");
         }

@@ -87,6 +87,16 @@ static int clear_name(const struct tf_socket_file *file, int type, const struct 
     return rc;
 }
 
+/* Who sends a datagram and when, from the first one on. */
+static int wants_sender(int fd)
+{
+    static const int on = 1;
+
+    return setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0
+               ? -1
+               : setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
+}
+
 static int bind_name(struct tf_socket_file *file, int type)
 {
     struct sockaddr_un address = address_of(file);
@@ -97,7 +107,8 @@ static int bind_name(struct tf_socket_file *file, int type)
     if (fd < 0) {
         return -errno;
     }
-    if (bind(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
+    if ((type == SOCK_DGRAM && wants_sender(fd) < 0) ||
+        bind(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
         rc = -errno;
         (void)close(fd);
         return rc;

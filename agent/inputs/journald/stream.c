@@ -20,7 +20,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define READ_BYTES (64u << 10)
+#define READ_BYTES   (64u << 10)
+#define NO_MEMORY_MS 100u
 
 static struct tf_journal_stream *stream_of(struct tf_journal_source *self)
 {
@@ -104,7 +105,9 @@ static void copy_text(char *to, size_t room, struct tf_slice text)
 {
     size_t size = text.size < room ? text.size : room - 1;
 
-    memcpy(to, text.data, size);
+    if (size > 0) {
+        memcpy(to, text.data, size);
+    }
     to[size] = '\0';
 }
 
@@ -140,6 +143,7 @@ static void stream_pump(struct tf_journal_source *self, struct tf_batch *batch,
     consumed = tf_export_decode(stream->decoder, bytes, tf_now_ns(), batch, &stream->result);
     if (consumed < 0) {
         result->status = (int)consumed;
+        result->wake_at_ms = consumed == -ENOMEM ? batch->now_ms + NO_MEMORY_MS : 0;
         return;
     }
     stream->took = bytes.size;
@@ -229,20 +233,27 @@ static void tell_note(struct tf_journal_stream *stream)
     }
 }
 
+/* What the last pump did is undone: its bytes are decoded again. */
+static void take_again(struct tf_journal_stream *stream)
+{
+    stream->rest_bytes = 0;
+    tf_export_restart(stream->decoder, tf_slice(stream->before, stream->before_size));
+    if (stream->owner->undo != NULL) {
+        stream->owner->undo(stream);
+    }
+}
+
 /* The batch is too large when it is encoded: from its start again, with half as much. An entry that
  * is too large by itself is passed over. */
 static void take_less(struct tf_journal_stream *stream)
 {
     if (stream->records > 1) {
         stream->take_bytes = stream->consumed / 2 > 0 ? stream->consumed / 2 : 1;
-        stream->rest_bytes = 0;
-        tf_export_restart(stream->decoder, tf_slice(stream->before, stream->before_size));
-        if (stream->owner->undo != NULL) {
-            stream->owner->undo(stream);
-        }
+        take_again(stream);
         return;
     }
     tf_buf_consume(&stream->block, stream->consumed);
+    stream->rest_bytes = 0; /* what is behind it was not looked at */
     tf_journal_stream_gap(stream, "overrun",
                           "an entry with its secrets masked is larger than a frame may be");
 }
@@ -267,6 +278,10 @@ static void stream_pumped(struct tf_journal_source *self, const struct tf_pump_r
 {
     struct tf_journal_stream *stream = stream_of(self);
 
+    if (result->status == -ENOMEM) { /* it is woken by time */
+        take_again(stream);
+        return;
+    }
     if (result->status == -EMSGSIZE) {
         take_less(stream);
     } else if (result->status < 0) {
@@ -276,6 +291,9 @@ static void stream_pumped(struct tf_journal_source *self, const struct tf_pump_r
         move_on(stream);
         if (stream->result.is_broken) {
             stream->status = -EPROTO;
+        }
+        if (stream->owner->pumped != NULL) {
+            stream->owner->pumped(stream);
         }
         tell_note(stream);
     }

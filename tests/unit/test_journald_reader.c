@@ -1,0 +1,291 @@
+/*
+ * test_journald_reader.c - mode reader of the journald input, with a script for the program that
+ * reads: whenever and however that ends, it is started again behind the last entry, and nothing is
+ * lost or doubled.
+ */
+#include "journald_fixture.h"
+
+#define CURSOR                                                                                     \
+    "s=00000000000000000000000000000001;i=1;b=00000000000000000000000000000002;m=1;t=%llx;x=1"
+
+/* ---- the program ------------------------------------------------------------------------------
+ */
+
+/* Before libuv's: the program is looked for beside ours. */
+int uv_exepath(char *path, size_t *size)
+{
+    (void)snprintf(path, *size, "%s/taffrail", world->path);
+    return 0;
+}
+
+static const char *file_named(const char *name)
+{
+    static char path[160];
+
+    (void)snprintf(path, sizeof path, "%s/%s", world->path, name);
+    return path;
+}
+
+/* A script of sh. $n is its start, counted from 1; its arguments are a line in the file `args`. */
+static void write_script(const char *script)
+{
+    FILE *file;
+
+    (void)snprintf(world->path, sizeof world->path, "%s.bin", world->folder);
+    assert_int_equal(mkdir(world->path, 0700), 0);
+    file = fopen(file_named("taffrail-journal"), "we");
+    assert_non_null(file);
+    assert_true(
+        fprintf(file,
+                "#!/bin/sh\ncd %s\necho \"$*\" >>args\nn=$(wc -l <args)\n"
+                "entry() { printf '__CURSOR=%%s\\nMESSAGE=%%s\\n\\n' \"$1\" \"$2\"; }\n%s\n",
+                world->path, script) > 0);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(chmod(file_named("taffrail-journal"), 0700), 0);
+}
+
+static void begin(const char *script)
+{
+    write_script(script);
+    world->options.mode = TF_JOURNALD_READER;
+    world->options.listen.text = NULL;
+    world->options.start_at.text = "oldest";
+    start();
+}
+
+static void take_for_journalctl(void)
+{
+    ((struct tf_child_program *)find_input()->own)->is_journalctl = true;
+}
+
+static bool has_file(const void *ctx, uint32_t wanted)
+{
+    (void)wanted;
+    return access(file_named(ctx), F_OK) == 0;
+}
+
+/* The arguments of a start, counted from 1; freed by the next call. */
+static const char *arguments_of(unsigned number)
+{
+    static char line[4096];
+    FILE *file = fopen(file_named("args"), "re");
+
+    assert_non_null(file);
+    line[0] = '\0';
+    for (unsigned i = 0; i < number; i++) {
+        assert_non_null(fgets(line, sizeof line, file));
+    }
+    (void)fclose(file);
+    return line;
+}
+
+static void expect_record(const char *text)
+{
+    assert_true(run_until(has_records, text, 1, DEADLINE_MS));
+    assert_int_equal(count_records(text), 1);
+}
+
+/* ---- it ends ----------------------------------------------------------------------------------
+ */
+
+/* More than waits for the pump, and little enough that the pipe takes the rest. */
+#define MANY 5900u
+#define WRITE_MANY                                                                                 \
+    "awk 'BEGIN { for (i = 0; i < 5900; i++)"                                                      \
+    "  printf \"__CURSOR=c%05d\\nMESSAGE=%s %05d\\n\\n\", i, \"many 123456789 123456789 "          \
+    "123456789 123456789 123456789 123456789 123456789 \", i }'\n"                                 \
+    "touch done\n"
+
+static void what_it_wrote_before_it_ended_is_read_behind_a_pause(void **state)
+{
+    (void)state;
+    atomic_store(&hold_filter, true);
+    begin("if [ $n = 1 ]; then " WRITE_MANY "exit 3; fi; entry last last; exec sleep 1000");
+    assert_true(run_until(has_file, "done", 0, DEADLINE_MS));
+    run_for(200); /* its end is known, its pipe is not read */
+    assert_int_equal(input_status().restarts, 0);
+    atomic_store(&hold_filter, false);
+    expect_record("\"log\":\"last\"");
+    assert_int_equal(count_records("\"log\":\"many"), MANY);
+    assert_non_null(strstr(arguments_of(2), "--after=c05899"));
+}
+
+static void it_is_closed_also_when_it_ended_in_a_pause(void **state)
+{
+    (void)state;
+    atomic_store(&hold_filter, true);
+    begin(WRITE_MANY "exit 3");
+    assert_true(run_until(has_file, "done", 0, DEADLINE_MS));
+    run_for(200);
+    begin_stop();
+    atomic_store(&hold_filter, false);
+    end_stop();
+}
+
+/* ---- it ends again and again ------------------------------------------------------------------
+ */
+
+static bool has_started(const void *ctx, uint32_t wanted)
+{
+    (void)ctx;
+    return input_status().restarts + 1 >= wanted;
+}
+
+static unsigned long long now_us(void)
+{
+    return (unsigned long long)tf_now_ns() / 1000;
+}
+
+static const char *cursor_at(unsigned long long time_us)
+{
+    static char cursor[160];
+
+    (void)snprintf(cursor, sizeof cursor, CURSOR, time_us);
+    return cursor;
+}
+
+/* The script ends each time behind one entry; its first and last starts write one. */
+static void begin_deaths(unsigned long long time_us, const char *end)
+{
+    char script[512];
+
+    (void)snprintf(script, sizeof script,
+                   "if [ $n = 1 ]; then entry '%s' first; fi\n"
+                   "if [ $n -le 4 ]; then %s; fi\n"
+                   "entry later later; exec sleep 1000",
+                   cursor_at(time_us), end);
+    begin(script);
+    expect_record("\"log\":\"later\"");
+    assert_true(has_started(NULL, 5));
+    assert_int_equal(count_records("\"log\":\"first\""), 1);
+}
+
+static void what_cannot_be_read_is_stepped_over(void **state)
+{
+    unsigned long long time_us = now_us() - 3600000000;
+    char since[64];
+
+    (void)state;
+    begin_deaths(time_us, "kill -BUS $$");
+    (void)snprintf(since, sizeof since, "--since=%llu\n", time_us + 1);
+    assert_non_null(strstr(arguments_of(4), since));
+    (void)snprintf(since, sizeof since, "--since=%llu\n", time_us + 1001);
+    assert_non_null(strstr(arguments_of(5), since));
+    assert_int_equal(count_records("\"reason\":\"unreadable\""), 2);
+}
+
+/* What is written from now on can be read. */
+static void nothing_to_come_is_stepped_over(void **state)
+{
+    unsigned long long time_us = now_us() + 3600000000;
+    char since[64];
+
+    (void)state;
+    begin_deaths(time_us, "exit 3");
+    (void)snprintf(since, sizeof since, "--since=%llu\n", time_us + 1);
+    assert_non_null(strstr(arguments_of(5), since));
+}
+
+static void deaths_that_are_not_of_reading_step_over_nothing(void **state)
+{
+    static const char *const ends[] = {"exit 127", "kill -KILL $$"};
+
+    for (size_t i = 0; i < TF_COUNT(ends); i++) {
+        begin_deaths(now_us(), ends[i]);
+        assert_non_null(strstr(arguments_of(5), "--after="));
+        assert_int_equal(count_records("\"reason\":\"unreadable\""), 0);
+        (void)tear_down(state);
+        (void)set_up(state);
+    }
+}
+
+/* ---- journalctl -------------------------------------------------------------------------------
+ */
+
+static void the_entry_that_journalctl_repeats_is_dropped_again(void **state)
+{
+    (void)state;
+    world->before_start = take_for_journalctl;
+    atomic_store(&filter_takes, 1); /* the batch behind it is decoded in parts */
+    begin("entry c1 first; if [ $n = 1 ]; then exit 0; fi\n"
+          "entry c2 second; entry c3 third; exec sleep 1000");
+    expect_record("\"log\":\"third\"");
+    assert_non_null(strstr(arguments_of(2), "--cursor=c1"));
+    assert_int_equal(count_records("\"log\":\"first\""), 1);
+    assert_int_equal(count_records("\"log\":\"second\""), 1);
+    assert_int_equal(count_records("\"reason\":\"vacuumed\""), 0);
+}
+
+static void an_entry_that_journalctl_should_repeat_and_does_not_is_a_gap(void **state)
+{
+    (void)state;
+    world->before_start = take_for_journalctl;
+    begin("if [ $n = 1 ]; then entry c1 first; exit 0; fi\n" WRITE_MANY "exec sleep 1000");
+    expect_record("\"log\":\"first\"");
+    assert_true(run_until(has_records, "\"log\":\"many", MANY, DEADLINE_MS));
+    assert_int_equal(count_records("\"reason\":\"vacuumed\""), 1);
+}
+
+/* ---- options and arguments --------------------------------------------------------------------
+ */
+
+static void a_folder_is_not_read_twice(void **state)
+{
+    struct tf_text paths[] = {
+        {.text = "/a/journal"}, {.text = "/b/journal"}, {.text = "/a/journal"}};
+
+    (void)state;
+    write_script("exit 0");
+    world->options.mode = TF_JOURNALD_READER;
+    world->options.listen.text = NULL;
+    world->options.start_at.text = "oldest";
+    world->options.paths = (struct tf_texts){.items = paths, .count = TF_COUNT(paths)};
+    expect_check_error("/a/journal is there twice");
+}
+
+static size_t count_arguments(const char *const *units, size_t count)
+{
+    const struct tf_journald input = {
+        .select = {.units = units, .unit_count = count, .priority_max = -1}};
+    struct tf_child_args args = {0};
+    size_t arguments;
+
+    tf_journald_select_args(&input, false, &args);
+    assert_int_equal(args.error, 0);
+    arguments = args.count;
+    tf_child_args_fini(&args);
+    return arguments;
+}
+
+/* taffrail-journal refuses more terms, and would be started in vain for ever. */
+static void what_is_too_much_for_the_program_is_left_to_the_decoder(void **state)
+{
+    const char *units[100];
+
+    (void)state;
+    for (size_t i = 0; i < TF_COUNT(units); i++) {
+        units[i] = "a.service";
+    }
+    for (size_t i = 1; i <= TF_COUNT(units); i++) {
+        assert_true(count_arguments(units, i) <= 1024);
+    }
+    assert_true(count_arguments(units, 10) > 100);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(what_it_wrote_before_it_ended_is_read_behind_a_pause),
+        TEST(it_is_closed_also_when_it_ended_in_a_pause),
+        TEST(what_cannot_be_read_is_stepped_over),
+        TEST(nothing_to_come_is_stepped_over),
+        TEST(deaths_that_are_not_of_reading_step_over_nothing),
+        TEST(the_entry_that_journalctl_repeats_is_dropped_again),
+        TEST(an_entry_that_journalctl_should_repeat_and_does_not_is_a_gap),
+        TEST(a_folder_is_not_read_twice),
+        TEST(what_is_too_much_for_the_program_is_left_to_the_decoder),
+    };
+
+    (void)signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
