@@ -16,8 +16,9 @@
  * true, false and null are no secrets. What is a mark as a whole, of this agent or another, stays.
  * A changed value is appended to the arena and its field pointed there; what was appended is not
  * scanned again. Nor is, of keys and of values that are no main text, what was found to hold
- * nothing before in the batch (seen.h). When the arena has no room, the value is overwritten in
- * place with as much of [WITHHELD] as fits, for which no memory is needed: so apply cannot fail.
+ * nothing before in the batch (seen.h). When the arena has no room, the field is pointed at the
+ * batch's own word [WITHHELD], for which no memory is needed: so apply cannot fail. Nothing is ever
+ * written over: other fields may share the text (batch.h), and each is scanned as it was read.
  * The strings that every batch begins with are known, and skipped. A record of which a rule of mode
  * drop found a part is marked as dropped, and is walked to its end all the same, so that an open
  * private key is followed.
@@ -26,6 +27,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -35,6 +37,9 @@
 
 #define NUMBER_MAX_BYTES 40u
 #define MARK_MAX_BYTES   128u
+
+static_assert(sizeof((struct tf_batch_words *)0)->withheld == sizeof TF_REDACT_WITHHELD_TEXT,
+              "the batch has the word, followed by a newline");
 
 struct scratch {
     struct tf_redact_scan *scan, *inner; /* inner: of what escapes hid */
@@ -162,18 +167,12 @@ static void tally_withheld(struct work *work, uint16_t rule)
                    TF_RULE_WITHHELD | (rule != TF_REDACT_WITHHELD ? rule : TF_RULE_NONE), 1);
 }
 
-/* No memory: hides a text where it stands, and needs none. */
-static void overwrite(struct work *work, struct tf_field *field, uint32_t at, uint32_t *size)
+/* No memory: hides a text behind a word that is there already. */
+static void point_at_withheld(struct work *work, struct tf_field *field, uint32_t *at,
+                              uint32_t *size)
 {
-    static const char text[] = TF_REDACT_WITHHELD_TEXT;
-    uint32_t fits = *size < sizeof text - 1 ? *size : (uint32_t)sizeof text - 1;
-
-    if (at < work->prelude_end) { /* others refer to it */
-        fits = 0;
-    } else {
-        memcpy(work->batch->text.data + at, text, fits);
-    }
-    *size = fits;
+    *at = work->batch->words + (uint32_t)offsetof(struct tf_batch_words, withheld);
+    *size = sizeof TF_REDACT_WITHHELD_TEXT - 1;
     tally_withheld(work, TF_REDACT_WITHHELD);
     mark_withheld(work, field, "memory");
 }
@@ -307,7 +306,7 @@ static void replace(struct work *work, struct tf_field *field, struct tf_slice t
         }
     }
     if (rc < 0) {
-        overwrite(work, field, *at, size);
+        point_at_withheld(work, field, at, size);
     } else if (work->scan->reason != NULL) {
         mark_withheld(work, field, work->scan->reason);
     }

@@ -243,6 +243,63 @@ static void words_of_the_batch_make_no_text_clean(void **state)
     assert_int_equal(unlink(path), 0);
 }
 
+/* Records whose one field is the same bytes of the arena: as decoders have it of lines that repeat.
+ */
+static void add_sharing(struct tf_batch *batch, const char *key, const char *value, uint32_t count)
+{
+    uint32_t key_at, value_at;
+
+    assert_int_equal(tf_batch_add_text(batch, key, strlen(key), &key_at), 0);
+    assert_int_equal(tf_batch_add_text(batch, value, strlen(value), &value_at), 0);
+    for (uint32_t i = 0; i < count; i++) {
+        struct tf_field *field;
+
+        assert_non_null(tf_batch_add_record(batch, 1, TF_STREAM_STDOUT));
+        field = tf_batch_add_field(batch, key_at, (uint32_t)strlen(key), TF_VALUE_TEXT);
+        field->value.text.at = value_at;
+        field->value.text.size = (uint32_t)strlen(value);
+    }
+}
+
+static void assert_values(const struct fixture *f, uint32_t from, uint32_t to, const char *expected)
+{
+    for (uint32_t i = from; i < to; i++) {
+        assert_true(tf_slice_equal(value_of(f, i), tf_slice_text(expected)));
+    }
+}
+
+static void a_secret_in_shared_text_is_masked_in_each_field(void **state)
+{
+    struct fixture *f = *state;
+
+    add_sharing(&f->batch, "_CMDLINE", "backup --password=hunter22xyz", 5);
+    add_sharing(&f->batch, "password", "hunter22xyz", 3);
+    add_sharing(&f->batch, "_EXE", "/usr/bin/curl", 3);
+    apply(f);
+    assert_values(f, 0, 5, "backup --password=[REDACTED:cli-password]");
+    assert_values(f, 5, 8, "[REDACTED:assigned-password]");
+    assert_values(f, 8, 11, "/usr/bin/curl");
+}
+
+/* A text that was overwritten for the first of them could hold the end of the secret for others. */
+static void shared_text_is_withheld_from_each_field_without_memory(void **state)
+{
+    static const char secret[] = TOKEN;
+    struct fixture *f = *state;
+    uint32_t secret_at;
+
+    add_sharing(&f->batch, "note", TOKEN, 4);
+    secret_at = f->batch.fields[0].value.text.at;
+    f->batch.text.limit_bytes = f->batch.text.size; /* no room for another byte */
+    apply(f);
+    f->batch.text.limit_bytes = TF_BATCH_TEXT_MAX;
+    assert_values(f, 0, 4, "[WITHHELD]");
+    assert_memory_equal(f->batch.text.data + secret_at, secret, sizeof secret - 1);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_string_equal(f->batch.records[i].withheld_reason, "memory");
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, redact_setup, redact_teardown)
 
 int main(void)
@@ -251,6 +308,8 @@ int main(void)
         TEST(records_of_one_batch_fare_as_alone),
         TEST(texts_of_one_hash_are_told_apart),
         TEST(an_open_key_masks_what_was_clean),
+        TEST(a_secret_in_shared_text_is_masked_in_each_field),
+        TEST(shared_text_is_withheld_from_each_field_without_memory),
         cmocka_unit_test(a_text_is_seen_once_it_is_noted),
         cmocka_unit_test(words_of_the_batch_make_no_text_clean),
     };
