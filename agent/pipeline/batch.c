@@ -94,6 +94,7 @@ int tf_batch_reset(struct tf_batch *batch)
     batch->joined = 0;
     batch->malformed = 0;
     batch->truncated = 0;
+    batch->shared_bytes = 0;
     batch->read_bytes = 0;
     batch->may_hold = false;
     batch->is_last = false;

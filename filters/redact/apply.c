@@ -809,6 +809,7 @@ int tf_redact_apply(void *self, void *scratch_self, void *state, struct tf_batch
 
     scratch->seen = (struct tf_redact_seen){.texts = {{0}}};
     tf_redact_scan_text(scratch->scan, batch->text.data, batch->text.size);
+    tf_redact_scan_allow(scratch->scan, batch->shared_bytes);
     for (uint32_t i = 0; i < batch->record_count; i++) {
         work.number = i;
         work.record = &batch->records[i];

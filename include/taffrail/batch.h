@@ -136,7 +136,9 @@ struct tf_batch {
     uint32_t joined;    /* pieces that became part of another record */
     uint32_t malformed; /* records marked so */
     uint32_t truncated;
-    uint64_t read_bytes; /* raw bytes of the source that this batch consumed */
+    uint64_t shared_bytes; /* of the arena, for each further time that fields point there:
+                              a bound on work counts them as if each had its own */
+    uint64_t read_bytes;   /* raw bytes of the source that this batch consumed */
     /* For filters that hold records back until their next piece comes. */
     bool may_hold; /* set by the input: the source can be read again from where they start */
     bool is_last;  /* set by the input: nothing comes after this batch, so what is held goes out */

@@ -15,6 +15,7 @@
 
 #include "../../filters/redact/seen.h"
 #include "redact_fixture.h"
+#include "taffrail/journal.h"
 
 #define RECORDS  400u
 #define FIELDS   8u /* a record; some of them in a map */
@@ -300,6 +301,117 @@ static void shared_text_is_withheld_from_each_field_without_memory(void **state)
     }
 }
 
+/* An entry of the export format with that number, always the same one. */
+static void write_entry(uint32_t number, struct tf_buf *out)
+{
+    static const char *const names[] = {"MESSAGE",       "_CMDLINE", "_EXE",
+                                        "_SYSTEMD_UNIT", "NOTE",     "TOKEN",
+                                        "_COMM",         "PASSWORD", "SYSLOG_IDENTIFIER"};
+    uint64_t seed = SEED + number * UINT64_C(104729);
+
+    (void)tf_buf_printf(out, "__CURSOR=%u\n", number);
+    for (uint32_t i = 0; i < FIELDS; i++) {
+        const char *name = names[draw(&seed, TF_COUNT(names))];
+
+        (void)tf_buf_printf(out, "%s=%s\n", name, values[draw(&seed, TF_COUNT(values))]);
+    }
+    (void)tf_buf_append_byte(out, '\n');
+    assert_int_equal(out->error, 0);
+}
+
+/* Decodes entries into the batch. */
+static void decode(struct fixture *f, uint32_t from, uint32_t to)
+{
+    static const struct tf_journal_rules rules;
+    struct tf_export_result result;
+    struct tf_export *stream;
+    struct tf_buf bytes;
+
+    tf_buf_init(&bytes, 1u << 20);
+    for (uint32_t i = from; i < to; i++) {
+        write_entry(i, &bytes);
+    }
+    assert_int_equal(tf_export_new(&rules, &stream), 0);
+    assert_int_equal(tf_export_decode(stream, tf_buf_slice(&bytes), 1, &f->batch, &result),
+                     bytes.size);
+    assert_int_equal(f->batch.record_count, to - from);
+    tf_export_free(stream);
+    tf_buf_fini(&bytes);
+}
+
+static void entries_that_share_lines_fare_as_alone(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_buf together, alone;
+
+    tf_buf_init(&together, 1u << 20);
+    tf_buf_init(&alone, 1u << 20);
+    decode(f, 0, RECORDS);
+    assert_true(f->batch.shared_bytes > f->batch.text.size); /* most lines repeat */
+    apply(f);
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        write_out(&f->batch, i, &together);
+    }
+    tf_filter_redact.state_load(f->state, TF_STREAM_OTHER, &(struct tf_stream_state){0});
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        assert_int_equal(tf_batch_reset(&f->batch), 0);
+        decode(f, i, i + 1);
+        apply(f);
+        write_out(&f->batch, 0, &alone);
+    }
+    assert_int_equal(together.size, alone.size);
+    assert_memory_equal(together.data, alone.data, alone.size);
+    tf_buf_fini(&together);
+    tf_buf_fini(&alone);
+}
+
+static void entries_that_share_lines_hide_all_without_memory(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_buf out;
+
+    tf_buf_init(&out, 1u << 20);
+    decode(f, 0, RECORDS);
+    f->batch.text.limit_bytes = f->batch.text.size;
+    apply(f);
+    f->batch.text.limit_bytes = TF_BATCH_TEXT_MAX;
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        write_out(&f->batch, i, &out);
+    }
+    assert_non_null(memmem(out.data, out.size, "=[WITHHELD]\n", 12));
+    assert_null(memmem(out.data, out.size, "4111 1111", 9));
+    assert_null(memmem(out.data, out.size, TOKEN + 12, 8)); /* nor its tail */
+    assert_null(memmem(out.data, out.size, "hunter22\"", 9));
+    assert_null(memmem(out.data, out.size, "PASSWORD=hunter", 15));
+    tf_buf_fini(&out);
+}
+
+/* What is allowed to a batch does not shrink with its text. */
+static void shared_text_counts_for_the_work_that_is_allowed(void **state)
+{
+    struct fixture *f = *state;
+    char dense[4096] = "";
+    uint32_t withheld = 0;
+
+    while (strlen(dense) < sizeof dense - 72) {
+        (void)strncat(dense, "password=hunter22 token: abcdefgh1 the order was placed; ", 64);
+    }
+    add_sharing(&f->batch, "_CMDLINE", dense, 64);
+    f->batch.shared_bytes = 63 * strlen(dense);
+    apply(f);
+    for (uint32_t i = 0; i < 64; i++) {
+        withheld += (f->batch.records[i].flags & TF_RECORD_WITHHELD) != 0;
+    }
+    assert_int_equal(withheld, 0);
+    assert_int_equal(tf_batch_reset(&f->batch), 0);
+    add_sharing(&f->batch, "_CMDLINE", dense, 64);
+    apply(f);
+    for (uint32_t i = 0; i < 64; i++) {
+        withheld += (f->batch.records[i].flags & TF_RECORD_WITHHELD) != 0;
+    }
+    assert_int_not_equal(withheld, 0); /* else this shows nothing */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, redact_setup, redact_teardown)
 
 int main(void)
@@ -310,6 +422,9 @@ int main(void)
         TEST(an_open_key_masks_what_was_clean),
         TEST(a_secret_in_shared_text_is_masked_in_each_field),
         TEST(shared_text_is_withheld_from_each_field_without_memory),
+        TEST(entries_that_share_lines_fare_as_alone),
+        TEST(entries_that_share_lines_hide_all_without_memory),
+        TEST(shared_text_counts_for_the_work_that_is_allowed),
         cmocka_unit_test(a_text_is_seen_once_it_is_noted),
         cmocka_unit_test(words_of_the_batch_make_no_text_clean),
     };
