@@ -620,8 +620,8 @@ static bool scan_text(struct work *work, struct tf_field *field, uint32_t *at, u
 
 /* Scans a field's text, unless the same one was clean before, and nothing but its bytes says
  * whether it is: no key, no open private key, and no cut. A word of the prelude says nothing of the
- * same text elsewhere: it is not scanned. */
-static void scan_value(struct work *work, struct tf_field *field, bool is_main)
+ * same text elsewhere: it is not scanned. True: nothing was found. */
+static bool scan_value(struct work *work, struct tf_field *field, bool is_main)
 {
     struct tf_redact_seen_text text = {.at = field->value.text.at, .size = field->value.text.size};
     const char *arena = work->batch->text.data;
@@ -629,14 +629,17 @@ static void scan_value(struct work *work, struct tf_field *field, bool is_main)
 
     if (is_main || text.at < work->prelude_end || field == cut_field(work) ||
         is_pair(work, field)) {
-        (void)scan_text(work, field, &field->value.text.at, &field->value.text.size, is_main);
-        return;
+        return scan_text(work, field, &field->value.text.at, &field->value.text.size, is_main);
     }
     seen = tf_redact_seen_place(&work->scratch->seen, arena, text.at, text.size);
-    if (!tf_redact_seen_is(seen, arena, text.at, text.size) &&
-        scan_text(work, field, &field->value.text.at, &field->value.text.size, false)) {
-        *seen = text;
+    if (tf_redact_seen_is(seen, arena, text.at, text.size)) {
+        return true;
     }
+    if (!scan_text(work, field, &field->value.text.at, &field->value.text.size, false)) {
+        return false;
+    }
+    *seen = text;
+    return true;
 }
 
 /* ---- names --------------------------------------------------------------------------------------
@@ -743,6 +746,49 @@ static void step(struct nesting *nesting, const struct tf_field *field, enum tf_
     }
 }
 
+static struct tf_redact_seen_text key_text(const struct tf_field *field)
+{
+    return (struct tf_redact_seen_text){.at = field->key_at, .size = field->key_size};
+}
+
+static struct tf_redact_seen_text value_text(const struct tf_field *field)
+{
+    return (struct tf_redact_seen_text){.at = field->value.text.at, .size = field->value.text.size};
+}
+
+static struct tf_redact_seen_field *seen_place(struct work *work, const struct tf_field *field)
+{
+    return tf_redact_seen_field(&work->scratch->seen, field->key_at, field->value.text.at);
+}
+
+/* Whether nothing was found before in the key and the value that the field shares; of a text with a
+ * cut, more than that counts. */
+static bool is_seen_field(const struct work *work, const struct tf_redact_seen_field *seen,
+                          const struct tf_field *field)
+{
+    return tf_redact_seen_field_is(seen, key_text(field), value_text(field)) &&
+           field != cut_field(work);
+}
+
+/* Scans a field's key, and its value when it is a text and was not masked by its name. Where both
+ * are clean, and no open private key may change that, the field is noted. */
+static void scan_field(struct work *work, struct tf_field *field, struct tf_redact_key *key,
+                       bool is_text, struct tf_redact_seen_field *seen)
+{
+    bool is_key_clean = field->key_at < work->prelude_end || key->is_clean;
+    bool may_note = is_text && !key->is_main && field != cut_field(work);
+    struct tf_redact_seen_text key_before = key_text(field);
+
+    if (!is_key_clean) {
+        key->is_clean = scan_text(work, field, &field->key_at, &field->key_size, false);
+        is_key_clean = key->is_clean;
+    }
+    if (is_text && scan_value(work, field, key->is_main) && is_key_clean && may_note) {
+        *seen = (struct tf_redact_seen_field){
+            .key_text = key_before, .value = value_text(field), .key = *key};
+    }
+}
+
 static void scan_record(struct work *work)
 {
     struct nesting nesting = {.depth = 0};
@@ -754,19 +800,20 @@ static void scan_record(struct work *work)
         struct level *level = &nesting.levels[nesting.depth];
         bool is_text = field->type == TF_VALUE_TEXT || field->type == TF_VALUE_BYTES;
         bool is_item = level->is_array;
-        struct tf_redact_key *key = tf_redact_seen_key(&work->scratch->seen, work->batch->text.data,
-                                                       field->key_at, field->key_size);
+        struct tf_redact_seen_field *seen = seen_place(work, field); /* of a text */
+        bool is_seen = is_text && is_seen_field(work, seen, field);
+        struct tf_redact_key *key =
+            is_seen ? &seen->key
+                    : tf_redact_seen_key(&work->scratch->seen, work->batch->text.data,
+                                         field->key_at, field->key_size);
         enum tf_redact_name name = name_of(work, field, key, level);
 
         step(&nesting, field, name); /* before a number becomes a text */
         if (name != TF_REDACT_NO_NAME && mask_named(work, field, name, is_item)) {
             is_text = false;
         }
-        if (field->key_at >= work->prelude_end && !key->is_clean) {
-            key->is_clean = scan_text(work, field, &field->key_at, &field->key_size, false);
-        }
-        if (is_text) {
-            scan_value(work, field, key->is_main);
+        if (!is_seen) {
+            scan_field(work, field, key, is_text, seen);
         }
     }
 }
