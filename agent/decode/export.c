@@ -5,11 +5,11 @@
  *     NAME \n  size, 8 bytes, little-endian  value \n  a field of any bytes
  *     \n                                               the entry ends
  *
- * An entry is read where it lies, field by field, and becomes one copy in the batch when its end is
- * there. Until then its bytes stay with the caller, and the table of its fields here, so that no
- * byte is looked at twice. Only an entry of more than TF_JOURNAL_ENTRY_MAX bytes is consumed while
- * it comes: it is read anew by a machine that takes any piece (also that of tf_export_skip), which
- * keeps of each field what fits:
+ * An entry is read where it lies, field by field, and is copied to the batch when its end is
+ * there (journal.c). Until then its bytes stay with the caller, and the table of its fields here,
+ * so that no byte is looked at twice. Only an entry of more than TF_JOURNAL_ENTRY_MAX bytes is
+ * consumed while it comes: it is read anew by a machine that takes any piece (also that of
+ * tf_export_skip), which keeps of each field what fits:
  *
  *     at the start of a line --'\n'--> the entry ends
  *     name --'='--> text --'\n'--> the field ends
@@ -43,6 +43,7 @@ enum state { ENTRY, LINE, NAME, TEXT, LENGTH, VALUE, NEWLINE };
 struct tf_export {
     const struct tf_journal_rules *rules;
     struct tf_entry entry;
+    struct tf_entry_lines lines; /* of the batch that is being filled */
     /* Of an entry that lies with the caller, from its start on: */
     size_t at;        /* the field that is not whole yet */
     size_t searched;  /* no newline of its line is before this */
@@ -572,6 +573,7 @@ static int take_entry(const struct decode *decode, struct tf_slice bytes, uint64
     struct tf_slice cursor = tf_entry_known(&stream->entry, bytes.data, TF_NAME_CURSOR);
     const struct tf_entry_bytes from = {.bytes = bytes.data,
                                         .size = bytes.size,
+                                        .lines = &stream->lines,
                                         .true_bytes = true_bytes,
                                         .now_ns = decode->now_ns,
                                         .keeps_host = rules->keeps_host};
@@ -649,6 +651,7 @@ int64_t tf_export_decode(struct tf_export *stream, struct tf_slice bytes, int64_
     int rc = 0;
 
     *result = (struct tf_export_result){.is_full = false};
+    stream->lines = (struct tf_entry_lines){.items = {{0}}}; /* it may be another batch */
     while (rc == 0 && (used > 0 || stream->is_long) && result->note.kind == TF_JOURNAL_NOTE_NONE) {
         struct tf_slice rest = tf_slice(bytes.data + at, bytes.size - at);
 

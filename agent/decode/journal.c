@@ -7,10 +7,13 @@
  * so that nothing is cleared between entries. What is compared byte by byte is at most COMPARED_MAX
  * bytes of an entry, behind which values are kept without looking for their like.
  *
- * A record is one copy of the entry's bytes, and fields that point into it. A value that is too
- * long is cut where it lies: behind its head stands "[N bytes left out]" and '\n', and the record's
- * `cut` has the head's end searched for secrets and then taken out, as in a line that is too long.
- * A record has one cut; a second value that is too long is left out whole.
+ * A record is fields that point into the arena, where each line of the entry, NAME=value and
+ * '\n', is copied unless the same bytes are there already: most lines are those of an entry before.
+ * A table of a fixed size has where lines of the batch lie; their hash only leads there. So fields
+ * share text, of one record too, and nothing of it is changed (batch.h). A value that is too long
+ * is shared with none, and is cut where it lies: behind its head stands "[N bytes left out]" and
+ * '\n', and the record's `cut` has the head's end searched for secrets and then taken out, as in a
+ * line that is too long. A record has one cut; a second value that is too long is left out whole.
  */
 #include "journal_internal.h"
 
@@ -332,15 +335,16 @@ bool tf_entry_digits(struct tf_slice text, uint64_t *value)
 
 /* One record on its way into a batch. */
 struct emit {
-    const struct tf_entry *entry;
+    struct tf_entry *entry;
+    const struct tf_entry_bytes *from;
     struct tf_batch *batch;
-    uint32_t base;     /* of the entry, in the arena */
     struct tf_cut cut; /* of the value that was too long */
 };
 
 static const char *bytes_of(const struct emit *emit)
 {
-    return emit->batch->text.data + emit->base;
+    return emit->from->bytes != NULL ? emit->from->bytes
+                                     : emit->batch->text.data + emit->from->arena_at;
 }
 
 static struct tf_slice known(const struct emit *emit, enum tf_entry_name name)
@@ -348,12 +352,25 @@ static struct tf_slice known(const struct emit *emit, enum tf_entry_name name)
     return tf_entry_known(emit->entry, bytes_of(emit), name);
 }
 
-/* A known value that is short enough to be told once more, or else size 0. */
-static struct tf_slice known_short(const struct emit *emit, enum tf_entry_name name)
+/* A field that is known, with a value short enough to be told once more, or TF_ENTRY_NONE. */
+static uint16_t short_field(const struct emit *emit, enum tf_entry_name name)
 {
-    struct tf_slice value = known(emit, name);
+    uint16_t field = emit->entry->known[name];
 
-    return value.size < AROUND_BYTES ? value : tf_slice(NULL, 0);
+    return field != TF_ENTRY_NONE && emit->entry->fields[field].value_size < AROUND_BYTES
+               ? field
+               : TF_ENTRY_NONE;
+}
+
+static struct tf_slice short_value(const struct emit *emit, enum tf_entry_name name)
+{
+    return tf_entry_value(emit->entry, bytes_of(emit), short_field(emit, name));
+}
+
+/* Where a field's value lies in the arena. */
+static uint32_t value_at(const struct tf_entry_field *field)
+{
+    return field->lies_at + (field->value_at - field->name_at);
 }
 
 static int64_t time_of(const struct emit *emit, int64_t now_ns)
@@ -414,7 +431,7 @@ static bool add_value(struct emit *emit, uint32_t key_at, uint32_t key_size,
     if (field == NULL) {
         return false;
     }
-    field->value.text.at = emit->base + from->value_at;
+    field->value.text.at = value_at(from);
     field->value.text.size = from->value_size;
     if (from->value_size > TF_JOURNAL_FIELD_MAX) {
         cut_value(emit, field, from);
@@ -426,7 +443,7 @@ static bool add_value(struct emit *emit, uint32_t key_at, uint32_t key_size,
 static bool add_values(struct emit *emit, uint16_t at, uint32_t count)
 {
     const struct tf_entry_field *fields = emit->entry->fields, *from = &fields[at];
-    uint32_t key_at = emit->base + from->name_at, key_size = from->name_size;
+    uint32_t key_at = from->lies_at, key_size = from->name_size;
     struct tf_field *array;
 
     if (count == 1) {
@@ -489,31 +506,23 @@ static struct tf_field *add_word(struct emit *emit, size_t at, size_t size, enum
                               type);
 }
 
-/* A value once more, under a name of ours. Its text is its own: no two fields share one. */
-static int add_copy(struct emit *emit, size_t word_at, size_t word_size, struct tf_slice value)
+/* A value once more, under a name of ours: the same text. */
+static int add_again(struct emit *emit, size_t word_at, size_t word_size, uint16_t number)
 {
-    size_t value_at = (size_t)(value.data - emit->batch->text.data);
+    const struct tf_entry_field *from;
     struct tf_field *field;
-    uint32_t at = 0;
-    int rc;
 
-    if (value.size == 0) {
+    if (number == TF_ENTRY_NONE || emit->entry->fields[number].value_size == 0) {
         return 0;
     }
-    rc = tf_buf_reserve(&emit->batch->text, value.size + 1); /* it may move */
-    if (rc == 0) {
-        rc = tf_batch_add_text(emit->batch, emit->batch->text.data + value_at, value.size, &at);
-    }
-    if (rc < 0) {
-        emit->batch->text.error = 0;
-        return rc;
-    }
+    from = &emit->entry->fields[number];
     field = add_word(emit, word_at, word_size, TF_VALUE_TEXT);
     if (field == NULL) {
         return -EMSGSIZE;
     }
-    field->value.text.at = at;
-    field->value.text.size = (uint32_t)value.size;
+    field->value.text.at = value_at(from);
+    field->value.text.size = from->value_size;
+    emit->batch->shared_bytes += from->value_size;
     return 0;
 }
 
@@ -560,12 +569,10 @@ static int add_pid(struct emit *emit)
     return 0;
 }
 
-/* The first of two known values that is there. */
-static struct tf_slice either(const struct emit *emit, enum tf_entry_name a, enum tf_entry_name b)
+/* The first of two known fields that has a value. */
+static uint16_t either(const struct emit *emit, enum tf_entry_name a, enum tf_entry_name b)
 {
-    struct tf_slice value = known_short(emit, a);
-
-    return value.size > 0 ? value : known_short(emit, b);
+    return short_value(emit, a).size > 0 ? short_field(emit, a) : short_field(emit, b);
 }
 
 static bool is_short_id(struct tf_slice text)
@@ -589,7 +596,7 @@ static bool is_runtime(const struct emit *emit)
     static const char *const units[] = {
         "docker.service", "snap.docker.dockerd.service", "podman.service",     "containerd.service",
         "crio.service",   "libpod-conmon-*.scope",       "crio-conmon-*.scope"};
-    struct tf_slice unit = known_short(emit, TF_NAME_SYSTEMD_UNIT);
+    struct tf_slice unit = short_value(emit, TF_NAME_SYSTEMD_UNIT);
 
     if (!tf_slice_equal(known(emit, TF_NAME_UID), tf_slice_text("0"))) {
         return false;
@@ -630,10 +637,15 @@ static bool parse_pod(struct tf_slice name, struct tf_log_path *out)
     return true;
 }
 
+static struct tf_slice container_id(const struct emit *emit)
+{
+    return tf_entry_value(emit->entry, bytes_of(emit),
+                          either(emit, TF_NAME_CONTAINER_ID_FULL, TF_NAME_CONTAINER_ID));
+}
+
 static int add_container(struct emit *emit)
 {
-    struct tf_slice id = either(emit, TF_NAME_CONTAINER_ID_FULL, TF_NAME_CONTAINER_ID);
-    struct tf_slice name = known_short(emit, TF_NAME_CONTAINER_NAME);
+    struct tf_slice id = container_id(emit), name = short_value(emit, TF_NAME_CONTAINER_NAME);
     struct tf_log_path path = {.has_restart_count = false};
     bool has_pod = false;
     int rc;
@@ -646,8 +658,8 @@ static int add_container(struct emit *emit)
         emit->batch->text.error = 0;
         return rc;
     }
-    id = either(emit, TF_NAME_CONTAINER_ID_FULL, TF_NAME_CONTAINER_ID);
-    name = known_short(emit, TF_NAME_CONTAINER_NAME);
+    id = container_id(emit);
+    name = short_value(emit, TF_NAME_CONTAINER_NAME);
     has_pod = parse_pod(name, &path);
     if (!has_pod) {
         path = (struct tf_log_path){.has_restart_count = false};
@@ -657,7 +669,7 @@ static int add_container(struct emit *emit)
     }
     rc = tf_log_path_describe(&path, NULL, emit->batch);
     if (rc == 0 && !has_pod) {
-        rc = add_copy(emit, WORD(container_name), name);
+        rc = add_again(emit, WORD(container_name), short_field(emit, TF_NAME_CONTAINER_NAME));
     }
     return rc;
 }
@@ -673,19 +685,19 @@ static int add_fields(struct emit *emit, bool keeps_host)
     }
     rc = add_severity(emit);
     if (rc == 0) {
-        rc = add_copy(emit, WORD(unit), either(emit, TF_NAME_SYSTEMD_UNIT, TF_NAME_USER_UNIT));
+        rc = add_again(emit, WORD(unit), either(emit, TF_NAME_SYSTEMD_UNIT, TF_NAME_USER_UNIT));
     }
     if (rc == 0) {
-        rc = add_copy(emit, WORD(identifier), either(emit, TF_NAME_IDENTIFIER, TF_NAME_COMM));
+        rc = add_again(emit, WORD(identifier), either(emit, TF_NAME_IDENTIFIER, TF_NAME_COMM));
     }
     if (rc == 0) {
         rc = add_pid(emit);
     }
     if (rc == 0) {
-        rc = add_copy(emit, WORD(boot_id), known_short(emit, TF_NAME_BOOT_ID));
+        rc = add_again(emit, WORD(boot_id), short_field(emit, TF_NAME_BOOT_ID));
     }
     if (rc == 0 && keeps_host) {
-        rc = add_copy(emit, WORD(host), known_short(emit, TF_NAME_HOSTNAME));
+        rc = add_again(emit, WORD(host), short_field(emit, TF_NAME_HOSTNAME));
     }
     if (rc == 0) {
         rc = add_container(emit);
@@ -717,19 +729,73 @@ static void mark_record(struct emit *emit, struct tf_record *record, uint64_t tr
     }
 }
 
-int tf_entry_emit(const struct tf_entry *entry, const struct tf_entry_bytes *from,
-                  struct tf_batch *batch)
+/* The place of a line in the table; `size` counts its '\n'. */
+static struct tf_entry_line *place_of(struct tf_entry_lines *lines,
+                                      const struct tf_entry_field *field, const char *line,
+                                      uint32_t size)
 {
-    struct emit emit = {.entry = entry, .batch = batch, .base = from->arena_at};
+    uint64_t hash = mix(field->name_hash, size);
+
+    if (size >= sizeof hash) {
+        hash = mix(hash, load_word(line + (size - sizeof hash)));
+        hash = mix(hash, load_word(line + (size - sizeof hash) / 2));
+    }
+    return &lines->items[(hash >> 32) % TF_ENTRY_LINES];
+}
+
+/* Points the field at its line in the arena, which is copied there unless its like is known. There
+ * is room. */
+static void lay_line(struct emit *emit, struct tf_entry_field *field)
+{
+    struct tf_buf *text = &emit->batch->text;
+    const char *line = emit->from->bytes + field->name_at;
+    bool is_long = field->value_size > TF_JOURNAL_FIELD_MAX;
+    uint32_t value = is_long ? TF_JOURNAL_FIELD_MAX : field->value_size;
+    uint32_t size = field->value_at - field->name_at + value + 1;
+    struct tf_entry_line *known = place_of(emit->from->lines, field, line, size);
+
+    if (!is_long && known->size == size && memcmp(text->data + known->at, line, size) == 0) {
+        field->lies_at = known->at;
+        emit->batch->shared_bytes += size;
+        return;
+    }
+    field->lies_at = (uint32_t)text->size;
+    (void)tf_buf_append(text, line, size);
+    if (is_long) { /* it is cut where it lies, and so is shared with none */
+        text->data[text->size - 1] = '\n';
+    } else {
+        *known = (struct tf_entry_line){.at = field->lies_at, .size = size};
+    }
+}
+
+/* Sees to it that all fields lie in the arena. Returns 0 or -ENOMEM. */
+static int lay_lines(struct emit *emit)
+{
+    const struct tf_entry_bytes *from = emit->from;
+    int rc;
+
+    if (from->bytes == NULL) {
+        for (uint32_t i = 0; i < emit->entry->count; i++) {
+            emit->entry->fields[i].lies_at = from->arena_at + emit->entry->fields[i].name_at;
+        }
+        return 0;
+    }
+    rc = tf_buf_reserve(&emit->batch->text, from->size); /* lines are parts of it */
+    for (uint32_t i = 0; rc == 0 && i < emit->entry->count; i++) {
+        lay_line(emit, &emit->entry->fields[i]);
+    }
+    return rc;
+}
+
+int tf_entry_emit(struct tf_entry *entry, const struct tf_entry_bytes *from, struct tf_batch *batch)
+{
+    struct emit emit = {.entry = entry, .from = from, .batch = batch};
     int rc = 0;
 
     if (!has_room(entry, from, batch)) {
         return -EMSGSIZE;
     }
-    if (from->bytes != NULL) {
-        emit.base = (uint32_t)batch->text.size;
-        rc = tf_buf_append(&batch->text, from->bytes, from->size);
-    }
+    rc = lay_lines(&emit);
     if (rc < 0 || tf_batch_add_record(batch, 0, TF_STREAM_OTHER) == NULL) {
         batch->text.error = 0;
         return -ENOMEM;

@@ -3,7 +3,7 @@
  * Private to agent/decode.
  *
  * A table does not own the entry's bytes: fields are offsets from `bytes`, which may lie elsewhere
- * at each call. Every value is followed by '\n' there, as batch.h wants it, so that the entry
+ * at each call. Every value is followed by '\n' there, as batch.h wants it, so that a field's line
  * becomes part of a batch's arena by one copy, or is built there.
  */
 #ifndef TAFFRAIL_DECODE_JOURNAL_INTERNAL_H
@@ -50,6 +50,7 @@ enum tf_entry_name {
 
 struct tf_entry_field {
     uint32_t name_at, value_at;
+    uint32_t lies_at;    /* once a record is made: the name, in the batch's arena */
     uint32_t value_size; /* its true size; of more than TF_JOURNAL_FIELD_MAX the head is there */
     uint32_t name_hash, value_hash; /* of a value when its name comes again */
     uint16_t next;                  /* the next value of the same name, or TF_ENTRY_NONE */
@@ -105,9 +106,19 @@ bool tf_entry_digits(struct tf_slice text, uint64_t *value);
 bool tf_entry_is_wanted(const struct tf_entry *entry, const char *bytes,
                         const struct tf_journal_select *select);
 
+/* Where lines lie in a batch's arena: of those with one place, the newest. All zero: empty. Good as
+ * long as nothing is taken off the arena. */
+#define TF_ENTRY_LINES 1024u
+struct tf_entry_lines {
+    struct tf_entry_line {
+        uint32_t at, size; /* with the newline */
+    } items[TF_ENTRY_LINES];
+};
+
 struct tf_entry_bytes {
     const char *bytes; /* NULL: they lie in the arena already, at arena_at */
     size_t size;
+    struct tf_entry_lines *lines; /* of the batch; for bytes */
     uint32_t arena_at;
     uint64_t true_bytes; /* of the entry as it arrived */
     int64_t now_ns;      /* the time of an entry without one */
@@ -116,7 +127,7 @@ struct tf_entry_bytes {
 
 /* Makes the record of an entry. Returns 0; -EMSGSIZE: the batch is full, and as before but for its
  * text; -ENOMEM. */
-int tf_entry_emit(const struct tf_entry *entry, const struct tf_entry_bytes *from,
+int tf_entry_emit(struct tf_entry *entry, const struct tf_entry_bytes *from,
                   struct tf_batch *batch);
 
 /* Takes the arena's newest text off again, and wipes it. */

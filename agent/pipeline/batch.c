@@ -16,9 +16,9 @@
 #define FIRST_FIELDS    1024u
 
 static const struct tf_batch_words WORDS = {
-    "severity\n", "unit\n",           "identifier\n", "pid\n",   "boot_id\n",  "host\n",
-    "journald\n", "container_name\n", "emergency\n",  "alert\n", "critical\n", "error\n",
-    "warning\n",  "notice\n",         "info\n",       "debug\n",
+    "severity\n", "unit\n",           "identifier\n", "pid\n",   "boot_id\n",    "host\n",
+    "journald\n", "container_name\n", "emergency\n",  "alert\n", "critical\n",   "error\n",
+    "warning\n",  "notice\n",         "info\n",       "debug\n", "[WITHHELD]\n",
 };
 
 /* Doubles an array up to max items; returns it, or NULL when there is no memory or it is full. */
@@ -94,6 +94,7 @@ int tf_batch_reset(struct tf_batch *batch)
     batch->joined = 0;
     batch->malformed = 0;
     batch->truncated = 0;
+    batch->shared_bytes = 0;
     batch->read_bytes = 0;
     batch->may_hold = false;
     batch->is_last = false;

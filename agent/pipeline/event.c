@@ -36,17 +36,27 @@
 #define MARKS_MAX           64u  /* a decoder's marks; further ones are left out */
 #define REASON_BYTES_MAX    64u
 #define NARROW_MAX          24u /* fields at the top that are compared pair by pair; more are sorted */
+#define WRITTEN_MAX         512u
 #define CONSTANTS_MAX       64u
 #define CONSTANTS_BYTES_MAX (64u << 10)
 #define SECONDS_MAX         INT64_C(0xffffffff)
 
+/* A text with its key as it was written, in the buffer of events: fields that share their text
+ * (batch.h) are written alike. Of those with one place, the newest. out_bytes 0: none. */
+struct written {
+    uint32_t key_at, key_size, at, size;
+    uint32_t out_at, out_bytes;
+};
+
 struct encoder {
     const struct tf_batch *batch;
+    const struct tf_buf *out;
     struct tf_slice constant_keys[CONSTANTS_MAX];
     uint32_t constant_count;
     struct tf_buf order;    /* uint32_t: the top fields of a wide record, sorted */
     struct tf_buf left_out; /* uint32_t: fields of this record that are not written, rising */
     uint8_t *to;            /* where the next byte goes; room was made */
+    struct written written[WRITTEN_MAX];
 };
 
 /* What the first look at a record finds. */
@@ -272,10 +282,38 @@ static uint32_t write_value(struct encoder *e, uint32_t at)
     return at + 1;
 }
 
+/* Writes a key with its text, or once more what was written of the same ones. */
+static void write_text_pair(struct encoder *e, uint32_t at)
+{
+    const struct tf_field *field = &e->batch->fields[at];
+    uint32_t text_at = field->value.text.at, size = field->value.text.size;
+    uint32_t mixed = (field->key_at ^ text_at << 16 ^ text_at >> 16) * 0x9e3779b1u;
+    struct written *written = &e->written[(mixed >> 16) % WRITTEN_MAX];
+    uint8_t *start = e->to;
+
+    if (written->at == text_at && written->size == size && written->key_at == field->key_at &&
+        written->key_size == field->key_size && written->out_bytes > 0) {
+        e->to = put_bytes(e->to, e->out->data + written->out_at, written->out_bytes);
+        return;
+    }
+    e->to = put_key(e->to, key_of(e, at));
+    e->to = put_text(e->to, tf_batch_slice(e->batch, text_at, size), false);
+    *written = (struct written){.key_at = field->key_at,
+                                .key_size = field->key_size,
+                                .at = text_at,
+                                .size = size,
+                                .out_at = (uint32_t)(start - (uint8_t *)e->out->data),
+                                .out_bytes = (uint32_t)(e->to - start)};
+}
+
 /* Recursion ends with the batch's depth, TF_BATCH_DEPTH_MAX, which decoders keep. */
 static uint32_t write_children(struct encoder *e, uint32_t at, uint32_t count, bool has_keys)
 {
     for (uint32_t i = 0; i < count; i++) {
+        if (has_keys && e->batch->fields[at].type == TF_VALUE_TEXT) {
+            write_text_pair(e, at++);
+            continue;
+        }
         if (has_keys) {
             e->to = put_key(e->to, key_of(e, at));
         }
@@ -635,9 +673,9 @@ static void find_constant_keys(struct encoder *e, const struct tf_constants *con
     }
 }
 
-static void begin(struct encoder *e, const struct tf_batch *batch)
+static void begin(struct encoder *e, const struct tf_batch *batch, const struct tf_buf *out)
 {
-    *e = (struct encoder){.batch = batch};
+    *e = (struct encoder){.batch = batch, .out = out};
     tf_buf_init(&e->order, TF_BATCH_FIELDS_MAX * sizeof(uint32_t));
     tf_buf_init(&e->left_out, TF_BATCH_FIELDS_MAX * sizeof(uint32_t));
 }
@@ -659,7 +697,7 @@ int tf_events_encode(const struct tf_batch *batch, const struct tf_constants *co
     if (out->error != 0) {
         return out->error;
     }
-    begin(&e, batch);
+    begin(&e, batch, out);
     if (constants != NULL) {
         find_constant_keys(&e, constants);
     }
@@ -708,7 +746,7 @@ int tf_constants_encode(const struct tf_batch *batch, struct tf_constants *out)
     int rc = 0;
 
     tf_buf_init(&pairs, CONSTANTS_BYTES_MAX);
-    begin(&e, batch);
+    begin(&e, batch, &pairs);
     if (batch->record_count > 0 && (record->flags & TF_RECORD_DROPPED) == 0) {
         uint32_t end = record->first_field + record->field_count;
 

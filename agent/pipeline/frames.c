@@ -144,7 +144,11 @@ static struct open_frame *frame_new(struct tf_pipeline *pipeline, enum tf_frame_
     frame->draft.done = on_draft_done;
     frame->draft.ctx = frame;
     (void)snprintf(frame->draft.tag, sizeof frame->draft.tag, "%s", tag);
-    tf_buf_init(&frame->draft.payload, TF_DRAFT_PAYLOAD_MAX);
+    if (type == TF_FRAME_DATA) {
+        tf_spool_payload(pipeline->spool, &frame->draft.payload);
+    } else {
+        tf_buf_init(&frame->draft.payload, TF_DRAFT_PAYLOAD_MAX);
+    }
     tf_buf_init(&frame->draft.deltas, TF_DRAFT_DELTAS_MAX);
     if (!uv_is_active((const uv_handle_t *)&pipeline->sync_timer)) {
         (void)uv_timer_start(&pipeline->sync_timer, on_sync_timer,

@@ -698,6 +698,7 @@ struct tf_spool {
     size_t unsynced_bytes;
     struct tf_gzip *gzips[TF_ENCODERS];
     bool gzip_busy[TF_ENCODERS];
+    struct tf_buf spare; /* the memory of a payload that was encoded, for the next draft */
     uint32_t encoding;
     struct tf_io_job io;
     bool io_running, needs_segment, creating, create_wait, releasing;

@@ -232,6 +232,7 @@ static void spool_free(struct tf_spool *spool)
         tf_gzip_free(spool->gzips[i]);
     }
     tf_buf_fini(&spool->io.bytes);
+    tf_buf_fini(&spool->spare);
     tf_secure_free(spool->keys, sizeof *spool->keys);
     tf_keyring_free(spool->ring);
     for (size_t i = 0; i < TF_COUNT(fds); i++) {

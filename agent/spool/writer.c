@@ -32,11 +32,12 @@
 
 #include "taffrail/log.h"
 
-#define BATCH_BYTES    (2u << 20) /* of one write; one frame may be larger */
-#define KEEP_BYTES     (2u << 20) /* larger buffers are given back */
-#define WORST_OVERHEAD 1024u
-#define OWN_FRAMES_MAX 4u    /* a seal, an index, a footer */
-#define OWN_ROOM_BYTES 4096u /* for the seals among them */
+#define BATCH_BYTES     (2u << 20) /* of one write; one frame may be larger */
+#define KEEP_BYTES      (2u << 20) /* larger buffers are given back */
+#define SPARE_MIN_BYTES (1u << 20) /* smaller ones are no burden to make */
+#define WORST_OVERHEAD  1024u
+#define OWN_FRAMES_MAX  4u    /* a seal, an index, a footer */
+#define OWN_ROOM_BYTES  4096u /* for the seals among them */
 
 /* ---- drafts --------------------------------------------------------------------------------- */
 
@@ -302,14 +303,41 @@ static void trim(struct tf_buf *buf)
     }
 }
 
+static bool is_spare(const struct tf_buf *payload)
+{
+    return payload->capacity >= SPARE_MIN_BYTES && payload->capacity <= KEEP_BYTES;
+}
+
 static void encode_work(uv_work_t *work)
 {
     struct tf_write *write = TF_CONTAINER_OF(work, struct tf_write, work);
 
     write->status = encode(write);
     trim(&write->packed);
-    tf_buf_fini(&write->payload);
+    if (!is_spare(&write->payload)) {
+        tf_buf_fini(&write->payload);
+    }
     tf_buf_fini(&write->deltas);
+}
+
+/* A payload's memory is new pages for each frame, unless the next one takes it over. While others
+ * are being encoded, memory is at its peak, and none is kept. */
+static void keep_spare(struct tf_spool *spool, struct tf_write *write)
+{
+    if (spool->spare.data == NULL && spool->encoding == 0 && is_spare(&write->payload)) {
+        take_buffer(&spool->spare, &write->payload);
+        tf_buf_clear(&spool->spare);
+    }
+    tf_buf_fini(&write->payload);
+}
+
+void tf_spool_payload(struct tf_spool *spool, struct tf_buf *payload)
+{
+    tf_buf_init(payload, TF_DRAFT_PAYLOAD_MAX);
+    if (spool->spare.data != NULL) {
+        take_buffer(payload, &spool->spare);
+        payload->limit_bytes = TF_DRAFT_PAYLOAD_MAX;
+    }
 }
 
 static void on_encoded(uv_work_t *work, int status)
@@ -320,6 +348,7 @@ static void on_encoded(uv_work_t *work, int status)
 
     spool->gzip_busy[write->encoder] = false;
     spool->encoding--;
+    keep_spare(spool, write);
     if (write->orphan) {
         write_free(write);
     } else {

@@ -16,8 +16,9 @@
  * true, false and null are no secrets. What is a mark as a whole, of this agent or another, stays.
  * A changed value is appended to the arena and its field pointed there; what was appended is not
  * scanned again. Nor is, of keys and of values that are no main text, what was found to hold
- * nothing before in the batch (seen.h). When the arena has no room, the value is overwritten in
- * place with as much of [WITHHELD] as fits, for which no memory is needed: so apply cannot fail.
+ * nothing before in the batch (seen.h). When the arena has no room, the field is pointed at the
+ * batch's own word [WITHHELD], for which no memory is needed: so apply cannot fail. Nothing is ever
+ * written over: other fields may share the text (batch.h), and each is scanned as it was read.
  * The strings that every batch begins with are known, and skipped. A record of which a rule of mode
  * drop found a part is marked as dropped, and is walked to its end all the same, so that an open
  * private key is followed.
@@ -26,6 +27,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -35,6 +37,9 @@
 
 #define NUMBER_MAX_BYTES 40u
 #define MARK_MAX_BYTES   128u
+
+static_assert(sizeof((struct tf_batch_words *)0)->withheld == sizeof TF_REDACT_WITHHELD_TEXT,
+              "the batch has the word, followed by a newline");
 
 struct scratch {
     struct tf_redact_scan *scan, *inner; /* inner: of what escapes hid */
@@ -162,18 +167,12 @@ static void tally_withheld(struct work *work, uint16_t rule)
                    TF_RULE_WITHHELD | (rule != TF_REDACT_WITHHELD ? rule : TF_RULE_NONE), 1);
 }
 
-/* No memory: hides a text where it stands, and needs none. */
-static void overwrite(struct work *work, struct tf_field *field, uint32_t at, uint32_t *size)
+/* No memory: hides a text behind a word that is there already. */
+static void point_at_withheld(struct work *work, struct tf_field *field, uint32_t *at,
+                              uint32_t *size)
 {
-    static const char text[] = TF_REDACT_WITHHELD_TEXT;
-    uint32_t fits = *size < sizeof text - 1 ? *size : (uint32_t)sizeof text - 1;
-
-    if (at < work->prelude_end) { /* others refer to it */
-        fits = 0;
-    } else {
-        memcpy(work->batch->text.data + at, text, fits);
-    }
-    *size = fits;
+    *at = work->batch->words + (uint32_t)offsetof(struct tf_batch_words, withheld);
+    *size = sizeof TF_REDACT_WITHHELD_TEXT - 1;
     tally_withheld(work, TF_REDACT_WITHHELD);
     mark_withheld(work, field, "memory");
 }
@@ -307,7 +306,7 @@ static void replace(struct work *work, struct tf_field *field, struct tf_slice t
         }
     }
     if (rc < 0) {
-        overwrite(work, field, *at, size);
+        point_at_withheld(work, field, at, size);
     } else if (work->scan->reason != NULL) {
         mark_withheld(work, field, work->scan->reason);
     }
@@ -621,8 +620,8 @@ static bool scan_text(struct work *work, struct tf_field *field, uint32_t *at, u
 
 /* Scans a field's text, unless the same one was clean before, and nothing but its bytes says
  * whether it is: no key, no open private key, and no cut. A word of the prelude says nothing of the
- * same text elsewhere: it is not scanned. */
-static void scan_value(struct work *work, struct tf_field *field, bool is_main)
+ * same text elsewhere: it is not scanned. True: nothing was found. */
+static bool scan_value(struct work *work, struct tf_field *field, bool is_main)
 {
     struct tf_redact_seen_text text = {.at = field->value.text.at, .size = field->value.text.size};
     const char *arena = work->batch->text.data;
@@ -630,14 +629,17 @@ static void scan_value(struct work *work, struct tf_field *field, bool is_main)
 
     if (is_main || text.at < work->prelude_end || field == cut_field(work) ||
         is_pair(work, field)) {
-        (void)scan_text(work, field, &field->value.text.at, &field->value.text.size, is_main);
-        return;
+        return scan_text(work, field, &field->value.text.at, &field->value.text.size, is_main);
     }
     seen = tf_redact_seen_place(&work->scratch->seen, arena, text.at, text.size);
-    if (!tf_redact_seen_is(seen, arena, text.at, text.size) &&
-        scan_text(work, field, &field->value.text.at, &field->value.text.size, false)) {
-        *seen = text;
+    if (tf_redact_seen_is(seen, arena, text.at, text.size)) {
+        return true;
     }
+    if (!scan_text(work, field, &field->value.text.at, &field->value.text.size, false)) {
+        return false;
+    }
+    *seen = text;
+    return true;
 }
 
 /* ---- names --------------------------------------------------------------------------------------
@@ -744,6 +746,49 @@ static void step(struct nesting *nesting, const struct tf_field *field, enum tf_
     }
 }
 
+static struct tf_redact_seen_text key_text(const struct tf_field *field)
+{
+    return (struct tf_redact_seen_text){.at = field->key_at, .size = field->key_size};
+}
+
+static struct tf_redact_seen_text value_text(const struct tf_field *field)
+{
+    return (struct tf_redact_seen_text){.at = field->value.text.at, .size = field->value.text.size};
+}
+
+static struct tf_redact_seen_field *seen_place(struct work *work, const struct tf_field *field)
+{
+    return tf_redact_seen_field(&work->scratch->seen, field->key_at, field->value.text.at);
+}
+
+/* Whether nothing was found before in the key and the value that the field shares; of a text with a
+ * cut, more than that counts. */
+static bool is_seen_field(const struct work *work, const struct tf_redact_seen_field *seen,
+                          const struct tf_field *field)
+{
+    return tf_redact_seen_field_is(seen, key_text(field), value_text(field)) &&
+           field != cut_field(work);
+}
+
+/* Scans a field's key, and its value when it is a text and was not masked by its name. Where both
+ * are clean, and no open private key may change that, the field is noted. */
+static void scan_field(struct work *work, struct tf_field *field, struct tf_redact_key *key,
+                       bool is_text, struct tf_redact_seen_field *seen)
+{
+    bool is_key_clean = field->key_at < work->prelude_end || key->is_clean;
+    bool may_note = is_text && !key->is_main && field != cut_field(work);
+    struct tf_redact_seen_text key_before = key_text(field);
+
+    if (!is_key_clean) {
+        key->is_clean = scan_text(work, field, &field->key_at, &field->key_size, false);
+        is_key_clean = key->is_clean;
+    }
+    if (is_text && scan_value(work, field, key->is_main) && is_key_clean && may_note) {
+        *seen = (struct tf_redact_seen_field){
+            .key_text = key_before, .value = value_text(field), .key = *key};
+    }
+}
+
 static void scan_record(struct work *work)
 {
     struct nesting nesting = {.depth = 0};
@@ -755,19 +800,20 @@ static void scan_record(struct work *work)
         struct level *level = &nesting.levels[nesting.depth];
         bool is_text = field->type == TF_VALUE_TEXT || field->type == TF_VALUE_BYTES;
         bool is_item = level->is_array;
-        struct tf_redact_key *key = tf_redact_seen_key(&work->scratch->seen, work->batch->text.data,
-                                                       field->key_at, field->key_size);
+        struct tf_redact_seen_field *seen = seen_place(work, field); /* of a text */
+        bool is_seen = is_text && is_seen_field(work, seen, field);
+        struct tf_redact_key *key =
+            is_seen ? &seen->key
+                    : tf_redact_seen_key(&work->scratch->seen, work->batch->text.data,
+                                         field->key_at, field->key_size);
         enum tf_redact_name name = name_of(work, field, key, level);
 
         step(&nesting, field, name); /* before a number becomes a text */
         if (name != TF_REDACT_NO_NAME && mask_named(work, field, name, is_item)) {
             is_text = false;
         }
-        if (field->key_at >= work->prelude_end && !key->is_clean) {
-            key->is_clean = scan_text(work, field, &field->key_at, &field->key_size, false);
-        }
-        if (is_text) {
-            scan_value(work, field, key->is_main);
+        if (!is_seen) {
+            scan_field(work, field, key, is_text, seen);
         }
     }
 }
@@ -810,6 +856,7 @@ int tf_redact_apply(void *self, void *scratch_self, void *state, struct tf_batch
 
     scratch->seen = (struct tf_redact_seen){.texts = {{0}}};
     tf_redact_scan_text(scratch->scan, batch->text.data, batch->text.size);
+    tf_redact_scan_allow(scratch->scan, batch->shared_bytes);
     for (uint32_t i = 0; i < batch->record_count; i++) {
         work.number = i;
         work.record = &batch->records[i];

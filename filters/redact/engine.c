@@ -371,6 +371,11 @@ void tf_redact_scan_add(struct tf_redact_scan *scan, size_t start, size_t end, u
         .start = (uint32_t)start, .end = (uint32_t)end, .rule = rule, .keyword = keyword};
 }
 
+void tf_redact_scan_allow(struct tf_redact_scan *scan, uint64_t bytes)
+{
+    scan->pool += bytes * TF_REDACT_WORK_POOL_A_BYTE;
+}
+
 /* Takes work from what the value is allowed, then from the pool. Returns false when both are used
  * up. */
 static bool spend(struct tf_redact_scan *scan, uint64_t work)

@@ -109,6 +109,9 @@ void tf_redact_scan_free(struct tf_redact_scan *scan);
  * it stand apart: a byte that is no letter, digit or any of +/_- is between two. */
 void tf_redact_scan_text(struct tf_redact_scan *scan, const char *text, size_t size);
 
+/* Allows as much work more as so many bytes of text bring: for values that share text. */
+void tf_redact_scan_allow(struct tf_redact_scan *scan, uint64_t bytes);
+
 /*
  * Finds what is to be masked of the value text[at..at+size): spans, not yet merged. Text is the one
  * given to tf_redact_scan_text, with the same bytes, at the same place or another.

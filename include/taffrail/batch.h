@@ -8,6 +8,9 @@
  *   - The first byte of the arena is '\n', and every value of type TEXT or BYTES is followed by one
  * '\n' that is not part of it. tf_batch_add_text does both. A filter that changes a value
  * appends the new one and points the field there.
+ *   - Fields may share text: keys, values, whole lines NAME=value. So what a field points at is
+ *     never written over, not even for want of memory: the others that share it would change, or
+ *     no longer be found to hold a secret. A filter changes one field, never what it shares.
  *   - Fields of a record are in order in `fields`. A MAP or ARRAY field holds the count of the
  *     children after it: `count` fields follow, each with its own children (pre-order). Children of
  *     an ARRAY have no key (key_size 0). field_count of a record counts all, children too.
@@ -113,11 +116,13 @@ struct tf_tally {
     uint32_t hits;
 };
 
-/* The strings that records of the journal need, each followed by '\n', as they lie in the arena. */
+/* The strings that records of the journal need, and redaction, each followed by '\n', as they lie
+ * in the arena. */
 struct tf_batch_words {
     char severity[9], unit[5], identifier[11], pid[4], boot_id[8], host[5], journald[9],
         container_name[15];
     char emergency[10], alert[6], critical[9], error[6], warning[8], notice[7], info[5], debug[6];
+    char withheld[11]; /* what stands for a text that there is no memory to rewrite */
 };
 
 struct tf_batch {
@@ -131,7 +136,9 @@ struct tf_batch {
     uint32_t joined;    /* pieces that became part of another record */
     uint32_t malformed; /* records marked so */
     uint32_t truncated;
-    uint64_t read_bytes; /* raw bytes of the source that this batch consumed */
+    uint64_t shared_bytes; /* of the arena, for each further time that fields point there:
+                              a bound on work counts them as if each had its own */
+    uint64_t read_bytes;   /* raw bytes of the source that this batch consumed */
     /* For filters that hold records back until their next piece comes. */
     bool may_hold; /* set by the input: the source can be read again from where they start */
     bool is_last;  /* set by the input: nothing comes after this batch, so what is held goes out */

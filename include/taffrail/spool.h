@@ -162,6 +162,10 @@ int tf_spool_seal_begin(const struct tf_seal_begin *begin, uint64_t *first_seq,
 /* Syncs what is appended, calls each done, frees; then on_closed. All feeds are closed before. */
 void tf_spool_close(struct tf_spool *spool, void (*on_closed)(void *ctx), void *ctx);
 
+/* Makes an empty payload for a draft of data, with the memory of an earlier one where there is
+ * some. The caller frees it, or the draft is taken. */
+void tf_spool_payload(struct tf_spool *spool, struct tf_buf *payload);
+
 /*
  * Takes a draft; gives it the next number. Whoever fills drafts asks tf_spool_has_room before
  * reading more. Returns 0; else the draft is not taken, and done will not come: -ENOMEM;

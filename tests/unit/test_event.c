@@ -579,11 +579,73 @@ static void a_collector_reads_what_was_encoded(void **state)
     tf_buf_fini(&message);
 }
 
+/* A field of a record; all that read the same share their text, or each has its own. */
+static void add_either(struct fixture *f, const char *key, struct tf_slice value,
+                       enum tf_value_type type, bool shares)
+{
+    uint32_t count = f->batch.field_count, key_at = 0, at = 0;
+    struct tf_field *field;
+
+    for (uint32_t i = 0; shares && i < count && at == 0; i++) {
+        const struct tf_field *earlier = &f->batch.fields[i];
+        struct tf_slice name = tf_batch_slice(&f->batch, earlier->key_at, earlier->key_size);
+        bool is_text = earlier->type == TF_VALUE_TEXT || earlier->type == TF_VALUE_BYTES;
+
+        key_at = tf_slice_equal(name, tf_slice_text(key)) ? earlier->key_at : key_at;
+        if (is_text && earlier->value.text.size >= value.size &&
+            memcmp(f->batch.text.data + earlier->value.text.at, value.data, value.size) == 0) {
+            at = earlier->value.text.at;
+        }
+    }
+    if (key_at == 0) {
+        assert_int_equal(tf_batch_add_text(&f->batch, key, strlen(key), &key_at), 0);
+    }
+    if (at == 0) {
+        assert_int_equal(tf_batch_add_text(&f->batch, value.data, value.size, &at), 0);
+    }
+    field = tf_batch_add_field(&f->batch, key_at, (uint32_t)strlen(key), type);
+    field->value.text.at = at;
+    field->value.text.size = (uint32_t)value.size;
+}
+
+static void fields_that_share_text_are_written_as_others(void **state)
+{
+    static const char *const names[] = {"a", "_CMDLINE",
+                                        "a_name_of_more_than_thirty_two_bytes_it_is"};
+    static const char *const texts[] = {"plain text", "plain", "caf\xe9", "plain text",
+                                        "caf\xc3\xa9"};
+    struct fixture *f = *state;
+    struct tf_buf first;
+
+    for (int shares = 0; shares < 2; shares++) {
+        assert_int_equal(tf_batch_reset(&f->batch), 0);
+        for (uint32_t i = 0; i < 60; i++) {
+            enum tf_value_type type = i % 7 == 0 ? TF_VALUE_BYTES : TF_VALUE_TEXT;
+
+            (void)add_record(f);
+            assert_int_equal(tf_batch_add_map_field(&f->batch, "journald", 2), 0);
+            add_either(f, names[i % 3], tf_slice_text(texts[i % 5]), type, shares == 1);
+            add_either(f, names[(i + 1) % 3], tf_slice_text(texts[(i + 2) % 5]), TF_VALUE_TEXT,
+                       shares == 1);
+        }
+        if (shares == 0) {
+            encode(f, NULL);
+            first = f->out;
+            tf_buf_init(&f->out, first.limit_bytes);
+        }
+    }
+    encode(f, NULL);
+    assert_int_equal(f->out.size, first.size);
+    assert_memory_equal(f->out.data, first.data, first.size);
+    tf_buf_fini(&first);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(every_type_reads_back),
+        TEST(fields_that_share_text_are_written_as_others),
         TEST(integers_read_back_at_every_width),
         TEST(texts_read_back_at_every_head_and_bytes_are_bin),
         TEST(containers_keep_their_order),

@@ -15,6 +15,7 @@
 
 #include "../../filters/redact/seen.h"
 #include "redact_fixture.h"
+#include "taffrail/journal.h"
 
 #define RECORDS  400u
 #define FIELDS   8u /* a record; some of them in a map */
@@ -243,6 +244,174 @@ static void words_of_the_batch_make_no_text_clean(void **state)
     assert_int_equal(unlink(path), 0);
 }
 
+/* Records whose one field is the same bytes of the arena: as decoders have it of lines that repeat.
+ */
+static void add_sharing(struct tf_batch *batch, const char *key, const char *value, uint32_t count)
+{
+    uint32_t key_at, value_at;
+
+    assert_int_equal(tf_batch_add_text(batch, key, strlen(key), &key_at), 0);
+    assert_int_equal(tf_batch_add_text(batch, value, strlen(value), &value_at), 0);
+    for (uint32_t i = 0; i < count; i++) {
+        struct tf_field *field;
+
+        assert_non_null(tf_batch_add_record(batch, 1, TF_STREAM_STDOUT));
+        field = tf_batch_add_field(batch, key_at, (uint32_t)strlen(key), TF_VALUE_TEXT);
+        field->value.text.at = value_at;
+        field->value.text.size = (uint32_t)strlen(value);
+    }
+}
+
+static void assert_values(const struct fixture *f, uint32_t from, uint32_t to, const char *expected)
+{
+    for (uint32_t i = from; i < to; i++) {
+        assert_true(tf_slice_equal(value_of(f, i), tf_slice_text(expected)));
+    }
+}
+
+static void a_secret_in_shared_text_is_masked_in_each_field(void **state)
+{
+    struct fixture *f = *state;
+
+    add_sharing(&f->batch, "_CMDLINE", "backup --password=hunter22xyz", 5);
+    add_sharing(&f->batch, "password", "hunter22xyz", 3);
+    add_sharing(&f->batch, "_EXE", "/usr/bin/curl", 3);
+    apply(f);
+    assert_values(f, 0, 5, "backup --password=[REDACTED:cli-password]");
+    assert_values(f, 5, 8, "[REDACTED:assigned-password]");
+    assert_values(f, 8, 11, "/usr/bin/curl");
+}
+
+/* A text that was overwritten for the first of them could hold the end of the secret for others. */
+static void shared_text_is_withheld_from_each_field_without_memory(void **state)
+{
+    static const char secret[] = TOKEN;
+    struct fixture *f = *state;
+    uint32_t secret_at;
+
+    add_sharing(&f->batch, "note", TOKEN, 4);
+    secret_at = f->batch.fields[0].value.text.at;
+    f->batch.text.limit_bytes = f->batch.text.size; /* no room for another byte */
+    apply(f);
+    f->batch.text.limit_bytes = TF_BATCH_TEXT_MAX;
+    assert_values(f, 0, 4, "[WITHHELD]");
+    assert_memory_equal(f->batch.text.data + secret_at, secret, sizeof secret - 1);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_string_equal(f->batch.records[i].withheld_reason, "memory");
+    }
+}
+
+/* An entry of the export format with that number, always the same one. */
+static void write_entry(uint32_t number, struct tf_buf *out)
+{
+    static const char *const names[] = {"MESSAGE",       "_CMDLINE", "_EXE",
+                                        "_SYSTEMD_UNIT", "NOTE",     "TOKEN",
+                                        "_COMM",         "PASSWORD", "SYSLOG_IDENTIFIER"};
+    uint64_t seed = SEED + number * UINT64_C(104729);
+
+    (void)tf_buf_printf(out, "__CURSOR=%u\n", number);
+    for (uint32_t i = 0; i < FIELDS; i++) {
+        const char *name = names[draw(&seed, TF_COUNT(names))];
+
+        (void)tf_buf_printf(out, "%s=%s\n", name, values[draw(&seed, TF_COUNT(values))]);
+    }
+    (void)tf_buf_append_byte(out, '\n');
+    assert_int_equal(out->error, 0);
+}
+
+/* Decodes entries into the batch. */
+static void decode(struct fixture *f, uint32_t from, uint32_t to)
+{
+    static const struct tf_journal_rules rules;
+    struct tf_export_result result;
+    struct tf_export *stream;
+    struct tf_buf bytes;
+
+    tf_buf_init(&bytes, 1u << 20);
+    for (uint32_t i = from; i < to; i++) {
+        write_entry(i, &bytes);
+    }
+    assert_int_equal(tf_export_new(&rules, &stream), 0);
+    assert_int_equal(tf_export_decode(stream, tf_buf_slice(&bytes), 1, &f->batch, &result),
+                     bytes.size);
+    assert_int_equal(f->batch.record_count, to - from);
+    tf_export_free(stream);
+    tf_buf_fini(&bytes);
+}
+
+static void entries_that_share_lines_fare_as_alone(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_buf together, alone;
+
+    tf_buf_init(&together, 1u << 20);
+    tf_buf_init(&alone, 1u << 20);
+    decode(f, 0, RECORDS);
+    assert_true(f->batch.shared_bytes > f->batch.text.size); /* most lines repeat */
+    apply(f);
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        write_out(&f->batch, i, &together);
+    }
+    tf_filter_redact.state_load(f->state, TF_STREAM_OTHER, &(struct tf_stream_state){0});
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        assert_int_equal(tf_batch_reset(&f->batch), 0);
+        decode(f, i, i + 1);
+        apply(f);
+        write_out(&f->batch, 0, &alone);
+    }
+    assert_int_equal(together.size, alone.size);
+    assert_memory_equal(together.data, alone.data, alone.size);
+    tf_buf_fini(&together);
+    tf_buf_fini(&alone);
+}
+
+static void entries_that_share_lines_hide_all_without_memory(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_buf out;
+
+    tf_buf_init(&out, 1u << 20);
+    decode(f, 0, RECORDS);
+    f->batch.text.limit_bytes = f->batch.text.size;
+    apply(f);
+    f->batch.text.limit_bytes = TF_BATCH_TEXT_MAX;
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        write_out(&f->batch, i, &out);
+    }
+    assert_non_null(memmem(out.data, out.size, "=[WITHHELD]\n", 12));
+    assert_null(memmem(out.data, out.size, "4111 1111", 9));
+    assert_null(memmem(out.data, out.size, TOKEN + 12, 8)); /* nor its tail */
+    assert_null(memmem(out.data, out.size, "hunter22\"", 9));
+    assert_null(memmem(out.data, out.size, "PASSWORD=hunter", 15));
+    tf_buf_fini(&out);
+}
+
+/* What is allowed to a batch does not shrink with its text. */
+static void shared_text_counts_for_the_work_that_is_allowed(void **state)
+{
+    struct fixture *f = *state;
+    char dense[4096] = "";
+    uint32_t withheld = 0;
+
+    while (strlen(dense) < sizeof dense - 72) {
+        (void)strncat(dense, "password=hunter22 token: abcdefgh1 the order was placed; ", 64);
+    }
+    add_sharing(&f->batch, "_CMDLINE", dense, 64);
+    f->batch.shared_bytes = 63 * strlen(dense);
+    apply(f);
+    for (uint32_t i = 0; i < 64; i++) {
+        withheld += (f->batch.records[i].flags & TF_RECORD_WITHHELD) != 0;
+    }
+    assert_int_equal(withheld, 0);
+    assert_int_equal(tf_batch_reset(&f->batch), 0);
+    add_sharing(&f->batch, "_CMDLINE", dense, 64);
+    apply(f);
+    for (uint32_t i = 0; i < 64; i++) {
+        withheld += (f->batch.records[i].flags & TF_RECORD_WITHHELD) != 0;
+    }
+    assert_int_not_equal(withheld, 0); /* else this shows nothing */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, redact_setup, redact_teardown)
 
 int main(void)
@@ -251,6 +420,11 @@ int main(void)
         TEST(records_of_one_batch_fare_as_alone),
         TEST(texts_of_one_hash_are_told_apart),
         TEST(an_open_key_masks_what_was_clean),
+        TEST(a_secret_in_shared_text_is_masked_in_each_field),
+        TEST(shared_text_is_withheld_from_each_field_without_memory),
+        TEST(entries_that_share_lines_fare_as_alone),
+        TEST(entries_that_share_lines_hide_all_without_memory),
+        TEST(shared_text_counts_for_the_work_that_is_allowed),
         cmocka_unit_test(a_text_is_seen_once_it_is_noted),
         cmocka_unit_test(words_of_the_batch_make_no_text_clean),
     };

@@ -408,6 +408,26 @@ static void frames_come_out_in_order_with_their_bytes(void **state)
 
 /* An independent program, written by docs/spool-format.md alone, decrypts and checks what is here.
  */
+/* Else every frame has new pages of the kernel's for its payload. */
+static void a_payload_has_the_memory_of_an_earlier_one(void **state)
+{
+    struct fixture *f = *state;
+    static uint8_t zeros[3u << 19];
+    struct tf_buf first, second;
+
+    open_spool(f);
+    append_bytes(f, "a", "large", zeros, sizeof zeros);
+    tf_spool_sync(f->spool);
+    run_until(f, &f->dones, 1);
+    tf_spool_payload(f->spool, &first);
+    tf_spool_payload(f->spool, &second);
+    assert_true(first.capacity >= sizeof zeros);
+    assert_int_equal(first.size, 0);
+    assert_int_equal(second.capacity, 0);
+    assert_int_equal(first.limit_bytes, TF_DRAFT_PAYLOAD_MAX);
+    tf_buf_fini(&first);
+}
+
 static void the_page_alone_reads_a_spool(void **state)
 {
     struct fixture *f = *state;
@@ -1119,6 +1139,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(frames_come_out_in_order_with_their_bytes, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_payload_has_the_memory_of_an_earlier_one, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(the_page_alone_reads_a_spool, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_leaves_before_it_is_synced, setup, teardown),
         cmocka_unit_test_setup_teardown(reopened_spool_feeds_unacked_frames, setup, teardown),
