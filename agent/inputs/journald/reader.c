@@ -64,6 +64,7 @@ struct reader {
     int64_t step_us; /* 0: none */
     /* journalctl gives the entry of the cursor again: the worker's while a job runs. */
     bool expects_after, is_after_gone;
+    bool is_after_settled; /* what came first is handed on */
     char line[LINE_MAX_BYTES];
     size_t line_size;
 };
@@ -295,6 +296,7 @@ static void spawn(struct reader *reader)
     reader->is_paused = false;
     reader->line_size = 0;
     reader->expects_after = reader->program->is_journalctl && start.after[0] != '\0';
+    reader->is_after_settled = !reader->expects_after;
     reader->spawned_ms = reader->heard_ms = uv_now(reader->timer.loop);
     rc = args.error != 0 ? args.error : run_child(reader, args.items);
     tf_child_args_fini(&args);
@@ -494,6 +496,7 @@ static void reader_pumped(struct tf_journal_stream *stream)
 {
     struct reader *reader = reader_of(stream);
 
+    reader->is_after_settled = !reader->expects_after;
     if (reader->is_after_gone) {
         reader->is_after_gone = false;
         tf_journal_stream_gap(stream, "vacuumed",
@@ -506,11 +509,9 @@ static void reader_pumped(struct tf_journal_stream *stream)
 static void reader_undo(struct tf_journal_stream *stream)
 {
     struct reader *reader = reader_of(stream);
-    struct tf_slice after = tf_slice_text(reader->after);
 
     reader->is_after_gone = false;
-    reader->expects_after = reader->program->is_journalctl && after.size > 0 &&
-                            tf_slice_equal(tf_export_cursor(stream->decoder), after);
+    reader->expects_after = !reader->is_after_settled;
 }
 
 static void reader_position(struct tf_journal_stream *stream, struct tf_buf *deltas)
