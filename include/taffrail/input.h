@@ -93,7 +93,8 @@ struct tf_input_kind {
      * for an input that was never started. */
     void (*close)(void *self, void (*on_closed)(void *ctx), void *ctx);
     void (*status)(const void *self, struct tf_input_status *status); /* may be NULL */
-    /* Says in the own log which sources are furthest behind. May be NULL. */
+    /* Says in the own log what its figures are, or which sources are furthest behind. May be NULL.
+     */
     void (*tell_lag)(const void *self);
 };
 

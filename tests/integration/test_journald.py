@@ -384,6 +384,7 @@ def case_suppressed(machine):
     machine.start()
     wait_until(lambda: [time.sleep(0.5), as_unit("loud.service", lambda: machine.send("value", 5)), machine.gaps("suppressed")][-1], 30,
                lambda: f"no gap\n{machine.agent.tail()}")
+    machine.agent.process.send_signal(signal.SIGUSR1)
     machine.stop()
     notes = [r for r in machine.records() if "N_DROPPED" in r["journald"]]
     lost = sum(int(r["journald"]["N_DROPPED"]) for r in notes)
@@ -391,6 +392,7 @@ def case_suppressed(machine):
     need(len(gaps) == len(notes), f"{gaps}, {notes}")
     told = sum(int(re.search(r"suppressed ([\d,]+)", gap["log"])[1].replace(",", "")) for gap in gaps)
     need(told == lost and lost > 0, f"told {told}, journald {lost}")
+    need(f"suppressed={lost} " in machine.agent.text(), f"the figure of {lost}\n{machine.agent.tail()}")
 
 
 case_suppressed.conf = "RateLimitIntervalSec=3s\nRateLimitBurst=20"

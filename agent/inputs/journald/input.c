@@ -318,6 +318,19 @@ static void journald_status(const void *self, struct tf_input_status *status)
     }
 }
 
+static void journald_tell(const void *self)
+{
+    const struct tf_journald *input = self;
+    struct tf_input_status status;
+
+    journald_status(input, &status);
+    tf_log_answer("input",
+                  TF_DETAILS(TF_STR("input", input->name), TF_NUM("suppressed", status.suppressed),
+                             TF_NUM("restarts", status.restarts), TF_NUM("errors", status.errors),
+                             TF_NUM("repeats", status.repeats), TF_NUM("refused", status.refused)),
+                  "what journald dropped, and what was in the way, since start");
+}
+
 const struct tf_input_kind tf_input_journald = {
     .name = "journald",
     .options = options_table,
@@ -332,4 +345,5 @@ const struct tf_input_kind tf_input_journald = {
     .rewind = rewind_all,
     .close = journald_close,
     .status = journald_status,
+    .tell_lag = journald_tell,
 };
