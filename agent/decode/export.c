@@ -44,6 +44,7 @@ struct tf_export {
     const struct tf_journal_rules *rules;
     struct tf_entry entry;
     struct tf_entry_lines lines; /* of the batch that is being filled */
+    bool is_broken;              /* until a restart */
     /* Of an entry that lies with the caller, from its start on: */
     size_t at;        /* the field that is not whole yet */
     size_t searched;  /* no newline of its line is before this */
@@ -126,6 +127,7 @@ static void set_cursor(struct tf_export *stream, struct tf_slice cursor)
 void tf_export_restart(struct tf_export *stream, struct tf_slice after)
 {
     begin_entry(stream);
+    stream->is_broken = false;
     tf_buf_clear(&stream->cursor);
     set_cursor(stream, after);
 }
@@ -648,7 +650,7 @@ int64_t tf_export_decode(struct tf_export *stream, struct tf_slice bytes, int64_
     const struct decode decode = {
         .stream = stream, .now_ns = now_ns, .batch = batch, .result = result};
     size_t at = 0, used = 1;
-    int rc = 0;
+    int rc = stream->is_broken ? -EPROTO : 0;
 
     *result = (struct tf_export_result){.is_full = false};
     stream->lines = (struct tf_entry_lines){.items = {{0}}}; /* it may be another batch */
@@ -668,6 +670,6 @@ int64_t tf_export_decode(struct tf_export *stream, struct tf_slice bytes, int64_
     }
     batch->read_bytes += at;
     result->is_full = rc == -EMSGSIZE;
-    result->is_broken = rc == -EPROTO;
+    result->is_broken = stream->is_broken = rc == -EPROTO;
     return rc == 0 || rc == -EMSGSIZE || (rc == -EPROTO && at > 0) ? (int64_t)at : rc;
 }

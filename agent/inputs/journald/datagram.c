@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdalign.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -226,11 +227,9 @@ static void lose(struct datagrams *self, uint64_t bytes)
 struct received {
     struct msghdr head;
     struct iovec bytes;
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(struct timespec)) +
-                   CMSG_SPACE(FDS_MAX * sizeof(int))];
-    } control;
+    alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(struct ucred)) +
+                                         CMSG_SPACE(sizeof(struct timespec)) +
+                                         CMSG_SPACE(FDS_MAX * sizeof(int))];
     struct tf_journal_sender sender;
     int fds[FDS_MAX];
     uint32_t fd_count;
@@ -321,7 +320,7 @@ static bool receive_one(struct datagrams *self)
     got.bytes = (struct iovec){.iov_base = tf_ring_data(item), .iov_len = TF_DATAGRAM_MAX};
     got.head = (struct msghdr){.msg_iov = &got.bytes,
                                .msg_iovlen = 1,
-                               .msg_control = &got.control,
+                               .msg_control = got.control,
                                .msg_controllen = sizeof got.control};
     size = recvmsg(self->file.fd, &got.head, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | MSG_TRUNC);
     if (size < 0) {
