@@ -620,13 +620,15 @@ static bool scan_text(struct work *work, struct tf_field *field, uint32_t *at, u
 
 /* Scans a field's text, unless the same one was clean before, and nothing but its bytes says
  * whether it is: no key, no open private key, and no cut. A word of the prelude says nothing of the
- * same text elsewhere: it is not scanned. True: nothing was found. */
-static bool scan_value(struct work *work, struct tf_field *field, bool is_main)
+ * same text elsewhere: it is not scanned. True: nothing was found; *is_new: in a text that was not
+ * there before. */
+static bool scan_value(struct work *work, struct tf_field *field, bool is_main, bool *is_new)
 {
     struct tf_redact_seen_text text = {.at = field->value.text.at, .size = field->value.text.size};
     const char *arena = work->batch->text.data;
     struct tf_redact_seen_text *seen;
 
+    *is_new = false;
     if (is_main || text.at < work->prelude_end || field == cut_field(work) ||
         is_pair(work, field)) {
         return scan_text(work, field, &field->value.text.at, &field->value.text.size, is_main);
@@ -639,6 +641,7 @@ static bool scan_value(struct work *work, struct tf_field *field, bool is_main)
         return false;
     }
     *seen = text;
+    *is_new = true;
     return true;
 }
 
@@ -771,19 +774,22 @@ static bool is_seen_field(const struct work *work, const struct tf_redact_seen_f
 }
 
 /* Scans a field's key, and its value when it is a text and was not masked by its name. Where both
- * are clean, and no open private key may change that, the field is noted. */
+ * are clean, and no open private key may change that, the field is noted; but not for a value that
+ * is new: most of these do not come again, and would take the places of those that do. */
 static void scan_field(struct work *work, struct tf_field *field, struct tf_redact_key *key,
                        bool is_text, struct tf_redact_seen_field *seen)
 {
     bool is_key_clean = field->key_at < work->prelude_end || key->is_clean;
     bool may_note = is_text && !key->is_main && field != cut_field(work);
     struct tf_redact_seen_text key_before = key_text(field);
+    bool is_new;
 
     if (!is_key_clean) {
         key->is_clean = scan_text(work, field, &field->key_at, &field->key_size, false);
         is_key_clean = key->is_clean;
     }
-    if (is_text && scan_value(work, field, key->is_main) && is_key_clean && may_note) {
+    if (is_text && scan_value(work, field, key->is_main, &is_new) && is_key_clean && may_note &&
+        !is_new) {
         *seen = (struct tf_redact_seen_field){
             .key_text = key_before, .value = value_text(field), .key = *key};
     }

@@ -46,15 +46,19 @@ static bool is_main_text(struct tf_slice key)
 struct tf_redact_key *tf_redact_seen_key(struct tf_redact_seen *seen, const char *arena,
                                          uint32_t at, uint32_t size)
 {
-    struct tf_redact_key *key = &seen->keys[hash_of(arena + at, size) % TF_REDACT_SEEN_KEYS];
+    struct tf_redact_key *keys = seen->keys[hash_of(arena + at, size) % TF_REDACT_SEEN_KEYS];
     struct tf_slice text = tf_slice(arena + at, size);
 
-    if (!tf_redact_seen_is(&key->text, arena, at, size)) {
-        *key = (struct tf_redact_key){.text = {.at = at, .size = size},
-                                      .name = tf_redact_name_of(text),
-                                      .names_a_name = tf_redact_names_a_name(text),
-                                      .names_a_value = tf_redact_names_a_value(text),
-                                      .is_main = is_main_text(text)};
+    for (int i = 0; i < 2; i++) {
+        if (tf_redact_seen_is(&keys[i].text, arena, at, size)) {
+            return &keys[i];
+        }
     }
-    return key;
+    keys[1] = keys[0];
+    keys[0] = (struct tf_redact_key){.text = {.at = at, .size = size},
+                                     .name = tf_redact_name_of(text),
+                                     .names_a_name = tf_redact_names_a_name(text),
+                                     .names_a_value = tf_redact_names_a_value(text),
+                                     .is_main = is_main_text(text)};
+    return &keys[0];
 }

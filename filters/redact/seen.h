@@ -19,7 +19,7 @@
 
 #define TF_REDACT_SEEN_TEXTS  2048u
 #define TF_REDACT_SEEN_FIELDS 512u
-#define TF_REDACT_SEEN_KEYS   1024u /* so many that two of some thirty seldom share a place */
+#define TF_REDACT_SEEN_KEYS   512u /* places for two, so that hardly one of some thirty has none */
 
 struct tf_redact_seen_text {
     uint32_t at, size; /* in the arena */
@@ -44,7 +44,7 @@ struct tf_redact_seen_field {
 struct tf_redact_seen {
     struct tf_redact_seen_field fields[TF_REDACT_SEEN_FIELDS];
     struct tf_redact_seen_text texts[TF_REDACT_SEEN_TEXTS];
-    struct tf_redact_key keys[TF_REDACT_SEEN_KEYS];
+    struct tf_redact_key keys[TF_REDACT_SEEN_KEYS][2]; /* the newer first */
 };
 
 /* The key arena[at..at+size); good until the next call. TF_REDACT_READAHEAD_BYTES behind the arena
