@@ -30,7 +30,7 @@
 #define TF_PATH_MAX         4096u
 #define TF_JOURNAL_NOTE_MAX 1024u /* bytes of what a stream says besides records */
 #define TF_JOURNAL_ARRIVED_MAX                                                                     \
-    (512u << 10) /* waiting for the pump: past it the owner stops reading */
+    TF_BLOCK_BYTES /* waiting for the pump: past it the owner stops reading */
 
 /* ---- options -------------------------------------------------------------------------------- */
 
@@ -160,8 +160,9 @@ struct tf_journal_stream {
     const struct tf_journal_stream_owner *owner;
     struct tf_journal_rules rules;
     struct tf_export *decoder;
-    struct tf_buf arrived; /* not yet handed to the pump */
+    struct tf_buf arrived; /* behind room for a rest: not yet handed to the pump */
     struct tf_buf block;   /* the worker's while a job runs: a rest, and what arrived */
+    size_t block_from;     /* where it begins: what was before is consumed */
     size_t rest_bytes;     /* of the block, decoded so far: a part of an entry */
     size_t take_bytes;     /* 0: all of the block; less after a batch that was too large */
     int status;            /* negative: what came is no export format; only restart helps */
@@ -194,6 +195,9 @@ bool tf_journal_stream_has_room(const struct tf_journal_stream *stream);
  * (tf_journal_stream_rest_bytes). */
 bool tf_journal_stream_is_drained(const struct tf_journal_stream *stream);
 size_t tf_journal_stream_rest_bytes(const struct tf_journal_stream *stream);
+/* What is not consumed yet: the block, and behind it what arrived. Not while a job of it runs. */
+struct tf_slice tf_journal_stream_block(const struct tf_journal_stream *stream);
+struct tf_slice tf_journal_stream_arrived(const struct tf_journal_stream *stream);
 /* Forgets what is left; what comes next is the start of an entry. Not while a job of it runs. */
 void tf_journal_stream_restart(struct tf_journal_stream *stream, struct tf_slice after);
 /* A gap record in order behind what was decoded, with the position there. reason: a static word. */

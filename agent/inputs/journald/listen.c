@@ -158,7 +158,9 @@ static bool is_drained(const struct connection *conn)
 /* Entries that wait and are not decoded, forgotten with a gap. No job runs. */
 static void tell_left(struct connection *conn, uint64_t bytes)
 {
-    const struct tf_buf *parts[] = {&conn->stream.block, &conn->stream.arrived, &conn->pending};
+    const struct tf_slice parts[] = {tf_journal_stream_block(&conn->stream),
+                                     tf_journal_stream_arrived(&conn->stream),
+                                     tf_buf_slice(&conn->pending)};
     struct tf_export_skip skip = {0};
     uint64_t entries = 0;
     char text[160];
@@ -166,7 +168,7 @@ static void tell_left(struct connection *conn, uint64_t bytes)
     for (size_t i = 0; i < TF_COUNT(parts); i++) {
         size_t end_at;
 
-        (void)walk(&skip, tf_buf_slice(parts[i]), &end_at, &entries); /* its fault was told */
+        (void)walk(&skip, parts[i], &end_at, &entries); /* its fault was told */
     }
     (void)snprintf(text, sizeof text,
                    "%llu entries of %llu bytes from journald were not stored before the agent "

@@ -2,13 +2,14 @@
  * stream.c - bytes of the export format become batches.
  *
  *     owner reads ─> arrived ─(loop)─> block ─(worker: pump)─> batch
- *                                        └ a part of an entry stays, what arrives next is put
- * behind
+ *                                        └ a part of an entry stays
  *
- * The loop moves what arrived behind the rest of the block, TF_BLOCK_BYTES at a time, while no job
- * of the source runs; the worker decodes the block, and `pumped` drops what it consumed. What the
- * stream notes (journald's own suppression, words of the reader) ends a batch, so that its gap
- * record stands behind the records before it, and the position in front of what follows.
+ * While no job of the source runs, and the block is decoded but for its rest, the rest is put in
+ * front of what arrived, which becomes the block: the buffers change places, and no more than the
+ * rest is copied, unless it is long. The worker decodes the block, and `pumped` passes what it
+ * consumed. What the stream notes (journald's own suppression, words of the reader) ends a batch,
+ * so that its gap record stands behind the records before it, and the position in front of what
+ * follows.
  *
  * A batch that is too large when encoded is read again in half, down to one entry; an entry that
  * alone is too large is passed over with a gap.
@@ -21,6 +22,8 @@
 #include <stdio.h>
 
 #define READ_BYTES   (64u << 10)
+#define HEAD_BYTES   4096u /* in front of what arrives, for the rest of most entries */
+#define BUFFER_MAX   (TF_JOURNAL_ENTRY_MAX + HEAD_BYTES + TF_JOURNAL_ARRIVED_MAX + READ_BYTES)
 #define NO_MEMORY_MS 100u
 
 static struct tf_journal_stream *stream_of(struct tf_journal_source *self)
@@ -28,26 +31,69 @@ static struct tf_journal_stream *stream_of(struct tf_journal_source *self)
     return (struct tf_journal_stream *)self;
 }
 
+struct tf_slice tf_journal_stream_block(const struct tf_journal_stream *stream)
+{
+    return tf_slice(stream->block.data + stream->block_from,
+                    stream->block.size - stream->block_from);
+}
+
+struct tf_slice tf_journal_stream_arrived(const struct tf_journal_stream *stream)
+{
+    return stream->arrived.size > HEAD_BYTES
+               ? tf_slice(stream->arrived.data + HEAD_BYTES, stream->arrived.size - HEAD_BYTES)
+               : tf_slice(NULL, 0);
+}
+
 /* Whether the block holds more than the part of an entry that the last pump left. */
 static bool has_undecoded(const struct tf_journal_stream *stream)
 {
-    return stream->block.size > stream->rest_bytes;
+    return tf_journal_stream_block(stream).size > stream->rest_bytes;
+}
+
+/* What arrived becomes the block, behind the rest. */
+static void change_places(struct tf_journal_stream *stream)
+{
+    struct tf_buf arrived = stream->arrived;
+    struct tf_slice rest = tf_journal_stream_block(stream);
+
+    if (rest.size > 0) {
+        memcpy(arrived.data + HEAD_BYTES - rest.size, rest.data, rest.size);
+    }
+    stream->arrived = stream->block;
+    stream->block = arrived;
+    stream->block_from = HEAD_BYTES - rest.size;
+    tf_buf_clear(&stream->arrived);
+}
+
+/* The same where the rest is long. Returns 0 or -ENOMEM. */
+static int append_arrived(struct tf_journal_stream *stream)
+{
+    struct tf_slice arrived = tf_journal_stream_arrived(stream);
+    int rc;
+
+    tf_buf_consume(&stream->block, stream->block_from);
+    stream->block_from = 0;
+    rc = tf_buf_append(&stream->block, arrived.data, arrived.size);
+    if (rc < 0) {
+        stream->block.error = 0;
+        return rc;
+    }
+    tf_buf_clear(&stream->arrived);
+    return 0;
 }
 
 /* Loop: more to decode if there is, and a job for it. */
 static void refill(struct tf_journal_stream *stream)
 {
-    size_t size = stream->arrived.size < TF_BLOCK_BYTES ? stream->arrived.size : TF_BLOCK_BYTES;
-
     if (stream->base.source.state == TF_SOURCE_RUNNING || stream->status < 0) {
         return;
     }
-    if (!has_undecoded(stream) && size > 0) {
-        if (tf_buf_append(&stream->block, stream->arrived.data, size) < 0) {
-            stream->block.error = 0; /* no memory: tried again when more comes */
-            return;
+    if (!has_undecoded(stream) && tf_journal_stream_arrived(stream).size > 0) {
+        if (tf_journal_stream_block(stream).size <= HEAD_BYTES) {
+            change_places(stream);
+        } else if (append_arrived(stream) < 0) {
+            return; /* no memory: tried again when more comes */
         }
-        tf_buf_consume(&stream->arrived, size);
     }
     if (has_undecoded(stream)) {
         tf_source_wake(&stream->base.source);
@@ -58,10 +104,13 @@ static void refill(struct tf_journal_stream *stream)
 
 uv_buf_t tf_journal_stream_room(struct tf_journal_stream *stream)
 {
-    if (tf_buf_reserve(&stream->arrived, READ_BYTES) < 0) {
+    size_t head = stream->arrived.size < HEAD_BYTES ? HEAD_BYTES - stream->arrived.size : 0;
+
+    if (tf_buf_reserve(&stream->arrived, head + READ_BYTES) < 0) {
         stream->arrived.error = 0;
         return uv_buf_init(NULL, 0);
     }
+    stream->arrived.size += head;
     return uv_buf_init(stream->arrived.data + stream->arrived.size, READ_BYTES);
 }
 
@@ -73,18 +122,19 @@ void tf_journal_stream_wrote(struct tf_journal_stream *stream, size_t size)
 
 bool tf_journal_stream_has_room(const struct tf_journal_stream *stream)
 {
-    return stream->arrived.size < TF_JOURNAL_ARRIVED_MAX;
+    return tf_journal_stream_arrived(stream).size < TF_JOURNAL_ARRIVED_MAX;
 }
 
 bool tf_journal_stream_is_drained(const struct tf_journal_stream *stream)
 {
-    return stream->status < 0 || (stream->base.source.state != TF_SOURCE_RUNNING &&
-                                  stream->arrived.size == 0 && !has_undecoded(stream));
+    return stream->status < 0 ||
+           (stream->base.source.state != TF_SOURCE_RUNNING &&
+            tf_journal_stream_arrived(stream).size == 0 && !has_undecoded(stream));
 }
 
 size_t tf_journal_stream_rest_bytes(const struct tf_journal_stream *stream)
 {
-    return stream->block.size + stream->arrived.size;
+    return tf_journal_stream_block(stream).size + tf_journal_stream_arrived(stream).size;
 }
 
 void tf_journal_stream_restart(struct tf_journal_stream *stream, struct tf_slice after)
@@ -92,6 +142,7 @@ void tf_journal_stream_restart(struct tf_journal_stream *stream, struct tf_slice
     assert(stream->base.source.state != TF_SOURCE_RUNNING);
     tf_buf_clear(&stream->arrived);
     tf_buf_clear(&stream->block);
+    stream->block_from = 0;
     stream->rest_bytes = 0;
     stream->status = 0;
     stream->take_bytes = 0;
@@ -129,7 +180,7 @@ static void stream_pump(struct tf_journal_source *self, struct tf_batch *batch,
                         struct tf_pump_result *result)
 {
     struct tf_journal_stream *stream = stream_of(self);
-    struct tf_slice bytes = tf_buf_slice(&stream->block);
+    struct tf_slice bytes = tf_journal_stream_block(stream);
     struct tf_slice before = tf_export_cursor(stream->decoder);
     int64_t consumed;
 
@@ -252,7 +303,7 @@ static void take_less(struct tf_journal_stream *stream)
         take_again(stream);
         return;
     }
-    tf_buf_consume(&stream->block, stream->consumed);
+    stream->block_from += stream->consumed;
     stream->rest_bytes = 0; /* what is behind it was not looked at */
     tf_journal_stream_gap(stream, "overrun",
                           "an entry with its secrets masked is larger than a frame may be");
@@ -261,16 +312,16 @@ static void take_less(struct tf_journal_stream *stream)
 /* What was consumed leaves the block. */
 static void move_on(struct tf_journal_stream *stream)
 {
-    bool is_whole = stream->took == stream->block.size; /* that the decoder saw */
+    bool is_whole = stream->took == tf_journal_stream_block(stream).size; /* that the decoder saw */
     bool stopped = stream->result.is_full || stream->result.note.kind != TF_JOURNAL_NOTE_NONE;
 
-    tf_buf_consume(&stream->block, stream->consumed);
+    stream->block_from += stream->consumed;
     if (!stopped && stream->consumed == 0 && !is_whole) {
         stream->take_bytes *= 2; /* an entry is larger than what it was to take */
     } else if (!stopped && is_whole) {
         stream->take_bytes = 0;
     }
-    stream->rest_bytes = !stopped && is_whole ? stream->block.size : 0;
+    stream->rest_bytes = !stopped && is_whole ? tf_journal_stream_block(stream).size : 0;
     stream->base.input->status.repeats += stream->result.repeats;
 }
 
@@ -347,8 +398,8 @@ int tf_journal_stream_init(struct tf_journal_stream *stream, struct tf_journald 
         return rc;
     }
     stream->owner = owner;
-    tf_buf_init(&stream->arrived, TF_JOURNAL_ARRIVED_MAX + READ_BYTES);
-    tf_buf_init(&stream->block, TF_JOURNAL_ENTRY_MAX + TF_BLOCK_BYTES + 1);
+    tf_buf_init(&stream->arrived, BUFFER_MAX);
+    tf_buf_init(&stream->block, BUFFER_MAX);
     rc = tf_journal_source_add(input, &stream->base, &stream_ops, metadata);
     if (rc < 0) {
         tf_journal_stream_fini(stream);
