@@ -6,6 +6,7 @@
  *     /healthz   all                                   200: the loop turns
  *     /readyz    all                                   200, or 503 with what is wrong
  *     /status    Unix socket, loopback, with TLS       JSON
+ *     /          the same                              the page, for a browser
  *
  * GET and HEAD only, so there is nothing that a foreign page could make a browser do; what it could
  * make a browser read, by a name that leads to loopback, is refused by its Host (DNS rebinding):
@@ -169,6 +170,13 @@ static unsigned answer_status(const struct tf_facts *facts, struct tf_buf *out)
     return 200;
 }
 
+static unsigned answer_page(const struct tf_facts *facts, struct tf_buf *out)
+{
+    (void)facts;
+    (void)tf_buf_append(out, tf_page, tf_page_bytes);
+    return 200;
+}
+
 static const struct route {
     const char *path, *type;
     bool is_for_all, wants_process;
@@ -180,6 +188,7 @@ static const struct route {
     {"/healthz", TEXT_TYPE, true, false, answer_health, NOTHING_ALLOWED},
     {"/readyz", TEXT_TYPE, true, false, answer_ready, NOTHING_ALLOWED},
     {"/status", "application/json", false, false, answer_status, NOTHING_ALLOWED},
+    {"/", "text/html; charset=utf-8", false, false, answer_page, tf_page_policy},
 };
 
 static const struct route *find_route(const struct door *door, const char *path)
@@ -284,7 +293,7 @@ static void on_request(void *ctx, struct tf_http_request *request)
         refuse(request, 405, "only GET and HEAD\n");
     } else if (route == NULL) {
         refuse(request, 404,
-               door->is_local ? "here are /status /metrics /healthz /readyz\n"
+               door->is_local ? "here are / /status /metrics /healthz /readyz\n"
                               : "here are /metrics /healthz /readyz\n");
     } else {
         answer_route(door->admin, request, route);

@@ -5,6 +5,7 @@
  *     facts.c        one look at the agent: status, conditions, process
  *     metrics.c      facts as Prometheus' text
  *     status.c       facts as JSON
+ *     page.html      what a browser gets
  *     admin.c        the endpoint: addresses, routes, headers; the look each second
  */
 #ifndef TAFFRAIL_ADMIN_INTERNAL_H
@@ -118,5 +119,12 @@ void tf_metrics_write(const struct tf_facts *facts, struct tf_buf *out);
 void tf_status_write(const struct tf_facts *facts, struct tf_buf *out);
 /* Appends a line for each condition that keeps it from being ready, or "ready". */
 void tf_ready_write(const struct tf_facts *facts, struct tf_buf *out);
+
+/* ---- page.c, made by CMake ------------------------------------------------------------------ */
+
+extern const unsigned char tf_page[]; /* page.html */
+extern const size_t tf_page_bytes;
+/* Its Content-Security-Policy: its own script and style, by their hashes, and nothing else. */
+extern const char tf_page_policy[];
 
 #endif

@@ -14,14 +14,18 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
 
 #include "../../agent/admin/internal.h"
 #include "taffrail/http.h"
 #include "taffrail/json.h"
 #include "taffrail/log.h"
 
-#define NOW_S   INT64_C(1795000000)
-#define HOSTILE "a\"b\\c\nd\x01\xff"
+#define NOW_S             INT64_C(1795000000)
+#define HAS(text, part)   assert_non_null(strstr(text, part))
+#define LACKS(text, part) assert_null(strstr(text, part))
+#define HOSTILE           "a\"b\\c\nd\x01\xff"
 
 /* ---- a status made by hand --------------------------------------------------------------------
  */
@@ -460,6 +464,49 @@ static void what_is_not_ready_says_why(void **state)
     tf_conditions_fini(&conditions);
 }
 
+/* ---- the page ---------------------------------------------------------------------------------
+ */
+
+/* The bytes between <tag> and </tag>, hashed as a browser does, are in the policy. */
+static void expect_hash(const char *directive, const char *tag)
+{
+    char begin[16], end[16], wanted[96];
+    unsigned char digest[SHA256_DIGEST_LENGTH], base64[64];
+    const char *page = (const char *)tf_page, *from, *to;
+
+    (void)snprintf(begin, sizeof begin, "<%s>", tag);
+    (void)snprintf(end, sizeof end, "</%s>", tag);
+    from = (const char *)memmem(page, tf_page_bytes, begin, strlen(begin)) + strlen(begin);
+    to = memmem(page, tf_page_bytes, end, strlen(end));
+    assert_non_null(to);
+    (void)SHA256((const unsigned char *)from, (size_t)(to - from), digest);
+    assert_int_equal(EVP_EncodeBlock(base64, digest, sizeof digest), 44);
+    (void)snprintf(wanted, sizeof wanted, "; %s 'sha256-%s'; ", directive, base64);
+    if (strstr(tf_page_policy, wanted) == NULL) {
+        fail_msg("no%s in %s", wanted, tf_page_policy);
+    }
+}
+
+static void the_page_runs_its_own_script_alone(void **state)
+{
+    static const char *const banned[] = {
+        "http:",          "https:",  "//www",     "innerHTML", "outerHTML",    "insertAdjacent",
+        "document.write", "eval(",   "Function(", "cookie",    "localStorage", " src=",
+        " href=",         " style=", "onclick",   "@import",   "url("};
+
+    (void)state;
+    expect_hash("script-src", "script");
+    expect_hash("style-src", "style");
+    HAS(tf_page_policy, "default-src 'none'");
+    HAS(tf_page_policy, "frame-ancestors 'none'");
+    LACKS(tf_page_policy, "unsafe");
+    for (size_t i = 0; i < TF_COUNT(banned); i++) {
+        if (memmem(tf_page, tf_page_bytes, banned[i], strlen(banned[i])) != NULL) {
+            fail_msg("the page has %s", banned[i]);
+        }
+    }
+}
+
 /* ---- the endpoint -----------------------------------------------------------------------------
  */
 
@@ -585,8 +632,6 @@ static int free_port(void)
 
 #define ASK(method, path, host)                                                                    \
     method " " path " HTTP/1.1\r\nHost: " host "\r\nConnection: close\r\n\r\n"
-#define HAS(text, part)   assert_non_null(strstr(text, part))
-#define LACKS(text, part) assert_null(strstr(text, part))
 
 static char admin_yaml[512];
 
@@ -619,6 +664,10 @@ static void a_unix_socket_tells_all(void **state)
     HAS(text, "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n");
     HAS(text, "\ntaffrail_ledger_missing_records 0\n");
     HAS(text, "\nprocess_open_fds ");
+    text = ask_unix(ASK("GET", "/", "x"));
+    HAS(text, "Content-Type: text/html; charset=utf-8\r\n");
+    HAS(text, tf_page_policy);
+    HAS(text, "\r\n\r\n<!DOCTYPE html>");
     text = ask_unix(ASK("GET", "/../etc/passwd", "x"));
     HAS(text, "HTTP/1.1 404 ");
     end_world();
@@ -627,7 +676,8 @@ static void a_unix_socket_tells_all(void **state)
 static void every_answer_has_the_headers(void **state)
 {
     static const char *const asked[] = {ASK("GET", "/healthz", "x"), ASK("GET", "/nothing", "x"),
-                                        ASK("DELETE", "/status", "x"), ASK("GET", "/status", "x")};
+                                        ASK("DELETE", "/status", "x"), ASK("GET", "/status", "x"),
+                                        ASK("GET", "/", "x")};
 
     (void)state;
     assert_int_equal(make_world(unix_admin()), 0);
@@ -768,6 +818,7 @@ int main(void)
         cmocka_unit_test(metrics_are_well_formed),
         cmocka_unit_test(status_is_one_object),
         cmocka_unit_test(what_is_not_ready_says_why),
+        cmocka_unit_test(the_page_runs_its_own_script_alone),
         cmocka_unit_test(a_unix_socket_tells_all),
         cmocka_unit_test(every_answer_has_the_headers),
         cmocka_unit_test(only_get_and_head),
