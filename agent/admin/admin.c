@@ -447,6 +447,11 @@ int tf_admin_start(struct tf_admin *admin, struct tf_pipeline *pipeline, struct 
     admin->has_timer = true;
     admin->open_handles = 1;
     arm(admin);
+    if (!tf_http_is_built()) { /* a written address was refused before */
+        tf_log(TF_LOG_INFO, "admin", NULL, 0,
+               "this build leaves out the HTTP server, so status and metrics cannot be read");
+        return 0;
+    }
     for (size_t i = 0; i < admin->door_count; i++) {
         struct door *door = &admin->doors[i];
         int rc = open_door(door);
