@@ -599,14 +599,19 @@ static int write_event(struct encoder *e, const struct tf_constants *constants,
     return 0;
 }
 
-const char *const tf_withheld_reasons[TF_WITHHELD_REASONS] = {"budget", "match-limit", "memory"};
+const char *const tf_withheld_reasons[TF_WITHHELD_REASONS] = {"budget", "match-limit", "memory",
+                                                              "unknown"};
 
 static void count_withheld(struct tf_events_summary *summary, const char *reason)
 {
-    summary->withheld++;
-    for (unsigned i = 0; i < TF_WITHHELD_REASONS; i++) {
-        summary->withheld_by[i] += reason != NULL && strcmp(reason, tf_withheld_reasons[i]) == 0;
+    unsigned i = 0;
+
+    while (i + 1 < TF_WITHHELD_REASONS &&
+           (reason == NULL || strcmp(reason, tf_withheld_reasons[i]) != 0)) {
+        i++;
     }
+    summary->withheld++;
+    summary->withheld_by[i]++;
 }
 
 static void count_event(struct tf_events_summary *summary, const struct tf_record *record,

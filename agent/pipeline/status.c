@@ -11,8 +11,8 @@ const char *const tf_gaps[TF_GAPS] = {"copytruncate", "deleted",    "drop-oldest
                                       "position",     "other"};
 
 const char *const tf_refusals[TF_REFUSALS] = {
-    "identity",  "connections", "per-identity", "handshake", "slow",       "tag",
-    "malformed", "too-large",   "spools",       "user",      "descriptor", "other"};
+    "identity",  "address",   "connections", "per-identity", "handshake",  "slow", "tag",
+    "malformed", "too-large", "spools",      "user",         "descriptor", "other"};
 
 const char *const tf_contradictions[TF_CONTRADICTIONS] = {"fork", "back", "between", "new-spool",
                                                           "unseen"};

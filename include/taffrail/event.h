@@ -18,8 +18,8 @@ struct tf_constants {
     uint32_t bytes, count;
 };
 
-/* Why a field was withheld: the words of struct tf_record's withheld_reason. */
-#define TF_WITHHELD_REASONS 3u
+/* Why a field was withheld: the words of struct tf_record's withheld_reason, and one for none. */
+#define TF_WITHHELD_REASONS 4u
 extern const char *const tf_withheld_reasons[TF_WITHHELD_REASONS];
 
 /* What tf_events_encode wrote. */

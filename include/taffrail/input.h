@@ -52,7 +52,7 @@ struct tf_input_args {
 
 /* Why a peer or a message was refused, and how a sender's frame contradicts what is known: the
  * words of log, audit and metrics. What has no word here is counted as the last. */
-#define TF_REFUSALS       12u
+#define TF_REFUSALS       13u
 #define TF_CONTRADICTIONS 5u
 extern const char *const tf_refusals[TF_REFUSALS];
 extern const char *const tf_contradictions[TF_CONTRADICTIONS];

@@ -247,7 +247,7 @@ static char *read_project_file(const char *name)
     (void)snprintf(path, sizeof path, TF_SOURCE_DIR "/%s", name);
     file = fopen(path, "r");
     assert_true(file != NULL && text != NULL);
-    (void)fread(text, 1, (1 << 20) - 1, file);
+    assert_true(fread(text, 1, (1 << 20) - 1, file) > 0);
     (void)fclose(file);
     return text;
 }
