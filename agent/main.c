@@ -22,6 +22,7 @@ static const struct {
 } commands[] = {
     {"run", "the agent; with a forward input, the collector", tf_command_run},
     {"check", "all that is wrong with a configuration, at once", tf_command_check},
+    {"status", "what the agent on this host is doing", tf_command_status},
     {"tap", "what would be shipped of files", tf_command_tap},
     {"redact", "lines from stdin, without their secrets", tf_command_redact},
     {"rules", "list, show, test, bench", tf_command_rules},

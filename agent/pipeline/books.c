@@ -22,6 +22,16 @@ void tf_books_take(struct tf_pipeline *pipeline, const struct part *part)
     books->filtered += part->filtered;
     books->redacted += part->redacted;
     books->withheld += part->withheld;
+    for (unsigned i = 0; i < TF_WITHHELD_REASONS; i++) {
+        books->withheld_by[i] += part->withheld_by[i];
+    }
+    if (part->source != NULL) {
+        struct input *input = &pipeline->inputs[part->source->input];
+
+        input->records += (uint64_t)part->records + part->joined + part->filtered;
+        input->malformed += part->malformed;
+        input->truncated += part->truncated;
+    }
 }
 
 /* The book of a rule, made at its first hit; NULL without memory: the hit is then not told. */
@@ -62,15 +72,16 @@ void tf_books_take_tallies(struct tf_pipeline *pipeline, const struct tf_tally *
     }
 }
 
-static bool is_withheld(uint16_t rule)
+bool tf_books_is_withheld(uint16_t rule)
 {
     return rule != TF_RULE_OTHERS && (rule & TF_RULE_WITHHELD) != 0;
 }
 
-static const char *rule_name(const struct tf_pipeline *pipeline, const struct rule_book *book)
+const char *tf_books_rule_name(const struct tf_pipeline *pipeline, const struct rule_book *book)
 {
     const struct filter *filter = &pipeline->filters->items[book->filter];
-    uint16_t rule = is_withheld(book->rule) ? book->rule & (uint16_t)~TF_RULE_WITHHELD : book->rule;
+    uint16_t rule =
+        tf_books_is_withheld(book->rule) ? book->rule & (uint16_t)~TF_RULE_WITHHELD : book->rule;
     const char *name = filter->kind->rule_name(filter->self, rule);
 
     return name != NULL ? name : rule == TF_RULE_NONE ? "none" : "others";
@@ -81,14 +92,14 @@ void tf_books_tell_withheld(struct tf_pipeline *pipeline, const struct tf_tally 
 {
     for (uint32_t i = 0; i < count; i++) {
         struct rule_book *book =
-            is_withheld(tallies[i].rule) ? find_rule(pipeline, &tallies[i]) : NULL;
+            tf_books_is_withheld(tallies[i].rule) ? find_rule(pipeline, &tallies[i]) : NULL;
         const char *name;
 
         if (book == NULL || book->is_told) {
             continue;
         }
         book->is_told = true;
-        name = rule_name(pipeline, book);
+        name = tf_books_rule_name(pipeline, book);
         tf_log(TF_LOG_WARN, "withheld", TF_DETAILS(TF_STR("rule", name)),
                "a text could not be scanned in bounds and is withheld from there on");
         (void)tf_pipeline_audit(pipeline, "withheld",
@@ -101,9 +112,9 @@ void tf_books_tell_withheld(struct tf_pipeline *pipeline, const struct tf_tally 
 static void log_rule(const struct tf_pipeline *pipeline, const struct rule_book *book)
 {
     const char *filter = pipeline->config->filters.items[book->filter].name;
-    const char *name = rule_name(pipeline, book);
+    const char *name = tf_books_rule_name(pipeline, book);
 
-    if (is_withheld(book->rule)) {
+    if (tf_books_is_withheld(book->rule)) {
         tf_log_answer("books",
                       TF_DETAILS(TF_STR("filter", filter), TF_STR("rule", name),
                                  TF_NUM("withheld", book->hits)),

@@ -7,6 +7,7 @@
  *     books.c     the ledger: what is counted when a frame is durable, and how it is told
  *     records.c   gaps, audit records, the constants of a source
  *     events.c    what the spool has to say, as audit records
+ *     status.c    all of that for whoever asks
  *     pipeline.c  build, start, stop
  */
 #ifndef TAFFRAIL_PIPELINE_INTERNAL_H
@@ -14,6 +15,7 @@
 
 #include "taffrail/filters.h"
 #include "taffrail/pipeline.h"
+#include "taffrail/status.h"
 
 #define TF_JOBS_MAX        16u /* pump jobs at once, at most */
 #define TF_OPEN_FRAMES_MAX 64u /* distinct tags open at once; past it the oldest is closed */
@@ -38,7 +40,8 @@ struct job {
 struct part {
     struct tf_source *source; /* NULL: the agent's own */
     uint64_t cookie;
-    uint32_t records, joined, filtered, redacted, withheld;
+    uint32_t records, joined, filtered, redacted, withheld, malformed, truncated;
+    uint32_t withheld_by[TF_WITHHELD_REASONS];
     const struct tf_batch *batch; /* for its tallies, while it is added; NULL: none */
 };
 
@@ -58,6 +61,7 @@ struct open_frame {
 struct books {
     uint64_t held; /* now, by filters; the rest since start */
     uint64_t decoded, spooled, joined, filtered, redacted, withheld, lost_batches;
+    uint64_t withheld_by[TF_WITHHELD_REASONS];
 };
 
 /* Hits of one filter's rule since start, or with TF_RULE_WITHHELD what its limits withheld. */
@@ -92,6 +96,8 @@ struct input {
     const char *name;
     void *self;
     bool open;
+    uint64_t bytes;                         /* read */
+    uint64_t records, malformed, truncated; /* as the ledger's: in durable frames */
 };
 
 struct output {
@@ -134,9 +140,10 @@ struct tf_pipeline {
     uv_timer_t event_timer;
 
     struct books books;
+    uint64_t gaps[TF_GAPS], gap_bytes[TF_GAPS]; /* of inputs, since start; bytes at most */
     struct rule_book *rule_books;
     uint32_t rule_book_count, rule_book_capacity;
-    bool stopping, inputs_closed, rewinding;
+    bool is_started, stopping, inputs_closed, rewinding;
     uv_timer_t stop_timer;
     uint64_t stop_deadline_ms;
     struct tf_feed *closing_feed; /* of the output that is closing now */
@@ -166,7 +173,13 @@ void tf_books_take_tallies(struct tf_pipeline *pipeline, const struct tf_tally *
 /* Says in the log and the audit, once for each rule, that its limits withheld a text. */
 void tf_books_tell_withheld(struct tf_pipeline *pipeline, const struct tf_tally *tallies,
                             uint32_t count);
+/* Of a book's rule; "others" and "none" where none is named. */
+const char *tf_books_rule_name(const struct tf_pipeline *pipeline, const struct rule_book *book);
+bool tf_books_is_withheld(uint16_t rule);         /* of struct rule_book */
 int tf_books_audit(struct tf_pipeline *pipeline); /* the record of event stop */
+
+/* status.c */
+void tf_pipeline_count_gap(struct tf_pipeline *pipeline, const char *reason, uint64_t bytes_max);
 
 /* sources.c */
 void tf_sources_start(struct tf_pipeline *pipeline);

@@ -257,6 +257,7 @@ int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err)
     for (size_t i = 0; i < pipeline->input_count && rc == 0; i++) {
         rc = pipeline->inputs[i].kind->start(pipeline->inputs[i].self, pipeline, err);
     }
+    pipeline->is_started = rc == 0;
     return rc;
 }
 

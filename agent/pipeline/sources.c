@@ -262,11 +262,15 @@ static int hand_on(struct job *job)
         .filtered = job->summary.dropped,
         .redacted = job->summary.redacted,
         .withheld = job->summary.withheld,
+        .malformed = job->summary.malformed,
+        .truncated = job->summary.truncated,
         .batch = &job->batch,
     };
+    static_assert(sizeof part.withheld_by == sizeof job->summary.withheld_by, "copied");
     enum tf_frame_type type = job->summary.events > 0 ? TF_FRAME_DATA : TF_FRAME_POSITIONS;
     int rc;
 
+    memcpy(part.withheld_by, job->summary.withheld_by, sizeof part.withheld_by);
     tf_books_tell_withheld(job->pipeline, job->batch.tallies, job->batch.tally_count);
     if (job->summary.events == 0 && job->deltas.size == 0 && part.cookie == 0) {
         tf_books_take(job->pipeline, &part);
@@ -340,6 +344,7 @@ static void after_job(uv_work_t *work, int status)
         lose_batch(pipeline, source, rc);
     }
     note_held(source, held.records);
+    pipeline->inputs[source->input].bytes += job->batch.read_bytes;
     source->deficit_bytes += (int64_t)TF_BLOCK_BYTES - (int64_t)job->batch.read_bytes;
     source->deficit_bytes = source->deficit_bytes < 0 ? source->deficit_bytes : 0;
     result = job->result;

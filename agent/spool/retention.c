@@ -322,7 +322,7 @@ static void on_retained(uv_work_t *work, int status)
     } else if (rc < 0) {
         char reason[64];
 
-        spool->status.error = rc;
+        tf_disk_failed(spool, TF_DISK_DELETE, rc);
         spool->retention_step = TF_RETENTION_DUE;
         spool->retention_wait = true;
         tf_log(TF_LOG_ERROR, "disk-error", TF_DETAILS(TF_STR("spool", spool->path)),

@@ -76,11 +76,16 @@ void tf_http_follow(struct tf_http_request *request, const struct tf_http_life *
 /* on_data comes again with what was not taken, soon, not in this call. */
 void tf_http_resume(struct tf_http_request *request);
 
+struct tf_http_field {
+    const char *name, *value;
+};
+
 struct tf_http_answer {
     unsigned status;
-    const char *type;     /* Content-Type; may be NULL */
-    const char *allow;    /* Allow, of a 405; may be NULL */
-    struct tf_slice body; /* copied */
+    const char *type;                   /* Content-Type; may be NULL */
+    const char *allow;                  /* Allow, of a 405; may be NULL */
+    const struct tf_http_field *fields; /* further headers, up to one without name; may be NULL */
+    struct tf_slice body;               /* copied; a HEAD is answered without it */
 };
 /* Without memory for it the connection is cut. A second answer is ignored. */
 void tf_http_answer(struct tf_http_request *request, const struct tf_http_answer *answer);

@@ -1126,6 +1126,8 @@ static void what_is_not_durable_is_compared_too(void **state)
     assert_int_equal(client->ack_count, 0);
     assert_int_equal(input_status().repeats, 1);
     assert_int_equal(input_status().contradictions, 1);
+    assert_string_equal(tf_contradictions[0], "fork");
+    assert_int_equal(input_status().contradicted_by[0], 1);
     atomic_store(&hold_syncs, false);
     assert_true(run_until(has_acks, client, 5, DEADLINE_MS));
     assert_int_equal(count_records("\"contradicts\":\"fork\""), 1);
@@ -1896,6 +1898,8 @@ static void one_address_has_16_unproved_connections(void **state)
     }
     run_for(50);
     store_frame(connect_node(), &(struct frame){.spool = 1, .seq = 1, .text = "t", .chunk = "c"});
+    assert_string_equal(tf_refusals[1], "address");
+    assert_int_equal(input_status().refused_by[1], 4);
     assert_int_equal(input_status().refused, 4); /* who only connects is not told */
 }
 

@@ -63,6 +63,7 @@ struct world {
     uint64_t delay_ms;    /* of what is held */
     bool stops_with_held; /* the stop does not wait for it */
     bool raises_events;
+    uint64_t missing, gaps, gap_bytes; /* in the status before the stop */
     bool stopped;
 };
 
@@ -448,9 +449,25 @@ static void raise_events(void)
     }
 }
 
+/* What anybody may see while it runs. */
+static void take_status(void)
+{
+    struct tf_status status;
+
+    assert_int_equal(tf_pipeline_status(world->pipeline, &status), 0);
+    assert_true(status.is_started && status.has_room && !status.is_stopping);
+    assert_int_equal(status.input_count, 1);
+    assert_int_equal(status.output_count, 1);
+    world->missing = status.books.missing;
+    world->gaps = status.gaps[0];
+    world->gap_bytes = status.gap_bytes[0];
+    tf_status_fini(&status);
+}
+
 static void on_poll(uv_timer_t *timer)
 {
     if (is_pumped_out()) {
+        take_status();
         if (world->raises_events) {
             raise_events();
         }
@@ -475,6 +492,7 @@ static void run(void)
     assert_int_equal(uv_timer_start(&stop_when_done, on_poll, 1, 1), 0);
     assert_int_equal(uv_run(&world->loop, UV_RUN_DEFAULT), 0);
     assert_true(world->stopped);
+    assert_int_equal(world->missing, 0); /* the books balance at any moment */
     tf_pipeline_free(world->pipeline);
     tf_error_fini(&err);
 }
@@ -545,6 +563,9 @@ static void tags_and_gaps_keep_the_order_of_their_source(void **state)
     assert_true(find("\"reason\":\"copytruncate\"") > find(" record 2 "));
     assert_true(find("\"reason\":\"copytruncate\"") < find(" record 3 "));
     assert_non_null(strstr(world->texts[find("copytruncate")], "\"tag\":\"taffrail.audit\""));
+    assert_string_equal(tf_gaps[0], "copytruncate");
+    assert_int_equal(world->gaps, 1);
+    assert_int_equal(world->gap_bytes, 3);
 }
 
 static void start_and_stop_are_told_with_the_books(void **state)

@@ -257,7 +257,7 @@ void tf_forward_tell_refused(struct forward *forward, const struct connection *c
 {
     const char *identity = conn->sender == NULL ? "" : conn->sender->identity;
 
-    forward->status.refused++;
+    tf_input_refused(&forward->status, reason, 1);
     if (forward->closing || !may_tell(forward)) {
         return;
     }
@@ -494,6 +494,7 @@ static void forward_status(const void *self, struct tf_input_status *status)
     *status = forward->status;
     status->connections = forward->proved;
     status->sources = forward->proved;
+    status->certificate_until_s = tf_tls_until_s(forward->tls);
 }
 
 const struct tf_input_kind tf_input_forward = {

@@ -209,7 +209,7 @@ static void tell_soon(struct datagrams *self)
 
 static void refuse(struct datagrams *self, uint32_t count)
 {
-    self->input->status.refused += count;
+    tf_input_refused(&self->input->status, "descriptor", count);
     self->untold_refused += count;
     tell_soon(self);
 }

@@ -463,7 +463,7 @@ static void tell_refused(struct listener *listener, const char *reason, const ch
 {
     uint64_t now_ms = uv_now(listener->input->loop);
 
-    listener->input->status.refused++;
+    tf_input_refused(&listener->input->status, reason, 1);
     tf_log(TF_LOG_WARN, "refused",
            TF_DETAILS(TF_STR("input", listener->input->name), TF_STR("reason", reason)), "%s",
            text);
