@@ -74,6 +74,10 @@ sed 's/fsGroupChangePolicy/fsGroupPolicy/' "$folder/agent.yaml" >"$folder/wrong.
 expect "a key that no such object has is found" refuses fsGroupPolicy are_valid "$folder/wrong.yaml"
 expect "before 1.30 AppArmor is an annotation" grep -q 'container.apparmor.security.beta.kubernetes.io/taffrail: runtime/default' "$folder/old.yaml"
 expect "and no field" lacks appArmorProfile "$folder/old.yaml"
+for version in 1.29 1.32; do
+    with_hosts --kube-version $version --set appArmorProfile=null >"$folder/without.yaml"
+    expect "$version: without AppArmor where it is not wanted" lacks '[aA]pp[aA]rmor' "$folder/without.yaml"
+done
 expect "the second collector's port is open" grep -q 'port: 24225' "$folder/agent.yaml"
 expect "no hosts is an error" refuses output.hosts render
 expect "nobody allowed is an error" refuses collector.allow render --set mode=collector

@@ -64,7 +64,7 @@ unconfined
 {{/* A security context (.context) with AppArmor, where that is a field. */}}
 {{- define "taffrail.securityContext" -}}
 {{- $context := deepCopy .context -}}
-{{- if include "taffrail.hasAppArmorField" .root -}}
+{{- if and .root.Values.appArmorProfile (include "taffrail.hasAppArmorField" .root) -}}
 {{- $_ := set $context "appArmorProfile" .root.Values.appArmorProfile -}}
 {{- end -}}
 {{- toYaml $context -}}

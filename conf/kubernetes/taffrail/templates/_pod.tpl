@@ -11,7 +11,7 @@ metadata:
     checksum/config: {{ printf "%s\n%s" (include "taffrail.config" .) .Values.redaction.rules | sha256sum }}
     {{- end }}
     kubectl.kubernetes.io/default-container: taffrail
-    {{- if not (include "taffrail.hasAppArmorField" .) }}
+    {{- if and .Values.appArmorProfile (not (include "taffrail.hasAppArmorField" .)) }}
     container.apparmor.security.beta.kubernetes.io/taffrail: {{ include "taffrail.appArmorAnnotation" . }}
     {{- if include "taffrail.ownsFolder" . }}
     container.apparmor.security.beta.kubernetes.io/own-folder: {{ include "taffrail.appArmorAnnotation" . }}
