@@ -286,9 +286,12 @@ def check_running(binary, archive, has_reader):
             checks.append(reads_the_journal)
         else:
             print("skipped: reading the journal (no taffrail-journal in the image, or no systemd-journal-remote here)")
-        for check in checks:
-            check(podman, house)
-            print(f"ok    {check.__name__.replace('_', ' ')}")
+        try:
+            for check in checks:
+                check(podman, house)
+                print(f"ok    {check.__name__.replace('_', ' ')}")
+        finally:
+            podman.call("stop", "--all", "--time", "5")  # a container outlives the podman that started it
 
 
 def main():
