@@ -8,8 +8,6 @@
  */
 #include "journal_internal.h"
 
-#define COREDUMP_MESSAGE_ID "fc2e22bc6ee647b6b90729ab34a250b1"
-
 /* An entry and its bytes. */
 struct looked_at {
     const struct tf_entry *entry;
@@ -64,7 +62,7 @@ static bool is_of_unit(struct looked_at in, const char *const *units, size_t cou
     }
     return matches_any(in, known[TF_NAME_OBJECT_UNIT], units, count) ||
            (matches_any(in, known[TF_NAME_COREDUMP_UNIT], units, count) &&
-            has_value(in, known[TF_NAME_MESSAGE_ID], COREDUMP_MESSAGE_ID));
+            has_value(in, known[TF_NAME_MESSAGE_ID], TF_JOURNAL_COREDUMP));
 }
 
 static bool matches_all(struct looked_at in, const struct tf_journal_match *match)

@@ -173,11 +173,6 @@ void tf_scan_close(struct tf_scan *scan)
     *scan = (struct tf_scan){.fd = -1};
 }
 
-static bool counts_events(uint8_t type)
-{
-    return type == TF_FRAME_DATA || type == TF_FRAME_GAP;
-}
-
 static uint64_t frame_bytes(const struct tf_frame_header *header)
 {
     return (uint64_t)TF_FRAME_HEADER_BYTES + header->body_bytes + TF_FRAME_TRAILER_BYTES;
@@ -279,7 +274,7 @@ static int try_frame(struct tf_scan *scan, uint64_t offset, struct tf_scanned *o
         out->begin = offset;
         scan->at.offset = offset + frame_bytes(&out->header);
         scan->at.seq = out->header.seq;
-        scan->at.events += counts_events(out->header.type) ? out->header.events : 0;
+        scan->at.events += tf_frame_has_events(&out->header) ? out->header.events : 0;
         memcpy(scan->at.chain, chain, TF_CHAIN_BYTES);
     }
     return rc;
@@ -345,7 +340,7 @@ int tf_scan_next(struct tf_scan *scan, struct tf_scanned *out)
         rc = read_header(scan, offset, raw, &header);
         if (rc == 1 && header.seq > known_seq) { /* a bad frame whose header can be read */
             known_seq = header.seq;
-            lost_events += counts_events(header.type) ? header.events : 0;
+            lost_events += tf_frame_has_events(&header) ? header.events : 0;
         }
         offset++;
         rc = rc < 0 ? rc : find_magic(scan, &offset);
@@ -387,7 +382,7 @@ static void pass_over(struct tf_scan *scan, const struct tf_frame_header *header
     scan->is_unanchored = true;
     scan->at.offset += frame_bytes(header);
     scan->at.seq = header->seq;
-    scan->at.events += counts_events(header->type) ? header->events : 0;
+    scan->at.events += tf_frame_has_events(header) ? header->events : 0;
 }
 
 int tf_scan_skip(struct tf_scan *scan, uint64_t seq)
@@ -417,7 +412,7 @@ int tf_scan_skip(struct tf_scan *scan, uint64_t seq)
 /* May the frame hold wanted events, as far as its header tells? */
 static bool has_wanted(const struct tf_frame_header *header, const struct tf_scan_want *want)
 {
-    return counts_events(header->type) && header->events > 0 && header->seq > want->after_seq &&
+    return tf_frame_has_events(header) && header->events > 0 && header->seq > want->after_seq &&
            header->time_max_ns >= want->from_ns && header->time_min_ns < want->to_ns;
 }
 

@@ -24,6 +24,9 @@
 
 #include "taffrail/batch.h"
 
+/* The MESSAGE_ID of core dumps (systemd's sd-messages.h, SD_MESSAGE_COREDUMP). */
+#define TF_JOURNAL_COREDUMP "fc2e22bc6ee647b6b90729ab34a250b1"
+
 #define TF_JOURNAL_NAME_MAX   64u        /* bytes of a field's name; longer ones are left out */
 #define TF_JOURNAL_FIELDS_MAX 1024u      /* as journald itself has it */
 #define TF_JOURNAL_FIELD_MAX  (1u << 20) /* bytes of a value */

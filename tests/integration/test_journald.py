@@ -567,6 +567,30 @@ def case_unreadable(machine):
     machine.stop()
 
 
+def case_namespace(machine):
+    """The journal of a namespace, and not the system's, by either program."""
+    conf = "/run/systemd/journald@ci.conf.d"
+    os.makedirs(conf)
+    with open(f"{conf}/test.conf", "w", encoding="ascii") as file:
+        file.write("[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\n")
+    own = subprocess.Popen(["/lib/systemd/systemd-journald", "ci"])
+    try:
+        wait_until(lambda: os.path.exists("/run/systemd/journal.ci/socket"), 15, "no journald of the namespace")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+            to.sendto(b"MESSAGE=inside\n", "/run/systemd/journal.ci/socket")
+        subprocess.run(["logger", "--journald"], input=b"MESSAGE=outside\n", check=True)
+        machine.sync()
+        for helper in ("reader", "journalctl"):
+            machine.configure(f"start_at: oldest, namespace: ci, helper: {helper}, name: {helper}")
+            machine.start()
+            wait_until(lambda: any(r.get("log") == "inside" for r in machine.records(helper)), 30, machine.agent.tail)
+            machine.stop()
+            need(not any(r.get("log") == "outside" for r in machine.records(helper)), f"{helper}: the system's entries come")
+    finally:
+        own.terminate()
+        own.wait()
+
+
 def case_own_entries(machine):
     """What the agent itself logs to the journal is left out; other services' is not."""
     fields = b"__REALTIME_TIMESTAMP=%d\n__MONOTONIC_TIMESTAMP=%d\n_BOOT_ID=" + b"1" * 32 + b"\n"

@@ -1351,8 +1351,8 @@ static void names_unseen_for_long_are_forgotten(void **state)
     tf_delta_append(&deltas, TF_DELTA_PUSH, tf_slice_text(key), tf_slice(value, sizeof value));
     assert_int_equal(tf_pipeline_deltas(world->pipeline, NULL, &deltas), 0);
     tf_buf_fini(&deltas);
-    store_frame(connect_node(), &frame);
-    assert_true(counts_names(key, 1));
+    store_frame(connect_node(), &frame); /* behind the names: they are stored; or gone already, when
+                                            the first tick was late */
     stop();
     world->options.limits.idle_ms = 200; /* ticks come sooner */
     start();

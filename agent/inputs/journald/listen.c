@@ -21,6 +21,8 @@
 #include "internal.h"
 #include "socket.h"
 
+#include "taffrail/http.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -581,29 +583,16 @@ static bool is_loopback(const struct sockaddr_storage *address)
                : ntohl(v4->sin_addr.s_addr) >> 24 == 127;
 }
 
-/* "127.0.0.1:19531", "[::1]:19531" */
+/* A path is none: it may lack its "unix:" here. */
 static bool parse_address(const char *text, struct sockaddr_storage *out)
 {
-    const char *colon = strrchr(text, ':');
-    size_t size = colon == NULL ? 0 : (size_t)(colon - text);
-    char host[64];
-    unsigned port = 0;
+    struct tf_http_address parsed;
 
-    if (size == 0 || size >= sizeof host || colon[1] == '\0') {
+    if (tf_http_address_parse(text, &parsed) < 0 || parsed.unix_path[0] != '\0') {
         return false;
     }
-    for (const char *at = colon + 1; *at != '\0'; at++) {
-        port = *at >= '0' && *at <= '9' ? port * 10 + (unsigned)(*at - '0') : 65536;
-        if (port > 65535) {
-            return false;
-        }
-    }
-    if (text[0] == '[' && text[size - 1] == ']') {
-        (void)snprintf(host, sizeof host, "%.*s", (int)size - 2, text + 1);
-        return uv_ip6_addr(host, (int)port, (struct sockaddr_in6 *)out) == 0;
-    }
-    (void)snprintf(host, sizeof host, "%.*s", (int)size, text);
-    return uv_ip4_addr(host, (int)port, (struct sockaddr_in *)out) == 0;
+    *out = parsed.address;
+    return true;
 }
 
 static int listen_check(struct tf_journald *input, struct tf_error *err)

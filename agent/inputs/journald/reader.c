@@ -96,7 +96,7 @@ static void on_room(uv_handle_t *handle, size_t wanted, uv_buf_t *buf)
     *buf = tf_journal_stream_room(&reader->stream);
 }
 
-static void close_handle(struct reader *reader, uv_handle_t *handle);
+static void close_handle(uv_handle_t *handle);
 
 static void pause_if_full(struct reader *reader)
 {
@@ -115,7 +115,7 @@ static void on_out(uv_stream_t *out, ssize_t size, const uv_buf_t *buf)
         reader->is_paused = true;
         (void)uv_read_stop(out);
     } else if (size < 0) {
-        close_handle(reader, (uv_handle_t *)out);
+        close_handle((uv_handle_t *)out);
     } else if (size > 0) {
         reader->heard_ms = uv_now(out->loop);
         tf_journal_stream_wrote(&reader->stream, (size_t)size);
@@ -163,7 +163,7 @@ static void on_err(uv_stream_t *err, ssize_t size, const uv_buf_t *buf)
         if (reader->line_size > 0) {
             tell_line(reader, reader->line_size);
         }
-        close_handle(reader, (uv_handle_t *)err);
+        close_handle((uv_handle_t *)err);
         return;
     }
     reader->line_size += (size_t)size;
@@ -216,8 +216,8 @@ static void on_child_exit(uv_process_t *process, int64_t code, int signal)
 
     reader->exit_code = code;
     reader->exit_signal = signal;
-    close_handle(reader, (uv_handle_t *)process);
-    close_handle(reader, (uv_handle_t *)&reader->in);
+    close_handle((uv_handle_t *)process);
+    close_handle((uv_handle_t *)&reader->in);
     reader->state = READER_ENDING;
 }
 
@@ -308,10 +308,10 @@ static void spawn(struct reader *reader)
         reader->exit_code = rc;
         reader->exit_signal = 0;
         reader->state = READER_ENDING;
-        close_handle(reader, (uv_handle_t *)&reader->process);
-        close_handle(reader, (uv_handle_t *)&reader->in);
-        close_handle(reader, (uv_handle_t *)&reader->out);
-        close_handle(reader, (uv_handle_t *)&reader->err);
+        close_handle((uv_handle_t *)&reader->process);
+        close_handle((uv_handle_t *)&reader->in);
+        close_handle((uv_handle_t *)&reader->out);
+        close_handle((uv_handle_t *)&reader->err);
         return;
     }
     reader->state = READER_RUNNING;
@@ -330,9 +330,8 @@ static void on_closed(uv_handle_t *handle)
     end(reader);
 }
 
-static void close_handle(struct reader *reader, uv_handle_t *handle)
+static void close_handle(uv_handle_t *handle)
 {
-    (void)reader;
     if (!uv_is_closing(handle)) {
         uv_close(handle, on_closed);
     }
@@ -345,7 +344,7 @@ static void kill_child(struct reader *reader)
         (void)uv_process_kill(&reader->process, SIGKILL);
     }
     if (reader->open_handles > 0) {
-        close_handle(reader, (uv_handle_t *)&reader->out);
+        close_handle((uv_handle_t *)&reader->out);
     }
 }
 

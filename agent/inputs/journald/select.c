@@ -162,8 +162,6 @@ int tf_journald_select(struct tf_journald *input, struct tf_error *err)
 
 /* ---- as arguments --------------------------------------------------------------------------- */
 
-#define COREDUMP_MESSAGE_ID "fc2e22bc6ee647b6b90729ab34a250b1" /* systemd's sd-messages.h */
-
 /* taffrail-journal takes 1024 terms at most. What is longer is left to the decoders, which decide
  * in any case. */
 #define UNITS_TOLD_MAX       32u /* of 14 terms each */
@@ -195,7 +193,7 @@ static void add_unit(const char *unit, struct tf_child_args *args)
     tf_child_args_add(args, "--or");
     tf_child_args_add(args, "--match=COREDUMP_UNIT=%s", unit);
     tf_child_args_add(args, "--match=_UID=0");
-    tf_child_args_add(args, "--match=MESSAGE_ID=" COREDUMP_MESSAGE_ID);
+    tf_child_args_add(args, "--match=MESSAGE_ID=" TF_JOURNAL_COREDUMP);
 }
 
 static bool are_told(const struct tf_journal_select *select)
