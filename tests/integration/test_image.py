@@ -4,7 +4,8 @@
 usage: test_image.py TAFFRAIL ARCHIVE
 
 TAFFRAIL is the collector, on this machine; ARCHIVE is what `./dev image` built. The layer is looked at as it is: size, modes,
-the one file capability, user, labels, no shell. Then podman writes real CRI logs, and the agent reads them in a container:
+the one file capability, user, labels, no shell. The Dockerfile's HEALTHCHECK is run by hand in a running agent, for an
+image in OCI's format has no place for it. Podman writes real CRI logs, and the agent reads them in a container:
 root of it read-only, no capabilities, no new privileges, the seccomp profile of conf/seccomp. Where podman or the rights for it
 are missing, that half is skipped by name.
 """
@@ -12,20 +13,24 @@ are missing, that half is skipped by name.
 import io
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
 import sys
 import tarfile
 import time
+import urllib.error
+import urllib.request
 
-from harness import House, Program, check_books, need, wait_until
+from harness import House, Program, check_books, free_port, need, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SECCOMP = os.path.join(HERE, "../../conf/seccomp/taffrail.json")
+DOCKERFILE = os.path.join(HERE, "../../conf/container/Dockerfile")
 CAP_DAC_READ_SEARCH = 1 << 2  # linux/capability.h
 REVISION_MASK, REVISION_2, EFFECTIVE = 0xFF000000, 0x02000000, 1  # the same, struct vfs_cap_data
-SIZE_MAX_BYTES = 15 * 1000 * 1000
+SIZE_MAX_BYTES = 22 * 1000 * 1000
 AGENT = "65532:65532"
 JOURNAL_REMOTE = "/lib/systemd/systemd-journal-remote"
 JOURNAL_GROUP = 4242  # that of systemd-journal on a node; any number
@@ -155,10 +160,11 @@ def write_real_log(podman, house, pod, text):
     return path
 
 
-def configure(house, user, inputs="[container: {}]"):
+def configure(house, user, inputs="[container: {}]", listen="off"):
     """The agent's folders as the chart mounts them, readable by user."""
     house.write("agent/taffrail.yaml", f"""
 agent: {{host: node-1}}
+admin: {{listen: {listen}}}
 inputs: {inputs}
 spool: {{path: /var/lib/taffrail/spool, keep_free: 0}}
 outputs:
@@ -191,6 +197,10 @@ class Agent:
         with open(f"/proc/{self.podman.pid_of(self.name)}/status", encoding="ascii") as file:
             return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
 
+    def exec_code(self, words):
+        """What a program that is started in the container exits with."""
+        return subprocess.run([*self.podman.words, "exec", self.name, *words], capture_output=True, check=False).returncode
+
     def stop(self):
         need(self.program.stop() == 0, f"{self.name} did not stop well:\n{self.program.tail()}")
 
@@ -204,6 +214,40 @@ def check_rights(status, permitted):
     need(int(status["CapBnd"], 16) == permitted, f"bounding set {status['CapBnd']}")
     need(status["NoNewPrivs"] == "1", "new privileges are possible")
     need(status["Seccomp"] == "2", "no seccomp filter")
+
+
+def healthcheck():
+    """The command of the Dockerfile's HEALTHCHECK."""
+    with open(DOCKERFILE, encoding="utf-8") as file:
+        found = re.search(r"^HEALTHCHECK .*CMD (\[.*\])$", file.read(), re.M)
+    need(found is not None, "the Dockerfile has no HEALTHCHECK")
+    return json.loads(found[1])
+
+
+def probe(port, path):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def answers_probes(podman, house):
+    """The chart's port, on all addresses: healthy and ready; status is not for all. Then the default, a socket in /run/taffrail."""
+    port = free_port()
+    for name, listen, folder in (("probes", f"['0.0.0.0:{port}']", []), ("socket", "['unix:/run/taffrail/admin.sock']",
+                                                                         ["--tmpfs", "/run/taffrail:mode=0700,U"])):
+        spool = house.path(f"{name}-spool")
+        os.makedirs(spool, 0o700)
+        os.chown(spool, 65532, 65532)
+        configure(house, 65532, listen=listen)
+        agent = Agent(podman, house, name, "65532:0", spool, *folder)
+        need(agent.exec_code(healthcheck()) == 0, f"{name}: the healthcheck fails\n{agent.program.tail()}")
+        need(agent.exec_code([*healthcheck(), "--socket", "127.0.0.1:1"]) == 1, "a healthcheck that nobody answers")
+        if not folder:
+            codes = {path: probe(port, path) for path in ("/healthz", "/readyz", "/metrics", "/status", "/")}
+            need(codes == {"/healthz": 200, "/readyz": 200, "/metrics": 200, "/status": 404, "/": 404}, f"probes: {codes}")
+        agent.stop()
 
 
 def runs_as_in_the_chart(podman, house):
@@ -281,7 +325,7 @@ def check_running(binary, archive, has_reader):
         house.make_pki()
         house.configure_collector()
         house.start("collector")
-        checks = [runs_as_in_the_chart, runs_as_root_without_capabilities, is_granted_the_capability]
+        checks = [answers_probes, runs_as_in_the_chart, runs_as_root_without_capabilities, is_granted_the_capability]
         if has_reader and os.path.exists(JOURNAL_REMOTE):
             checks.append(reads_the_journal)
         else:
