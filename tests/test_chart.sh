@@ -124,7 +124,7 @@ expect "another configuration, another checksum" [ "$(checksum "$folder/agent.ya
 
 # ---- what the agent says of the configuration ---------------------------------------------------
 
-# Certificates where the pod has them, and where a spool can be made. The admin endpoint is left out: this agent may not have it.
+# Certificates where the pod has them, and where a spool can be made.
 {
     "$taffrail" pki init --name Example "$folder/pki"
     "$taffrail" pki agent "$folder/pki" node-1
@@ -148,17 +148,19 @@ rules:
     regex: 'tkt_[0-9]{6}'
     examples: {match: [tkt_123456], no_match: [tkt_12]}
 YAML
+expect "the agent's configuration is sound" is_sound "$folder/agent.yaml" node-1
+expect "probes and metrics have their address" grep -q '0.0.0.0:24280' "$folder/taffrail.yaml"
 with_hosts --set admin.enabled=false >"$folder/checked.yaml"
-expect "the agent's configuration is sound" is_sound "$folder/checked.yaml" node-1
-with_hosts --set admin.enabled=false --set 'spool.existingKeySecret=keys,filters[0].multiline.presets={java},labels.cluster=prod' \
+expect "without it, there are no probes" lacks 'Probe:|24280' "$folder/checked.yaml"
+expect "and the configuration is sound" is_sound "$folder/checked.yaml" node-1
+with_hosts --set 'spool.existingKeySecret=keys,filters[0].multiline.presets={java},labels.cluster=prod' \
     --set 'exclude.namespace={kube-system},spool.retain.age=7d,redaction.options.mark=true,output.identity={spiffe://example-logs/collector}' \
     --set-file redaction.rules="$folder/rules.yaml" >"$folder/checked.yaml"
 expect "with more of the values" is_sound "$folder/checked.yaml" node-1
-with_hosts --set admin.enabled=false,journald.enabled=true,journald.options.priority=info >"$folder/checked.yaml"
+with_hosts --set journald.enabled=true,journald.options.priority=info >"$folder/checked.yaml"
 expect "with the journal" is_sound "$folder/checked.yaml" node-1
-render -f "$chart/values-collector.yaml" --set admin.enabled=false >"$folder/checked.yaml"
-expect "the collector's configuration is sound" is_sound "$folder/checked.yaml" logs.example.com
-with_hosts --set admin.enabled=false,spool.size=1G >"$folder/checked.yaml"
+expect "the collector's configuration is sound" is_sound "$folder/collector.yaml" logs.example.com
+with_hosts --set spool.size=1G >"$folder/checked.yaml"
 expect "a wrong value is found" refuses 'is not a size' is_sound "$folder/checked.yaml" node-1
 
 # ---- what lies beside it ------------------------------------------------------------------------

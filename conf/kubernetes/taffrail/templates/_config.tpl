@@ -17,7 +17,9 @@
 {{- end -}}
 {{- $_ := set $config "spool" $spool -}}
 {{- $_ := set $config "outputs" (include "taffrail.outputs" . | fromYamlArray) -}}
-{{- if .Values.admin.enabled }}{{ $_ := set $config "admin" (dict "listen" (list (printf "0.0.0.0:%d" (int .Values.admin.port)))) }}{{ end -}}
+{{- $listen := list "off" -}}
+{{- if .Values.admin.enabled }}{{ $listen = list (printf "0.0.0.0:%d" (int .Values.admin.port)) }}{{ end -}}
+{{- $_ := set $config "admin" (dict "listen" $listen) -}}
 {{- toYaml $config -}}
 {{- end -}}
 {{- end -}}
