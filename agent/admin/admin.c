@@ -70,6 +70,7 @@ static int look(struct tf_admin *admin, struct tf_facts *facts)
     int rc;
 
     *facts = (struct tf_facts){.version = admin->args.version,
+                               .revision = admin->args.revision,
                                .host = admin->args.config->agent.host.text,
                                .conditions = &admin->conditions,
                                .now_ns = tf_now_ns(),

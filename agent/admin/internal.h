@@ -90,7 +90,7 @@ bool tf_conditions_hold(const struct tf_conditions *conditions, enum tf_conditio
 /* ---- facts.c -------------------------------------------------------------------------------- */
 
 struct tf_facts {
-    const char *version, *host;
+    const char *version, *revision, *host;
     char digest[7]; /* of the configuration, its first six digits */
     struct tf_status status;
     const struct tf_conditions *conditions;

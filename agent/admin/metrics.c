@@ -198,7 +198,8 @@ static void put_samples(struct tf_buf *out, const struct metric *metric,
 
 static void put_build(const struct metric *metric, const struct tf_facts *facts, struct tf_buf *out)
 {
-    put_count(out, metric, &(struct labels){{"version"}, {facts->version}}, 1);
+    put_count(out, metric,
+              &(struct labels){{"version", "revision"}, {facts->version, facts->revision}}, 1);
 }
 
 static void put_digest(const struct metric *metric, const struct tf_facts *facts,

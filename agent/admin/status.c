@@ -257,6 +257,7 @@ void tf_status_write(const struct tf_facts *facts, struct tf_buf *out)
 
     begin(&json, NULL, '{');
     text(&json, "version", facts->version);
+    text(&json, "revision", facts->revision);
     text(&json, "host", facts->host);
     text(&json, "digest", facts->digest);
     text(&json, "state", state_of(facts));

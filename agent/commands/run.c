@@ -241,7 +241,8 @@ static int start(struct run *run)
     if (rc == 0) {
         rc = tf_admin_new(&(struct tf_admin_args){.loop = &run->loop,
                                                   .config = run->config,
-                                                  .version = TF_VERSION},
+                                                  .version = TF_VERSION,
+                                                  .revision = TF_REVISION},
                           &run->admin, &err);
     }
     if (rc == 0) {

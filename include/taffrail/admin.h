@@ -21,7 +21,7 @@ struct tf_admin;
 struct tf_admin_args {
     uv_loop_t *loop;
     const struct tf_config *config; /* borrowed for the life of the admin */
-    const char *version;            /* the same */
+    const char *version, *revision; /* the same; a revision is a commit of the source */
 };
 
 /*

@@ -315,13 +315,14 @@ def reads_the_journal(podman, house):
     agent.stop()
 
 
-def check_running(binary, archive, has_reader):
+def check_running(binary, archive, revision, has_reader):
     with House(binary) as house:
         podman = Podman(house.path("podman"))
         podman.call("load", "-i", os.path.abspath(archive))
         podman.call("tag", podman.call("images", "-q").split()[0], "localhost/taffrail")
-        need("taffrail" in podman.run("--network", "none", "--user", AGENT, "--cap-drop", "all", "taffrail", "--version"),
-             "it does not start without capabilities")
+        version = podman.run("--network", "none", "--user", AGENT, "--cap-drop", "all", "taffrail", "--version")
+        need(version.startswith("taffrail "), f"it does not start without capabilities: {version}")
+        need(f"({revision[:12]}, release)" in version, f"not of the revision that its label tells, {revision}: {version}")
         house.make_pki()
         house.configure_collector()
         house.start("collector")
@@ -350,7 +351,8 @@ def main():
     if why:
         print(f"skipped: running it ({why})")
     else:
-        check_running(binary, path, any(entry.name.endswith("/taffrail-journal") for entry in archive.entries))
+        revision = archive.config["config"]["Labels"]["org.opencontainers.image.revision"]
+        check_running(binary, path, revision, any(entry.name.endswith("/taffrail-journal") for entry in archive.entries))
 
 
 if __name__ == "__main__":

@@ -291,6 +291,7 @@ static void each_code_has_its_heading(void **state)
 static struct tf_facts make_facts(const struct tf_conditions *conditions)
 {
     return (struct tf_facts){.version = "1.2.3",
+                             .revision = "0a1b2c",
                              .host = HOSTILE,
                              .digest = "abcdef",
                              .status = make_status(),
@@ -340,7 +341,7 @@ static void metrics_say_what_is(void **state)
     tf_histogram_add(&outputs[0].feed.ack, UINT64_C(5000000000));
     facts.status.spool.bytes_pending = 11;
     text = write_text(tf_metrics_write, &facts, &out);
-    has_line(text, "taffrail_build_info{version=\"1.2.3\"} 1");
+    has_line(text, "taffrail_build_info{version=\"1.2.3\",revision=\"0a1b2c\"} 1");
     has_line(text, "taffrail_input_bytes_total{input=\"pods\"} 18446744073709551615");
     has_line(text, "taffrail_input_lag_seconds{input=\"pods\"} 1.5");
     has_line(text, "taffrail_input_refused_total{input=\"in\",reason=\"identity\"} 3");
@@ -544,7 +545,8 @@ static int make_world(const char *admin)
                      0);
     assert_int_equal(uv_loop_init(&world.loop), 0);
     return tf_admin_new(
-        &(struct tf_admin_args){.loop = &world.loop, .config = world.config, .version = "1.2.3"},
+        &(struct tf_admin_args){
+            .loop = &world.loop, .config = world.config, .version = "1.2.3", .revision = "0a1b2c"},
         &world.admin, &world.err);
 }
 
