@@ -246,10 +246,12 @@ static void look_at_input(struct tf_conditions *conditions, const struct tf_look
                           const struct tf_status_input *input)
 {
     struct tf_condition *item = find(conditions, TF_CONDITION_INPUT_UNREADABLE, input->name);
+    uint64_t errors = sum(input->own.errors, TF_INPUT_ERRORS);
+    char times[TF_COUNTED_TEXT_BYTES];
 
-    SAY(item, "input %s: %" PRIu64 " times could not be read since the start", input->name,
-        input->own.errors);
-    judge(conditions, look, item, has_risen(look, item, input->own.errors, LATELY_MS), 0);
+    SAY(item, "input %s: it failed to open, read or accept something %s since the start",
+        input->name, tf_counted_text(errors, "time", times));
+    judge(conditions, look, item, has_risen(look, item, errors, LATELY_MS), 0);
 }
 
 static void look_at_certificate(struct tf_conditions *conditions, const struct tf_look *look,

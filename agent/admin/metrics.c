@@ -303,16 +303,18 @@ static void put_rejected(const struct metric *metric, const struct tf_facts *fac
     }
 }
 
-static void put_input_errors(const struct metric *metric, const struct tf_facts *facts,
-                             struct tf_buf *out)
+/* The spool is full for all inputs alike; max_rate is of each log. */
+static void put_paused(const struct metric *metric, const struct tf_facts *facts,
+                       struct tf_buf *out)
 {
     for (size_t i = 0; i < facts->status.input_count; i++) {
         const struct tf_status_input *input = &facts->status.inputs[i];
+        struct labels labels = {{"input", "reason"}, {input->name, "spool_full"}};
 
-        if (is_of(input, JOURNALS)) {
-            put_count(out, metric,
-                      &(struct labels){{"input", "reason"}, {input->name, "unreadable"}},
-                      input->own.errors);
+        put_double(out, metric, &labels, (double)facts->status.spool.full_ms / 1e3);
+        if (is_of(input, CONTAINERS)) {
+            labels.values[1] = "max_rate";
+            put_double(out, metric, &labels, (double)input->own.rate_ms / 1e3);
         }
     }
 }
@@ -363,9 +365,13 @@ static const struct metric metrics[] = {
      COUNT, IN(malformed)},
     {"taffrail_input_truncated_records_total", C, "records over max_line", INPUTS, COUNT,
      IN(truncated)},
+    {"taffrail_input_rotations_total", C, "rotations seen", CONTAINERS, COUNT, IN(own.rotations),
+     BY("kind", tf_rotations)},
     {"taffrail_input_deleted_bytes", G, "held open though deleted", CONTAINERS, COUNT,
      IN(own.deleted_bytes)},
-    {"taffrail_input_errors_total", C, "failures to open or read", .write = put_input_errors},
+    {"taffrail_input_paused_seconds_total", C, "time not reading", .write = put_paused},
+    {"taffrail_input_errors_total", C, "failures to open, read or accept", INPUTS, COUNT,
+     IN(own.errors), BY("reason", tf_input_errors)},
     {"taffrail_input_suppressed_records_total", C, "entries that journald itself dropped", JOURNALS,
      COUNT, IN(own.suppressed)},
     {"taffrail_input_restarts_total", C, "journal reader started again", JOURNALS, COUNT,

@@ -92,6 +92,16 @@ static void put_condition(void *ctx, const struct tf_condition *condition)
     end(json, '}');
 }
 
+static uint64_t sum(const uint64_t *values, size_t count)
+{
+    uint64_t total = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        total += values[i];
+    }
+    return total;
+}
+
 static void put_input(struct json *json, const struct tf_status_input *input)
 {
     begin(json, NULL, '{');
@@ -104,7 +114,7 @@ static void put_input(struct json *json, const struct tf_status_input *input)
     number(json, "malformed", input->malformed);
     number(json, "truncated", input->truncated);
     number(json, "refused", input->own.refused);
-    number(json, "errors", input->own.errors);
+    number(json, "errors", sum(input->own.errors, TF_INPUT_ERRORS));
     number(json, "lag_bytes", input->own.lag_bytes);
     seconds(json, "lag_seconds", (double)input->own.lag_ms / 1e3);
     end(json, '}');
@@ -214,12 +224,6 @@ static void put_certificates(struct json *json, const struct tf_facts *facts)
 static void put_books(struct json *json, const struct tf_status *status)
 {
     const struct tf_status_books *books = &status->books;
-    uint64_t gaps = 0, gap_bytes = 0;
-
-    for (unsigned i = 0; i < TF_GAPS; i++) {
-        gaps += status->gaps[i];
-        gap_bytes += status->gap_bytes[i];
-    }
     begin(json, "books", '{');
     number(json, "decoded", books->decoded);
     number(json, "spooled", books->spooled);
@@ -228,8 +232,8 @@ static void put_books(struct json *json, const struct tf_status *status)
     number(json, "held", books->held);
     number(json, "missing", books->missing);
     flag(json, "balanced", books->missing == 0);
-    number(json, "gaps", gaps);
-    number(json, "gap_bytes_max", gap_bytes);
+    number(json, "gaps", sum(status->gaps, TF_GAPS));
+    number(json, "gap_bytes_max", sum(status->gap_bytes, TF_GAPS));
     end(json, '}');
 }
 

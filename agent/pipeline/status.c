@@ -10,6 +10,12 @@ const char *const tf_gaps[TF_GAPS] = {"copytruncate", "deleted",    "drop-oldest
                                       "suppressed",   "unreadable", "damaged",     "overrun",
                                       "position",     "other"};
 
+const char *const tf_input_errors[TF_INPUT_ERRORS] = {
+    [TF_INPUT_OPEN] = "open", [TF_INPUT_READ] = "read", [TF_INPUT_ACCEPT] = "accept"};
+
+const char *const tf_rotations[TF_ROTATIONS] = {
+    [TF_ROTATION_RENAME] = "rename", [TF_ROTATION_COPYTRUNCATE] = "copytruncate"};
+
 const char *const tf_refusals[TF_REFUSALS] = {
     "identity",  "address",   "connections", "per-identity", "handshake",  "slow", "tag",
     "malformed", "too-large", "spools",      "user",         "descriptor", "other"};

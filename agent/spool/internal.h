@@ -765,6 +765,7 @@ struct tf_spool {
     bool just_saved;         /* the call comes from a save of cursors */
     uint64_t free_bytes;
     bool had_room;
+    uint64_t full_since_ms; /* while it has none */
 
     struct tf_spool_status status;
     bool gave_up, closing, close_saved, closed;

@@ -111,6 +111,11 @@ void tf_room_changed(struct tf_spool *spool)
     bool had = spool->had_room;
 
     spool->had_room = has_room(spool);
+    if (had && !spool->had_room) {
+        spool->full_since_ms = uv_now(spool->loop);
+    } else if (!had && spool->had_room) {
+        spool->status.full_ms += uv_now(spool->loop) - spool->full_since_ms;
+    }
     if (!spool->had_room && !spool->closing && drops(spool)) {
         drop_for_room(spool);
     } else if (had && !spool->had_room && !spool->closing) {

@@ -767,6 +767,9 @@ void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *statu
     status->run = spool->run;
     status->max_bytes = spool->options.max_size_bytes;
     status->free_bytes = spool->free_bytes;
+    if (!spool->had_room) {
+        status->full_ms += uv_now(spool->loop) - spool->full_since_ms;
+    }
     status->key_is_beside = spool->key_is_beside;
     status->unreadable_segments = tf_slots_unreadable(spool);
     tf_seal_status(spool, status);

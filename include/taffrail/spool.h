@@ -136,6 +136,7 @@ struct tf_spool_status {
     int error;                       /* last disk error, 0 when well */
     uint64_t errors[TF_DISK_ERRORS]; /* since start */
     uint64_t max_bytes, free_bytes;  /* bound of bytes_pending; left on the disk */
+    uint64_t full_ms;                /* without room, since start */
     struct tf_histogram sync;
 };
 

@@ -143,7 +143,7 @@ static void an_event_holds_for_a_while(void **state)
     look_at(&conditions, &status, 1000);
     status.gaps[0] = 1;
     status.books.withheld = 1;
-    inputs[2].own.errors = 1;
+    inputs[2].own.errors[TF_INPUT_READ] = 1;
     status.spool.errors[TF_DISK_CURSORS] = 1;
     look_at(&conditions, &status, 2000);
     assert_int_equal(begun, 4);
@@ -333,7 +333,11 @@ static void metrics_say_what_is(void **state)
     (void)state;
     inputs[0].bytes = UINT64_MAX;
     inputs[0].own.lag_ms = 1500;
+    inputs[0].own.rotations[TF_ROTATION_COPYTRUNCATE] = 6;
+    inputs[0].own.rate_ms = 2250;
+    inputs[1].own.errors[TF_INPUT_ACCEPT] = 4;
     inputs[1].own.refused_by[0] = 3;
+    facts.status.spool.full_ms = 500;
     outputs[0].feed.oldest_pending_ns = facts.now_ns - 2500 * TF_MS_IN_NS;
     outputs[1].feed.in_flight = 4;
     outputs[0].own.failures = 5;
@@ -345,6 +349,12 @@ static void metrics_say_what_is(void **state)
     has_line(text, "taffrail_input_bytes_total{input=\"pods\"} 18446744073709551615");
     has_line(text, "taffrail_input_lag_seconds{input=\"pods\"} 1.5");
     has_line(text, "taffrail_input_refused_total{input=\"in\",reason=\"identity\"} 3");
+    has_line(text, "taffrail_input_rotations_total{input=\"pods\",kind=\"copytruncate\"} 6");
+    has_line(text, "taffrail_input_rotations_total{input=\"pods\",kind=\"rename\"} 0");
+    has_line(text, "taffrail_input_paused_seconds_total{input=\"pods\",reason=\"max_rate\"} 2.25");
+    has_line(text, "taffrail_input_paused_seconds_total{input=\"in\",reason=\"spool_full\"} 0.5");
+    has_line(text, "taffrail_input_errors_total{input=\"in\",reason=\"accept\"} 4");
+    has_line(text, "taffrail_input_errors_total{input=\"journal\",reason=\"open\"} 0");
     has_line(text, "taffrail_redactions_total{rule=\"a\\\"b\\\\c\\nd??\"} 7");
     has_line(text, "taffrail_filtered_records_total{filter=\"probes\",rule=\"healthz\"} 8");
     has_line(text, "taffrail_spool_bytes{state=\"pending\"} 11");

@@ -3,9 +3,9 @@
  * what is acked is durable, a repeat is stored once, contradictions are said, hostile senders end
  * alone.
  *
- * fdatasync and EVP_DigestSign are defined here, before those of the libraries, so that they fail
- * or wait when a test says so. Clients live on the same loop; what the collector stored is seen by
- * an output that keeps every record as a line of JSON.
+ * fdatasync, accept4 and EVP_DigestSign are defined here, before those of the libraries, so that
+ * they fail or wait when a test says so. Clients live on the same loop; what the collector stored
+ * is seen by an output that keeps every record as a line of JSON.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -45,8 +45,18 @@
 
 /* ---- faults --------------------------------------------------------------------------------- */
 
-static atomic_int fail_syncs; /* so many calls fail */
+static atomic_int fail_syncs, fail_accepts; /* so many calls fail */
 static atomic_bool hold_syncs, hold_filter;
+
+int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags)
+{
+    if (atomic_load(&fail_accepts) > 0) {
+        (void)atomic_fetch_sub(&fail_accepts, 1);
+        errno = ENOBUFS;
+        return -1;
+    }
+    return (int)syscall(SYS_accept4, fd, address, size, flags);
+}
 
 int fdatasync(int fd)
 {
@@ -1922,6 +1932,15 @@ static void accept_waits_behind_a_flood(void **state)
     }
 }
 
+static void what_cannot_be_accepted_is_counted(void **state)
+{
+    (void)state;
+    start();
+    atomic_store(&fail_accepts, 3);
+    store_frame(connect_node(), &(struct frame){.spool = 1, .seq = 1, .text = "t", .chunk = "c"});
+    assert_int_equal(input_status().errors[TF_INPUT_ACCEPT], 3);
+}
+
 static void connections_are_limited(void **state)
 {
     struct client *clients[3];
@@ -2275,6 +2294,7 @@ int main(void)
         TEST(a_nested_secret_is_redacted),
         TEST(one_address_has_16_unproved_connections),
         TEST(accept_waits_behind_a_flood),
+        TEST(what_cannot_be_accepted_is_counted),
         TEST(connections_are_limited),
         TEST(refusals_are_told_ten_times_a_second),
         TEST(a_silent_connection_is_closed),

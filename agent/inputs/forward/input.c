@@ -298,6 +298,7 @@ static void accept_one(struct forward *forward)
     forward->accept_waits = false;
     rc = tf_connection_accept(forward, &conn);
     if (rc < 0) {
+        forward->status.errors[TF_INPUT_ACCEPT]++;
         forward->accept_waits = rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE; /* tried again */
         return;
     }
@@ -311,6 +312,7 @@ static void on_connection(uv_stream_t *listener, int status)
     struct forward *forward = listener->data;
 
     if (status < 0) {
+        forward->status.errors[TF_INPUT_ACCEPT]++;
         tf_log(TF_LOG_ERROR, "listen", TF_DETAILS(TF_STR("input", forward->name)),
                "a connection could not be accepted: %s", uv_strerror(status));
         return;
