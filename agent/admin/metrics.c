@@ -15,6 +15,9 @@
 
 #include <inttypes.h>
 
+/* Where the agent itself is meant and not a plugin, none of which may be called so. */
+#define OWN_NAME "taffrail"
+
 enum scope { AGENT, INPUTS, SENDERS, RECEIVERS, CONTAINERS, JOURNALS, OUTPUTS };
 enum form { COUNT, COUNT32, FLAG, MILLISECONDS, NANOSECONDS_TIME, HISTOGRAM };
 
@@ -217,17 +220,55 @@ static void put_conditions(const struct metric *metric, const struct tf_facts *f
     }
 }
 
+static void put_records(const struct metric *metric, const struct tf_facts *facts,
+                        struct tf_buf *out)
+{
+    for (size_t i = 0; i < facts->status.input_count; i++) {
+        put_count(out, metric, &(struct labels){{"input"}, {facts->status.inputs[i].name}},
+                  facts->status.inputs[i].records);
+    }
+    put_count(out, metric, &(struct labels){{"input"}, {OWN_NAME}}, facts->status.books.own);
+}
+
+/* What no filter joined were pieces of lines that a runtime had split. */
+static void put_joined(const struct metric *metric, const struct tf_facts *facts,
+                       struct tf_buf *out)
+{
+    const struct tf_status *status = &facts->status;
+    uint64_t rest = status->books.joined;
+
+    for (size_t i = 0; i < status->filter_count; i++) {
+        put_count(out, metric, &(struct labels){{"filter"}, {status->filters[i].name}},
+                  status->filters[i].joined);
+        rest -= status->filters[i].joined <= rest ? status->filters[i].joined : rest;
+    }
+    put_count(out, metric, &(struct labels){{"filter"}, {OWN_NAME}}, rest);
+}
+
+static void put_held(const struct metric *metric, const struct tf_facts *facts, struct tf_buf *out)
+{
+    for (size_t i = 0; i < facts->status.filter_count; i++) {
+        put_count(out, metric, &(struct labels){{"filter"}, {facts->status.filters[i].name}},
+                  facts->status.filters[i].held);
+    }
+}
+
+/* A batch with hits of very many rules tells some of them together: the rest is theirs. */
 static void put_filtered(const struct metric *metric, const struct tf_facts *facts,
                          struct tf_buf *out)
 {
+    uint64_t rest = facts->status.books.filtered;
+
     for (size_t i = 0; i < facts->status.rule_count; i++) {
         const struct tf_status_rule *rule = &facts->status.rules[i];
 
-        if (strcmp(rule->kind, "select") == 0) {
+        if (rule->is_dropped) {
             put_count(out, metric, &(struct labels){{"filter", "rule"}, {rule->filter, rule->rule}},
                       rule->hits);
+            rest -= rule->hits <= rest ? rule->hits : rest;
         }
     }
+    put_count(out, metric, &(struct labels){{"filter", "rule"}, {OWN_NAME, "others"}}, rest);
 }
 
 static void put_redactions(const struct metric *metric, const struct tf_facts *facts,
@@ -236,7 +277,7 @@ static void put_redactions(const struct metric *metric, const struct tf_facts *f
     for (size_t i = 0; i < facts->status.rule_count; i++) {
         const struct tf_status_rule *rule = &facts->status.rules[i];
 
-        if (strcmp(rule->kind, "redact") == 0 && !rule->is_withheld) {
+        if (strcmp(rule->kind, "redact") == 0 && !rule->is_withheld && !rule->is_dropped) {
             put_count(out, metric, &(struct labels){{"rule"}, {rule->rule}}, rule->hits);
         }
     }
@@ -356,7 +397,7 @@ static const struct metric metrics[] = {
     {"taffrail_config_info", G, "configuration in use, always 1", .write = put_digest},
     {"taffrail_condition", G, "1 while it holds", .write = put_conditions},
     {"taffrail_input_bytes_total", C, "bytes read", INPUTS, COUNT, IN(bytes)},
-    {"taffrail_input_records_total", C, "records decoded", INPUTS, COUNT, IN(records)},
+    {"taffrail_input_records_total", C, "records decoded", .write = put_records},
     {"taffrail_input_sources", G, "sources open", INPUTS, COUNT, IN(own.sources)},
     {"taffrail_input_lag_bytes", G, "bytes not yet read", CONTAINERS, COUNT, IN(own.lag_bytes)},
     {"taffrail_input_lag_seconds", G, "age of the oldest unread line", CONTAINERS, MILLISECONDS,
@@ -383,7 +424,9 @@ static const struct metric metrics[] = {
      COUNT, IN(own.repeats)},
     {"taffrail_input_contradictions_total", C, "stored and flagged", RECEIVERS, COUNT,
      IN(own.contradicted_by), BY("kind", tf_contradictions)},
-    {"taffrail_filtered_records_total", C, "dropped by select", .write = put_filtered},
+    {"taffrail_joined_records_total", C, "became part of another record", .write = put_joined},
+    {"taffrail_held_records", G, "waiting for their next piece", .write = put_held},
+    {"taffrail_filtered_records_total", C, "dropped by select or redact", .write = put_filtered},
     {"taffrail_redacted_records_total", C, "records changed by redaction", AGENT, COUNT,
      AT(status.books.redacted)},
     {"taffrail_redactions_total", C, "hits, from a rule's first one on", .write = put_redactions},

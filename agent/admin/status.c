@@ -194,10 +194,12 @@ static void put_rules(struct json *json, const struct tf_status *status)
     number(json, "withheld", status->books.withheld);
     begin(json, "rules", '[');
     for (size_t i = 0; i < status->rule_count; i++) {
-        if (strcmp(status->rules[i].kind, "redact") == 0 && !status->rules[i].is_withheld) {
+        const struct tf_status_rule *rule = &status->rules[i];
+
+        if (strcmp(rule->kind, "redact") == 0 && !rule->is_withheld && !rule->is_dropped) {
             begin(json, NULL, '{');
-            text(json, "rule", status->rules[i].rule);
-            number(json, "hits", status->rules[i].hits);
+            text(json, "rule", rule->rule);
+            number(json, "hits", rule->hits);
             end(json, '}');
         }
     }
@@ -224,6 +226,7 @@ static void put_certificates(struct json *json, const struct tf_facts *facts)
 static void put_books(struct json *json, const struct tf_status *status)
 {
     const struct tf_status_books *books = &status->books;
+
     begin(json, "books", '{');
     number(json, "decoded", books->decoded);
     number(json, "spooled", books->spooled);

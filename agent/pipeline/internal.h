@@ -31,7 +31,8 @@ struct job {
     struct tf_pump_result result;
     struct tf_events_summary summary;
     struct tf_filter_held held;
-    void **scratch; /* one for each filter */
+    void **scratch;       /* one for each filter */
+    int64_t *held_change; /* the same: how many records more it holds of the source */
     char tag[TF_TAG_MAX + 1];
     int status; /* of filtering and encoding */
 };
@@ -59,12 +60,14 @@ struct open_frame {
 
 /* The ledger (docs/architecture.md): decoded = spooled + joined + filtered + held. In records. */
 struct books {
-    uint64_t held; /* now, by filters; the rest since start */
+    int64_t *held; /* now, by each filter; the rest since start */
     uint64_t decoded, spooled, joined, filtered, redacted, withheld, lost_batches;
+    uint64_t own; /* of decoded, what no input read: the agent's own records */
     uint64_t withheld_by[TF_WITHHELD_REASONS];
 };
 
-/* Hits of one filter's rule since start, or with TF_RULE_WITHHELD what its limits withheld. */
+/* Hits of one filter's rule since start; with TF_RULE_WITHHELD what its limits withheld, with
+ * TF_RULE_DROPPED the records that it dropped. */
 struct rule_book {
     uint16_t filter, rule;
     bool is_told; /* in the log, that it withheld */
@@ -167,6 +170,10 @@ void tf_events_flush(struct tf_pipeline *pipeline); /* those that wait become re
 void tf_events_drop(struct tf_pipeline *pipeline);
 
 /* books.c */
+/* Makes room for what each filter holds, and the books of the rules that drop records. 0 or
+ * -ENOMEM. */
+int tf_books_open(struct tf_pipeline *pipeline);
+void tf_books_close(struct tf_pipeline *pipeline);
 void tf_books_take(struct tf_pipeline *pipeline, const struct part *part); /* of a durable frame */
 void tf_books_take_tallies(struct tf_pipeline *pipeline, const struct tf_tally *tallies,
                            uint32_t count);
@@ -175,8 +182,8 @@ void tf_books_tell_withheld(struct tf_pipeline *pipeline, const struct tf_tally 
                             uint32_t count);
 /* Of a book's rule; "others" and "none" where none is named. */
 const char *tf_books_rule_name(const struct tf_pipeline *pipeline, const struct rule_book *book);
-bool tf_books_is_withheld(uint16_t rule);         /* of struct rule_book */
-int tf_books_audit(struct tf_pipeline *pipeline); /* the record of event stop */
+uint64_t tf_books_held(const struct tf_pipeline *pipeline); /* by all filters */
+int tf_books_audit(struct tf_pipeline *pipeline);           /* the record of event stop */
 
 /* status.c */
 void tf_pipeline_count_gap(struct tf_pipeline *pipeline, const char *reason, uint64_t bytes_max);

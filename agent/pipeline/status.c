@@ -92,11 +92,12 @@ static void copy_books(const struct tf_pipeline *pipeline, struct tf_status *out
     const struct books *books = &pipeline->books;
     struct tf_status_books *to = &out->books;
 
-    *to = (struct tf_status_books){.decoded = books->decoded + books->held,
+    *to = (struct tf_status_books){.decoded = books->decoded + tf_books_held(pipeline),
                                    .spooled = books->spooled,
                                    .joined = books->joined,
                                    .filtered = books->filtered,
-                                   .held = books->held,
+                                   .held = tf_books_held(pipeline),
+                                   .own = books->own,
                                    .redacted = books->redacted,
                                    .withheld = books->withheld};
     memcpy(to->withheld_by, books->withheld_by, sizeof to->withheld_by);
@@ -140,13 +141,37 @@ static void copy_rules(const struct tf_pipeline *pipeline, struct tf_status *out
     for (uint32_t i = 0; i < pipeline->rule_book_count; i++) {
         const struct rule_book *book = &pipeline->rule_books[i];
 
-        if (book->hits > 0) {
+        if (book->hits > 0 || tf_rule_is_dropped(book->rule)) {
             out->rules[out->rule_count++] = (struct tf_status_rule){
                 .filter = pipeline->config->filters.items[book->filter].name,
                 .kind = pipeline->config->filters.items[book->filter].kind_name,
                 .rule = tf_books_rule_name(pipeline, book),
-                .is_withheld = tf_books_is_withheld(book->rule),
+                .is_withheld = tf_rule_is_withheld(book->rule),
+                .is_dropped = tf_rule_is_dropped(book->rule),
                 .hits = book->hits};
+        }
+    }
+}
+
+/* All that a filter which holds records back tallies is what it joined (filter.h). */
+static uint64_t joined_by(const struct tf_pipeline *pipeline, size_t filter)
+{
+    uint64_t joined = 0;
+
+    for (uint32_t i = 0; i < pipeline->rule_book_count; i++) {
+        joined += pipeline->rule_books[i].filter == filter ? pipeline->rule_books[i].hits : 0;
+    }
+    return joined;
+}
+
+static void copy_filters(const struct tf_pipeline *pipeline, struct tf_status *out)
+{
+    for (size_t i = 0; i < pipeline->filters->count; i++) {
+        if (pipeline->filters->items[i].kind->held != NULL) {
+            out->filters[out->filter_count++] =
+                (struct tf_status_filter){.name = pipeline->config->filters.items[i].name,
+                                          .joined = joined_by(pipeline, i),
+                                          .held = (uint64_t)pipeline->books.held[i]};
         }
     }
 }
@@ -158,8 +183,9 @@ int tf_pipeline_status(const struct tf_pipeline *pipeline, struct tf_status *out
                               .is_redaction_off = pipeline->config->redact_off};
     out->inputs = calloc(pipeline->input_count + 1, sizeof *out->inputs);
     out->outputs = calloc(pipeline->output_count + 1, sizeof *out->outputs);
+    out->filters = calloc(pipeline->filters->count + 1, sizeof *out->filters);
     out->rules = calloc((size_t)pipeline->rule_book_count + 1, sizeof *out->rules);
-    if (out->inputs == NULL || out->outputs == NULL || out->rules == NULL) {
+    if (out->inputs == NULL || out->outputs == NULL || out->filters == NULL || out->rules == NULL) {
         tf_status_fini(out);
         return -ENOMEM;
     }
@@ -172,6 +198,7 @@ int tf_pipeline_status(const struct tf_pipeline *pipeline, struct tf_status *out
         copy_books(pipeline, out);
     }
     copy_inputs(pipeline, out);
+    copy_filters(pipeline, out);
     copy_rules(pipeline, out);
     return 0;
 }
@@ -180,6 +207,7 @@ void tf_status_fini(struct tf_status *status)
 {
     free(status->inputs);
     free(status->outputs);
+    free(status->filters);
     free(status->rules);
     *status = (struct tf_status){0};
 }

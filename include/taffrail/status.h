@@ -30,16 +30,25 @@ struct tf_status_output {
     struct tf_feed_status feed;
 };
 
+/* Of a filter that joins records. */
+struct tf_status_filter {
+    const char *name;
+    uint64_t joined; /* since start */
+    uint64_t held;   /* now, until their next piece comes */
+};
+
 /* What a filter's rule has done since start. */
 struct tf_status_rule {
     const char *filter, *kind, *rule;
     bool is_withheld; /* hits of its limits */
+    bool is_dropped;  /* records that it dropped */
     uint64_t hits;
 };
 
 /* The ledger, in records (docs/architecture.md). */
 struct tf_status_books {
     uint64_t decoded, spooled, joined, filtered, held, redacted, withheld;
+    uint64_t own; /* of decoded, what no input read: the agent's own records */
     uint64_t withheld_by[TF_WITHHELD_REASONS];
     uint64_t missing; /* 0, or the books do not balance */
 };
@@ -53,8 +62,9 @@ struct tf_status {
     uint64_t gaps[TF_GAPS], gap_bytes[TF_GAPS]; /* bytes: at most, where a size is known */
     struct tf_status_input *inputs;
     struct tf_status_output *outputs;
+    struct tf_status_filter *filters;
     struct tf_status_rule *rules;
-    size_t input_count, output_count, rule_count;
+    size_t input_count, output_count, filter_count, rule_count;
 };
 
 /* Fills *out; ended by tf_status_fini. Returns 0 or -ENOMEM. */

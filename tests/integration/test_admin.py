@@ -2,10 +2,12 @@
 """test_admin.py BINARY - what a running agent and collector tell of themselves.
 
 1. After 10,000 lines, metrics and status of both agree with what was written and with each other; the
-   books balance; promtool, where it is there, finds the metrics sound.
+   books balance; promtool, where it is there, finds the metrics sound. What alerts and dashboard of the
+   chart ask for is there, with the labels by which they sum.
 2. The collector goes down: the agent has the condition output-down, in log, audit, metric, status and
    for eyes, and stays ready; when it is up again the condition is over.
-3. `taffrail status` once, as JSON, as a check, and live on a terminal, which is left as it was.
+3. Lines that filters join, drop and hold back: the ledger holds over the metrics alone.
+4. `taffrail status` once, as JSON, as a check, and live on a terminal, which is left as it was.
 """
 
 import http.client
@@ -24,6 +26,10 @@ from harness import CriFile, House, check_books, need, wait_until
 
 LINES = 10000
 SECRETS = 100
+FILTERS = ("[multiline: {presets: [java], max_delay: 10s}, select: {drop: [{name: probes, where: {log: healthz}}]},"
+           " redact: {modes: {bearer-token: drop}}]")
+CHART = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../conf/kubernetes/taffrail")
+AWAITED = {"taffrail_sandbox_layer"}  # the dashboard has it, and the agent no sandbox yet
 
 
 class Admin(http.client.HTTPConnection):
@@ -78,6 +84,34 @@ def check_promtool(path):
     need(done.returncode == 0 and done.stdout + done.stderr == b"", f"promtool: {(done.stdout + done.stderr).decode()}")
 
 
+def chart_expressions():
+    """All that alerts and dashboard ask Prometheus for."""
+    with open(f"{CHART}/dashboards/taffrail.json", encoding="utf-8") as file:
+        found = [target["expr"] for panel in json.load(file)["panels"] for target in panel.get("targets", [])]
+    with open(f"{CHART}/alerts.yaml", encoding="utf-8") as file:
+        found += re.findall(r"expr: (?:>-\n)?((?:.|\n          )*)", file.read())
+    need(len(found) > 30, f"only {len(found)} expressions")
+    return found
+
+
+def check_chart(samples):
+    """samples: {name{labels}: value} of an agent and its collector."""
+    labels = {}
+    for sample in samples:
+        name, _, rest = sample.partition("{")
+        labels.setdefault(name, {"instance"}).update(re.findall(r'([a-z]+)="', rest))
+    for expression in chart_expressions():
+        names = set(re.findall(r"\b(?:taffrail|process)_[a-z_]+", expression)) - AWAITED
+        missing = names - set(labels)
+        need(not missing, f"{missing} is asked for by {expression}")
+        summed = {word for words in re.findall(r"by \(([a-z, ]+)\)", expression) for word in words.split(", ")}
+        for name in names:
+            chosen = re.findall(rf"\b{name}{{([^}}]*)}}", expression)
+            wanted = summed | {word for words in chosen for word in re.findall(r'([a-z]+)=~?"', words)}
+            need(wanted <= labels[name], f"{name} has no {wanted - labels[name]} for {expression}")
+    need(not AWAITED & set(labels), f"{AWAITED & set(labels)} is there now: take it off AWAITED")
+
+
 def configure(house, role, path):
     with open(house.path(role, f"{role}.yaml"), "a", encoding="utf-8") as file:
         file.write(f"admin: {{listen: ['unix:{path}']}}\n")
@@ -87,6 +121,7 @@ def check_numbers(agent, collector, acked):
     ours, theirs = metrics_of(agent), metrics_of(collector)
     for name, value in {
             'taffrail_input_records_total{input="container"}': LINES,
+            'taffrail_input_records_total{input="taffrail"}': acked - LINES,
             'taffrail_input_sources{input="container"}': 1,
             'taffrail_input_lag_bytes{input="container"}': 0,
             "taffrail_redacted_records_total": SECRETS,
@@ -108,6 +143,47 @@ def check_numbers(agent, collector, acked):
     for metrics, use in ((ours, "output/forward"), (theirs, "input/forward")):
         days = (metrics[f'taffrail_certificate_expiry_timestamp_seconds{{use="{use}"}}'] - time.time()) / 86400
         need(88 < days <= 90, f"{use}: {days} days")
+
+
+def total(samples, name):
+    """Over all labels."""
+    found = [value for sample, value in samples.items() if sample.partition("{")[0] == f"taffrail_{name}"]
+    need(found, f"no {name}")
+    return sum(found)
+
+
+def is_balanced(path):
+    """The ledger of docs/architecture.md, from the metrics; what is on its way to the disk is in neither side yet."""
+    samples, at_start = metrics_of(path), status_of(path)["outputs"][0]["pending_at_start"]
+    need(samples["taffrail_ledger_missing_records"] == 0, "the books do not balance")
+    read = total(samples, "input_records_total")
+    spooled = total(samples, "spooled_records_total")
+    gone = sum(total(samples, name) for name in ("output_acked_records_total", "output_skipped_records_total", "expired_records_total",
+                                                 "output_rejected_records_total", "output_pending_records"))
+    return (read == spooled + total(samples, "joined_records_total") + total(samples, "filtered_records_total") and
+            at_start + spooled == gone)
+
+
+def check_ledger(house, path, pod):
+    """FILTERS at work: 3 traces of 4 lines, a line in 3 pieces, 10 probes, a token; then a trace that is open."""
+    before = metrics_of(path)
+    trace = ["java.lang.IllegalStateException: no stock"] + [f"\tat shop.Cart.take(Cart.java:{line})" for line in (7, 8, 9)]
+    pod.write([*trace * 3, "x" * 20000, *["GET /healthz"] * 10, "Authorization: Bearer abcdefghijklmnopqrstuvwxyz012345", *trace])
+    wanted = {'taffrail_held_records{filter="multiline"}': 4, 'taffrail_joined_records_total{filter="multiline"}': 9,
+              'taffrail_joined_records_total{filter="taffrail"}': 2, 'taffrail_filtered_records_total{filter="select",rule="probes"}': 10,
+              'taffrail_filtered_records_total{filter="redact",rule="bearer-token"}': 1,
+              'taffrail_input_records_total{input="container"}': 12 + 3 + 10 + 1}
+
+    def gained():
+        now = metrics_of(path)
+        return {name: now[name] - before[name] for name in wanted}
+
+    wait_until(lambda: gained() == wanted, 5, lambda: f"{gained()} instead of {wanted}")
+    wait_until(lambda: is_balanced(path), 5, "the ledger does not hold while records are held")
+    pod.write(["the trace is over"])
+    wait_until(lambda: gained()['taffrail_joined_records_total{filter="multiline"}'] == 12, 15, "the open trace is not joined")
+    wait_until(lambda: is_balanced(path), 5, "the ledger does not hold")
+    need(before['taffrail_filtered_records_total{filter="select",rule="probes"}'] == 0, "no zero from the start")
 
 
 def check_status(agent, port):
@@ -184,7 +260,7 @@ def main():
     with House(sys.argv[1]) as house:
         house.make_pki()
         house.configure_collector()
-        house.configure_agent()
+        house.configure_agent(filters=FILTERS)
         paths = {role: house.path(role, "admin.sock") for role in ("agent", "collector")}
         for role, path in paths.items():
             configure(house, role, path)
@@ -200,7 +276,10 @@ def main():
         check_status(paths["agent"], house.port)
         for path in paths.values():
             check_promtool(path)
+        check_chart({**metrics_of(paths["agent"]), **metrics_of(paths["collector"])})
         check_command(house, paths["agent"])
+        check_ledger(house, paths["agent"], pod)
+        need(is_balanced(paths["collector"]), "the ledger of the collector")
         collector = check_down(house, collector, paths["agent"], agent)
         need(agent.stop() == 0 and collector.stop() == 0, "a stop")
         need(not os.path.exists(paths["agent"]), "the socket is left behind")

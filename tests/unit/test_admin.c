@@ -32,7 +32,8 @@
 
 static struct tf_status_input inputs[3];
 static struct tf_status_output outputs[2];
-static struct tf_status_rule rules[3];
+static struct tf_status_filter filters[1];
+static struct tf_status_rule rules[4];
 
 /* One input of each kind, two outputs, rules with a hostile name. */
 static struct tf_status make_status(void)
@@ -44,10 +45,13 @@ static struct tf_status make_status(void)
     outputs[1] = (struct tf_status_output){.name = "disk", .kind = "file", .own = {.up = true}};
     rules[0] =
         (struct tf_status_rule){.filter = "redact", .kind = "redact", .rule = HOSTILE, .hits = 7};
-    rules[1] =
-        (struct tf_status_rule){.filter = "probes", .kind = "select", .rule = "healthz", .hits = 8};
+    rules[1] = (struct tf_status_rule){
+        .filter = "probes", .kind = "select", .rule = "healthz", .is_dropped = true, .hits = 8};
     rules[2] = (struct tf_status_rule){
         .filter = "redact", .kind = "redact", .rule = "jwt", .is_withheld = true, .hits = 9};
+    rules[3] = (struct tf_status_rule){
+        .filter = "redact", .kind = "redact", .rule = "pin", .is_dropped = true, .hits = 1};
+    filters[0] = (struct tf_status_filter){.name = "traces", .joined = 5, .held = 2};
     return (struct tf_status){.is_started = true,
                               .has_room = true,
                               .spool = {.max_bytes = 1000},
@@ -55,6 +59,8 @@ static struct tf_status make_status(void)
                               .input_count = TF_COUNT(inputs),
                               .outputs = outputs,
                               .output_count = TF_COUNT(outputs),
+                              .filters = filters,
+                              .filter_count = TF_COUNT(filters),
                               .rules = rules,
                               .rule_count = TF_COUNT(rules)};
 }
@@ -344,6 +350,9 @@ static void metrics_say_what_is(void **state)
     tf_histogram_add(&outputs[0].feed.ack, 1000);
     tf_histogram_add(&outputs[0].feed.ack, UINT64_C(5000000000));
     facts.status.spool.bytes_pending = 11;
+    facts.status.books.own = 12;
+    facts.status.books.joined = 7;
+    facts.status.books.filtered = 10;
     text = write_text(tf_metrics_write, &facts, &out);
     has_line(text, "taffrail_build_info{version=\"1.2.3\",revision=\"0a1b2c\"} 1");
     has_line(text, "taffrail_input_bytes_total{input=\"pods\"} 18446744073709551615");
@@ -357,6 +366,12 @@ static void metrics_say_what_is(void **state)
     has_line(text, "taffrail_input_errors_total{input=\"journal\",reason=\"open\"} 0");
     has_line(text, "taffrail_redactions_total{rule=\"a\\\"b\\\\c\\nd??\"} 7");
     has_line(text, "taffrail_filtered_records_total{filter=\"probes\",rule=\"healthz\"} 8");
+    has_line(text, "taffrail_filtered_records_total{filter=\"redact\",rule=\"pin\"} 1");
+    has_line(text, "taffrail_filtered_records_total{filter=\"taffrail\",rule=\"others\"} 1");
+    has_line(text, "taffrail_joined_records_total{filter=\"traces\"} 5");
+    has_line(text, "taffrail_joined_records_total{filter=\"taffrail\"} 2");
+    has_line(text, "taffrail_held_records{filter=\"traces\"} 2");
+    has_line(text, "taffrail_input_records_total{input=\"taffrail\"} 12");
     has_line(text, "taffrail_spool_bytes{state=\"pending\"} 11");
     has_line(text, "taffrail_output_oldest_seconds{output=\"main\"} 2.5");
     has_line(text, "taffrail_output_inflight_frames{output=\"disk\"} 4");
@@ -370,6 +385,7 @@ static void metrics_say_what_is(void **state)
     has_line(text, "taffrail_certificate_expiry_timestamp_seconds{use=\"output/main\"} 1795259200");
     has_line(text, "process_start_time_seconds 1794999990.000");
     assert_null(strstr(text, "jwt")); /* what a rule's limits withheld is no redaction */
+    LACKS(text, "taffrail_redactions_total{rule=\"pin\"}"); /* nor is a dropped record */
     tf_buf_fini(&out);
 }
 
