@@ -202,34 +202,6 @@ static const struct route *find_route(const struct door *door, const char *path)
     return NULL;
 }
 
-/* An address in numbers or localhost, with or without a port. */
-static bool is_host_ours(const char *host)
-{
-    char name[TF_HTTP_PEER_MAX + 1];
-    const char *end;
-    struct sockaddr_in6 v6;
-    struct sockaddr_in v4;
-    bool is_v6;
-
-    if (host == NULL) {
-        return false;
-    }
-    is_v6 = host[0] == '[';
-    host += is_v6;
-    end = strchr(host, is_v6 ? ']' : ':');
-    if (end == NULL && !is_v6) {
-        end = host + strlen(host);
-    }
-    if (end == NULL || (size_t)(end - host) >= sizeof name ||
-        (is_v6 && end[1] != '\0' && end[1] != ':')) {
-        return false;
-    }
-    memcpy(name, host, (size_t)(end - host));
-    name[end - host] = '\0';
-    return is_v6 ? uv_ip6_addr(name, 0, &v6) == 0
-                 : strcasecmp(name, "localhost") == 0 || uv_ip4_addr(name, 0, &v4) == 0;
-}
-
 static void answer(struct tf_http_request *request, unsigned status, const char *type,
                    const char *policy, struct tf_slice body)
 {
@@ -288,7 +260,7 @@ static void on_request(void *ctx, struct tf_http_request *request)
     const char *method = tf_http_method(request);
     const struct route *route = find_route(door, tf_http_path(request));
 
-    if (door->checks_host && !is_host_ours(tf_http_header(request, "Host"))) {
+    if (door->checks_host && !tf_admin_host_is_ours(tf_http_header(request, "Host"))) {
         refuse(request, 421, "ask by address or as localhost\n");
     } else if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
         refuse(request, 405, "only GET and HEAD\n");

@@ -6,6 +6,7 @@
  *     metrics.c      facts as Prometheus' text
  *     status.c       facts as JSON
  *     page.html      what a browser gets
+ *     host.c         by which names it may be asked
  *     admin.c        the endpoint: addresses, routes, headers; the look each second
  */
 #ifndef TAFFRAIL_ADMIN_INTERNAL_H
@@ -119,6 +120,11 @@ void tf_metrics_write(const struct tf_facts *facts, struct tf_buf *out);
 void tf_status_write(const struct tf_facts *facts, struct tf_buf *out);
 /* Appends a line for each condition that keeps it from being ready, or "ready". */
 void tf_ready_write(const struct tf_facts *facts, struct tf_buf *out);
+
+/* ---- host.c --------------------------------------------------------------------------------- */
+
+/* An address in numbers or localhost, with or without a port. NULL: the header was not sent. */
+bool tf_admin_host_is_ours(const char *host);
 
 /* ---- page.c, made by CMake ------------------------------------------------------------------ */
 

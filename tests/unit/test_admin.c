@@ -758,6 +758,9 @@ static void loopback_is_asked_by_address(void **state)
                                       ASK("GET", "/status", ""),
                                       ASK("GET", "/status", "[evil.example]"),
                                       ASK("GET", "/status", "[::1"),
+                                      ASK("GET", "/status", "[::1%evil.example]"),
+                                      ASK("GET", "/status", "localhost:80.evil.example"),
+                                      ASK("GET", "/status", "127.0.0.1:80:evil.example"),
                                       ASK("GET", "/status", "[::1].evil.example"),
                                       "GET /status HTTP/1.0\r\n\r\n"};
     int port = free_port();
