@@ -283,15 +283,6 @@ static void on_refused(void *ctx, const struct tf_http_refusal *refusal)
 
 /* ---- new ------------------------------------------------------------------------------------ */
 
-static bool is_loopback(const struct sockaddr_storage *address)
-{
-    const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
-    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
-
-    return address->ss_family == AF_INET ? ntohl(v4->sin_addr.s_addr) >> 24 == 127
-                                         : IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
-}
-
 static int add_door(struct tf_admin *admin, const struct tf_text *text, struct tf_error *err)
 {
     const struct tf_admin_options *options = &admin->args.config->admin;
@@ -314,7 +305,7 @@ static int add_door(struct tf_admin *admin, const struct tf_text *text, struct t
     has_tls = options->has_tls && !is_unix;
     door->admin = admin;
     door->text = text;
-    door->is_local = is_unix || has_tls || is_loopback(&door->address.address);
+    door->is_local = has_tls || tf_http_address_is_local(&door->address);
     door->checks_host = !is_unix && !has_tls && door->is_local;
     admin->door_count++;
     return 0;

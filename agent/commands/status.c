@@ -4,8 +4,9 @@
  *     find the address → ask → print, once; or each second on a terminal, until q or ^C
  *
  * It asks as any client would, over the admin endpoint (docs/admin.md), and needs neither spool nor
- * keys. An answer has at most ANSWER_MAX bytes and comes within ANSWER_MS; what is in it is shown
- * with control characters as `?`, and cut to the terminal's width. A live view is one write a
+ * keys. What answers may be anybody: an answer has at most ANSWER_MAX bytes and comes within
+ * ANSWER_MS, the connection included; what is in it is shown with control characters as `?`, and
+ * cut to the terminal's width. A live view is one write a
  * second to the alternate screen, each line cleared behind its text, so nothing flickers; rates are
  * the difference of two answers.
  */
@@ -35,8 +36,11 @@
 #define REDRAW_MS     1000
 #define WIDTH_MAX     400u
 #define SCREEN_MAX    (1u << 20)
-#define NAMES_MAX     64u /* of inputs or outputs whose rates are known */
+#define NAMES_MAX     64u   /* of inputs or outputs whose rates are known */
+#define TEXT_MAX      4096u /* as it is written, with its escapes */
 #define RULES_SHOWN   3u
+#define BUSY_MS       20 /* between two attempts at a socket whose queue is full */
+#define FIGURE_MAX    1e15
 #define GAUGE_CELLS   20u
 #define REQUEST(path) "GET " path " HTTP/1.0\r\nHost: localhost\r\n\r\n"
 
@@ -71,50 +75,87 @@ static void on_signal(int number)
 
 /* ---- asking --------------------------------------------------------------------------------- */
 
-static int open_socket(const struct tf_http_address *address)
+static int64_t now_ms(void)
+{
+    return (int64_t)(uv_hrtime() / 1000000);
+}
+
+/* 0, -ETIMEDOUT, -EINTR by a signal that ends the command. */
+static int wait_for(int fd, short events, int64_t end_ms)
+{
+    struct pollfd ready = {.fd = fd, .events = events};
+
+    for (;;) {
+        int64_t left_ms = end_ms - now_ms();
+        int n = left_ms <= 0 ? 0 : poll(&ready, 1, (int)left_ms);
+
+        if (has_signal != 0) {
+            return -EINTR;
+        }
+        if (n == 0) {
+            return -ETIMEDOUT;
+        }
+        if (n > 0) {
+            return 0;
+        }
+    }
+}
+
+/* A Unix socket whose queue is full says EAGAIN, one of TCP is silent. */
+static int connect_until(int fd, const struct sockaddr *to, socklen_t size, int64_t end_ms)
+{
+    socklen_t error_bytes = sizeof(int);
+    int rc = connect(fd, to, size) < 0 ? -errno : 0, error = 0;
+
+    while (rc == -EAGAIN && has_signal == 0 && now_ms() < end_ms) {
+        (void)poll(NULL, 0, BUSY_MS);
+        rc = connect(fd, to, size) < 0 ? -errno : 0;
+    }
+    if (rc != -EINPROGRESS) {
+        return rc == -EAGAIN ? -ETIMEDOUT : rc;
+    }
+    rc = wait_for(fd, POLLOUT, end_ms);
+    if (rc == 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_bytes) < 0) {
+        rc = -errno;
+    }
+    return rc == 0 ? -error : rc;
+}
+
+static int open_socket(const struct tf_http_address *address, int64_t end_ms)
 {
     struct sockaddr_un unix_address = {.sun_family = AF_UNIX};
     bool is_unix = address->unix_path[0] != '\0';
     const struct sockaddr *to = (const struct sockaddr *)&address->address;
     socklen_t size =
         to->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-    int fd;
+    int fd, rc;
 
     if (is_unix) {
         memcpy(unix_address.sun_path, address->unix_path, sizeof unix_address.sun_path);
         to = (const struct sockaddr *)&unix_address;
         size = sizeof unix_address;
     }
-    fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return -errno;
     }
-    if (connect(fd, to, size) < 0) {
-        int rc = -errno;
-
+    rc = connect_until(fd, to, size, end_ms);
+    if (rc < 0) {
         (void)close(fd);
         return rc;
     }
     return fd;
 }
 
-static int64_t now_ms(void)
-{
-    return (int64_t)(uv_hrtime() / 1000000);
-}
-
 /* Reads up to the end. 0, -ETIMEDOUT, -EMSGSIZE, -errno. */
-static int read_answer(int fd, struct tf_buf *out)
+static int read_answer(int fd, struct tf_buf *out, int64_t end_ms)
 {
-    int64_t end_ms = now_ms() + ANSWER_MS;
-
     for (;;) {
-        struct pollfd ready = {.fd = fd, .events = POLLIN};
-        int64_t left_ms = end_ms - now_ms();
+        int rc = wait_for(fd, POLLIN, end_ms);
         ssize_t n;
 
-        if (left_ms <= 0 || poll(&ready, 1, (int)left_ms) == 0) {
-            return -ETIMEDOUT;
+        if (rc < 0) {
+            return rc;
         }
         if (tf_buf_reserve(out, 65536) < 0) {
             return out->error;
@@ -123,20 +164,18 @@ static int read_answer(int fd, struct tf_buf *out)
         if (n == 0) {
             return 0;
         }
-        if (n < 0 && errno != EINTR) {
+        if (n < 0 && errno != EINTR && errno != EAGAIN) {
             return -errno;
         }
         out->size += n > 0 ? (size_t)n : 0;
-        if (has_signal != 0) {
-            return -EINTR;
-        }
     }
 }
 
 /* Asks for a path; *code is the answer's status, *body borrows from status->answer. */
 static int ask(struct status *status, const char *request, int *code, struct tf_slice *body)
 {
-    int fd = open_socket(&status->address), rc = 0;
+    int64_t end_ms = now_ms() + ANSWER_MS;
+    int fd = open_socket(&status->address, end_ms), rc = 0;
     const char *end;
 
     if (fd < 0) {
@@ -146,7 +185,7 @@ static int ask(struct status *status, const char *request, int *code, struct tf_
     if (write(fd, request, strlen(request)) != (ssize_t)strlen(request)) {
         rc = -EIO; /* it is shorter than any socket's room */
     }
-    rc = rc == 0 ? read_answer(fd, &status->answer) : rc;
+    rc = rc == 0 ? read_answer(fd, &status->answer, end_ms) : rc;
     (void)close(fd);
     rc = rc == 0 ? tf_buf_append_byte(&status->answer, '\0') : rc;
     if (rc < 0) {
@@ -171,14 +210,16 @@ static struct tf_slice member(struct tf_slice object, const char *key)
     return value;
 }
 
-/* 0 where there is no number. */
+/* 0 where there is no number; at most FIGURE_MAX, so that it may become an integer. */
 static double number(struct tf_slice object, const char *key)
 {
     struct tf_slice value = member(object, key);
     char text[40];
+    double found;
 
     (void)snprintf(text, sizeof text, "%.*s", (int)value.size, value.data);
-    return strtod(text, NULL);
+    found = strtod(text, NULL);
+    return found >= 0 ? found < FIGURE_MAX ? found : FIGURE_MAX : 0;
 }
 
 static bool is_true(struct tf_slice object, const char *key)
@@ -191,24 +232,36 @@ struct shown {
     char text[512];
 };
 
+/* The controls of ASCII and of Latin-1 (U+0080 to U+009F), and bytes that are no UTF-8. */
+static void hide_controls(char *text)
+{
+    bool is_utf8 = tf_utf8_valid(text, strlen(text));
+
+    for (uint8_t *at = (uint8_t *)text; *at != '\0'; at++) {
+        if (*at < ' ' || *at == 0x7f || (*at >= 0x80 && !is_utf8)) {
+            *at = '?';
+        } else if (at[0] == 0xc2 && at[1] < 0xa0) {
+            at[0] = at[1] = '?';
+        }
+    }
+}
+
 static struct shown text(struct tf_slice object, const char *key)
 {
     struct tf_slice value = member(object, key);
+    char whole[TEXT_MAX];
     struct tf_json in;
-    struct shown shown = {""};
+    struct shown shown;
     char *end;
 
-    if (value.size >= sizeof shown.text) {
-        return shown;
+    if (value.size >= sizeof whole) {
+        return (struct shown){"(too long)"};
     }
     in = tf_json(value);
-    end = tf_json_text(&in, shown.text, false);
-    shown.text[end == NULL ? 0 : end - shown.text] = '\0';
-    for (char *at = shown.text; *at != '\0'; at++) {
-        bool is_c1 = (uint8_t)at[0] == 0xc2 && (uint8_t)at[1] >= 0x80 && (uint8_t)at[1] < 0xa0;
-
-        *at = (uint8_t)*at < ' ' || *at == 0x7f || is_c1 ? '?' : *at;
-    }
+    end = tf_json_text(&in, whole, false);
+    whole[end == NULL ? 0 : end - whole] = '\0';
+    hide_controls(whole);
+    (void)snprintf(shown.text, sizeof shown.text, "%.511s", whole);
     return shown;
 }
 
@@ -231,7 +284,9 @@ static struct shown size_text(double bytes)
 static struct shown time_text(double seconds)
 {
     struct shown shown;
-    unsigned long long whole = (unsigned long long)seconds;
+    unsigned long long whole = (unsigned long long)(seconds < 0            ? 0
+                                                    : seconds < FIGURE_MAX ? seconds
+                                                                           : FIGURE_MAX);
 
     if (seconds < 60) {
         (void)snprintf(shown.text, sizeof shown.text, "%.1f s", seconds);
@@ -251,7 +306,15 @@ static struct shown count_text(double count)
 {
     struct shown shown;
 
-    (void)tf_count_text(count > 0 ? (uint64_t)count : 0, shown.text);
+    (void)tf_count_text((uint64_t)count, shown.text);
+    return shown;
+}
+
+static struct shown counted_text(double count, const char *noun)
+{
+    struct shown shown;
+
+    (void)tf_counted_text((uint64_t)count, noun, shown.text);
     return shown;
 }
 
@@ -262,7 +325,7 @@ struct counters {
     struct {
         char name[72];
         double value;
-    } items[3 * NAMES_MAX];
+    } items[3 * NAMES_MAX + 1]; /* two of an input, one of an output, and the spool's */
     size_t count;
     double at_s; /* uptime; 0: there was none */
 };
@@ -393,36 +456,38 @@ static void put_outputs(struct screen *screen, struct tf_slice all)
     }
 }
 
-/* The rules with most hits. */
+/* The rules with most hits, the most first; of those with as many the first ones. */
 static void put_rules(struct screen *screen, struct tf_slice all)
 {
     struct tf_slice redaction = member(all, "redaction"), list = member(redaction, "rules"), item;
-    double below = 1e300;
+    struct {
+        struct tf_slice rule;
+        double hits;
+    } best[RULES_SHOWN] = {0};
     char shown[512] = "";
 
-    for (unsigned n = 0; n < RULES_SHOWN; n++) {
-        double best = 0;
-        struct shown name = {""};
+    for (size_t i = 0; tf_json_item(list, i, &item); i++) {
+        double hits = number(item, "hits");
+        size_t at = RULES_SHOWN;
 
-        for (size_t i = 0; tf_json_item(list, i, &item); i++) {
-            double hits = number(item, "hits");
-
-            if (hits > best && hits < below) {
-                best = hits;
-                name = text(item, "rule");
-            }
+        while (at > 0 && hits > best[at - 1].hits) {
+            at--;
         }
-        if (best > 0) {
-            size_t size = strlen(shown);
-
-            (void)snprintf(shown + size, sizeof shown - size, ", %.60s %.26s", name.text,
-                           count_text(best).text);
+        if (at < RULES_SHOWN) {
+            memmove(&best[at + 1], &best[at], (RULES_SHOWN - 1 - at) * sizeof best[0]);
+            best[at].rule = item;
+            best[at].hits = hits;
         }
-        below = best;
     }
-    put(screen, "REDACTED       %s%s records%s, withheld %s",
-        is_true(redaction, "off") ? "OFF, " : "", count_text(number(redaction, "redacted")).text,
-        shown, count_text(number(redaction, "withheld")).text);
+    for (size_t i = 0; i < RULES_SHOWN && best[i].hits > 0; i++) {
+        size_t size = strlen(shown);
+
+        (void)snprintf(shown + size, sizeof shown - size, ", %.60s %.26s",
+                       text(best[i].rule, "rule").text, count_text(best[i].hits).text);
+    }
+    put(screen, "REDACTED       %s%s%s, withheld %s", is_true(redaction, "off") ? "OFF, " : "",
+        counted_text(number(redaction, "redacted"), "record").text, shown,
+        count_text(number(redaction, "withheld")).text);
 }
 
 static void put_books(struct screen *screen, struct tf_slice all)
@@ -452,6 +517,13 @@ static void draw(struct screen *screen, struct tf_slice all)
 
 /* ---- once ----------------------------------------------------------------------------------- */
 
+static const char *reason_text(int rc, char text[64])
+{
+    return rc == -EPROTO    ? "what answers is no taffrail agent"
+           : rc == -ENODATA ? "metrics and probes are read there, and nothing else"
+                            : uv_strerror_r(rc, text, 64);
+}
+
 static int cannot_ask(const struct status *status, int rc)
 {
     char reason[64];
@@ -460,18 +532,21 @@ static int cannot_ask(const struct status *status, int rc)
         stderr,
         "status: %s: %s; is an agent running there, and may you ask it? name another with "
         "--socket\n",
-        status->address_text,
-        rc == -EPROTO ? "what answers is no taffrail agent"
-                      : uv_strerror_r(rc, reason, sizeof reason));
+        status->address_text, reason_text(rc, reason));
     return TF_EXIT_CANNOT_RUN;
 }
 
-/* The body of /status; a negative errno: -EPROTO when it is none. */
+/* The body of /status. A negative errno: -ENODATA when it is not told there, -EPROTO when it is
+ * none.
+ */
 static int ask_status(struct status *status, struct tf_slice *all)
 {
     int code = 0, rc = ask(status, REQUEST("/status"), &code, all);
 
-    return rc < 0 ? rc : code == 200 && tf_json_is_whole(*all) ? 0 : -EPROTO;
+    if (rc < 0) {
+        return rc;
+    }
+    return code == 200 && tf_json_is_whole(*all) ? 0 : code == 404 ? -ENODATA : -EPROTO;
 }
 
 static int print_once(struct status *status)
@@ -575,7 +650,7 @@ static void redraw(struct status *status, struct counters *before)
         *before = screen.now;
     } else {
         put(&screen, "taffrail: %s does not answer: %s; asked again each second",
-            status->address_text, uv_strerror_r(rc, reason, sizeof reason));
+            status->address_text, reason_text(rc, reason));
     }
     put(&screen, "q quits");
     compose(&screen.out, &whole);
@@ -616,22 +691,28 @@ static int show_live(struct status *status)
 
 /* ---- where to ask --------------------------------------------------------------------------- */
 
-/* The first address that needs no certificate of ours. */
+/* The first address that needs no certificate of ours, best one that tells all. */
 static bool pick_address(struct status *status, const struct tf_admin_options *admin)
 {
     static char chosen[sizeof status->address.unix_path + 64];
+    bool is_local = false;
 
-    for (size_t i = 0; i < admin->listen.count; i++) {
-        const char *address = admin->listen.items[i].text;
+    for (size_t i = 0; i < admin->listen.count && !is_local; i++) {
+        const char *text = admin->listen.items[i].text;
+        struct tf_http_address address;
 
-        if (tf_http_address_parse(address, &status->address) == 0 &&
-            (status->address.unix_path[0] != '\0' || !admin->has_tls)) {
-            (void)snprintf(chosen, sizeof chosen, "%s", address);
+        if (tf_http_address_parse(text, &address) < 0 ||
+            (address.unix_path[0] == '\0' && admin->has_tls)) {
+            continue;
+        }
+        is_local = tf_http_address_is_local(&address);
+        if (status->address_text == NULL || is_local) {
+            (void)snprintf(chosen, sizeof chosen, "%s", text);
+            status->address = address;
             status->address_text = chosen;
-            return true;
         }
     }
-    return false;
+    return status->address_text != NULL;
 }
 
 static int find_address(struct status *status)

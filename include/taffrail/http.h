@@ -128,6 +128,8 @@ struct tf_http_address {
 
 /* "ADDRESS:PORT", "[ADDRESS]:PORT", both in numbers, or "unix:PATH". 0 or -EINVAL. */
 int tf_http_address_parse(const char *text, struct tf_http_address *out);
+/* A Unix socket or loopback: who gets there is on this machine. */
+bool tf_http_address_is_local(const struct tf_http_address *address);
 
 bool tf_http_is_built(void);
 
