@@ -111,7 +111,8 @@ struct tf_http_handler {
 };
 
 struct tf_http_limits {
-    uint32_t connections;  /* proved ones, or all without TLS; more are refused */
+    /* Proved ones; more are refused. Without TLS all: one that asks for nothing then makes room. */
+    uint32_t connections;
     uint32_t per_identity; /* more of one are refused */
     uint32_t head_bytes;   /* a longer head is answered with 431 or 414; also a body's piece */
     uint64_t handshake_ms;
