@@ -3,7 +3,7 @@
 
 usage: test_profiles.py TAFFRAIL
 
-A short life of both is traced: certificates, lines, rotation, a stop; each call must be allowed. Where strace may not trace or
+A short life of both is traced: certificates, lines, rotation, questions at the admin endpoint, a stop; each call must be allowed. Where strace may not trace or
 is not there, or apparmor_parser is not, that part is skipped by name.
 """
 
@@ -14,9 +14,10 @@ import shutil
 import stat
 import subprocess
 import sys
+import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "integration"))
-from harness import CriFile, House, need, wait_until
+from harness import CriFile, House, free_port, need, wait_until
 
 CONF = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../conf")
 ENOSYS = 38  # libc then takes the older call; EPERM would be the end for it
@@ -80,8 +81,10 @@ def called(house):
 def calls_of_a_short_life(binary):
     with House(binary) as house:
         house.make_pki()
-        house.configure_collector()
-        house.configure_agent()
+        port = free_port()
+        for path, listen in ((house.configure_collector(), f"0.0.0.0:{port}"), (house.configure_agent(), f"unix:{house.path('admin.sock')}")):
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(f"admin: {{listen: ['{listen}']}}\n")
         house.binary = make_tracer(house)
         collector, agent = house.start("collector"), house.start("agent")
         log = CriFile(house, "shop", "cart", "0001")
@@ -89,6 +92,10 @@ def calls_of_a_short_life(binary):
         log.rotate()
         log.write([f"line {number}" for number in range(200, 400)])
         wait_until(lambda: house.stored_lines() >= 400, 30, lambda: f"{house.stored_lines()} lines\n{agent.tail()}")
+        for path in ("/metrics", "/healthz", "/readyz"):
+            need(b"404" not in urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10).read(), path)
+        house.binary = binary
+        need(house.run("status", "--socket", f"unix:{house.path('admin.sock')}").stdout, "no status")
         for program in (agent, collector):
             need(program.stop() == 0, f"did not stop well\n{program.tail()}")
         wait_until(lambda: len(glob.glob(house.path("calls.*"))) == 2 and len(called(house)) > 30, 10, "no counts of calls")

@@ -21,6 +21,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -292,7 +293,7 @@ static int bind_unix(const char *path)
         (void)close(fd);
         return rc;
     }
-    if (chmod(path, UNIX_MODE) < 0) {
+    if (fchmodat(AT_FDCWD, path, UNIX_MODE, 0) < 0) {
         rc = -errno;
         (void)unlink(path);
         (void)close(fd);
