@@ -21,6 +21,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "taffrail/http.h"
 #include "taffrail/input.h"
@@ -64,6 +65,14 @@ struct tf_admin {
 
 /* ---- one look ------------------------------------------------------------------------------- */
 
+static int64_t boot_ns(void)
+{
+    struct timespec now = {0};
+
+    (void)clock_gettime(CLOCK_BOOTTIME, &now); /* cannot fail on Linux since 2.6.39 */
+    return now.tv_sec * TF_S_IN_NS + now.tv_nsec;
+}
+
 /* Ended by tf_status_fini(&facts->status). */
 static int look(struct tf_admin *admin, struct tf_facts *facts)
 {
@@ -74,6 +83,7 @@ static int look(struct tf_admin *admin, struct tf_facts *facts)
                                .host = admin->args.config->agent.host.text,
                                .conditions = &admin->conditions,
                                .now_ns = tf_now_ns(),
+                               .boot_ns = boot_ns(),
                                .started_ns = admin->started_ns,
                                .loop_delay = admin->loop_delay};
     for (int i = 0; i < 3; i++) {
@@ -91,6 +101,7 @@ static int look(struct tf_admin *admin, struct tf_facts *facts)
                                                   .certificates = facts->certificates,
                                                   .certificate_count = facts->certificate_count,
                                                   .now_ns = facts->now_ns,
+                                                  .boot_ns = facts->boot_ns,
                                                   .now_ms = uv_now(admin->args.loop) + 1});
     }
     if (rc < 0) {

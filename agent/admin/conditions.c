@@ -6,9 +6,9 @@
  *
  *     absent ─is so─> asked ─for DELAYS of its code─> holds ─is not so─> absent
  *
- * What is an event and lasts by nobody's doing (a gap, a text withheld) holds for LATELY_MS from
- * the last time that its counter rose; an error of the disk for ERROR_MS, since it is tried again
- * each second.
+ * What is an event and lasts by nobody's doing (a gap, a clock that was set) holds for LATELY_MS
+ * from the last time that its counter rose; an error of the disk for ERROR_MS, since it is tried
+ * again each second.
  */
 #include "internal.h"
 
@@ -22,6 +22,7 @@
 #define BOOKS_MS        2000u
 #define LATELY_MS       (15u * 60u * 1000u)
 #define ERROR_MS        60000u
+#define CLOCK_NS        (2 * TF_S_IN_NS) /* NTP slews what is less than 0.128 s */
 #define EXPIRING_S      (14 * 86400)
 #define FILLING_PERCENT 80u
 
@@ -30,7 +31,8 @@ const struct tf_condition_kind tf_condition_kinds[TF_CONDITIONS] = {
                                  .safe =
                                      "what was acknowledged to a source is on disk; the rest is "
                                      "read again",
-                                 .blocks_ready = true},
+                                 .blocks_ready = true,
+                                 .is_audited = true},
     [TF_CONDITION_SPOOL_FULL] = {.code = "spool-full",
                                  .safe = "inputs wait, records stay where they are",
                                  .blocks_ready = true,
@@ -51,19 +53,27 @@ const struct tf_condition_kind tf_condition_kinds[TF_CONDITIONS] = {
                                   .is_audited = true},
     [TF_CONDITION_SPOOL_FILLING] = {.code = "spool-filling",
                                     .safe = "all is kept until it is full",
-                                    .is_logged = true},
+                                    .is_logged = true,
+                                    .is_audited = true},
     [TF_CONDITION_INPUT_UNREADABLE] = {.code = "input-unreadable",
-                                       .safe = "it is tried again; what can be read is read"},
+                                       .safe = "it is tried again; what can be read is read",
+                                       .is_logged = true,
+                                       .is_audited = true},
     [TF_CONDITION_WITHHELD] = {.code = "withheld",
                                .safe = "no secret left; the text is missing from its record"},
     [TF_CONDITION_SEAL_LOST] = {.code = "seal-lost",
                                 .safe = "records go on; what is written now is not sealed"},
+    [TF_CONDITION_CLOCK] = {.code = "clock",
+                            .safe = "records keep their order; their times do not compare over it",
+                            .is_logged = true,
+                            .is_audited = true},
     [TF_CONDITION_CERT_EXPIRING] = {.code = "cert-expiring",
                                     .safe = "all goes on until then",
                                     .is_logged = true,
                                     .is_audited = true},
     [TF_CONDITION_REDACTION_OFF] = {.code = "redaction-off",
-                                    .safe = "records are complete; secrets in them are not masked"},
+                                    .safe = "records are complete; secrets in them are not masked",
+                                    .is_logged = true}, /* the audit has it from the start on */
 };
 
 /* ---- the list ------------------------------------------------------------------------------- */
@@ -242,6 +252,23 @@ static void look_at_records(struct tf_conditions *conditions, const struct tf_lo
     judge(conditions, look, off, status->is_redaction_off, 0);
 }
 
+/* The wall clock and the machine's age go on alike, unless somebody sets the clock. */
+static void look_at_clock(struct tf_conditions *conditions, const struct tf_look *look)
+{
+    int64_t apart_ns = look->now_ns - look->boot_ns;
+    int64_t set_ns = conditions->clock_ns != 0 ? apart_ns - conditions->clock_ns : 0;
+    struct tf_condition *item = find(conditions, TF_CONDITION_CLOCK, "");
+    char seconds[TF_COUNTED_TEXT_BYTES];
+
+    conditions->clock_ns = apart_ns;
+    if (set_ns >= CLOCK_NS || set_ns <= -CLOCK_NS) {
+        conditions->clock_sets++;
+        SAY(item, "the clock was set %s by %s", set_ns > 0 ? "forward" : "back",
+            tf_counted_text((uint64_t)llabs(set_ns / TF_S_IN_NS), "second", seconds));
+    }
+    judge(conditions, look, item, has_risen(look, item, conditions->clock_sets, LATELY_MS), 0);
+}
+
 static void look_at_input(struct tf_conditions *conditions, const struct tf_look *look,
                           const struct tf_status_input *input)
 {
@@ -277,6 +304,7 @@ int tf_conditions_look(struct tf_conditions *conditions, const struct tf_look *l
     look_at_spool(conditions, look);
     look_at_evidence(conditions, look);
     look_at_records(conditions, look);
+    look_at_clock(conditions, look);
     for (size_t i = 0; i < look->status->input_count; i++) {
         look_at_input(conditions, look, &look->status->inputs[i]);
     }

@@ -29,6 +29,7 @@ enum tf_condition_code {
     TF_CONDITION_INPUT_UNREADABLE,
     TF_CONDITION_WITHHELD,
     TF_CONDITION_SEAL_LOST,
+    TF_CONDITION_CLOCK,
     TF_CONDITION_CERT_EXPIRING,
     TF_CONDITION_REDACTION_OFF,
     TF_CONDITIONS
@@ -39,8 +40,8 @@ struct tf_condition_kind {
     const char *code;  /* a heading of docs/conditions.md */
     const char *safe;  /* what is safe meanwhile */
     bool blocks_ready; /* the agent cannot do its work */
-    bool is_logged;    /* by us: nobody else says it */
-    bool is_audited;
+    bool is_logged;    /* by us: nobody else says it (tests/test_words.py) */
+    bool is_audited;   /* the same */
 };
 extern const struct tf_condition_kind tf_condition_kinds[TF_CONDITIONS];
 
@@ -61,6 +62,8 @@ struct tf_condition {
 struct tf_conditions {
     struct tf_condition *items; /* one for each code and subject, whether it holds or not */
     size_t count, capacity;
+    int64_t clock_ns;    /* at the last look, the wall clock less the machine's age; 0: none yet */
+    uint64_t clock_sets; /* times that it was set since the start */
     /* It begins (holds), or is over. May be NULL. */
     void (*on_change)(void *ctx, const struct tf_condition *condition);
     void *ctx;
@@ -77,6 +80,7 @@ struct tf_look {
     const struct tf_certificate *certificates;
     size_t certificate_count;
     int64_t now_ns;  /* wall clock */
+    int64_t boot_ns; /* since the machine's start, asleep or not, at the same time */
     uint64_t now_ms; /* the loop's, above 0 */
 };
 
@@ -97,7 +101,7 @@ struct tf_facts {
     const struct tf_conditions *conditions;
     struct tf_certificate certificates[TF_CERTIFICATES_MAX];
     size_t certificate_count;
-    int64_t now_ns, started_ns;
+    int64_t now_ns, boot_ns, started_ns;
     struct tf_histogram loop_delay;
     uint64_t log_lines[TF_LOG_ERROR + 1];
     double cpu_s;

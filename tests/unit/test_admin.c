@@ -88,6 +88,7 @@ static void look_at(struct tf_conditions *conditions, const struct tf_status *st
 {
     const struct tf_look look = {.status = status,
                                  .now_ms = now_ms,
+                                 .boot_ns = (int64_t)now_ms * TF_MS_IN_NS,
                                  .now_ns = NOW_S * TF_S_IN_NS + (int64_t)now_ms * TF_MS_IN_NS};
 
     assert_int_equal(tf_conditions_look(conditions, &look), 0);
@@ -210,6 +211,50 @@ static void books_that_stay_wrong_are_told(void **state)
     assert_int_equal(begun, 0);
     look_at(&conditions, &status, 3000);
     assert_true(tf_conditions_hold(&conditions, TF_CONDITION_BOOKS));
+    tf_conditions_fini(&conditions);
+}
+
+static void a_clock_that_is_set_is_told(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_status status = make_status();
+    /* The wall clock loses half a second in each step: nobody's doing. */
+    struct tf_look look = {.status = &status, .now_ns = NOW_S * TF_S_IN_NS};
+    const struct tf_condition *item;
+
+    (void)state;
+    for (unsigned i = 0; i < 100; i++) {
+        look.now_ms += 1000;
+        look.boot_ns += TF_S_IN_NS;
+        look.now_ns += TF_S_IN_NS / 2;
+        assert_int_equal(tf_conditions_look(&conditions, &look), 0);
+    }
+    assert_int_equal(begun, 0);
+    look.now_ms += 1000;
+    look.boot_ns += TF_S_IN_NS;
+    look.now_ns -= 1999 * TF_S_IN_NS;
+    assert_int_equal(tf_conditions_look(&conditions, &look), 0);
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_CLOCK));
+    item = conditions.items;
+    while (item->code != TF_CONDITION_CLOCK) {
+        item++;
+    }
+    assert_string_equal(item->text, "the clock was set back by 2,000 seconds");
+    look.now_ms += 10 * 60000;
+    look.boot_ns += 600 * TF_S_IN_NS;
+    look.now_ns += 602 * TF_S_IN_NS;
+    assert_int_equal(tf_conditions_look(&conditions, &look), 0);
+    assert_string_equal(item->text, "the clock was set forward by 2 seconds");
+    look.now_ms += 14 * 60000;
+    look.boot_ns += 840 * TF_S_IN_NS;
+    look.now_ns += 840 * TF_S_IN_NS;
+    assert_int_equal(tf_conditions_look(&conditions, &look), 0);
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_CLOCK));
+    look.now_ms += 60000;
+    look.boot_ns += 60 * TF_S_IN_NS;
+    look.now_ns += 60 * TF_S_IN_NS;
+    assert_int_equal(tf_conditions_look(&conditions, &look), 0);
+    assert_false(tf_conditions_hold(&conditions, TF_CONDITION_CLOCK));
     tf_conditions_fini(&conditions);
 }
 
@@ -843,6 +888,7 @@ int main(void)
         cmocka_unit_test(an_event_holds_for_a_while),
         cmocka_unit_test(states_hold_as_long_as_they_are),
         cmocka_unit_test(books_that_stay_wrong_are_told),
+        cmocka_unit_test(a_clock_that_is_set_is_told),
         cmocka_unit_test(certificates_expire),
         cmocka_unit_test(each_code_has_its_heading),
         cmocka_unit_test(metrics_say_what_is),
