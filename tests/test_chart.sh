@@ -62,9 +62,12 @@ with_hosts --set "$everything,journald.group=101,spool.existingKeySecret=keys,fi
 with_hosts -f "$chart/values-root.yaml" >"$folder/root.yaml"
 with_hosts --kube-version 1.29 --set spool.hostPath= >"$folder/old.yaml"
 render -f "$chart/values-collector.yaml" >"$folder/collector.yaml"
+replay="replay.node=node-7,replay.case=case-42,spool.existingKeySecret=keys"
+with_hosts --set "$replay" --set 'replay.query={--grep,charge failed}' >"$folder/print.yaml"
+with_hosts --set "$replay,replay.output=forward,replay.maxRate=5MiB/s" >"$folder/ship.yaml"
 
 expect "helm lint" "$helm" lint --quiet "$chart" --set 'image.repository=t,tls.existingSecret=t,output.hosts={a}'
-for way in agent everything root old collector; do
+for way in agent everything root old collector print ship; do
     cat "$folder/$way.yaml" >>"$folder/all.yaml"
     expect "$way: no rights in the cluster" lacks '^kind: .*(Role|Binding)|automountServiceAccountToken: true' "$folder/$way.yaml"
     expect "$way: never privileged" lacks 'privileged: true|hostNetwork|hostPID|hostIPC|docker\.sock|Escalation: true' "$folder/$way.yaml"
@@ -85,6 +88,10 @@ expect "no Secret is an error" refuses tls.existingSecret with_hosts --set tls.e
 expect "no image is an error" refuses image.repository with_hosts --set image.repository=
 with_hosts --set image.digest=sha256:0123 >"$folder/digest.yaml"
 expect "a digest stands for the tag" grep -q 'image: taffrail@sha256:0123' "$folder/digest.yaml"
+expect "a Job without a case is an error" refuses replay.case with_hosts --set replay.node=node-7
+expect "nor is there one for a collector" refuses "spool that agents keep" render -f "$chart/values-collector.yaml" --set "$replay"
+expect "who prints asks nobody" [ "$(grep -c '^  egress: \[\]' "$folder/print.yaml")" = 1 ]
+expect "who ships reaches the collectors" [ "$(grep -c 'port: 24225' "$folder/ship.yaml")" = 2 ]
 expect "no such mode is an error" refuses "agent or collector" with_hosts --set mode=relay
 
 # Every mount of the node is read-only, but for the spool; what is mounted is declared.
@@ -102,7 +109,8 @@ for (const object of yaml.loadAll(require("fs").readFileSync(0, "utf8"))) {
         for (const mount of container.volumeMounts) {
             used.add(mount.name);
             if (!volumes.has(mount.name)) throw new Error(`no volume ${mount.name}`);
-            if (!mount.readOnly && mount.name !== "data") throw new Error(`${mount.name} is mounted to be written`);
+            const mayWrite = object.kind === "Job" ? "work" : "data";
+            if (!mount.readOnly && mount.name !== mayWrite) throw new Error(`${mount.name} is mounted to be written`);
         }
     }
     if (used.size !== volumes.size) throw new Error(`mounted ${[...used]}, declared ${[...volumes.keys()]}`);
@@ -111,7 +119,7 @@ JS
 mounts_are_sound() {
     (cd "$tools/chart" && cp "$folder/mounts.js" . && node mounts.js) <"$1"
 }
-for way in agent everything root old collector; do
+for way in agent everything root old collector print ship; do
     expect "$way: mounts" mounts_are_sound "$folder/$way.yaml"
 done
 
@@ -163,6 +171,48 @@ expect "the collector's configuration is sound" is_sound "$folder/collector.yaml
 with_hosts --set spool.size=1G >"$folder/checked.yaml"
 expect "a wrong value is found" refuses 'is not a size' is_sound "$folder/checked.yaml" node-1
 
+# A spool of 3 lines, as an agent leaves it on a node; then what the Job would run there, with paths of this machine.
+cat >"$folder/node.yaml" <<YAML
+inputs: [container: {paths: ["$folder/app/*.log"], format: plain}]
+spool: {path: "$folder/lib/spool", keys: ["$folder/spool.key"], keep_free: 0, retain: {age: 1h}}
+outputs: [file: {path: "$folder/node.ndjson"}]
+admin: {listen: off}
+YAML
+mkdir "$folder/app" "$folder/work"
+printf 'pay 1 charge done\npay 2 charge failed\npay 3 charge done\n' >"$folder/app/pay.log"
+: >"$folder/node.ndjson"
+"$taffrail" run -c "$folder/node.yaml" 2>"$folder/node.log" &
+agent=$!
+tries=0
+while [ "$(grep -c '"log":"pay ' "$folder/node.ndjson")" -lt 3 ] && [ $tries -lt 600 ]; do
+    sleep 0.05
+    tries=$((tries + 1))
+done
+kill $agent
+wait $agent
+words_of() { # FILE: the words of the Job's command, a line each, with the folders of this machine
+    (cd "$tools/chart" && node -e '
+const jobs = require("js-yaml").loadAll(require("fs").readFileSync(0, "utf8")).filter((object) => object && object.kind === "Job");
+for (const word of jobs[0].spec.template.spec.containers[0].args) console.log(word);') <"$1" |
+        sed -e "s#^/var/lib/taffrail#$folder/lib#" -e "s#^/etc/taffrail/taffrail.yaml#$folder/taffrail.yaml#"
+}
+run_job() { # FILE
+    is_sound "$1" node-1 >"$folder/check.log" || return 1
+    chmod -R a-w "$folder/lib"
+    words_of "$1" | (cd "$folder/work" && NODE_NAME=node-7 xargs -d '\n' timeout 5 "$taffrail") >"$folder/found" 2>"$folder/job.log"
+    code=$?
+    chmod -R u+w "$folder/lib"
+    return $code
+}
+finds() { # FILE COUNT
+    run_job "$1"
+    [ "$(grep -c '"log":"pay 2 charge failed"' "$folder/found")" = "$2" ] && [ "$(wc -l <"$folder/found")" = "$2" ]
+}
+expect "the Job prints what was asked for" finds "$folder/print.yaml" 1
+expect "it says so" grep -q '^1 of [0-9]* records' "$folder/job.log"
+run_job "$folder/ship.yaml" # nobody listens here: it waits for its collector
+expect "the Job that ships keeps how far it came" [ -s "$folder/work/case-42.job" ]
+
 # ---- what lies beside it ------------------------------------------------------------------------
 
 mkdir "$folder/manifests"
@@ -170,7 +220,9 @@ conf/kubernetes/render "$helm" "$folder/manifests"
 for name in agent collector; do
     expect "manifests/$name.yaml is what the chart renders; ./dev manifests" cmp "$folder/manifests/$name.yaml" "conf/kubernetes/manifests/$name.yaml"
 done
-for place in conf/container conf/kubernetes/manifests conf/kubernetes/taffrail; do
+mkdir "$folder/jobs"
+cp "$folder/print.yaml" "$folder/ship.yaml" "$folder/jobs/"
+for place in conf/container conf/kubernetes/manifests conf/kubernetes/taffrail "$folder/jobs"; do
     expect "$place: Trivy" "$tools/chart/trivy" --cache-dir "$tools/trivy" config --skip-policy-update --quiet \
         --severity MEDIUM,HIGH,CRITICAL --ignorefile tests/chart/trivyignore --exit-code 1 "$place"
 done

@@ -79,3 +79,17 @@ unconfined
 {{- end -}}
 {{- $ports | uniq | toJson -}}
 {{- end -}}
+
+{{/* Where it may go: names, and the collectors. */}}
+{{- define "taffrail.egress" -}}
+{{- if eq .Values.mode "agent" -}}
+- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+- ports:
+    {{- range include "taffrail.outputPorts" . | fromJsonArray }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+{{ end -}}
+{{- with .Values.networkPolicy.extraEgress -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}

@@ -98,14 +98,7 @@ spec:
       resources:
         {{- toYaml .Values.resources | nindent 8 }}
       volumeMounts:
-        - {name: config, mountPath: /etc/taffrail/taffrail.yaml, subPath: taffrail.yaml, readOnly: true}
-        {{- if .Values.redaction.rules }}
-        - {name: config, mountPath: /etc/taffrail/rules.yaml, subPath: rules.yaml, readOnly: true}
-        {{- end }}
-        - {name: tls, mountPath: /etc/taffrail/tls, readOnly: true}
-        {{- if .Values.spool.existingKeySecret }}
-        - {name: keys, mountPath: /etc/taffrail/keys, readOnly: true}
-        {{- end }}
+        {{- include "taffrail.configMounts" . | nindent 8 }}
         - {name: data, mountPath: /var/lib/taffrail}
         {{- if eq .Values.mode "agent" }}
         - {name: pods, mountPath: /var/log/pods, readOnly: true}
@@ -122,20 +115,7 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
   volumes:
-    - name: config
-      configMap: {name: {{ include "taffrail.configMapName" . }}}
-    - name: tls
-      secret:
-        secretName: {{ required "tls.existingSecret: a Secret with CA, certificate and key" .Values.tls.existingSecret }}
-        defaultMode: 288 # 0440
-        items:
-          - {key: {{ .Values.tls.caKey }}, path: ca.crt}
-          - {key: {{ .Values.tls.certKey }}, path: tls.crt}
-          - {key: {{ .Values.tls.keyKey }}, path: tls.key}
-    {{- with .Values.spool.existingKeySecret }}
-    - name: keys
-      secret: {secretName: {{ . }}, defaultMode: 288} # 0440
-    {{- end }}
+    {{- include "taffrail.configVolumes" . | nindent 4 }}
     {{- if eq .Values.mode "agent" }}
     - name: data
       {{- if .Values.spool.hostPath }}
@@ -171,6 +151,35 @@ spec:
   tolerations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end -}}
+
+{{/* What a configuration names, where it is named; a Job has the same. */}}
+{{- define "taffrail.configMounts" -}}
+- {name: config, mountPath: /etc/taffrail/taffrail.yaml, subPath: taffrail.yaml, readOnly: true}
+{{- if .Values.redaction.rules }}
+- {name: config, mountPath: /etc/taffrail/rules.yaml, subPath: rules.yaml, readOnly: true}
+{{- end }}
+- {name: tls, mountPath: /etc/taffrail/tls, readOnly: true}
+{{- if .Values.spool.existingKeySecret }}
+- {name: keys, mountPath: /etc/taffrail/keys, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "taffrail.configVolumes" -}}
+- name: config
+  configMap: {name: {{ include "taffrail.configMapName" . }}}
+- name: tls
+  secret:
+    secretName: {{ required "tls.existingSecret: a Secret with CA, certificate and key" .Values.tls.existingSecret }}
+    defaultMode: 288 # 0440
+    items:
+      - {key: {{ .Values.tls.caKey }}, path: ca.crt}
+      - {key: {{ .Values.tls.certKey }}, path: tls.crt}
+      - {key: {{ .Values.tls.keyKey }}, path: tls.key}
+{{- with .Values.spool.existingKeySecret }}
+- name: keys
+  secret: {secretName: {{ . }}, defaultMode: 288} # 0440
+{{- end }}
 {{- end -}}
 
 {{- define "taffrail.ownsFolder" -}}
