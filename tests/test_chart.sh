@@ -157,7 +157,8 @@ rules:
     examples: {match: [tkt_123456], no_match: [tkt_12]}
 YAML
 expect "the agent's configuration is sound" is_sound "$folder/agent.yaml" node-1
-expect "probes and metrics have their address" grep -q '0.0.0.0:24280' "$folder/taffrail.yaml"
+expect "probes and metrics have their address" grep -q -- '- 0.0.0.0:24280' "$folder/taffrail.yaml"
+expect "status is told in the pod alone" grep -q -- '- 127.0.0.1:24281' "$folder/taffrail.yaml"
 with_hosts --set admin.enabled=false >"$folder/checked.yaml"
 expect "without it, there are no probes" lacks 'Probe:|24280' "$folder/checked.yaml"
 expect "and the configuration is sound" is_sound "$folder/checked.yaml" node-1

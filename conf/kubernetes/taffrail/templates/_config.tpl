@@ -18,7 +18,7 @@
 {{- $_ := set $config "spool" $spool -}}
 {{- $_ := set $config "outputs" (include "taffrail.outputs" . | fromYamlArray) -}}
 {{- $listen := list "off" -}}
-{{- if .Values.admin.enabled }}{{ $listen = list (printf "0.0.0.0:%d" (int .Values.admin.port)) }}{{ end -}}
+{{- if .Values.admin.enabled }}{{ $port := int .Values.admin.port }}{{ $listen = list (printf "0.0.0.0:%d" $port) (printf "127.0.0.1:%d" (add $port 1)) }}{{ end -}}
 {{- $_ := set $config "admin" (dict "listen" $listen) -}}
 {{- toYaml $config -}}
 {{- end -}}
