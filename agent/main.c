@@ -22,6 +22,7 @@ static const struct {
 } commands[] = {
     {"run", "the agent; with a forward input, the collector", tf_command_run},
     {"check", "all that is wrong with a configuration, at once", tf_command_check},
+    {"status", "what the agent on this host is doing", tf_command_status},
     {"tap", "what would be shipped of files", tf_command_tap},
     {"redact", "lines from stdin, without their secrets", tf_command_redact},
     {"rules", "list, show, test, bench", tf_command_rules},
@@ -81,7 +82,7 @@ static void print_version(void)
         (void)pcre2_config(PCRE2_CONFIG_VERSION, pcre2);
     }
     pcre2[strcspn(pcre2, " ")] = '\0';
-    (void)printf("taffrail %s (%s), spool format 1", TF_VERSION, TF_BUILD_KIND);
+    (void)printf("taffrail %s (%s, %s), spool format 1", TF_VERSION, TF_REVISION, TF_BUILD_KIND);
     print_rules();
     (void)printf("libuv %s, OpenSSL %s, PCRE2 %s%s, zlib %s, libyaml %s%s\n", uv_version_string(),
                  OpenSSL_version(OPENSSL_VERSION_STRING), pcre2, jit != 0 ? " JIT" : "",

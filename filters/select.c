@@ -486,8 +486,10 @@ static int apply(void *self, void *scratch, void *state, struct tf_batch *batch)
         }
     }
     for (uint32_t i = 0; i < select->rule_count + 2; i++) {
+        uint16_t fate = i <= select->rule_count ? TF_RULE_DROPPED : 0; /* the last are kept */
+
         if (hits[i] > 0) {
-            tf_batch_tally(batch, select->index, (uint16_t)i, hits[i]);
+            tf_batch_tally(batch, select->index, (uint16_t)(i | fate), hits[i]);
         }
     }
     return 0;
@@ -503,6 +505,14 @@ static const char *rule_name(const void *self, uint16_t rule)
     return rule == select->rule_count       ? NOT_KEPT_NAME
            : rule == select->rule_count + 1 ? UNDECIDED_NAME
                                             : NULL;
+}
+
+static bool rule_drops(const void *self, uint16_t rule)
+{
+    const struct select *select = self;
+    bool has_keep = select->drop_count < select->rule_count;
+
+    return rule < select->drop_count || (rule == select->rule_count && has_keep);
 }
 
 /* ---- the state of a source ----------------------------------------------------------------------
@@ -545,4 +555,5 @@ const struct tf_filter_kind tf_filter_select = {
     .describe = describe,
     .apply = apply,
     .rule_name = rule_name,
+    .rule_drops = rule_drops,
 };

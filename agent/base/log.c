@@ -30,6 +30,7 @@ static struct {
     enum tf_log_level level;
     enum tf_log_format format;
     struct subject subjects[SUBJECTS_MAX];
+    uint64_t counts[TF_LOG_ERROR + 1];
 } logger = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = TF_LOG_INFO};
 
 struct line {
@@ -215,6 +216,7 @@ static void log_line(enum tf_log_level level, bool is_answer, const char *event,
         put_text(&line, logger.format == TF_LOG_JSON ? "}" : "");
         line.text[line.size++] = '\n';
         write_line(&line);
+        logger.counts[level]++;
     }
     (void)pthread_mutex_unlock(&logger.lock);
 }
@@ -229,6 +231,13 @@ void tf_log(enum tf_log_level level, const char *event, const struct tf_detail *
     (void)vsnprintf(message, sizeof message, format, args);
     va_end(args);
     log_line(level, false, event, details, count, message);
+}
+
+void tf_log_counts(uint64_t counts[TF_LOG_ERROR + 1])
+{
+    (void)pthread_mutex_lock(&logger.lock);
+    memcpy(counts, logger.counts, sizeof logger.counts);
+    (void)pthread_mutex_unlock(&logger.lock);
 }
 
 void tf_log_answer(const char *event, const struct tf_detail *details, size_t count,

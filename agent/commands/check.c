@@ -18,6 +18,7 @@
 
 #include <uv.h>
 
+#include "taffrail/admin.h"
 #include "taffrail/commands.h"
 #include "taffrail/log.h"
 #include "taffrail/pipeline.h"
@@ -46,17 +47,36 @@ static void on_stopped(void *ctx)
     *(bool *)ctx = true;
 }
 
+static void on_admin_closed(void *ctx)
+{
+    (void)ctx;
+}
+
+static int build_admin(struct check *check, uv_loop_t *loop)
+{
+    struct tf_admin *admin = NULL;
+    int rc =
+        tf_admin_new(&(struct tf_admin_args){.loop = loop, .config = check->config, .version = ""},
+                     &admin, &check->err);
+
+    if (rc == 0) {
+        tf_admin_close(admin, on_admin_closed, NULL); /* never started: at once */
+    }
+    return rc;
+}
+
 /* Opens every plugin, and closes it again. */
 static int build(struct check *check)
 {
     struct tf_pipeline *pipeline = NULL;
     bool is_stopped = false;
     uv_loop_t loop;
-    int rc = uv_loop_init(&loop);
+    int rc = uv_loop_init(&loop), admin_rc;
 
     if (rc < 0) {
         return rc;
     }
+    admin_rc = build_admin(check, &loop);
     rc = tf_pipeline_new(&loop, check->config, &pipeline, &check->err);
     if (pipeline != NULL) {
         tf_pipeline_stop(pipeline, on_stopped, &is_stopped);
@@ -65,7 +85,7 @@ static int build(struct check *check)
         rc = rc == 0 && !is_stopped ? -EBUSY : rc;
     }
     (void)uv_loop_close(&loop);
-    return rc;
+    return rc == 0 ? admin_rc : rc;
 }
 
 /* Returns 0 when all was looked at, whatever was found; else a negative errno. */

@@ -26,6 +26,7 @@
 #include <openssl/crypto.h>
 #include <uv.h>
 
+#include "taffrail/admin.h"
 #include "taffrail/commands.h"
 #include "taffrail/log.h"
 #include "taffrail/notify.h"
@@ -52,6 +53,7 @@ struct run {
     uv_signal_t signals[3];
     struct tf_config *config;
     struct tf_pipeline *pipeline;
+    struct tf_admin *admin;
     struct tf_notify notify;
     bool is_stopping;
 };
@@ -152,13 +154,22 @@ static void close_signals(struct run *run)
     }
 }
 
-static void on_stopped(void *ctx)
+static void on_admin_closed(void *ctx)
 {
     struct run *run = ctx;
 
     tf_log(TF_LOG_INFO, "stopped", NULL, 0, "what was not read yet is read at the next start");
     close_signals(run);
     tf_notify_close(&run->notify);
+}
+
+static void on_stopped(void *ctx)
+{
+    struct run *run = ctx;
+    struct tf_admin *admin = run->admin;
+
+    run->admin = NULL;
+    tf_admin_close(admin, on_admin_closed, run);
 }
 
 static void stop(struct run *run)
@@ -228,7 +239,17 @@ static int start(struct run *run)
     tf_error_init(&err);
     rc = tf_pipeline_new(&run->loop, run->config, &run->pipeline, &err);
     if (rc == 0) {
+        rc = tf_admin_new(&(struct tf_admin_args){.loop = &run->loop,
+                                                  .config = run->config,
+                                                  .version = TF_VERSION,
+                                                  .revision = TF_REVISION},
+                          &run->admin, &err);
+    }
+    if (rc == 0) {
         rc = tf_pipeline_start(run->pipeline, &err);
+    }
+    if (rc == 0) {
+        rc = tf_admin_start(run->admin, run->pipeline, &err);
     }
     (void)tf_error_print(&err, stderr);
     if (rc < 0 && err.errors == 0) {

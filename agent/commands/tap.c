@@ -220,8 +220,8 @@ static int print_events(struct run *run, const char *tag)
     return rc == 0 ? write_printed(run) : rc;
 }
 
-/* Hits of redact's rules; what other filters tell of theirs, and what was withheld, is no
- * redaction.
+/* Hits of redact's rules; what other filters tell of theirs, what was withheld, and the records
+ * that were dropped for a hit are none.
  */
 static uint64_t count_redactions(const struct run *run)
 {
@@ -229,9 +229,9 @@ static uint64_t count_redactions(const struct run *run)
 
     for (uint32_t i = 0; i < run->batch.tally_count; i++) {
         const struct tf_tally *tally = &run->batch.tallies[i];
-        bool is_withheld = tally->rule != TF_RULE_OTHERS && (tally->rule & TF_RULE_WITHHELD) != 0;
 
-        if (run->list->items[tally->filter].kind == &tf_filter_redact && !is_withheld) {
+        if (run->list->items[tally->filter].kind == &tf_filter_redact &&
+            !tf_rule_is_withheld(tally->rule) && !tf_rule_is_dropped(tally->rule)) {
             hits += tally->hits;
         }
     }

@@ -1,7 +1,7 @@
 /*
  * load.c - the file: read, parsed, and its sections put together.
  *
- *     agent, spool                 a map each, by the tables below; may be absent
+ *     agent, spool, admin          a map each, by the tables below; may be absent
  *     inputs, filters, outputs     lists.c; outputs are never empty, inputs only where `[]` says so
  *
  * All errors are found in one run, each with its place; a file with any gives no configuration.
@@ -22,6 +22,8 @@
 #define HOST_MAX_BYTES 255u
 #define LABELS_MAX     64u
 #define READ_BYTES     65536u
+
+#define ADMIN_ADDRESSES_MAX 8u
 
 /* ---- option tables -------------------------------------------------------------------------- */
 
@@ -154,6 +156,21 @@ static const struct tf_option spool_options[] = {
     {0},
 };
 
+static const struct tf_option admin_options[] = {
+    {.name = "listen",
+     .type = TF_OPTION_TEXTS,
+     .offset = offsetof(struct tf_admin_options, listen),
+     .def = "unix:/run/taffrail/admin.sock",
+     .about = "where metrics and status are read: unix:PATH, ADDRESS:PORT, or off"},
+    {.name = "tls",
+     .type = TF_OPTION_TABLE,
+     .offset = offsetof(struct tf_admin_options, tls),
+     .table = tf_tls_option_table,
+     .present_offset = offsetof(struct tf_admin_options, has_tls),
+     .about = "for ADDRESS:PORT: who reads must have a certificate of ca"},
+    {0},
+};
+
 /* ---- sections ------------------------------------------------------------------------------- */
 
 const struct tf_option tf_config_sections[] = {
@@ -165,10 +182,15 @@ const struct tf_option tf_config_sections[] = {
      .type = TF_OPTION_TABLE,
      .offset = offsetof(struct tf_config, spool),
      .table = spool_options},
+    {.name = "admin",
+     .type = TF_OPTION_TABLE,
+     .offset = offsetof(struct tf_config, admin),
+     .table = admin_options},
     {0},
 };
 
-static const char *const section_names[] = {"agent", "inputs", "filters", "spool", "outputs"};
+static const char *const section_names[] = {"agent", "inputs",  "filters",
+                                            "spool", "outputs", "admin"};
 
 static const char *section_word(const void *words, size_t index)
 {
@@ -251,6 +273,31 @@ static void check_spool(struct tf_load *load, const struct tf_yaml *node)
     }
 }
 
+/* `off` stands alone. Addresses are looked at when they are listened on. */
+static void check_admin(struct tf_load *load, const struct tf_yaml *node)
+{
+    struct tf_admin_options *admin = &load->config->admin;
+
+    admin->is_written = tf_yaml_get(node, "listen") != NULL;
+    if (admin->listen.count > ADMIN_ADDRESSES_MAX) {
+        (void)tf_error_add(load->reader.err, &admin->listen.at,
+                           "admin.listen: %zu addresses are too many; write %u or less",
+                           admin->listen.count, ADMIN_ADDRESSES_MAX);
+    }
+    for (size_t i = 0; i < admin->listen.count; i++) {
+        const struct tf_text *item = &admin->listen.items[i];
+
+        if (item->text != NULL && strcmp(item->text, "off") == 0 && admin->listen.count > 1) {
+            (void)tf_error_add(load->reader.err, &item->at,
+                               "admin.listen: off stands alone; leave it, or the addresses");
+        }
+    }
+    if (admin->listen.count == 1 && admin->listen.items[0].text != NULL &&
+        strcmp(admin->listen.items[0].text, "off") == 0) {
+        admin->listen.count = 0;
+    }
+}
+
 static void read_root(struct tf_load *load, const struct tf_yaml *root)
 {
     struct tf_config *config = load->config;
@@ -268,6 +315,7 @@ static void read_root(struct tf_load *load, const struct tf_yaml *root)
     tf_options_fill(&scope, tf_config_sections, root, config);
     check_agent(load, tf_yaml_get(tf_yaml_get(root, "agent"), "host") != NULL);
     check_spool(load, tf_yaml_get(root, "spool"));
+    check_admin(load, tf_yaml_get(root, "admin"));
     tf_lists_read(load, root);
 }
 

@@ -57,3 +57,13 @@ int tf_http_address_parse(const char *text, struct tf_http_address *out)
                : uv_ip4_addr(host, port, (struct sockaddr_in *)&out->address);
     return rc == 0 ? 0 : -EINVAL;
 }
+
+bool tf_http_address_is_local(const struct tf_http_address *address)
+{
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address->address;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&address->address;
+
+    return address->unix_path[0] != '\0' ||
+           (address->address.ss_family == AF_INET ? ntohl(v4->sin_addr.s_addr) >> 24 == 127
+                                                  : IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) != 0);
+}

@@ -384,7 +384,7 @@ static int accept_one_plain(struct tf_http *http, struct tf_http_connection *con
     begin(http, conn);
     conn->is_proved = true;
     http->proved++;
-    if (http->proved > http->limits.connections) {
+    if (http->proved > http->limits.connections && !tf_http_make_room(http, conn)) {
         (void)close(fd);
         refuse(conn, "connections", "there are too many connections");
     } else if (give(conn, fd) < 0) {

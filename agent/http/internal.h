@@ -44,6 +44,8 @@ struct tf_http {
 void tf_http_soon(struct tf_http *http);
 void tf_http_refuse(struct tf_http *http, struct tf_http_connection *conn, const char *reason,
                     const char *text);
+/* Closes another connection, plain as conn, that asks for nothing now. False: there is none. */
+bool tf_http_make_room(struct tf_http *http, const struct tf_http_connection *conn);
 /* "192.0.2.7:5000", "[2001:db8::1]:5000" */
 void tf_http_print_address(const struct sockaddr_storage *address, char text[TF_HTTP_PEER_MAX + 1]);
 /* A connection was freed. */

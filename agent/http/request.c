@@ -287,6 +287,13 @@ static struct MHD_Response *make_response(const struct tf_http_answer *answer)
         MHD_destroy_response(response);
         return NULL;
     }
+    for (const struct tf_http_field *field = answer->fields; field != NULL && field->name != NULL;
+         field++) {
+        if (MHD_add_response_header(response, field->name, field->value) == MHD_NO) {
+            MHD_destroy_response(response);
+            return NULL;
+        }
+    }
     return response;
 }
 

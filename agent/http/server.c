@@ -21,6 +21,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -111,7 +112,8 @@ static int start_daemon(struct tf_http *http)
         tf_http_on_access, http, MHD_OPTION_NOTIFY_COMPLETED, tf_http_on_completed, http,
         MHD_OPTION_NOTIFY_CONNECTION, on_notice, http, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)http->limits.head_bytes, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)http->limits.connections + 1, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+        (unsigned)http->limits.connections + BACKLOG, /* those that are to be closed count */
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
     if (http->daemon == NULL) {
         return -ENOMEM;
     }
@@ -137,7 +139,54 @@ void tf_http_refuse(struct tf_http *http, struct tf_http_connection *conn, const
     }
 }
 
-static void make_room(struct tf_http *http)
+/* The same address of IP, or all of a Unix socket. */
+static bool is_same_peer(const struct tf_http_connection *a, const struct tf_http_connection *b)
+{
+    const char *port = strrchr(a->peer, ':');
+    size_t size = port == NULL ? strlen(a->peer) : (size_t)(port - a->peer) + 1;
+
+    return strncmp(a->peer, b->peer, size) == 0;
+}
+
+static bool is_silent(const struct tf_http_connection *conn)
+{
+    return !conn->closing && conn->request == NULL;
+}
+
+static uint32_t count_silent(const struct tf_http *http, const struct tf_http_connection *peer)
+{
+    uint32_t count = 0;
+
+    for (const struct tf_http_connection *at = http->connections; at != NULL; at = at->next) {
+        count += is_silent(at) && is_same_peer(at, peer);
+    }
+    return count;
+}
+
+/* Of the address that has most of them the oldest one, so that whoever opens many loses their own.
+ */
+bool tf_http_make_room(struct tf_http *http, const struct tf_http_connection *conn)
+{
+    struct tf_http_connection *found = NULL;
+    uint32_t most = 0;
+
+    for (struct tf_http_connection *at = http->connections; at != NULL; at = at->next) {
+        uint32_t count = at == conn || !is_silent(at) ? 0 : count_silent(http, at);
+
+        if (count > 0 && count >= most) {
+            found = at;
+            most = count;
+        }
+    }
+    if (found == NULL) {
+        return false;
+    }
+    tf_http_refuse(http, found, "connections", "it made room for another: there are too many");
+    tf_http_connection_close(found, "it made room for another");
+    return true;
+}
+
+static void make_unproved_room(struct tf_http *http)
 {
     struct tf_http_connection *oldest = NULL;
 
@@ -188,7 +237,7 @@ static void on_connection(uv_stream_t *listener, int status)
                uv_strerror(rc));
         return;
     }
-    make_room(http);
+    make_unproved_room(http);
     if (http->connections != NULL) {
         start_tick(http);
     }
@@ -227,20 +276,48 @@ static void remove_stale(const char *path)
     }
 }
 
+/* Returns the descriptor. The mode is set before the name is made, so that it is never wider, not
+ * for a moment (unix(7)); then once more, since umask takes from the first. */
+static int bind_unix(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), rc;
+
+    if (fd < 0) {
+        return -errno;
+    }
+    (void)snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    if (fchmod(fd, UNIX_MODE) < 0 ||
+        bind(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
+        rc = -errno;
+        (void)close(fd);
+        return rc;
+    }
+    if (fchmodat(AT_FDCWD, path, UNIX_MODE, 0) < 0) {
+        rc = -errno;
+        (void)unlink(path);
+        (void)close(fd);
+        return rc;
+    }
+    return fd;
+}
+
 static int listen_unix(struct tf_http *http, const char *path)
 {
-    mode_t mask;
-    int rc;
+    int fd, rc;
 
     remove_stale(path);
-    mask = umask(0777 & ~UNIX_MODE); /* never wider, not for a moment */
-    rc = uv_pipe_bind(&http->listener.pipe, path);
-    (void)umask(mask);
-    if (rc == 0) {
-        (void)snprintf(http->unix_path, sizeof http->unix_path, "%s", path);
-        rc = uv_listen(&http->listener.stream, BACKLOG, on_connection);
+    fd = bind_unix(path);
+    if (fd < 0) {
+        return fd;
     }
-    return rc;
+    (void)snprintf(http->unix_path, sizeof http->unix_path, "%s", path);
+    rc = uv_pipe_open(&http->listener.pipe, fd);
+    if (rc < 0) {
+        (void)close(fd);
+        return rc;
+    }
+    return uv_listen(&http->listener.stream, BACKLOG, on_connection);
 }
 
 static int listen_tcp(struct tf_http *http, const struct sockaddr_storage *address)

@@ -10,6 +10,7 @@
  */
 #include "internal.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 void tf_books_take(struct tf_pipeline *pipeline, const struct part *part)
@@ -22,6 +23,18 @@ void tf_books_take(struct tf_pipeline *pipeline, const struct part *part)
     books->filtered += part->filtered;
     books->redacted += part->redacted;
     books->withheld += part->withheld;
+    for (unsigned i = 0; i < TF_WITHHELD_REASONS; i++) {
+        books->withheld_by[i] += part->withheld_by[i];
+    }
+    if (part->source == NULL) {
+        books->own += part->records;
+    } else {
+        struct input *input = &pipeline->inputs[part->source->input];
+
+        input->records += (uint64_t)part->records + part->joined + part->filtered;
+        input->malformed += part->malformed;
+        input->truncated += part->truncated;
+    }
 }
 
 /* The book of a rule, made at its first hit; NULL without memory: the hit is then not told. */
@@ -50,6 +63,43 @@ static struct rule_book *find_rule(struct tf_pipeline *pipeline, const struct tf
     return book;
 }
 
+static int open_drops(struct tf_pipeline *pipeline, uint16_t number)
+{
+    const struct filter *filter = &pipeline->filters->items[number];
+
+    for (uint16_t rule = 0; filter->kind->rule_drops != NULL && rule < TF_RULE_NONE &&
+                            filter->kind->rule_name(filter->self, rule) != NULL;
+         rule++) {
+        const struct tf_tally tally = {.filter = number, .rule = rule | TF_RULE_DROPPED};
+
+        if (filter->kind->rule_drops(filter->self, rule) && find_rule(pipeline, &tally) == NULL) {
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+int tf_books_open(struct tf_pipeline *pipeline)
+{
+    size_t count = pipeline->filters->count;
+    int rc = 0;
+
+    pipeline->books.held = calloc(count + 1, sizeof *pipeline->books.held);
+    if (pipeline->books.held == NULL) {
+        return -ENOMEM;
+    }
+    for (uint16_t i = 0; i < count && rc == 0; i++) {
+        rc = open_drops(pipeline, i);
+    }
+    return rc;
+}
+
+void tf_books_close(struct tf_pipeline *pipeline)
+{
+    free(pipeline->books.held);
+    free(pipeline->rule_books);
+}
+
 void tf_books_take_tallies(struct tf_pipeline *pipeline, const struct tf_tally *tallies,
                            uint32_t count)
 {
@@ -62,15 +112,20 @@ void tf_books_take_tallies(struct tf_pipeline *pipeline, const struct tf_tally *
     }
 }
 
-static bool is_withheld(uint16_t rule)
+uint64_t tf_books_held(const struct tf_pipeline *pipeline)
 {
-    return rule != TF_RULE_OTHERS && (rule & TF_RULE_WITHHELD) != 0;
+    uint64_t held = 0;
+
+    for (size_t i = 0; i < pipeline->filters->count; i++) {
+        held += (uint64_t)pipeline->books.held[i];
+    }
+    return held;
 }
 
-static const char *rule_name(const struct tf_pipeline *pipeline, const struct rule_book *book)
+const char *tf_books_rule_name(const struct tf_pipeline *pipeline, const struct rule_book *book)
 {
     const struct filter *filter = &pipeline->filters->items[book->filter];
-    uint16_t rule = is_withheld(book->rule) ? book->rule & (uint16_t)~TF_RULE_WITHHELD : book->rule;
+    uint16_t rule = tf_rule_number(book->rule);
     const char *name = filter->kind->rule_name(filter->self, rule);
 
     return name != NULL ? name : rule == TF_RULE_NONE ? "none" : "others";
@@ -81,14 +136,14 @@ void tf_books_tell_withheld(struct tf_pipeline *pipeline, const struct tf_tally 
 {
     for (uint32_t i = 0; i < count; i++) {
         struct rule_book *book =
-            is_withheld(tallies[i].rule) ? find_rule(pipeline, &tallies[i]) : NULL;
+            tf_rule_is_withheld(tallies[i].rule) ? find_rule(pipeline, &tallies[i]) : NULL;
         const char *name;
 
         if (book == NULL || book->is_told) {
             continue;
         }
         book->is_told = true;
-        name = rule_name(pipeline, book);
+        name = tf_books_rule_name(pipeline, book);
         tf_log(TF_LOG_WARN, "withheld", TF_DETAILS(TF_STR("rule", name)),
                "a text could not be scanned in bounds and is withheld from there on");
         (void)tf_pipeline_audit(pipeline, "withheld",
@@ -101,13 +156,18 @@ void tf_books_tell_withheld(struct tf_pipeline *pipeline, const struct tf_tally 
 static void log_rule(const struct tf_pipeline *pipeline, const struct rule_book *book)
 {
     const char *filter = pipeline->config->filters.items[book->filter].name;
-    const char *name = rule_name(pipeline, book);
+    const char *name = tf_books_rule_name(pipeline, book);
 
-    if (is_withheld(book->rule)) {
+    if (tf_rule_is_withheld(book->rule)) {
         tf_log_answer("books",
                       TF_DETAILS(TF_STR("filter", filter), TF_STR("rule", name),
                                  TF_NUM("withheld", book->hits)),
                       "what a rule's limits withheld since start");
+    } else if (tf_rule_is_dropped(book->rule)) {
+        tf_log_answer("books",
+                      TF_DETAILS(TF_STR("filter", filter), TF_STR("rule", name),
+                                 TF_NUM("dropped", book->hits)),
+                      "records that a rule dropped since start");
     } else {
         tf_log_answer(
             "books",
@@ -149,16 +209,19 @@ static void log_output(const struct output *output)
 void tf_pipeline_log_books(struct tf_pipeline *pipeline)
 {
     const struct books *books = &pipeline->books;
+    uint64_t held = tf_books_held(pipeline);
 
     tf_log_answer("books",
-                  TF_DETAILS(TF_NUM("decoded", books->decoded + books->held),
+                  TF_DETAILS(TF_NUM("decoded", books->decoded + held),
                              TF_NUM("spooled", books->spooled), TF_NUM("joined", books->joined),
-                             TF_NUM("filtered", books->filtered), TF_NUM("held", books->held),
+                             TF_NUM("filtered", books->filtered), TF_NUM("held", held),
                              TF_NUM("redacted", books->redacted),
                              TF_NUM("withheld", books->withheld)),
                   "what was read since start");
     for (uint32_t i = 0; i < pipeline->rule_book_count; i++) {
-        log_rule(pipeline, &pipeline->rule_books[i]);
+        if (pipeline->rule_books[i].hits > 0) {
+            log_rule(pipeline, &pipeline->rule_books[i]);
+        }
     }
     for (size_t i = 0; i < pipeline->output_count; i++) {
         if (pipeline->outputs[i].feed != NULL) {

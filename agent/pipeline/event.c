@@ -637,6 +637,21 @@ static int write_event(struct encoder *e, const struct tf_constants *constants,
     return 0;
 }
 
+const char *const tf_withheld_reasons[TF_WITHHELD_REASONS] = {"budget", "match-limit", "memory",
+                                                              "unknown"};
+
+static void count_withheld(struct tf_events_summary *summary, const char *reason)
+{
+    unsigned i = 0;
+
+    while (i + 1 < TF_WITHHELD_REASONS &&
+           (reason == NULL || strcmp(reason, tf_withheld_reasons[i]) != 0)) {
+        i++;
+    }
+    summary->withheld++;
+    summary->withheld_by[i]++;
+}
+
 static void count_event(struct tf_events_summary *summary, const struct tf_record *record,
                         int64_t time_ns)
 {
@@ -648,7 +663,11 @@ static void count_event(struct tf_events_summary *summary, const struct tf_recor
     }
     summary->events++;
     summary->redacted += (record->flags & TF_RECORD_REDACTED) != 0 ? 1 : 0;
-    summary->withheld += (record->flags & TF_RECORD_WITHHELD) != 0 ? 1 : 0;
+    if ((record->flags & TF_RECORD_WITHHELD) != 0) {
+        count_withheld(summary, record->withheld_reason);
+    }
+    summary->malformed += (record->flags & TF_RECORD_MALFORMED) != 0 ? 1 : 0;
+    summary->truncated += (record->flags & TF_RECORD_TRUNCATED) != 0 ? 1 : 0;
 }
 
 /* Reads the keys out of what tf_constants_encode wrote. */

@@ -170,6 +170,19 @@ void tf_filters_held(const struct tf_filters *filters, void *const *states,
     }
 }
 
+void tf_filters_count_held(const struct tf_filters *filters, void *const *states, int64_t times,
+                           int64_t *counts)
+{
+    for (size_t i = 0; i < filters->count; i++) {
+        struct tf_filter_held held;
+
+        if (filters->items[i].kind->held != NULL && states[i] != NULL) {
+            filters->items[i].kind->held(states[i], &held);
+            counts[i] += times * (int64_t)held.records;
+        }
+    }
+}
+
 /* ---- a batch ------------------------------------------------------------------------------------
  */
 

@@ -140,6 +140,7 @@ static struct open_frame *frame_new(struct tf_pipeline *pipeline, enum tf_frame_
     }
     frame->pipeline = pipeline;
     frame->number = ++pipeline->frames_opened;
+    frame->draft.read_ms = uv_now(pipeline->loop);
     frame->draft.type = type;
     frame->draft.done = on_draft_done;
     frame->draft.ctx = frame;

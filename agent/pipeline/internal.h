@@ -7,6 +7,7 @@
  *     books.c     the ledger: what is counted when a frame is durable, and how it is told
  *     records.c   gaps, audit records, the constants of a source
  *     events.c    what the spool has to say, as audit records
+ *     status.c    all of that for whoever asks
  *     pipeline.c  build, start, stop
  */
 #ifndef TAFFRAIL_PIPELINE_INTERNAL_H
@@ -14,6 +15,7 @@
 
 #include "taffrail/filters.h"
 #include "taffrail/pipeline.h"
+#include "taffrail/status.h"
 
 #define TF_JOBS_MAX        16u /* pump jobs at once, at most */
 #define TF_OPEN_FRAMES_MAX 64u /* distinct tags open at once; past it the oldest is closed */
@@ -29,7 +31,8 @@ struct job {
     struct tf_pump_result result;
     struct tf_events_summary summary;
     struct tf_filter_held held;
-    void **scratch; /* one for each filter */
+    void **scratch;       /* one for each filter */
+    int64_t *held_change; /* the same: how many records more it holds of the source */
     char tag[TF_TAG_MAX + 1];
     int status; /* of filtering and encoding */
 };
@@ -38,7 +41,8 @@ struct job {
 struct part {
     struct tf_source *source; /* NULL: the agent's own */
     uint64_t cookie;
-    uint32_t records, joined, filtered, redacted, withheld;
+    uint32_t records, joined, filtered, redacted, withheld, malformed, truncated;
+    uint32_t withheld_by[TF_WITHHELD_REASONS];
     const struct tf_batch *batch; /* for its tallies, while it is added; NULL: none */
 };
 
@@ -56,11 +60,14 @@ struct open_frame {
 
 /* The ledger (docs/architecture.md): decoded = spooled + joined + filtered + held. In records. */
 struct books {
-    uint64_t held; /* now, by filters; the rest since start */
+    int64_t *held; /* now, by each filter; the rest since start */
     uint64_t decoded, spooled, joined, filtered, redacted, withheld, lost_batches;
+    uint64_t own; /* of decoded, what no input read: the agent's own records */
+    uint64_t withheld_by[TF_WITHHELD_REASONS];
 };
 
-/* Hits of one filter's rule since start, or with TF_RULE_WITHHELD what its limits withheld. */
+/* Hits of one filter's rule since start; with TF_RULE_WITHHELD what its limits withheld, with
+ * TF_RULE_DROPPED the records that it dropped. */
 struct rule_book {
     uint16_t filter, rule;
     bool is_told; /* in the log, that it withheld */
@@ -92,6 +99,8 @@ struct input {
     const char *name;
     void *self;
     bool open;
+    uint64_t bytes;                         /* read */
+    uint64_t records, malformed, truncated; /* as the ledger's: in durable frames */
 };
 
 struct output {
@@ -134,9 +143,10 @@ struct tf_pipeline {
     uv_timer_t event_timer;
 
     struct books books;
+    uint64_t gaps[TF_GAPS], gap_bytes[TF_GAPS]; /* of inputs, since start; bytes at most */
     struct rule_book *rule_books;
     uint32_t rule_book_count, rule_book_capacity;
-    bool stopping, inputs_closed, rewinding;
+    bool is_started, stopping, inputs_closed, rewinding;
     uv_timer_t stop_timer;
     uint64_t stop_deadline_ms;
     struct tf_feed *closing_feed; /* of the output that is closing now */
@@ -160,13 +170,23 @@ void tf_events_flush(struct tf_pipeline *pipeline); /* those that wait become re
 void tf_events_drop(struct tf_pipeline *pipeline);
 
 /* books.c */
+/* Makes room for what each filter holds, and the books of the rules that drop records. 0 or
+ * -ENOMEM. */
+int tf_books_open(struct tf_pipeline *pipeline);
+void tf_books_close(struct tf_pipeline *pipeline);
 void tf_books_take(struct tf_pipeline *pipeline, const struct part *part); /* of a durable frame */
 void tf_books_take_tallies(struct tf_pipeline *pipeline, const struct tf_tally *tallies,
                            uint32_t count);
 /* Says in the log and the audit, once for each rule, that its limits withheld a text. */
 void tf_books_tell_withheld(struct tf_pipeline *pipeline, const struct tf_tally *tallies,
                             uint32_t count);
-int tf_books_audit(struct tf_pipeline *pipeline); /* the record of event stop */
+/* Of a book's rule; "others" and "none" where none is named. */
+const char *tf_books_rule_name(const struct tf_pipeline *pipeline, const struct rule_book *book);
+uint64_t tf_books_held(const struct tf_pipeline *pipeline); /* by all filters */
+int tf_books_audit(struct tf_pipeline *pipeline);           /* the record of event stop */
+
+/* status.c */
+void tf_pipeline_count_gap(struct tf_pipeline *pipeline, const char *reason, uint64_t bytes_max);
 
 /* sources.c */
 void tf_sources_start(struct tf_pipeline *pipeline);

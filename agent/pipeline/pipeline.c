@@ -97,14 +97,15 @@ static int make_job(struct tf_pipeline *pipeline, struct job *job)
     tf_buf_init(&job->events, TF_DRAFT_PAYLOAD_MAX);
     tf_buf_init(&job->deltas, TF_DRAFT_DELTAS_MAX);
     job->scratch = tf_filters_scratch_new(pipeline->filters);
-    return job->scratch != NULL ? 0 : -ENOMEM;
+    job->held_change = calloc(pipeline->filters->count + 1, sizeof *job->held_change);
+    return job->scratch != NULL && job->held_change != NULL ? 0 : -ENOMEM;
 }
 
 int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_pipeline **out,
                     struct tf_error *err)
 {
     struct tf_pipeline *pipeline = calloc(1, sizeof *pipeline);
-    int rcs[2], rc = -ENOMEM;
+    int rcs[3], rc = -ENOMEM;
 
     if (pipeline == NULL) {
         return -ENOMEM;
@@ -121,8 +122,9 @@ int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_p
     if (pipeline->filters == NULL) {
         goto done;
     }
-    rcs[0] = open_inputs(pipeline, err);
-    rcs[1] = open_outputs(pipeline, err);
+    rcs[0] = tf_books_open(pipeline);
+    rcs[1] = open_inputs(pipeline, err);
+    rcs[2] = open_outputs(pipeline, err);
     for (size_t i = 0; i < TF_COUNT(rcs) && rc == 0; i++) {
         rc = rcs[i];
     }
@@ -257,6 +259,7 @@ int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err)
     for (size_t i = 0; i < pipeline->input_count && rc == 0; i++) {
         rc = pipeline->inputs[i].kind->start(pipeline->inputs[i].self, pipeline, err);
     }
+    pipeline->is_started = rc == 0;
     return rc;
 }
 
@@ -399,6 +402,7 @@ void tf_pipeline_stop(struct tf_pipeline *pipeline, void (*on_stopped)(void *ctx
 static void job_fini(struct tf_pipeline *pipeline, struct job *job)
 {
     tf_filters_scratch_free(pipeline->filters, job->scratch);
+    free(job->held_change);
     tf_buf_fini(&job->events);
     tf_buf_fini(&job->deltas);
     tf_batch_fini(&job->batch);
@@ -412,10 +416,10 @@ void tf_pipeline_free(struct tf_pipeline *pipeline)
     for (uint32_t i = 0; i < pipeline->workers; i++) {
         job_fini(pipeline, &pipeline->jobs[i]);
     }
+    tf_books_close(pipeline);
     tf_filters_close(pipeline->filters);
     free(pipeline->inputs);
     free(pipeline->outputs);
-    free(pipeline->rule_books);
     tf_events_drop(pipeline);
     free(pipeline);
 }

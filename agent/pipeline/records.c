@@ -87,6 +87,9 @@ int tf_source_gap(struct tf_source *source, const char *reason, const char *text
     if (rc == 0) {
         rc = emit(source->pipeline, source, &batch, deltas);
     }
+    if (rc == 0) {
+        tf_pipeline_count_gap(source->pipeline, reason, bytes_max);
+    }
     tf_batch_fini(&batch);
     tf_log(TF_LOG_ERROR, "gap",
            (const struct tf_detail[]){TF_STR("reason", reason), TF_NUM("bytes_max", bytes_max)},

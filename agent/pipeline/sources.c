@@ -195,11 +195,10 @@ void tf_sources_start(struct tf_pipeline *pipeline)
 /* ---- jobs ---------------------------------------------------------------------------------------
  */
 
-/* Worker. A batch that could not even be masked is never passed: its records are dropped, and the
- * read is repeated. */
-static void run_job(uv_work_t *work)
+/* A batch that could not even be masked is never passed: its records are dropped, and the read is
+ * repeated. */
+static void fill_job(struct job *job)
 {
-    struct job *job = TF_CONTAINER_OF(work, struct job, work);
     struct tf_source *source = job->source;
     const struct tf_filters *filters = job->pipeline->filters;
     struct tf_stream_state states[TF_STREAMS];
@@ -226,6 +225,18 @@ static void run_job(uv_work_t *work)
     }
 }
 
+/* Worker. */
+static void run_job(uv_work_t *work)
+{
+    struct job *job = TF_CONTAINER_OF(work, struct job, work);
+    const struct tf_filters *filters = job->pipeline->filters;
+
+    memset(job->held_change, 0, filters->count * sizeof *job->held_change);
+    tf_filters_count_held(filters, job->source->filter_states, -1, job->held_change);
+    fill_job(job);
+    tf_filters_count_held(filters, job->source->filter_states, 1, job->held_change);
+}
+
 void tf_sources_fini(struct tf_source *source)
 {
     tf_filters_states_free(source->pipeline->filters, source->filter_states);
@@ -233,11 +244,12 @@ void tf_sources_fini(struct tf_source *source)
     tf_constants_fini(&source->constants);
 }
 
-static void note_held(struct tf_source *source, uint32_t records)
+static void note_held(struct tf_pipeline *pipeline, const struct job *job)
 {
-    source->pipeline->books.held += records;
-    source->pipeline->books.held -= source->held_records;
-    source->held_records = records;
+    job->source->held_records = job->held.records;
+    for (size_t i = 0; i < pipeline->filters->count; i++) {
+        pipeline->books.held[i] += job->held_change[i];
+    }
 }
 
 void tf_sources_unref(struct tf_source *source)
@@ -246,7 +258,8 @@ void tf_sources_unref(struct tf_source *source)
     if (--source->jobs > 0 || source->state != TF_SOURCE_REMOVED) {
         return;
     }
-    note_held(source, 0);
+    tf_filters_count_held(source->pipeline->filters, source->filter_states, -1,
+                          source->pipeline->books.held);
     tf_sources_fini(source);
     source->kind->on_removed(source);
 }
@@ -262,11 +275,15 @@ static int hand_on(struct job *job)
         .filtered = job->summary.dropped,
         .redacted = job->summary.redacted,
         .withheld = job->summary.withheld,
+        .malformed = job->summary.malformed,
+        .truncated = job->summary.truncated,
         .batch = &job->batch,
     };
+    static_assert(sizeof part.withheld_by == sizeof job->summary.withheld_by, "copied");
     enum tf_frame_type type = job->summary.events > 0 ? TF_FRAME_DATA : TF_FRAME_POSITIONS;
     int rc;
 
+    memcpy(part.withheld_by, job->summary.withheld_by, sizeof part.withheld_by);
     tf_books_tell_withheld(job->pipeline, job->batch.tallies, job->batch.tally_count);
     if (job->summary.events == 0 && job->deltas.size == 0 && part.cookie == 0) {
         tf_books_take(job->pipeline, &part);
@@ -339,7 +356,8 @@ static void after_job(uv_work_t *work, int status)
     if (rc < 0) {
         lose_batch(pipeline, source, rc);
     }
-    note_held(source, held.records);
+    note_held(pipeline, job);
+    pipeline->inputs[source->input].bytes += job->batch.read_bytes;
     source->deficit_bytes += (int64_t)TF_BLOCK_BYTES - (int64_t)job->batch.read_bytes;
     source->deficit_bytes = source->deficit_bytes < 0 ? source->deficit_bytes : 0;
     result = job->result;

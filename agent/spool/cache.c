@@ -54,6 +54,9 @@ void tf_feeds_released(struct tf_spool *spool, struct tf_write *write)
     struct tf_body *body =
         spool->feeds == NULL ? NULL : tf_body_new(&write->header, tf_slice_text(write->tag));
 
+    if (write->read_ms != 0) {
+        tf_ages_note(&spool->ages, write->header.seq, write->read_ms, tf_feeds_lowest_seq(spool));
+    }
     if (body == NULL) {
         tf_cache_clear(spool, write->header.seq); /* then it is read from disk */
         return;

@@ -199,7 +199,7 @@ static void on_saved(uv_work_t *work, int status)
     } else {
         char reason[64];
 
-        spool->status.error = rc;
+        tf_disk_failed(spool, TF_DISK_CURSORS, rc);
         tf_log(TF_LOG_ERROR, "disk-error", TF_DETAILS(TF_STR("file", "cursors")),
                "cursors cannot be saved: %s; retry in 1000 ms, what they passed since then is not "
                "deleted meanwhile",

@@ -39,6 +39,7 @@ struct item {
     enum item_step step;
     bool is_gap;
     uint64_t seq, ordinal, prev_after;
+    uint64_t handed_ns;   /* when it was handed out last, by uv_hrtime */
     uint64_t events;      /* its own */
     uint64_t own_events;  /* so far, with it */
     struct tf_spot after; /* behind it and all that was passed over after it */
@@ -64,7 +65,9 @@ struct tf_feed {
     int told; /* the error that was logged last, and when */
     uint64_t told_ms;
     uint32_t acks_since_save;
-    uint64_t pending_at_start, acked, skipped, expired, rejected;
+    uint64_t pending_at_start, acked, skipped, expired, rejected, acked_bytes;
+    uint64_t gaps[TF_HOLE_UNREADABLE + 1]; /* by reason */
+    struct tf_histogram ack, delivery;
     /* a cursor with its file, to be saved */
     bool save_asked, save_running;
     uint64_t save_seq, save_ordinal;
@@ -230,8 +233,26 @@ static void pop_acked(struct tf_feed *feed)
     }
 }
 
+/* How long its ack and its delivery took. */
+static void note_times(struct tf_feed *feed, const struct item *item)
+{
+    uint64_t read_ms = tf_ages_find(&feed->spool->ages, item->seq);
+    uint64_t now_ms = uv_now(feed->spool->loop);
+
+    if (item->handed_ns != 0) {
+        tf_histogram_add(&feed->ack, (uv_hrtime() - item->handed_ns) / 1000);
+    }
+    if (read_ms != 0 && now_ms >= read_ms) {
+        tf_histogram_add(&feed->delivery, (now_ms - read_ms) * 1000);
+    }
+}
+
 static void finish_item(struct tf_feed *feed, struct item *item, bool rejected)
 {
+    if (!rejected && !item->is_gap) {
+        feed->acked_bytes += item->frame->payload.size;
+        note_times(feed, item);
+    }
     assert(item->step != ITEM_ACKED);
     feed->in_flight -= item->step == ITEM_HANDED;
     item->step = ITEM_ACKED;
@@ -340,6 +361,7 @@ static int take(struct tf_feed *feed, const struct tf_ahead *entry, struct item 
     if (frame->is_gap_span) {
         char text[TF_HOLE_TEXT_BYTES];
 
+        feed->gaps[entry->reason]++;
         tf_hole_text(entry, text);
         tf_log(TF_LOG_ERROR, "gap",
                TF_DETAILS(TF_STR("output", feed->options.name), TF_NUM("records", events)),
@@ -523,6 +545,7 @@ int tf_feed_next(struct tf_feed *feed, struct tf_frame **out)
         return -EAGAIN;
     }
     feed->starving = false;
+    item->handed_ns = uv_hrtime();
     item->step = ITEM_HANDED;
     feed->in_flight++;
     tf_frame_ref(item->frame);
@@ -825,6 +848,16 @@ void tf_feeds_lowest(const struct tf_spool *spool, uint64_t *address, uint64_t *
     }
 }
 
+uint64_t tf_feeds_lowest_seq(const struct tf_spool *spool)
+{
+    uint64_t lowest = UINT64_MAX;
+
+    for (uint32_t i = 0; i < spool->now.count; i++) {
+        lowest = spool->now.entries[i].seq < lowest ? spool->now.entries[i].seq : lowest;
+    }
+    return lowest;
+}
+
 uint64_t tf_feeds_first_in_flight(const struct tf_spool *spool)
 {
     uint64_t first = UINT64_MAX;
@@ -904,5 +937,11 @@ void tf_feed_status(const struct tf_feed *feed, struct tf_feed_status *status)
         .saved_seq = spool->saved.entries[feed->index].seq,
         .in_flight = feed->in_flight,
         .oldest_pending_ns = pending > 0 ? oldest_pending(self) : 0,
+        .acked_bytes = feed->acked_bytes,
+        .gaps_damaged = feed->gaps[TF_HOLE_DAMAGED],
+        .gaps_dropped = feed->gaps[TF_HOLE_DROPPED],
+        .gaps_unreadable = feed->gaps[TF_HOLE_UNREADABLE],
+        .ack = feed->ack,
+        .delivery = feed->delivery,
     };
 }

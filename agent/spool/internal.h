@@ -1,6 +1,7 @@
 /*
  * internal.h - what the files of the spool share.
  *
+ *     ages.c       when frames were read
  *     format.c     bytes of headers, slots, meta and deltas; pure
  *     crypto.c     frames sealed and opened, chain
  *     slots.c      key slots of a segment: its DEK, wrapped for whoever may read it
@@ -565,6 +566,20 @@ enum tf_draft_step {
     TF_DRAFT_WRITTEN,
 };
 
+/* ages.c: when frames were read. Loop only. */
+#define TF_AGES_MAX 1024u
+struct tf_age {
+    uint64_t seq, read_ms;
+};
+struct tf_ages {
+    struct tf_age items[TF_AGES_MAX]; /* in order of number */
+    uint32_t count;
+    uint32_t stride, passed; /* one frame of so many gets an entry; frames since it */
+};
+/* seq rises from call to call; nobody asks for what is up to lowest_seq any more. */
+void tf_ages_note(struct tf_ages *ages, uint64_t seq, uint64_t read_ms, uint64_t lowest_seq);
+uint64_t tf_ages_find(const struct tf_ages *ages, uint64_t seq); /* 0: not known */
+
 /* A draft on its way; in one list, in order. */
 struct tf_write {
     struct tf_write *next;
@@ -576,6 +591,7 @@ struct tf_write {
     struct tf_frame_header header;
     char tag[TF_TAG_MAX + 1];
     struct tf_buf payload, deltas;
+    uint64_t read_ms;     /* 0: not told */
     size_t counted_bytes; /* in unsynced_bytes */
     size_t worst_bytes;   /* its frame has at most so many */
     struct tf_changes changes;
@@ -601,7 +617,7 @@ struct tf_io_job {
     struct tf_spot end;        /* once written */
     struct tf_cover cover;     /* at end */
     bool sync_wanted, is_seal; /* by a frame in it; a seal is */
-    uint64_t free_bytes;
+    uint64_t free_bytes, sync_ns;
     int status;
 };
 
@@ -729,6 +745,7 @@ struct tf_spool {
     uint64_t retained_seq; /* next_seq when retention looked last */
     uint32_t rested_ticks;
     uint64_t cache_floor; /* all data frames above this number are in the cache */
+    struct tf_ages ages;
     uv_timer_t wake_timer, tick_timer;
     uint32_t open_handles;
 
@@ -748,6 +765,7 @@ struct tf_spool {
     bool just_saved;         /* the call comes from a save of cursors */
     uint64_t free_bytes;
     bool had_room;
+    uint64_t full_since_ms; /* while it has none */
 
     struct tf_spool_status status;
     bool gave_up, closing, close_saved, closed;
@@ -773,6 +791,8 @@ void tf_segment_begin(
 
 /* writer.c */
 void tf_writer_pump(struct tf_spool *spool);
+/* Notes what the disk refused, for the status. */
+void tf_disk_failed(struct tf_spool *spool, enum tf_disk_error what, int error);
 void tf_writer_tick(struct tf_spool *spool);   /* tries again to make a segment; seals in time */
 void tf_writer_finish(struct tf_spool *spool); /* at close: index and footer */
 void tf_writer_cancel(struct tf_spool *spool); /* at close: what cannot be written */
@@ -803,6 +823,7 @@ uint64_t tf_feeds_first_in_flight(const struct tf_spool *spool);
 void tf_feeds_forget(struct tf_spool *spool, uint64_t no);
 /* The lowest place of any output, in bytes since the oldest segment, and events up to it. */
 void tf_feeds_lowest(const struct tf_spool *spool, uint64_t *address, uint64_t *events);
+uint64_t tf_feeds_lowest_seq(const struct tf_spool *spool); /* of all cursors */
 
 /* rewrap.c */
 void tf_slots_opened(struct tf_spool *spool); /* the notice of a new first key */

@@ -111,6 +111,11 @@ void tf_room_changed(struct tf_spool *spool)
     bool had = spool->had_room;
 
     spool->had_room = has_room(spool);
+    if (had && !spool->had_room) {
+        spool->full_since_ms = uv_now(spool->loop);
+    } else if (!had && spool->had_room) {
+        spool->status.full_ms += uv_now(spool->loop) - spool->full_since_ms;
+    }
     if (!spool->had_room && !spool->closing && drops(spool)) {
         drop_for_room(spool);
     } else if (had && !spool->had_room && !spool->closing) {
@@ -322,7 +327,7 @@ static void on_retained(uv_work_t *work, int status)
     } else if (rc < 0) {
         char reason[64];
 
-        spool->status.error = rc;
+        tf_disk_failed(spool, TF_DISK_DELETE, rc);
         spool->retention_step = TF_RETENTION_DUE;
         spool->retention_wait = true;
         tf_log(TF_LOG_ERROR, "disk-error", TF_DETAILS(TF_STR("spool", spool->path)),

@@ -251,7 +251,7 @@ static void create_failed(struct tf_spool *spool, int rc)
 
     tf_plan_drop(spool);
     spool->create_wait = true;
-    spool->status.error = rc;
+    tf_disk_failed(spool, TF_DISK_SEGMENT, rc);
     tf_log(TF_LOG_ERROR, rc == -ENOSPC || rc == -EDQUOT ? "spool-full" : "disk-error",
            TF_DETAILS(TF_STR("spool", spool->path)),
            "a segment cannot be made: %s; inputs wait, nothing is lost; retry in 1000 ms",

@@ -190,7 +190,7 @@ static void move_failed(struct tf_spool *spool, int rc)
     char reason[64];
 
     spool->sealing->move_wait = true;
-    spool->status.error = rc;
+    tf_disk_failed(spool, TF_DISK_SEAL, rc);
     tf_log(TF_LOG_ERROR, "disk-error", TF_DETAILS(TF_STR("spool", spool->path)),
            "seal.state cannot be written: %s; no seal is made meanwhile; retry in 1000 ms",
            uv_strerror_r(rc, reason, sizeof reason));

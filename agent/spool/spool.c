@@ -748,6 +748,12 @@ const char *tf_spool_path(const struct tf_spool *spool)
     return spool->path;
 }
 
+void tf_disk_failed(struct tf_spool *spool, enum tf_disk_error what, int error)
+{
+    spool->status.error = error;
+    spool->status.errors[what]++;
+}
+
 void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *status)
 {
     uint64_t address, events, tail = tf_spot_address(spool, &spool->mark);
@@ -759,6 +765,11 @@ void tf_spool_status(const struct tf_spool *spool, struct tf_spool_status *statu
     status->bytes_retained = spool->segment_count == 0 ? 0 : address - spool->segments[0].base;
     status->pending_events = spool->mark.events - events;
     status->run = spool->run;
+    status->max_bytes = spool->options.max_size_bytes;
+    status->free_bytes = spool->free_bytes;
+    if (!spool->had_room) {
+        status->full_ms += uv_now(spool->loop) - spool->full_since_ms;
+    }
     status->key_is_beside = spool->key_is_beside;
     status->unreadable_segments = tf_slots_unreadable(spool);
     tf_seal_status(spool, status);

@@ -137,6 +137,7 @@ int tf_spool_append(struct tf_spool *spool, struct tf_frame_draft *draft)
     write->ctx = draft->ctx;
     fill_header(write, draft);
     memcpy(write->tag, draft->tag, strnlen(draft->tag, TF_TAG_MAX));
+    write->read_ms = draft->read_ms;
     take_buffer(&write->payload, &draft->payload);
     take_buffer(&write->deltas, &draft->deltas);
     enlist(spool, write, bytes);
@@ -435,8 +436,11 @@ static void io_work(uv_work_t *work)
         tf_crash_point("seal.written");
     }
     if (job->status == 0 && job->sync) {
+        uint64_t began_ns = uv_hrtime();
+
         tf_crash_point("sync.begun");
         job->status = fdatasync(job->fd) == 0 ? 0 : -errno;
+        job->sync_ns = uv_hrtime() - began_ns;
         if (job->status == 0) {
             tf_crash_point("sync.done");
         }
@@ -658,7 +662,7 @@ static void end_run(struct tf_spool *spool)
            "write or sync failed: %s; run %llu ends, what was not durable is read again",
            uv_strerror_r(error, reason, sizeof reason), (unsigned long long)spool->run);
     spool->failed = 0;
-    spool->status.error = error;
+    tf_disk_failed(spool, TF_DISK_WRITE, error);
     spool->old_fd = spool->fd;
     spool->old_written = spool->written_end;
     spool->fd = -1;
@@ -693,6 +697,7 @@ static void batch_written(struct tf_spool *spool)
     spool->appended_cover = job->cover;
     tf_seal_appended(spool);
     if (job->sync) {
+        tf_histogram_add(&spool->status.sync, job->sync_ns / 1000);
         spool->synced = spool->appended; /* C2: all of it was written before the sync began */
         spool->synced_cover = spool->appended_cover;
         spool->synced_ordinal = spool->appended_ordinal;

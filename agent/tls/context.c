@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <openssl/err.h>
 
@@ -180,6 +181,14 @@ bool tf_tls_own_identity(const struct tf_tls *tls, char identity[TF_IDENTITY_MAX
     char why[TF_LINK_REASON_MAX + 1];
 
     return cert != NULL && tf_identity_of_client(cert, identity, why) == 0;
+}
+
+int64_t tf_tls_until_s(const struct tf_tls *tls)
+{
+    const X509 *cert = SSL_CTX_get0_certificate(tls->ctx);
+    struct tm end = {0};
+
+    return cert != NULL && ASN1_TIME_to_tm(X509_get0_notAfter(cert), &end) == 1 ? timegm(&end) : 0;
 }
 
 void tf_tls_ref(struct tf_tls *tls)

@@ -62,7 +62,10 @@ static const struct tf_option options[] = {
     {0},
 };
 
+#define JOINED 0u /* its one rule */
+
 struct multiline {
+    uint16_t index; /* for tf_batch_tally */
     struct tf_judge *judge;
     uint32_t max_lines;
     uint32_t max_size_bytes;
@@ -304,10 +307,14 @@ static int multiline_apply(void *self, void *scratch, void *state, struct tf_bat
                         .judging = own->judging,
                         .streams = kept != NULL && kept->open != NULL ? kept->open : &own->own,
                         .batch = batch};
+    uint32_t joined = batch->joined;
     int rc = take_records(&pass);
 
     for (unsigned i = 0; i < TF_STREAMS && rc == 0; i++) {
         rc = finish_stream(&pass, &pass.streams->each[i]);
+    }
+    if (batch->joined > joined) {
+        tf_batch_tally(batch, pass.multiline->index, JOINED, batch->joined - joined);
     }
     if (rc == 0 && kept != NULL) {
         rc = keep_open(&pass, kept);
@@ -340,6 +347,7 @@ static int multiline_open(const struct tf_filter_args *args, void **self, struct
     if (multiline == NULL) {
         return -ENOMEM;
     }
+    multiline->index = args->index;
     multiline->max_lines = (uint32_t)chosen->max_lines;
     multiline->max_size_bytes = (uint32_t)chosen->max_size_bytes;
     multiline->max_delay_ms = chosen->max_delay_ms;
@@ -413,6 +421,12 @@ static void held(const void *self, struct tf_filter_held *out)
     }
 }
 
+static const char *rule_name(const void *self, uint16_t rule)
+{
+    (void)self;
+    return rule == JOINED ? "joined" : NULL;
+}
+
 const struct tf_filter_kind tf_filter_multiline = {
     .name = "multiline",
     .options = options,
@@ -425,4 +439,5 @@ const struct tf_filter_kind tf_filter_multiline = {
     .state_free = state_free,
     .held = held,
     .apply = multiline_apply,
+    .rule_name = rule_name,
 };

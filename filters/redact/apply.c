@@ -437,16 +437,22 @@ static void merge(struct work *work, size_t size)
     }
 }
 
-/* Whether one of the spans, not yet united, is of a rule that drops. */
+/* Whether one of the spans, not yet united, is of a rule that drops; the first one is told. */
 static void drop_by_mode(struct work *work)
 {
     const struct tf_redact_modes *modes = &work->redact->modes;
+    bool was_dropped = (work->record->flags & TF_RECORD_DROPPED) != 0;
 
-    for (uint32_t i = 0; modes->has_drop && work->may_drop && i < work->scan->span_count; i++) {
+    if (!modes->has_drop || !work->may_drop || was_dropped) {
+        return;
+    }
+    for (uint32_t i = 0; i < work->scan->span_count; i++) {
         uint16_t rule = work->scan->spans[i].rule;
 
         if (rule != TF_REDACT_WITHHELD && modes->mode[rule] == TF_REDACT_DROP) {
             work->record->flags |= TF_RECORD_DROPPED;
+            tf_batch_tally(work->batch, work->redact->index, TF_RULE_DROPPED | rule, 1);
+            return;
         }
     }
 }

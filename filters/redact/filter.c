@@ -240,6 +240,13 @@ static const char *rule_name(const void *self, uint16_t rule)
     return rule < redact->count ? redact->rules[rule].id : NULL;
 }
 
+static bool rule_drops(const void *self, uint16_t rule)
+{
+    const struct tf_redact_filter *redact = self;
+
+    return redact->modes.mode[rule] == TF_REDACT_DROP;
+}
+
 static void facts(const void *self, struct tf_filter_facts *out)
 {
     const struct tf_redact_filter *redact = self;
@@ -275,6 +282,7 @@ const struct tf_filter_kind tf_filter_redact = {
     .state_load = state_load,
     .apply = tf_redact_apply,
     .rule_name = rule_name,
+    .rule_drops = rule_drops,
     .facts = facts,
     .observe = tf_redact_observe,
 };

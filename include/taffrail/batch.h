@@ -109,12 +109,29 @@ struct tf_record {
     64u /* distinct (filter, rule) pairs; past it hits go to rule TF_RULE_OTHERS */
 #define TF_RULE_OTHERS   0xffffu
 #define TF_RULE_WITHHELD 0x8000u /* with a rule: what was withheld because of its limits */
-#define TF_RULE_NONE     0x7ffeu /* in place of a rule: because of the text's own */
+#define TF_RULE_DROPPED  0x4000u /* with a rule: records that it dropped */
+#define TF_RULE_NONE     0x3ffeu /* in place of a rule: because of the text's own */
 struct tf_tally {
     uint16_t filter; /* index in the configuration's filters */
-    uint16_t rule;   /* the filter's own number of the rule */
+    uint16_t rule;   /* the filter's own number of the rule, below TF_RULE_NONE */
     uint32_t hits;
 };
+
+static inline bool tf_rule_is_withheld(uint16_t rule)
+{
+    return rule != TF_RULE_OTHERS && (rule & TF_RULE_WITHHELD) != 0;
+}
+
+static inline bool tf_rule_is_dropped(uint16_t rule)
+{
+    return rule != TF_RULE_OTHERS && (rule & TF_RULE_DROPPED) != 0;
+}
+
+/* The filter's own number, TF_RULE_NONE or TF_RULE_OTHERS. */
+static inline uint16_t tf_rule_number(uint16_t rule)
+{
+    return rule == TF_RULE_OTHERS ? rule : rule & (uint16_t) ~(TF_RULE_WITHHELD | TF_RULE_DROPPED);
+}
 
 /* The strings that records of the journal need, and redaction, each followed by '\n', as they lie
  * in the arena. */

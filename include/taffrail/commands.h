@@ -22,6 +22,7 @@ int tf_command_redact(int argc, char **argv);
 int tf_command_replay(int argc, char **argv);
 int tf_command_rules(int argc, char **argv);
 int tf_command_run(int argc, char **argv);
+int tf_command_status(int argc, char **argv);
 int tf_command_tap(int argc, char **argv);
 int tf_command_verify(int argc, char **argv);
 

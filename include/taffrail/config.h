@@ -145,6 +145,22 @@ struct tf_spool_options {
     uint64_t segment_size_bytes;
 };
 
+/* A `tls` map, as tf_tls_option_table reads it. */
+struct tf_tls_options {
+    struct tf_text ca, cert, key;
+    struct tf_texts identity; /* who the other end must prove to be, instead of the host called
+                                 (clients); one must hold; unused by listeners */
+    int min_version;          /* choices "1.3|1.2" */
+};
+extern const struct tf_option tf_tls_option_table[];
+
+struct tf_admin_options {
+    struct tf_texts listen; /* "unix:PATH" or "ADDRESS:PORT"; none: off */
+    bool is_written;        /* listen stands in the file: then a start needs it */
+    bool has_tls;
+    struct tf_tls_options tls;
+};
+
 struct tf_config {
     const char *file;
     uint8_t digest[32]; /* SHA-256 of the file's bytes */
@@ -154,6 +170,7 @@ struct tf_config {
     struct tf_plugin_list outputs;
     bool redact_off;
     struct tf_spool_options spool;
+    struct tf_admin_options admin;
     void *arena; /* owns all memory above */
 };
 

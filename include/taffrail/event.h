@@ -18,11 +18,17 @@ struct tf_constants {
     uint32_t bytes, count;
 };
 
+/* Why a field was withheld: the words of struct tf_record's withheld_reason, and one for none. */
+#define TF_WITHHELD_REASONS 4u
+extern const char *const tf_withheld_reasons[TF_WITHHELD_REASONS];
+
 /* What tf_events_encode wrote. */
 struct tf_events_summary {
     uint32_t events;
     uint32_t redacted; /* records with TF_RECORD_REDACTED */
     uint32_t withheld;
+    uint32_t withheld_by[TF_WITHHELD_REASONS];
+    uint32_t malformed, truncated;
     uint32_t dropped;                 /* records with TF_RECORD_DROPPED, not written */
     int64_t time_min_ns, time_max_ns; /* of what was written; 0 when nothing was */
 };

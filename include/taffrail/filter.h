@@ -89,7 +89,7 @@ struct tf_filter_kind {
      * missing. */
     void (*describe)(void *self, void *state, const char *tag, const struct tf_batch *constants);
     /* Worker, after apply, and after a pump that came to nothing. Missing for a filter that holds
-     * nothing back. */
+     * nothing back. One that has it tallies nothing but the records that it joined. */
     void (*held)(const void *state, struct tf_filter_held *out);
     /*
      * Changes the batch. state may be NULL (constants of a source, tap of received messages).
@@ -99,6 +99,9 @@ struct tf_filter_kind {
     int (*apply)(void *self, void *scratch, void *state, struct tf_batch *batch);
     /* The name of a rule for metrics and audit, or NULL when there is no such rule. */
     const char *(*rule_name)(const void *self, uint16_t rule);
+    /* Whether records may be dropped by it, so that its count is told from the start on. Missing
+     * for a filter that drops none. */
+    bool (*rule_drops)(const void *self, uint16_t rule);
     /* What check and the start tell of it; takes some milliseconds. May be missing. */
     void (*facts)(const void *self, struct tf_filter_facts *out);
     /* Sets who is told of what is done with this scratch; NULL: nobody. May be missing. */

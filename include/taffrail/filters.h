@@ -46,6 +46,9 @@ int tf_filters_apply(const struct tf_filters *filters, void *const *scratch, voi
 /* What all filters hold back of the source. */
 void tf_filters_held(const struct tf_filters *filters, void *const *states,
                      struct tf_filter_held *out);
+/* Adds to counts, one for each filter, the records that it holds of the source, `times` times. */
+void tf_filters_count_held(const struct tf_filters *filters, void *const *states, int64_t times,
+                           int64_t *counts);
 
 /* Loop. Runs the filters that see all over a batch that has no source state: tiny and rare ones. */
 int tf_filters_apply_own(const struct tf_filters *filters, struct tf_batch *batch);

@@ -76,11 +76,16 @@ void tf_http_follow(struct tf_http_request *request, const struct tf_http_life *
 /* on_data comes again with what was not taken, soon, not in this call. */
 void tf_http_resume(struct tf_http_request *request);
 
+struct tf_http_field {
+    const char *name, *value;
+};
+
 struct tf_http_answer {
     unsigned status;
-    const char *type;     /* Content-Type; may be NULL */
-    const char *allow;    /* Allow, of a 405; may be NULL */
-    struct tf_slice body; /* copied */
+    const char *type;                   /* Content-Type; may be NULL */
+    const char *allow;                  /* Allow, of a 405; may be NULL */
+    const struct tf_http_field *fields; /* further headers, up to one without name; may be NULL */
+    struct tf_slice body;               /* copied; a HEAD is answered without it */
 };
 /* Without memory for it the connection is cut. A second answer is ignored. */
 void tf_http_answer(struct tf_http_request *request, const struct tf_http_answer *answer);
@@ -106,7 +111,8 @@ struct tf_http_handler {
 };
 
 struct tf_http_limits {
-    uint32_t connections;  /* proved ones, or all without TLS; more are refused */
+    /* Proved ones; more are refused. Without TLS all: one that asks for nothing then makes room. */
+    uint32_t connections;
     uint32_t per_identity; /* more of one are refused */
     uint32_t head_bytes;   /* a longer head is answered with 431 or 414; also a body's piece */
     uint64_t handshake_ms;
@@ -123,6 +129,8 @@ struct tf_http_address {
 
 /* "ADDRESS:PORT", "[ADDRESS]:PORT", both in numbers, or "unix:PATH". 0 or -EINVAL. */
 int tf_http_address_parse(const char *text, struct tf_http_address *out);
+/* A Unix socket or loopback: who gets there is on this machine. */
+bool tf_http_address_is_local(const struct tf_http_address *address);
 
 bool tf_http_is_built(void);
 

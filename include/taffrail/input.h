@@ -50,15 +50,36 @@ struct tf_input_args {
     uv_loop_t *loop;
 };
 
+/* What an input could not do, and what it saw rotation do: the words of metrics. */
+enum tf_input_error { TF_INPUT_OPEN, TF_INPUT_READ, TF_INPUT_ACCEPT, TF_INPUT_ERRORS };
+enum tf_rotation { TF_ROTATION_RENAME, TF_ROTATION_COPYTRUNCATE, TF_ROTATIONS };
+extern const char *const tf_input_errors[TF_INPUT_ERRORS];
+extern const char *const tf_rotations[TF_ROTATIONS];
+
+/* Why a peer or a message was refused, and how a sender's frame contradicts what is known: the
+ * words of log, audit and metrics. What has no word here is counted as the last. */
+#define TF_REFUSALS       13u
+#define TF_CONTRADICTIONS 5u
+extern const char *const tf_refusals[TF_REFUSALS];
+extern const char *const tf_contradictions[TF_CONTRADICTIONS];
+
 struct tf_input_status {
     uint64_t sources, connections, refused, repeats, contradictions;
-    uint64_t errors;        /* sources that could not be read */
+    uint64_t refused_by[TF_REFUSALS], contradicted_by[TF_CONTRADICTIONS];
+    int64_t certificate_until_s; /* end of our own certificate, UTC; 0: there is none */
+    uint64_t errors[TF_INPUT_ERRORS];
+    uint64_t rotations[TF_ROTATIONS];
+    uint64_t rate_ms;       /* that sources waited for max_rate, of each one */
     uint64_t suppressed;    /* entries that journald itself dropped */
     uint64_t restarts;      /* of the journal reader */
     uint64_t lag_bytes;     /* not read yet, of all sources */
     uint64_t lag_ms;        /* since the source that is behind the longest was at its end */
     uint64_t deleted_bytes; /* of lag_bytes, in files without a name */
 };
+
+/* Count so many more. */
+void tf_input_refused(struct tf_input_status *status, const char *reason, uint64_t count);
+void tf_input_contradicted(struct tf_input_status *status, const char *kind);
 
 struct tf_input_kind {
     const char *name;

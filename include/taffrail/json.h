@@ -52,4 +52,18 @@ bool tf_json_raw(struct tf_json *in, struct tf_slice *out);
  */
 char *tf_json_text(struct tf_json *in, char *to, bool takes_controls);
 
+/* ---- documents of ours (json_document.c): small, read by path, not by token -------------------
+ */
+
+#define TF_JSON_DEPTH_MAX 32u /* deeper is refused */
+
+/* The value of a key of an object, or an array's item, as it is written: borrows from object or
+ * array. False: it is not there, or what stands before it is no JSON. */
+bool tf_json_member(struct tf_slice object, const char *key, struct tf_slice *out);
+bool tf_json_item(struct tf_slice array, size_t index, struct tf_slice *out);
+/* True when text is one value with nothing but space around it. */
+bool tf_json_is_whole(struct tf_slice text);
+/* Appends text as a string. What is not UTF-8 is U+FFFD, byte for byte. Errors stick in out. */
+void tf_json_put(struct tf_buf *out, const char *text);
+
 #endif

@@ -41,6 +41,9 @@ void tf_log_configure(enum tf_log_level level, enum tf_log_format format);
 void tf_log(enum tf_log_level level, const char *event, const struct tf_detail *details,
             size_t count, const char *format, ...) TF_PRINTF(5, 6);
 
+/* Lines that were written since the process began, by level. */
+void tf_log_counts(uint64_t counts[TF_LOG_ERROR + 1]);
+
 /* What somebody asked for (the books, by a signal): level info, and never left out as a repeat. */
 void tf_log_answer(const char *event, const struct tf_detail *details, size_t count,
                    const char *text);

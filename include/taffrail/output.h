@@ -26,7 +26,10 @@ struct tf_output_status {
     bool up;
     char peer[128];     /* "127.0.0.1:24224", or "" */
     char identity[512]; /* proved by the peer, or "" */
+    char why[256];      /* the last attempt's failure, while it is not up, or "" */
     uint64_t connects, retries;
+    uint64_t failures;           /* attempts that came to no connection with a verified peer */
+    int64_t certificate_until_s; /* end of our own certificate, UTC; 0: there is none */
 };
 
 struct tf_output_kind {

@@ -14,6 +14,7 @@
 #include <uv.h>
 
 #include "taffrail/config.h"
+#include "taffrail/histogram.h"
 
 #define TF_SPOOL_ID_BYTES    16u
 #define TF_CHAIN_BYTES       32u
@@ -85,6 +86,7 @@ struct tf_frame_draft {
     char tag[TF_TAG_MAX + 1];
     int64_t time_min_ns, time_max_ns;
     uint32_t events;
+    uint64_t read_ms;      /* when the first of it was read, by the loop's clock; 0: not told */
     struct tf_buf payload; /* encoded events */
     struct tf_buf deltas;  /* from tf_delta_append */
     tf_draft_done_fn *done;
@@ -108,6 +110,16 @@ struct tf_spool_callbacks {
 /* How far the seal has come (docs/evidence.md). */
 enum tf_seal_state { TF_SEALED_OFF, TF_SEALED_ON, TF_SEALED_LOST };
 
+/* What a disk can refuse. */
+enum tf_disk_error {
+    TF_DISK_WRITE, /* a write or sync at the tail: the run ended */
+    TF_DISK_SEGMENT,
+    TF_DISK_CURSORS,
+    TF_DISK_SEAL,
+    TF_DISK_DELETE,
+    TF_DISK_ERRORS
+};
+
 /* How the spool stands, for the books, `ready` and the bench. */
 struct tf_spool_status {
     uint64_t segments, bytes_pending, bytes_retained, pending_events;
@@ -117,11 +129,15 @@ struct tf_spool_status {
     uint64_t damaged_frames; /* passed over by the last start */
     bool key_is_beside;      /* made at first start, beside the spool */
     enum tf_seal_state seal;
-    uint64_t seals, sealed_seq;   /* seals made so far; newest frame under a seal */
-    int64_t sealed_ns;            /* when that was; 0: never */
-    uint64_t expired_events;      /* deleted before every output had them, since start */
-    uint64_t unreadable_segments; /* that no key opens; they wait */
-    int error;                    /* last disk error, 0 when well */
+    uint64_t seals, sealed_seq;      /* seals made so far; newest frame under a seal */
+    int64_t sealed_ns;               /* when that was; 0: never */
+    uint64_t expired_events;         /* deleted before every output had them, since start */
+    uint64_t unreadable_segments;    /* that no key opens; they wait */
+    int error;                       /* last disk error, 0 when well */
+    uint64_t errors[TF_DISK_ERRORS]; /* since start */
+    uint64_t max_bytes, free_bytes;  /* bound of bytes_pending; left on the disk */
+    uint64_t full_ms;                /* without room, since start */
+    struct tf_histogram sync;
 };
 
 /*
@@ -271,6 +287,11 @@ struct tf_feed_status {
     uint64_t cursor_seq, saved_seq;
     uint32_t in_flight;
     int64_t oldest_pending_ns;
+    uint64_t acked_bytes; /* payloads, as sent */
+    /* Gaps that it was told of, since start. */
+    uint64_t gaps_damaged, gaps_dropped, gaps_unreadable;
+    struct tf_histogram ack;      /* from handed out to acked */
+    struct tf_histogram delivery; /* from read to acked; of what this process has read */
 };
 
 /* Opens the feed of a configured output. Returns new; 0 or -ENOMEM. */

@@ -11,14 +11,6 @@
 
 #include "taffrail/config.h"
 
-struct tf_tls_options {
-    struct tf_text ca, cert, key;
-    struct tf_texts identity; /* who the other end must prove to be, instead of the host called
-                                 (clients); one must hold; unused by listeners */
-    int min_version;          /* choices "1.3|1.2" */
-};
-extern const struct tf_option tf_tls_option_table[];
-
 /* Immutable settings of one endpoint, shared by its links (reference counted). */
 struct tf_tls;
 
@@ -36,6 +28,9 @@ void tf_tls_unref(struct tf_tls *tls); /* accepts NULL */
 
 /* What our own certificate proves to a listener. False when it would prove nothing there. */
 bool tf_tls_own_identity(const struct tf_tls *tls, char identity[TF_IDENTITY_MAX + 1]);
+
+/* When our own certificate ends: seconds since the epoch, UTC. */
+int64_t tf_tls_until_s(const struct tf_tls *tls);
 
 /* Checks mode and owner of a file with a secret on an open descriptor. Adds to err and returns
  * -EINVAL when others may read it. */

@@ -151,7 +151,8 @@ struct forward {
     uint32_t address_count, address_index;
     struct tf_link *link;
     char peer[128], identity[TF_IDENTITY_MAX + 1];
-    char why[TF_LINK_REASON_MAX + 1]; /* why we close it, or why the last address failed */
+    char why[TF_LINK_REASON_MAX + 1];  /* why we close it, or why the last address failed */
+    char down[TF_LINK_REASON_MAX + 1]; /* why the last connection or attempt failed; "" once up */
     bool planned; /* this end, or this attempt, is no failure: max_age, or closed while idle */
     bool may_close_idle;
 
@@ -166,6 +167,7 @@ struct forward {
     uint64_t highest_seq; /* ever sent, by this process */
     uint64_t connects;    /* connections with a verified peer */
     uint64_t retries;     /* frames sent again */
+    uint64_t failures;    /* addresses and names that came to no such connection */
     struct forward_witness witness;
     void (*on_closed)(void *ctx);
     void *closed_ctx;

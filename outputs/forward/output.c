@@ -201,8 +201,11 @@ static void forward_status(const void *ptr, struct tf_output_status *status)
 
     *status = (struct tf_output_status){.up = self->state == FORWARD_UP ||
                                               self->state == FORWARD_DRAINING,
+                                        .failures = self->failures,
+                                        .certificate_until_s = tf_tls_until_s(self->tls),
                                         .connects = self->connects,
                                         .retries = self->retries};
+    (void)snprintf(status->why, sizeof status->why, "%s", self->down);
     if (status->up) {
         (void)snprintf(status->peer, sizeof status->peer, "%s", self->peer);
         (void)snprintf(status->identity, sizeof status->identity, "%s", self->identity);

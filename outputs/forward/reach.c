@@ -103,6 +103,7 @@ static void host_failed(struct forward *self, const char *reason)
     host->failures += host->failures < UINT32_MAX;
     host->retry_at_ms = uv_now(self->loop) + backoff_ms(host->failures);
     self->planned = false;
+    (void)snprintf(self->down, sizeof self->down, "%s", reason);
     tell_down(self, reason);
     tf_forward_schedule(self);
 }
@@ -160,6 +161,7 @@ static void try_address(struct forward *self)
         if (rc == 0) {
             return;
         }
+        self->failures++;
         self->why[0] = '\0';
         tf_forward_note(self, "connect: %s", uv_strerror_r(rc, text, sizeof text));
     }
@@ -202,6 +204,7 @@ static void on_looked_up(uv_getaddrinfo_t *lookup, int status, struct addrinfo *
         try_address(self);
         return;
     }
+    self->failures++;
     (void)snprintf(reason, sizeof reason, "resolve: %s",
                    status == 0 ? "the name has no address"
                                : uv_strerror_r(status, text, sizeof text));
@@ -284,6 +287,7 @@ void tf_forward_link_closed(void *ctx, int status, const char *reason)
     if (self->state == FORWARD_ENDING) {
         tf_forward_finish(self);
     } else if (self->state == FORWARD_CONNECTING) {
+        self->failures++;
         self->why[0] = '\0';
         tf_forward_note(self, "%s", reason_of(reason, status, text, sizeof text));
         tf_log(TF_LOG_DEBUG, "output-address",

@@ -159,7 +159,7 @@ static void on_link_open(void *ctx, const char *identity)
         return;
     }
     self->state = FORWARD_UP;
-    self->why[0] = '\0';
+    self->why[0] = self->down[0] = '\0';
     self->sent_count = self->unknown_acks = 0;
     self->last_seq = 0;
     self->answers_bytes = 0;

@@ -136,7 +136,8 @@ class Unit:
         check(LIBC.unshare(CLONE_NEWNS), "unshare")
         mount("none", "/", None, MS_REC | MS_PRIVATE)
         mount(self.root, self.root, None, MS_BIND)
-        for folder in ("var/lib/" + self.keys["StateDirectory"][0], "var/log/" + self.keys["LogsDirectory"][0]):
+        for folder in ("var/lib/" + self.keys["StateDirectory"][0], "var/log/" + self.keys["LogsDirectory"][0],
+                       "run/" + self.keys["RuntimeDirectory"][0]):
             path = os.path.join(self.root, folder)
             os.makedirs(path, exist_ok=True)
             os.chown(path, self.uid, self.gid)

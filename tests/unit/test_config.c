@@ -734,13 +734,13 @@ static void an_unknown_key_names_the_nearest(void **state)
 static void keys_of_other_releases_are_unknown(void **state)
 {
     (void)state;
-    finds("admin: {listen: x}\nsandbox: {required: true}\nspool: {seel: auto, key: [x]}\n"
+    finds("kafka: {listen: x}\nsandbox: {required: true}\nspool: {seel: auto, key: [x]}\n"
           "agent: {log: {colour: x}}\nimputs: []\n"
           "filters: [multiline: {}]\ninputs: [journald: {}, raed: {}]\noutputs: [kafka: {}]\n",
-          "t.yaml:1:1: error: unknown section \"admin\"; known: agent, inputs, filters, spool, "
-          "outputs\n"
+          "t.yaml:1:1: error: unknown section \"kafka\"; known: agent, inputs, filters, spool, "
+          "outputs, admin\n"
           "t.yaml:2:1: error: unknown section \"sandbox\"; known: agent, inputs, filters, spool, "
-          "outputs\n"
+          "outputs, admin\n"
           "t.yaml:3:9: error: unknown key \"seel\" in spool; nearest: \"seal\"\n"
           "t.yaml:3:21: error: unknown key \"key\" in spool; nearest: \"keys\"\n"
           "t.yaml:4:15: error: unknown key \"colour\" in agent.log; known: level, format\n"
@@ -759,6 +759,32 @@ static void long_words_have_no_near_one(void **state)
           "t.yaml:1:20: error: unknown input "
           "\"long567890123456789012345678901234567890123456789012345678901234...\"; known: read, "
           "receive\n");
+}
+
+static void admin_is_a_list_of_addresses_or_off(void **state)
+{
+    struct tf_config *config = sound(SMALL);
+
+    (void)state;
+    assert_int_equal(config->admin.listen.count, 1);
+    assert_string_equal(config->admin.listen.items[0].text, "unix:/run/taffrail/admin.sock");
+    assert_false(config->admin.is_written || config->admin.has_tls);
+    tf_config_free(config);
+    config = sound(SMALL "admin: {listen: off}\n");
+    assert_true(config->admin.listen.count == 0 && config->admin.is_written);
+    tf_config_free(config);
+    config =
+        sound(SMALL "admin: {listen: ['unix:/a', '[::1]:1'], tls: {ca: a, cert: b, key: c}}\n");
+    assert_true(config->admin.listen.count == 2 && config->admin.has_tls);
+    tf_config_free(config);
+    finds(SMALL "admin: {listen: ['127.0.0.1:1', off]}\n",
+          "t.yaml:3:33: error: admin.listen: off stands alone; leave it, or the addresses\n");
+    finds(SMALL "admin: {listen: [a, a, a, a, a, a, a, a, a], tls: {ca: a}}\n",
+          "t.yaml:3:17: error: admin.listen: 9 addresses are too many; write 8 or less\n"
+          "t.yaml:3:46: error: key \"cert\" is missing in admin.tls; write cert: ... (Our "
+          "certificate in PEM, then its intermediates.)\n"
+          "t.yaml:3:46: error: key \"key\" is missing in admin.tls; write key: ... (The "
+          "certificate's private key in PEM; others may not read it.)\n");
 }
 
 static void a_required_key_is_missed(void **state)
@@ -1141,9 +1167,9 @@ static void places_count_bytes_of_lines(void **state)
 {
     (void)state;
     finds("\xef\xbb\xbf"
-          "admin: {}\r\n# é\r\n" SMALL "agent: {labels: {é: 'a\xe2\x80\xa8 b'}, worker: 1}\n",
-          "t.yaml:1:1: error: unknown section \"admin\"; known: agent, inputs, filters, spool, "
-          "outputs\n"
+          "kafka: {}\r\n# é\r\n" SMALL "agent: {labels: {é: 'a\xe2\x80\xa8 b'}, worker: 1}\n",
+          "t.yaml:1:1: error: unknown section \"kafka\"; known: agent, inputs, filters, spool, "
+          "outputs, admin\n"
           "t.yaml:5:33: error: unknown key \"worker\" in agent; nearest: \"workers\"\n");
 }
 
@@ -1499,6 +1525,7 @@ int main(void)
         cmocka_unit_test(an_unknown_key_names_the_nearest),
         cmocka_unit_test(keys_of_other_releases_are_unknown),
         cmocka_unit_test(long_words_have_no_near_one),
+        cmocka_unit_test(admin_is_a_list_of_addresses_or_off),
         cmocka_unit_test(a_required_key_is_missed),
         cmocka_unit_test(a_required_map_is_missed_once),
         cmocka_unit_test(a_long_list_of_known_words_is_cut),

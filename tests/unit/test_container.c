@@ -31,6 +31,7 @@
 #include "taffrail/log.h"
 #include "taffrail/output.h"
 #include "taffrail/pipeline.h"
+#include "taffrail/status.h"
 
 #define DEADLINE_MS 20000u
 #define SEEN_MAX    40000u
@@ -423,6 +424,17 @@ static void run_until_gap(struct fixture *f, const char *reason)
     assert_int_equal(gaps(reason), 1);
 }
 
+static struct tf_input_status status_of(const struct fixture *f)
+{
+    struct tf_status status;
+    struct tf_input_status own;
+
+    assert_int_equal(tf_pipeline_status(f->pipeline, &status), 0);
+    own = status.inputs[0].own;
+    tf_status_fini(&status);
+    return own;
+}
+
 static size_t stored(struct fixture *f);
 
 static void run_until_stored(struct fixture *f, size_t count)
@@ -777,6 +789,7 @@ static void what_is_no_plain_file_of_ours_is_refused(void **state)
     start(f);
     run_until_lines(f, 1);
     assert_int_equal(times("good"), 1);
+    assert_true(status_of(f).errors[TF_INPUT_OPEN] >= (geteuid() == 0 ? 3 : 2));
 }
 
 static void a_folder_that_others_may_write_is_not_read(void **state)
@@ -942,6 +955,27 @@ static void a_failed_read_is_tried_again(void **state)
     run_until_lines(f, 20);
     assert_each_once("l", 20);
     assert_int_equal(gaps("copytruncate"), 0);
+    assert_true(status_of(f).errors[TF_INPUT_READ] > 0);
+    assert_int_equal(status_of(f).errors[TF_INPUT_OPEN], 0);
+}
+
+/* It is told how long it did not read, and not once more for each time that it was woken. */
+static void a_log_over_its_rate_waits_in_its_file(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t began_ns = uv_hrtime(), took_ms;
+
+    f->options.max_rate_bytes = 512 << 10;
+    append_lines(f, "a.log", "a line of the log that is read at some rate ", 0, 12000);
+    start(f);
+    for (unsigned i = 0; i < 10; i++) {
+        run_for(f, 20);
+        append_lines(f, "a.log", "more ", i, 1);
+    }
+    run_until_lines(f, 12010);
+    took_ms = (uv_hrtime() - began_ns) / (uint64_t)TF_MS_IN_NS;
+    assert_true(status_of(f).rate_ms > 300);
+    assert_true(status_of(f).rate_ms <= took_ms + 1000); /* what is still to be waited, too */
 }
 
 static void without_hints_the_scans_find_it_all(void **state)
@@ -1022,6 +1056,8 @@ static void a_renamed_file_is_read_to_its_end(void **state)
     assert_int_equal(unlink(at(f, "0.log.20261124-100000")), 0);
     run_until_stored(f, 1);
     assert_int_equal(gaps("deleted"), 0);
+    assert_int_equal(status_of(f).rotations[TF_ROTATION_RENAME], 1);
+    assert_int_equal(status_of(f).rotations[TF_ROTATION_COPYTRUNCATE], 0);
 }
 
 static void what_was_rotated_while_nobody_ran_is_read_first(void **state)
@@ -1170,6 +1206,8 @@ static void a_copy_is_read_on_before_the_cut_file(void **state)
     assert_each_once("l", 100);
     assert_each_once("n", 5);
     assert_int_equal(gaps("copytruncate"), 0);
+    assert_int_equal(status_of(f).rotations[TF_ROTATION_COPYTRUNCATE], 1);
+    assert_int_equal(status_of(f).rotations[TF_ROTATION_RENAME], 0);
 }
 
 static void a_copy_made_while_nobody_ran_is_read_on(void **state)
@@ -1386,6 +1424,7 @@ static void a_cut_without_a_copy_is_a_gap(void **state)
     run_until_lines(f, 105);
     assert_int_equal(gaps("copytruncate"), 1);
     assert_each_once("n", 5);
+    assert_int_equal(status_of(f).rotations[TF_ROTATION_COPYTRUNCATE], 1);
 }
 
 static void a_cut_file_that_grew_again_is_noticed(void **state)
@@ -1422,6 +1461,7 @@ static void a_lost_tail_goes_back_to_an_older_print(void **state)
     assert_int_equal(times("after the cut 2"), 1);
     assert_int_equal(times("line number 0"), 1); /* not from the start */
     assert_true(line_count < 10000 + 8000);      /* but from the print some 64 KiB back */
+    assert_int_equal(status_of(f).rotations[TF_ROTATION_COPYTRUNCATE], 0);
 }
 
 /* ---- too much, and too hostile
@@ -1596,6 +1636,7 @@ static void past_the_limit_of_descriptors_files_wait(void **state)
     run_until_lines(f, 90);
     run_for(f, 60);
     assert_int_equal(line_count, 90);
+    assert_true(status_of(f).errors[TF_INPUT_OPEN] > 0);
     for (unsigned i = 0; i < 120; i++) {
         char name[32], line[32];
 
@@ -1698,6 +1739,7 @@ int main(void)
         TEST(a_piece_that_was_held_is_read_again),
         TEST(a_failed_sync_is_read_again_once),
         TEST(a_failed_read_is_tried_again),
+        TEST(a_log_over_its_rate_waits_in_its_file),
         TEST(without_hints_the_scans_find_it_all),
         TEST(without_watches_files_are_polled),
         TEST(newest_begins_at_the_end_of_what_is_there),

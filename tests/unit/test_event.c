@@ -283,6 +283,11 @@ static void marks_stand_in_their_map_and_only_then(void **state)
     assert_int_equal(f->summary.events, 3);
     assert_int_equal(f->summary.redacted, 2);
     assert_int_equal(f->summary.withheld, 2);
+    assert_string_equal(tf_withheld_reasons[0], "budget");
+    assert_int_equal(f->summary.withheld_by[0], 1);
+    assert_int_equal(f->summary.withheld_by[TF_WITHHELD_REASONS - 1], 1);
+    assert_int_equal(f->summary.malformed, 1);
+    assert_int_equal(f->summary.truncated, 1);
 }
 
 static void marks_of_a_decoder_are_merged_and_ours_are_stronger(void **state)

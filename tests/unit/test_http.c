@@ -262,6 +262,11 @@ static bool has_got(const void *ctx)
     return world.got.size >= *(const size_t *)ctx;
 }
 
+static bool has_asked(const void *ctx)
+{
+    return world.requests >= *(const uint32_t *)ctx;
+}
+
 static bool has_refused(const void *ctx)
 {
     return world.refused >= *(const uint32_t *)ctx;
@@ -370,7 +375,8 @@ static struct client *connect_tls(struct tf_tls *with)
     return client;
 }
 
-static struct client *connect_plain(void)
+/* from NULL: whatever the kernel takes. */
+static struct client *connect_from(const char *from)
 {
     struct client *client = fresh_client();
     struct sockaddr_un un = {.sun_family = AF_UNIX};
@@ -383,11 +389,20 @@ static struct client *connect_plain(void)
         memcpy(un.sun_path, world.address.unix_path, sizeof un.sun_path);
         assert_int_equal(connect(client->fd, (struct sockaddr *)&un, sizeof un), 0);
     } else {
+        if (from != NULL) {
+            assert_int_equal(uv_ip4_addr(from, 0, &in), 0);
+            assert_int_equal(bind(client->fd, (struct sockaddr *)&in, sizeof in), 0);
+        }
         in = where();
         assert_int_equal(connect(client->fd, (struct sockaddr *)&in, sizeof in), 0);
     }
     client->open = true;
     return client;
+}
+
+static struct client *connect_plain(void)
+{
+    return connect_from(NULL);
 }
 
 static void say_bytes(struct client *client, const char *text, size_t size)
@@ -888,8 +903,9 @@ static void who_may_not_come_in_is_refused(void **state)
     world.is_closed = false;
     start("127.0.0.1:0", NULL, &limits);
     for (int i = 0; i < 3; i++) {
-        (void)connect_plain();
+        say(connect_plain(), CHUNKED "5\r\nhel");
     }
+    assert_true(run_until(has_asked, &(uint32_t){3}, DEADLINE_MS));
     client = connect_plain();
     assert_true(run_until(is_gone, client, DEADLINE_MS));
     assert_string_equal(world.reason, "connections");
@@ -911,6 +927,34 @@ static void silent_strangers_do_not_keep_others_out(void **state)
     client = connect_tls(tls.node);
     say(client, GET("/now"));
     assert_true(receives(client, "GET /now", 1));
+}
+
+/* Without TLS nobody is known, so who asks for nothing is closed for who comes: the oldest of the
+ * address that has most of them. */
+static void silent_ones_make_room_for_others(void **state)
+{
+    struct tf_http_limits limits = usual;
+    struct client *other, *silent[3], *client = NULL;
+
+    (void)state;
+    limits.connections = 3;
+    start("0.0.0.0:0", NULL, &limits);
+    other = connect_from("127.0.0.2");
+    say(other, GET("/now"));
+    assert_true(receives(other, "GET /now", 1)); /* then idle, the oldest of all */
+    for (size_t i = 0; i < TF_COUNT(silent); i++) {
+        silent[i] = connect_plain();
+        (void)uv_run(&world.loop, UV_RUN_NOWAIT);
+    }
+    assert_true(run_until(is_gone, silent[0], DEADLINE_MS));
+    assert_string_equal(world.reason, "connections");
+    for (unsigned i = 0; i < 70; i++) { /* a flood, within one turn of the loop */
+        client = connect_plain();
+    }
+    say(client, GET("/now"));
+    assert_true(receives(client, "GET /now", 1));
+    say(other, GET("/now"));
+    assert_true(receives(other, "GET /now", 2));
 }
 
 static void who_does_not_take_its_answer_is_closed(void **state)
@@ -979,6 +1023,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_cut_ends_without_an_answer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_may_not_come_in_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(silent_strangers_do_not_keep_others_out, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(silent_ones_make_room_for_others, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_does_not_take_its_answer_is_closed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_close_ends_what_waits, set_up, tear_down),
     };

@@ -3,9 +3,9 @@
  * what is acked is durable, a repeat is stored once, contradictions are said, hostile senders end
  * alone.
  *
- * fdatasync and EVP_DigestSign are defined here, before those of the libraries, so that they fail
- * or wait when a test says so. Clients live on the same loop; what the collector stored is seen by
- * an output that keeps every record as a line of JSON.
+ * fdatasync, accept4 and EVP_DigestSign are defined here, before those of the libraries, so that
+ * they fail or wait when a test says so. Clients live on the same loop; what the collector stored
+ * is seen by an output that keeps every record as a line of JSON.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -45,8 +45,18 @@
 
 /* ---- faults --------------------------------------------------------------------------------- */
 
-static atomic_int fail_syncs; /* so many calls fail */
+static atomic_int fail_syncs, fail_accepts; /* so many calls fail */
 static atomic_bool hold_syncs, hold_filter;
+
+int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags)
+{
+    if (atomic_load(&fail_accepts) > 0) {
+        (void)atomic_fetch_sub(&fail_accepts, 1);
+        errno = ENOBUFS;
+        return -1;
+    }
+    return (int)syscall(SYS_accept4, fd, address, size, flags);
+}
 
 int fdatasync(int fd)
 {
@@ -1126,6 +1136,8 @@ static void what_is_not_durable_is_compared_too(void **state)
     assert_int_equal(client->ack_count, 0);
     assert_int_equal(input_status().repeats, 1);
     assert_int_equal(input_status().contradictions, 1);
+    assert_string_equal(tf_contradictions[0], "fork");
+    assert_int_equal(input_status().contradicted_by[0], 1);
     atomic_store(&hold_syncs, false);
     assert_true(run_until(has_acks, client, 5, DEADLINE_MS));
     assert_int_equal(count_records("\"contradicts\":\"fork\""), 1);
@@ -1896,6 +1908,8 @@ static void one_address_has_16_unproved_connections(void **state)
     }
     run_for(50);
     store_frame(connect_node(), &(struct frame){.spool = 1, .seq = 1, .text = "t", .chunk = "c"});
+    assert_string_equal(tf_refusals[1], "address");
+    assert_int_equal(input_status().refused_by[1], 4);
     assert_int_equal(input_status().refused, 4); /* who only connects is not told */
 }
 
@@ -1916,6 +1930,15 @@ static void accept_waits_behind_a_flood(void **state)
     for (unsigned i = 0; i < TF_COUNT(fds); i++) {
         (void)close(fds[i]);
     }
+}
+
+static void what_cannot_be_accepted_is_counted(void **state)
+{
+    (void)state;
+    start();
+    atomic_store(&fail_accepts, 3);
+    store_frame(connect_node(), &(struct frame){.spool = 1, .seq = 1, .text = "t", .chunk = "c"});
+    assert_int_equal(input_status().errors[TF_INPUT_ACCEPT], 3);
 }
 
 static void connections_are_limited(void **state)
@@ -2271,6 +2294,7 @@ int main(void)
         TEST(a_nested_secret_is_redacted),
         TEST(one_address_has_16_unproved_connections),
         TEST(accept_waits_behind_a_flood),
+        TEST(what_cannot_be_accepted_is_counted),
         TEST(connections_are_limited),
         TEST(refusals_are_told_ten_times_a_second),
         TEST(a_silent_connection_is_closed),

@@ -1,4 +1,5 @@
-/* test_json.c - strings of JSON, good and hostile, in memory of their very size. */
+/* test_json.c - strings and small documents of JSON, good and hostile, in memory of their very
+ * size. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -114,6 +115,75 @@ static void raw_strings_are_as_they_are_written(void **state)
     assert_false(tf_json_raw(&in, &raw));
 }
 
+static void expect_slice(bool is_there, struct tf_slice got, const char *wanted)
+{
+    assert_true(is_there);
+    assert_true(tf_slice_equal(got, tf_slice_text(wanted)));
+}
+
+static void values_are_found_by_key_and_index(void **state)
+{
+    struct tf_slice text = tf_slice_text(
+        "{ \"a\" : [ {\"b\": \"}]\\\"\"} , -1.5e3, true ] ,\n\"c\":{}, \"d\" : null }\n");
+    struct tf_slice value, item;
+
+    (void)state;
+    assert_true(tf_json_is_whole(text));
+    expect_slice(tf_json_member(text, "c", &value), value, "{}");
+    expect_slice(tf_json_member(text, "d", &value), value, "null");
+    assert_true(tf_json_member(text, "a", &value));
+    expect_slice(tf_json_item(value, 1, &item), item, "-1.5e3");
+    expect_slice(tf_json_item(value, 2, &item), item, "true");
+    assert_false(tf_json_item(value, 3, &item));
+    assert_true(tf_json_item(value, 0, &item));
+    expect_slice(tf_json_member(item, "b", &value), value, "\"}]\\\"\"");
+    assert_false(tf_json_member(text, "b", &value));
+    assert_false(tf_json_item(tf_slice_text("[]"), 0, &value));
+    assert_false(tf_json_member(tf_slice_text("{}"), "", &value));
+}
+
+/* In memory of its very size, cut at each byte. */
+static void broken_documents_are_refused(void **state)
+{
+    static const char *const broken[] = {"",      "{",     "[1,]", "{\"a\":}", "{\"a\" 1}",
+                                         "{1:2}", "[1 2]", "{} x", "[\"",      "}"};
+    static const char sound[] = "{\"a\":[1,{\"b\":\"c\"}],\"d\":2}";
+    char deep[2 * TF_JSON_DEPTH_MAX + 2];
+    struct tf_slice value;
+
+    (void)state;
+    for (size_t i = 0; i < TF_COUNT(broken); i++) {
+        assert_false(tf_json_is_whole(tf_slice_text(broken[i])));
+    }
+    for (size_t size = 0; size < sizeof sound - 1; size++) {
+        char *copy = malloc(size + (size == 0));
+
+        memcpy(copy, sound, size);
+        assert_false(tf_json_is_whole(tf_slice(copy, size)));
+        (void)tf_json_member(tf_slice(copy, size), "d", &value);
+        free(copy);
+    }
+    memset(deep, '[', sizeof deep / 2);
+    memset(deep + sizeof deep / 2, ']', sizeof deep / 2);
+    assert_false(tf_json_is_whole(tf_slice(deep, sizeof deep)));
+    assert_true(tf_json_is_whole(tf_slice(deep + 2, sizeof deep - 4)));
+}
+
+static void what_is_put_is_a_string(void **state)
+{
+    struct tf_buf out;
+
+    (void)state;
+    tf_buf_init(&out, 4096);
+    tf_json_put(&out, "a\"\\\n\x7f</é");
+    expect_slice(true, tf_buf_slice(&out), "\"a\\u0022\\u005c\\u000a\\u007f\\u003c/é\"");
+    tf_buf_clear(&out);
+    tf_json_put(&out, "x\xff");
+    expect_slice(true, tf_buf_slice(&out), "\"x\\ufffd\"");
+    assert_true(tf_json_is_whole(tf_buf_slice(&out)));
+    tf_buf_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -121,6 +191,9 @@ int main(void)
         cmocka_unit_test(controls_are_refused_where_they_may_not_stand),
         cmocka_unit_test(broken_strings_are_refused),
         cmocka_unit_test(raw_strings_are_as_they_are_written),
+        cmocka_unit_test(values_are_found_by_key_and_index),
+        cmocka_unit_test(broken_documents_are_refused),
+        cmocka_unit_test(what_is_put_is_a_string),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,6 +98,24 @@ static void long_values_are_cut(void **state)
     assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
 }
 
+static void written_lines_are_counted(void **state)
+{
+    uint64_t before[TF_LOG_ERROR + 1], after[TF_LOG_ERROR + 1];
+
+    (void)state;
+    tf_log_configure(TF_LOG_INFO, TF_LOG_LOGFMT);
+    tf_log_counts(before);
+    for (int i = 0; i < 3; i++) {
+        tf_log(TF_LOG_WARN, "test-count", TF_DETAILS(TF_STR("output", "a")), "a repeat is no line");
+    }
+    tf_log(TF_LOG_DEBUG, "test-count", NULL, 0, "below the level");
+    tf_log_answer("test-count", NULL, 0, "asked for");
+    tf_log_counts(after);
+    assert_int_equal(after[TF_LOG_DEBUG], before[TF_LOG_DEBUG]);
+    assert_int_equal(after[TF_LOG_INFO], before[TF_LOG_INFO] + 1);
+    assert_int_equal(after[TF_LOG_WARN], before[TF_LOG_WARN] + 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -105,6 +123,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(json_has_the_same_keys, capture, release),
         cmocka_unit_test_setup_teardown(repeats_of_one_subject_are_told_once, capture, release),
         cmocka_unit_test_setup_teardown(long_values_are_cut, capture, release),
+        cmocka_unit_test_setup_teardown(written_lines_are_counted, capture, release),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -186,6 +186,8 @@ static struct tf_slice text_of(const struct fixture *f, const struct tf_record *
 /* Applies the filter, keeps what came out, and begins the next batch. */
 static void apply_with(struct fixture *f, void *filter_state)
 {
+    uint32_t told = 0;
+
     assert_int_equal(tf_filter_multiline.apply(f->self, f->scratch, filter_state, &f->batch), 0);
     for (uint32_t i = 0; i < f->batch.record_count; i++) {
         const struct tf_record *record = &f->batch.records[i];
@@ -204,6 +206,12 @@ static void apply_with(struct fixture *f, void *filter_state)
         assert_non_null(out->text);
         f->out_count++;
     }
+    for (uint32_t i = 0; i < f->batch.tally_count; i++) {
+        assert_string_equal(tf_filter_multiline.rule_name(f->self, f->batch.tallies[i].rule),
+                            "joined");
+        told += f->batch.tallies[i].hits;
+    }
+    assert_int_equal(told, f->batch.joined);
     f->joined += f->batch.joined;
     begin_batch(f);
 }

@@ -63,6 +63,10 @@ struct world {
     uint64_t delay_ms;    /* of what is held */
     bool stops_with_held; /* the stop does not wait for it */
     bool raises_events;
+    uint64_t missing, gaps, gap_bytes; /* in the status before the stop */
+    uint64_t held, dropped;            /* the same */
+    unsigned drop_rules;               /* the same: rules that may drop */
+    uint64_t held_at_end;
     bool stopped;
 };
 
@@ -419,6 +423,7 @@ static int tear_down(void **state)
 static void on_stopped(void *ctx)
 {
     (void)ctx;
+    world->held_at_end = tf_books_held(world->pipeline);
     world->stopped = true;
 }
 
@@ -448,9 +453,35 @@ static void raise_events(void)
     }
 }
 
+/* What anybody may see while it runs. */
+static void take_status(void)
+{
+    struct tf_status status;
+
+    assert_int_equal(tf_pipeline_status(world->pipeline, &status), 0);
+    assert_true(status.is_started && status.has_room && !status.is_stopping);
+    assert_int_equal(status.input_count, 1);
+    assert_int_equal(status.output_count, 1);
+    world->missing = status.books.missing;
+    world->gaps = status.gaps[0];
+    world->gap_bytes = status.gap_bytes[0];
+    for (size_t i = 0; i < status.filter_count; i++) {
+        world->held += status.filters[i].held;
+    }
+    assert_int_equal(world->held, status.books.held);
+    for (size_t i = 0; i < status.rule_count; i++) {
+        world->drop_rules += status.rules[i].is_dropped;
+        world->dropped += status.rules[i].is_dropped ? status.rules[i].hits : 0;
+    }
+    assert_true(world->dropped <= status.books.filtered);
+    assert_true(status.books.own <= status.books.decoded);
+    tf_status_fini(&status);
+}
+
 static void on_poll(uv_timer_t *timer)
 {
     if (is_pumped_out()) {
+        take_status();
         if (world->raises_events) {
             raise_events();
         }
@@ -475,6 +506,7 @@ static void run(void)
     assert_int_equal(uv_timer_start(&stop_when_done, on_poll, 1, 1), 0);
     assert_int_equal(uv_run(&world->loop, UV_RUN_DEFAULT), 0);
     assert_true(world->stopped);
+    assert_int_equal(world->missing, 0); /* the books balance at any moment */
     tf_pipeline_free(world->pipeline);
     tf_error_fini(&err);
 }
@@ -545,6 +577,9 @@ static void tags_and_gaps_keep_the_order_of_their_source(void **state)
     assert_true(find("\"reason\":\"copytruncate\"") > find(" record 2 "));
     assert_true(find("\"reason\":\"copytruncate\"") < find(" record 3 "));
     assert_non_null(strstr(world->texts[find("copytruncate")], "\"tag\":\"taffrail.audit\""));
+    assert_string_equal(tf_gaps[0], "copytruncate");
+    assert_int_equal(world->gaps, 1);
+    assert_int_equal(world->gap_bytes, 3);
 }
 
 static void start_and_stop_are_told_with_the_books(void **state)
@@ -760,8 +795,9 @@ static void dropped_records_are_told_by_name(void **state)
     assert_non_null(strstr(stop, "\"decoded\":8")); /* seven and the start */
     assert_non_null(strstr(stop, "\"spooled\":3"));
     assert_non_null(strstr(stop, "\"filtered\":5"));
-    assert_non_null(strstr(log, " filter=select rule=probes hits=3\n"));
-    assert_non_null(strstr(log, " filter=shop rule=not-kept hits=2\n"));
+    assert_int_equal(world->drop_rules, 3); /* also those that dropped nothing yet */
+    assert_non_null(strstr(log, " filter=select rule=probes dropped=3\n"));
+    assert_non_null(strstr(log, " filter=shop rule=not-kept dropped=2\n"));
     assert_null(strstr(log, "rule=other"));
     assert_int_equal(world->text_count, 4);
     (void)find("shop record 5 ");
@@ -855,6 +891,8 @@ static void what_is_held_at_a_stop_is_not_done(void **state)
     give(0, steps, TF_COUNT(steps));
     run();
     assert_int_equal(world->sources[0].held_from[0], 2);
+    assert_int_equal(world->held, 1);
+    assert_int_equal(world->held_at_end, 0); /* its source is gone */
     assert_int_equal(world->text_count, 4);
     assert_non_null(strstr(world->texts[find("\"event\":\"stop\"")], "\"decoded\":3"));
     assert_non_null(strstr(world->texts[find("\"event\":\"stop\"")], "\"spooled\":3"));

@@ -311,6 +311,7 @@ static void a_dropped_record_is_marked_and_counted(void **state)
     struct fixture *f = *state;
     struct tf_events_summary summary;
     struct tf_buf events;
+    uint32_t dropped = 0;
 
     set_mode(f, 2, "ticket", "drop", "assigned-password", "drop");
     open_filter(f, 0);
@@ -326,10 +327,19 @@ static void a_dropped_record_is_marked_and_counted(void **state)
     assert_int_equal(f->hit_count, 4);
     assert_string_equal(f->hits[0].mode, "drop");
     assert_true(f->batch.tally_count >= 2);
+    for (uint32_t i = 0; i < f->batch.tally_count; i++) {
+        const struct tf_tally *tally = &f->batch.tallies[i];
+
+        if (tf_rule_is_dropped(tally->rule)) {
+            assert_true(tf_filter_redact.rule_drops(f->self, tf_rule_number(tally->rule)));
+            dropped += tally->hits;
+        }
+    }
     tf_buf_init(&events, 1 << 20);
     assert_int_equal(tf_events_encode(&f->batch, NULL, &events, &summary), 0);
     assert_int_equal(summary.events, 2);
     assert_int_equal(summary.dropped, 3);
+    assert_int_equal(dropped, 3); /* a record counts once, however much is in it */
     tf_buf_fini(&events);
 }
 

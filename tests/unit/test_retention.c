@@ -879,6 +879,7 @@ static void drop_oldest_tells_exactly_what_is_lost(void **state)
 static void a_frame_in_flight_spares_its_segment(void **state)
 {
     struct fixture *f = *state;
+    uint64_t full_ms;
 
     f->options.max_size_bytes = 4u << 20;
     f->options.on_full = TF_ON_FULL_DROP_OLDEST;
@@ -889,11 +890,19 @@ static void a_frame_in_flight_spares_its_segment(void **state)
     assert_int_equal(f->count, 1);
     assert_true(has_segment(f, 1)); /* its first frame may be delivered this very moment */
     assert_false(tf_spool_has_room(f->spool));
-    tf_feed_rewind(f->feed); /* as when the connection ends */
+    full_ms = status_of(f).full_ms;
+    assert_true(full_ms > 0 && full_ms <= 1600);
+    run_for(f, 50);
+    assert_true(status_of(f).full_ms >= full_ms + 50); /* it goes on */
+    tf_feed_rewind(f->feed);                           /* as when the connection ends */
     f->ack = true;
     f->count = 0;
     run_until(f, has_all);
     (void)check_received(f, 6 * A_SEGMENT);
+    assert_true(tf_spool_has_room(f->spool));
+    full_ms = status_of(f).full_ms;
+    run_for(f, 50);
+    assert_int_equal(status_of(f).full_ms, full_ms);
 }
 
 /* Fills the spool until something is to be dropped. */

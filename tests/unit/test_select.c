@@ -19,7 +19,7 @@ static uint32_t hits_of(const struct fixture *f, const char *name)
         const struct tf_tally *tally = &f->batch.tallies[i];
 
         assert_int_equal(tally->filter, 3);
-        if (strcmp(f->kind->rule_name(f->self, tally->rule), name) == 0) {
+        if (strcmp(f->kind->rule_name(f->self, tf_rule_number(tally->rule)), name) == 0) {
             return tally->hits;
         }
     }

@@ -180,10 +180,12 @@ static bool is_selected(const struct tf_scan *scan, const char *base)
             any_matches(&scan->include->containers, path.container_name));
 }
 
-static void tell_unreadable(const char *dir, const char *name, const char *why)
+static void tell_unreadable(struct tf_scan *scan, const char *dir, const char *name,
+                            const char *why)
 {
     char path[TF_FILE_PATH_MAX + NAME_MAX + 2];
 
+    scan->unreadable++;
     (void)snprintf(path, sizeof path, "%s/%s", dir, name);
     tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", path)), "not read: %s", why);
 }
@@ -261,7 +263,7 @@ static void judge(struct tf_scan *scan, const struct tf_candidate *place,
 {
     found->verdict = tf_judge(scan, opened, tf_path_hash(tf_slice_text(place->base)), found);
     if (found->verdict == TF_VERDICT_REFUSED) {
-        tell_unreadable(place->dir_path, place->name, "its text has more than 4 GiB");
+        tell_unreadable(scan, place->dir_path, place->name, "its text has more than 4 GiB");
     }
     found->is_left_out = found->verdict == TF_VERDICT_WAIT || found->verdict == TF_VERDICT_REFUSED;
 }
@@ -277,7 +279,7 @@ static bool open_found(struct tf_scan *scan, const struct tf_candidate *place,
     if (rc < 0) {
         scan->is_complete = scan->is_complete && (rc == -EPERM || rc == -ENOENT || rc == -ELOOP);
         if (rc != -ENOENT) {
-            tell_unreadable(place->dir_path, place->name, opened.why);
+            tell_unreadable(scan, place->dir_path, place->name, opened.why);
         }
         found->is_left_out = true;
         return rc != -ENOENT;
@@ -500,7 +502,7 @@ static void descend(struct walk *walk, int dir_fd, const char *name, size_t part
     if (fd < 0) {
         walk->scan->is_complete = walk->scan->is_complete && fd == -EPERM;
         tf_snapshot_add(&walk->scan->snapshot, dir_fd, walk->path, name);
-        tell_unreadable(walk->path, name, why);
+        tell_unreadable(walk->scan, walk->path, name, why);
         return;
     }
     walk->path[size] = '/';
@@ -595,6 +597,7 @@ static void walk_glob(struct tf_scan *scan, const struct tf_path_glob *glob)
         tf_snapshot_add(&scan->snapshot, AT_FDCWD, "", glob->folder);
     } else {
         scan->is_complete = false;
+        scan->unreadable++;
         tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", glob->folder)), "not read: %s",
                why);
     }

@@ -458,6 +458,7 @@ void tf_follow_activate(struct tf_file *file)
     prepare_io(file);
     rc = add_source(file);
     if (rc < 0) {
+        file->input->counts.errors[TF_INPUT_OPEN]++;
         tf_log(TF_LOG_ERROR, "unreadable", TF_DETAILS(TF_STR("path", file->base)),
                "not read now: %s; found again at the next rescan", uv_strerror(rc));
         tf_follow_drop(file);
@@ -752,6 +753,9 @@ static void apply_mend(struct tf_file *file)
                            &deltas);
     }
     tf_buf_fini(&deltas);
+    if (rc == 0 && mend->kind != TF_MEND_OLDER) { /* else it lost its own tail */
+        file->input->counts.rotations[TF_ROTATION_COPYTRUNCATE]++;
+    }
     file->has_error = rc < 0; /* it is found changed again, at the next rescan */
     file->has_heir = file->has_heir && rc < 0;
     free(file->start);
@@ -800,11 +804,24 @@ static void note_watch(struct tf_file *file)
 /* Read, or failed to be, without a batch. */
 static void note_error(struct tf_file *file, int status)
 {
+    file->input->counts.errors[TF_INPUT_READ]++;
     tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", file->base)),
            "reading failed: %s; tried again at the next rescan", uv_strerror(status));
     file->has_error = true;
     release_follower(file);
     tf_follow_leave(file, TF_AFTER_REVIVE);
+}
+
+/* A pump that was woken early waits for the same bytes again: no time counts twice. */
+static void note_throttled(struct tf_file *file, uint64_t wake_at_ms)
+{
+    uint64_t from_ms = uv_now(file->input->loop);
+
+    from_ms = from_ms > file->throttled_to_ms ? from_ms : file->throttled_to_ms;
+    if (wake_at_ms > from_ms) {
+        file->input->counts.rate_ms += wake_at_ms - from_ms;
+        file->throttled_to_ms = wake_at_ms;
+    }
 }
 
 void tf_follow_pumped(struct tf_source *source, const struct tf_pump_result *result)
@@ -841,6 +858,9 @@ void tf_follow_pumped(struct tf_source *source, const struct tf_pump_result *res
         return;
     }
     note_watch(file);
+    if (io->is_throttled) {
+        note_throttled(file, result->wake_at_ms);
+    }
     file->is_at_end = !result->again && io->is_verified && !io->is_throttled;
     if (file->is_at_end) {
         file->behind_since_ms = 0;

@@ -79,6 +79,7 @@ static int take_descriptor(struct tf_found *found)
 static void note_rotation(struct tf_file *file, const struct tf_found *found)
 {
     if (found->is_sibling && !file->is_sibling) {
+        file->input->counts.rotations[TF_ROTATION_RENAME]++;
         tf_log(TF_LOG_DEBUG, "rotated", TF_DETAILS(TF_STR("path", file->base)),
                "renamed; it is read to its end");
     }
@@ -483,6 +484,7 @@ void tf_found_apply(struct tf_container *input, struct tf_scan *scan)
     const struct tf_file_id *previous = NULL;
     size_t fresh = 0; /* they are moved to the front of sorted */
 
+    input->counts.errors[TF_INPUT_OPEN] += scan->unreadable;
     if (sorted == NULL) {
         input->wants_scan = true;
         return;

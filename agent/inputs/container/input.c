@@ -332,7 +332,7 @@ static void container_status(const void *self, struct tf_input_status *status)
     const struct tf_container *input = self;
     uint64_t now_ms = uv_now(input->loop);
 
-    *status = (struct tf_input_status){0};
+    *status = input->counts;
     for (const struct tf_file *file = input->files; file != NULL; file = file->next) {
         uint64_t lag_bytes = tf_follow_lag_bytes(file);
 

@@ -276,7 +276,8 @@ struct tf_scan {
     size_t found_count, found_capacity;
     uint32_t opened;
     struct tf_snapshot snapshot;
-    bool is_complete; /* every directory could be read: what was not found is not there */
+    uint64_t unreadable; /* files and folders that could not be opened, or may not be read */
+    bool is_complete;    /* every directory could be read: what was not found is not there */
     int watch_error;
     uint64_t took_ms;
 };
@@ -447,6 +448,7 @@ struct tf_file {
     bool is_deleted; /* has no name any more */
     uint64_t quiet_size, size, offset;
     uint64_t deleted_since_ms;
+    uint64_t throttled_to_ms; /* max_rate: as far as that was counted */
     uint64_t behind_since_ms; /* there is something to read since then; 0: it is at its end */
     uint64_t found_size;      /* by the last scan, when it is behind */
     uint64_t cookie_durable;
@@ -504,6 +506,7 @@ struct tf_container {
     struct tf_file *files;
     uv_mutex_t mutex; /* of the prints of files */
     size_t file_count, descriptor_count, descriptor_max;
+    struct tf_input_status counts; /* since start; the rest is made when it is asked for */
 
     struct tf_scan scan;
     uv_work_t scan_work;

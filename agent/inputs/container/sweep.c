@@ -148,7 +148,11 @@ void tf_sweep_rewind(struct tf_container *input)
 
 static void tell_descriptors(struct tf_container *input)
 {
-    if (input->scan.opened < input->scan.open_max || input->told_descriptors) {
+    if (input->scan.opened < input->scan.open_max) {
+        return;
+    }
+    input->counts.errors[TF_INPUT_OPEN]++;
+    if (input->told_descriptors) {
         return;
     }
     input->told_descriptors = true;

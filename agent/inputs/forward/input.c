@@ -257,7 +257,7 @@ void tf_forward_tell_refused(struct forward *forward, const struct connection *c
 {
     const char *identity = conn->sender == NULL ? "" : conn->sender->identity;
 
-    forward->status.refused++;
+    tf_input_refused(&forward->status, reason, 1);
     if (forward->closing || !may_tell(forward)) {
         return;
     }
@@ -298,6 +298,7 @@ static void accept_one(struct forward *forward)
     forward->accept_waits = false;
     rc = tf_connection_accept(forward, &conn);
     if (rc < 0) {
+        forward->status.errors[TF_INPUT_ACCEPT]++;
         forward->accept_waits = rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE; /* tried again */
         return;
     }
@@ -311,6 +312,7 @@ static void on_connection(uv_stream_t *listener, int status)
     struct forward *forward = listener->data;
 
     if (status < 0) {
+        forward->status.errors[TF_INPUT_ACCEPT]++;
         tf_log(TF_LOG_ERROR, "listen", TF_DETAILS(TF_STR("input", forward->name)),
                "a connection could not be accepted: %s", uv_strerror(status));
         return;
@@ -494,6 +496,7 @@ static void forward_status(const void *self, struct tf_input_status *status)
     *status = forward->status;
     status->connections = forward->proved;
     status->sources = forward->proved;
+    status->certificate_until_s = tf_tls_until_s(forward->tls);
 }
 
 const struct tf_input_kind tf_input_forward = {

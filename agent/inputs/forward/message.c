@@ -88,7 +88,7 @@ static void tell_contradiction(struct connection *conn, const struct judgement *
     uint64_t now_ms = uv_now(forward->loop);
     const char *spool = conn->names->key + strlen(conn->names->key) - 2 * TF_SPOOL_ID_BYTES;
 
-    forward->status.contradictions++;
+    tf_input_contradicted(&forward->status, judgement->contradicts);
     tf_log(TF_LOG_WARN, "contradiction",
            TF_DETAILS(TF_STR("identity", sender->identity), TF_STR("kind", judgement->contradicts),
                       TF_STR("input", forward->name), TF_STR("peer", conn->peer),

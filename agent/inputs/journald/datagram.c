@@ -209,7 +209,7 @@ static void tell_soon(struct datagrams *self)
 
 static void refuse(struct datagrams *self, uint32_t count)
 {
-    self->input->status.refused += count;
+    tf_input_refused(&self->input->status, "descriptor", count);
     self->untold_refused += count;
     tell_soon(self);
 }
@@ -426,6 +426,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 
     (void)events;
     if (status < 0) {
+        self->input->status.errors[TF_INPUT_READ]++;
         tf_log(TF_LOG_ERROR, "receive", TF_DETAILS(TF_STR("input", self->input->name)),
                "the socket %s gives nothing any more: %s", self->file.path, uv_strerror(status));
         return;
@@ -558,6 +559,7 @@ static void datagrams_free(struct tf_journal_source *base)
         rc = add_source(self);
     }
     if (rc < 0) {
+        self->input->status.errors[TF_INPUT_READ]++;
         tf_log(TF_LOG_ERROR, "receive", TF_DETAILS(TF_STR("input", self->input->name)),
                "no memory to go on; the socket %s is closed", self->file.path);
     }

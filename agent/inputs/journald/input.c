@@ -322,11 +322,15 @@ static void journald_tell(const void *self)
 {
     const struct tf_journald *input = self;
     struct tf_input_status status;
+    uint64_t errors = 0;
 
     journald_status(input, &status);
+    for (unsigned i = 0; i < TF_INPUT_ERRORS; i++) {
+        errors += status.errors[i];
+    }
     tf_log_answer("input",
                   TF_DETAILS(TF_STR("input", input->name), TF_NUM("suppressed", status.suppressed),
-                             TF_NUM("restarts", status.restarts), TF_NUM("errors", status.errors),
+                             TF_NUM("restarts", status.restarts), TF_NUM("errors", errors),
                              TF_NUM("repeats", status.repeats), TF_NUM("refused", status.refused)),
                   "what journald dropped, and what was in the way, since start");
 }

@@ -467,7 +467,7 @@ static void tell_refused(struct listener *listener, const char *reason, const ch
 {
     uint64_t now_ms = uv_now(listener->input->loop);
 
-    listener->input->status.refused++;
+    tf_input_refused(&listener->input->status, reason, 1);
     tf_log(TF_LOG_WARN, "refused",
            TF_DETAILS(TF_STR("input", listener->input->name), TF_STR("reason", reason)), "%s",
            text);
@@ -546,6 +546,7 @@ static void accept_one(struct listener *listener)
     int rc = -ENOMEM;
 
     if (conn == NULL) { /* journald would wait for who is not accepted; better nobody listens */
+        listener->input->status.errors[TF_INPUT_ACCEPT]++;
         tf_log(TF_LOG_ERROR, "listen", TF_DETAILS(TF_STR("input", listener->input->name)),
                "no memory for a connection; the socket is closed");
         listen_stop(listener->input);
@@ -567,6 +568,7 @@ static void on_connection(uv_stream_t *handle, int status)
     struct listener *listener = handle->data;
 
     if (status < 0) {
+        listener->input->status.errors[TF_INPUT_ACCEPT]++;
         tf_log(TF_LOG_ERROR, "listen", TF_DETAILS(TF_STR("input", listener->input->name)),
                "a connection could not be accepted: %s", uv_strerror(status));
         return;

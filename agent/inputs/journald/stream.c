@@ -277,7 +277,7 @@ static void tell_note(struct tf_journal_stream *stream)
         tell_gap(stream);
         break;
     case TF_JOURNAL_NOTE_ERROR:
-        stream->base.input->status.errors++;
+        stream->base.input->status.errors[TF_INPUT_READ]++;
         tf_log(TF_LOG_ERROR, "unreadable", TF_DETAILS(TF_STR("input", stream->base.input->name)),
                "%s", stream->note_text);
         break;

@@ -549,7 +549,7 @@ static void on_refused(void *ctx, const struct tf_http_refusal *refusal)
     struct upload *upload = ctx;
     struct tf_journald *input = upload->input;
 
-    input->status.refused++;
+    tf_input_refused(&input->status, refusal->reason, 1);
     if (!may_tell(upload)) {
         return;
     }
@@ -767,6 +767,7 @@ static void upload_status(const struct tf_journald *input, struct tf_input_statu
     const struct upload *upload = input->own;
 
     status->connections = upload->http == NULL ? 0 : tf_http_connections(upload->http);
+    status->certificate_until_s = upload->tls == NULL ? 0 : tf_tls_until_s(upload->tls);
 }
 
 static void upload_free(struct tf_journald *input)

@@ -1,0 +1,95 @@
+{{- define "taffrail.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "taffrail.selectorLabels" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: {{ .Values.mode }}
+{{- end -}}
+
+{{- define "taffrail.labels" -}}
+{{ include "taffrail.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
+{{- end -}}
+
+{{- define "taffrail.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "taffrail.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "taffrail.image" -}}
+{{- $repository := required "image.repository: where the image was pushed to" .Values.image.repository -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" $repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "taffrail.configMapName" -}}
+{{- default (include "taffrail.fullname" .) .Values.existingConfigMap -}}
+{{- end -}}
+
+{{/* From 1.30 on AppArmor is a field; before, an annotation for each container. */}}
+{{- define "taffrail.hasAppArmorField" -}}
+{{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version -}}yes{{- end -}}
+{{- end -}}
+
+{{- define "taffrail.appArmorAnnotation" -}}
+{{- $profile := .Values.appArmorProfile -}}
+{{- if eq $profile.type "RuntimeDefault" -}}
+runtime/default
+{{- else if eq $profile.type "Localhost" -}}
+localhost/{{ $profile.localhostProfile }}
+{{- else -}}
+unconfined
+{{- end -}}
+{{- end -}}
+
+{{/* A security context (.context) with AppArmor, where that is a field. */}}
+{{- define "taffrail.securityContext" -}}
+{{- $context := deepCopy .context -}}
+{{- if and .root.Values.appArmorProfile (include "taffrail.hasAppArmorField" .root) -}}
+{{- $_ := set $context "appArmorProfile" .root.Values.appArmorProfile -}}
+{{- end -}}
+{{- toYaml $context -}}
+{{- end -}}
+
+{{/* The port of each of output.hosts, once, as a JSON list. */}}
+{{- define "taffrail.outputPorts" -}}
+{{- $ports := list -}}
+{{- range .Values.output.hosts -}}
+{{- $port := regexFind ":[0-9]+$" . | trimPrefix ":" | default "24224" -}}
+{{- $ports = append $ports (int $port) -}}
+{{- end -}}
+{{- $ports | uniq | toJson -}}
+{{- end -}}
+
+{{/* Where it may go: names, and the collectors. */}}
+{{- define "taffrail.egress" -}}
+{{- if eq .Values.mode "agent" -}}
+- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+- ports:
+    {{- range include "taffrail.outputPorts" . | fromJsonArray }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+{{ end -}}
+{{- with .Values.networkPolicy.extraEgress -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}

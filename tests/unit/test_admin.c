@@ -1,0 +1,910 @@
+/*
+ * test_admin.c - what an agent tells of itself: conditions begin and end, metrics and status are
+ * sound whatever the names are, the endpoint answers whom it should and nobody else.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
+
+#include "../../agent/admin/internal.h"
+#include "taffrail/http.h"
+#include "taffrail/json.h"
+#include "taffrail/log.h"
+
+#define NOW_S             INT64_C(1795000000)
+#define HAS(text, part)   assert_non_null(strstr(text, part))
+#define LACKS(text, part) assert_null(strstr(text, part))
+#define HOSTILE           "a\"b\\c\nd\x01\xff"
+
+/* ---- a status made by hand --------------------------------------------------------------------
+ */
+
+static struct tf_status_input inputs[3];
+static struct tf_status_output outputs[2];
+static struct tf_status_filter filters[1];
+static struct tf_status_rule rules[4];
+
+/* One input of each kind, two outputs, rules with a hostile name. */
+static struct tf_status make_status(void)
+{
+    inputs[0] = (struct tf_status_input){.name = "pods", .kind = "container"};
+    inputs[1] = (struct tf_status_input){.name = "in", .kind = "forward", .is_receiver = true};
+    inputs[2] = (struct tf_status_input){.name = "journal", .kind = "journald"};
+    outputs[0] = (struct tf_status_output){.name = "main", .kind = "forward", .own = {.up = true}};
+    outputs[1] = (struct tf_status_output){.name = "disk", .kind = "file", .own = {.up = true}};
+    rules[0] =
+        (struct tf_status_rule){.filter = "redact", .kind = "redact", .rule = HOSTILE, .hits = 7};
+    rules[1] = (struct tf_status_rule){
+        .filter = "probes", .kind = "select", .rule = "healthz", .is_dropped = true, .hits = 8};
+    rules[2] = (struct tf_status_rule){
+        .filter = "redact", .kind = "redact", .rule = "jwt", .is_withheld = true, .hits = 9};
+    rules[3] = (struct tf_status_rule){
+        .filter = "redact", .kind = "redact", .rule = "pin", .is_dropped = true, .hits = 1};
+    filters[0] = (struct tf_status_filter){.name = "traces", .joined = 5, .held = 2};
+    return (struct tf_status){.is_started = true,
+                              .has_room = true,
+                              .spool = {.max_bytes = 1000},
+                              .inputs = inputs,
+                              .input_count = TF_COUNT(inputs),
+                              .outputs = outputs,
+                              .output_count = TF_COUNT(outputs),
+                              .filters = filters,
+                              .filter_count = TF_COUNT(filters),
+                              .rules = rules,
+                              .rule_count = TF_COUNT(rules)};
+}
+
+/* ---- conditions -------------------------------------------------------------------------------
+ */
+
+static unsigned begun, ended;
+
+static void on_change(void *ctx, const struct tf_condition *condition)
+{
+    (void)ctx;
+    begun += condition->holds;
+    ended += !condition->holds;
+}
+
+static struct tf_conditions new_conditions(void)
+{
+    begun = ended = 0;
+    return (struct tf_conditions){.on_change = on_change};
+}
+
+static void look_at(struct tf_conditions *conditions, const struct tf_status *status,
+                    uint64_t now_ms)
+{
+    const struct tf_look look = {.status = status,
+                                 .now_ms = now_ms,
+                                 .boot_ns = (int64_t)now_ms * TF_MS_IN_NS,
+                                 .now_ns = NOW_S * TF_S_IN_NS + (int64_t)now_ms * TF_MS_IN_NS};
+
+    assert_int_equal(tf_conditions_look(conditions, &look), 0);
+}
+
+static void an_output_is_down_once_it_lasts(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_status status = make_status();
+
+    (void)state;
+    look_at(&conditions, &status, 1000);
+    outputs[0].own.up = false;
+    outputs[0].feed.pending = 1234;
+    (void)snprintf(outputs[0].own.why, sizeof outputs[0].own.why, "connect: refused");
+    look_at(&conditions, &status, 2000);
+    look_at(&conditions, &status, 4999);
+    assert_false(tf_conditions_hold(&conditions, TF_CONDITION_OUTPUT_DOWN));
+    look_at(&conditions, &status, 5000);
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_OUTPUT_DOWN));
+    look_at(&conditions, &status, 6000);
+    assert_int_equal(begun, 1);
+    for (size_t i = 0; i < conditions.count; i++) {
+        if (conditions.items[i].holds) {
+            assert_string_equal(conditions.items[i].subject, "main");
+            assert_string_equal(conditions.items[i].text,
+                                "output main: connect: refused; 1,234 records in the spool for it");
+            assert_true(conditions.items[i].since_ns == NOW_S * TF_S_IN_NS + 2000 * TF_MS_IN_NS);
+        }
+    }
+    outputs[0].own.up = true;
+    look_at(&conditions, &status, 7000);
+    assert_false(tf_conditions_hold(&conditions, TF_CONDITION_OUTPUT_DOWN));
+    assert_int_equal(ended, 1);
+    tf_conditions_fini(&conditions);
+}
+
+/* A connection that is replaced in time is nothing. */
+static void a_short_break_is_no_condition(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_status status = make_status();
+
+    (void)state;
+    for (uint64_t ms = 1000; ms < 100000; ms += 1000) {
+        outputs[0].own.up = ms % 3000 == 0;
+        look_at(&conditions, &status, ms);
+    }
+    assert_int_equal(begun, 0);
+    tf_conditions_fini(&conditions);
+}
+
+static void an_event_holds_for_a_while(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_status status = make_status();
+
+    (void)state;
+    look_at(&conditions, &status, 1000);
+    status.gaps[0] = 1;
+    status.books.withheld = 1;
+    inputs[2].own.errors[TF_INPUT_READ] = 1;
+    status.spool.errors[TF_DISK_CURSORS] = 1;
+    look_at(&conditions, &status, 2000);
+    assert_int_equal(begun, 4);
+    look_at(&conditions, &status, 62000);
+    assert_false(tf_conditions_hold(&conditions, TF_CONDITION_DISK_ERROR));
+    status.gaps[0] = 2;
+    look_at(&conditions, &status, 800000);
+    look_at(&conditions, &status, 902000);
+    assert_false(tf_conditions_hold(&conditions, TF_CONDITION_WITHHELD));
+    assert_false(tf_conditions_hold(&conditions, TF_CONDITION_INPUT_UNREADABLE));
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_GAP));
+    look_at(&conditions, &status, 1700000);
+    assert_false(tf_conditions_hold(&conditions, TF_CONDITION_GAP));
+    assert_int_equal(ended, 4);
+    tf_conditions_fini(&conditions);
+}
+
+static void states_hold_as_long_as_they_are(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_status status = make_status();
+
+    (void)state;
+    status.spool.bytes_pending = 810;
+    look_at(&conditions, &status, 1000);
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_SPOOL_FILLING));
+    assert_true(tf_facts_ready(&status, &conditions));
+    status.has_room = false;
+    status.spool.seal = TF_SEALED_LOST;
+    status.spool.unreadable_segments = 3;
+    status.is_redaction_off = true;
+    look_at(&conditions, &status, 2000);
+    assert_false(tf_conditions_hold(&conditions, TF_CONDITION_SPOOL_FILLING));
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_SPOOL_FULL));
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_SEAL_LOST));
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_KEY_MISSING));
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_REDACTION_OFF));
+    assert_false(tf_facts_ready(&status, &conditions));
+    status = make_status();
+    look_at(&conditions, &status, 3000);
+    assert_int_equal(begun, ended);
+    assert_true(tf_facts_ready(&status, &conditions));
+    status.is_stopping = true;
+    assert_false(tf_facts_ready(&status, &conditions));
+    tf_conditions_fini(&conditions);
+}
+
+/* A copy is taken between two callbacks: one look alone proves nothing. */
+static void books_that_stay_wrong_are_told(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_status status = make_status();
+
+    (void)state;
+    status.books.missing = 1;
+    look_at(&conditions, &status, 1000);
+    look_at(&conditions, &status, 2000);
+    assert_int_equal(begun, 0);
+    look_at(&conditions, &status, 3000);
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_BOOKS));
+    tf_conditions_fini(&conditions);
+}
+
+static void a_clock_that_is_set_is_told(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_status status = make_status();
+    /* The wall clock loses half a second in each step: nobody's doing. */
+    struct tf_look look = {.status = &status, .now_ns = NOW_S * TF_S_IN_NS};
+    const struct tf_condition *item;
+
+    (void)state;
+    for (unsigned i = 0; i < 100; i++) {
+        look.now_ms += 1000;
+        look.boot_ns += TF_S_IN_NS;
+        look.now_ns += TF_S_IN_NS / 2;
+        assert_int_equal(tf_conditions_look(&conditions, &look), 0);
+    }
+    assert_int_equal(begun, 0);
+    look.now_ms += 1000;
+    look.boot_ns += TF_S_IN_NS;
+    look.now_ns -= 1999 * TF_S_IN_NS;
+    assert_int_equal(tf_conditions_look(&conditions, &look), 0);
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_CLOCK));
+    item = conditions.items;
+    while (item->code != TF_CONDITION_CLOCK) {
+        item++;
+    }
+    assert_string_equal(item->text, "the clock was set back by 2,000 seconds");
+    look.now_ms += 10 * 60000;
+    look.boot_ns += 600 * TF_S_IN_NS;
+    look.now_ns += 602 * TF_S_IN_NS;
+    assert_int_equal(tf_conditions_look(&conditions, &look), 0);
+    assert_string_equal(item->text, "the clock was set forward by 2 seconds");
+    look.now_ms += 14 * 60000;
+    look.boot_ns += 840 * TF_S_IN_NS;
+    look.now_ns += 840 * TF_S_IN_NS;
+    assert_int_equal(tf_conditions_look(&conditions, &look), 0);
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_CLOCK));
+    look.now_ms += 60000;
+    look.boot_ns += 60 * TF_S_IN_NS;
+    look.now_ns += 60 * TF_S_IN_NS;
+    assert_int_equal(tf_conditions_look(&conditions, &look), 0);
+    assert_false(tf_conditions_hold(&conditions, TF_CONDITION_CLOCK));
+    tf_conditions_fini(&conditions);
+}
+
+static void certificates_expire(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_status status = make_status();
+    const struct tf_certificate certificates[] = {
+        {"output/fresh", NOW_S + 15 * 86400},
+        {"output/old", NOW_S + 9 * 86400 + 100},
+        {"admin", NOW_S - 1},
+    };
+    const struct tf_look look = {.status = &status,
+                                 .certificates = certificates,
+                                 .certificate_count = TF_COUNT(certificates),
+                                 .now_ns = NOW_S * TF_S_IN_NS,
+                                 .now_ms = 1};
+
+    (void)state;
+    assert_int_equal(tf_conditions_look(&conditions, &look), 0);
+    assert_int_equal(begun, 2);
+    for (size_t i = 0; i < conditions.count; i++) {
+        const struct tf_condition *item = &conditions.items[i];
+
+        if (item->holds && item->code == TF_CONDITION_CERT_EXPIRING) {
+            assert_string_equal(item->text, "the certificate of output/old ends in 9 days");
+        } else if (item->holds) {
+            assert_int_equal(item->code, TF_CONDITION_CERT_EXPIRED);
+            assert_string_equal(item->text, "the certificate of admin has ended");
+        }
+    }
+    tf_conditions_fini(&conditions);
+}
+
+static char *read_project_file(const char *name)
+{
+    char path[512];
+    FILE *file;
+    char *text = calloc(1, 1 << 20);
+
+    (void)snprintf(path, sizeof path, TF_SOURCE_DIR "/%s", name);
+    file = fopen(path, "r");
+    assert_true(file != NULL && text != NULL);
+    assert_true(fread(text, 1, (1 << 20) - 1, file) > 0);
+    (void)fclose(file);
+    return text;
+}
+
+static void each_code_has_its_heading(void **state)
+{
+    char *text = read_project_file("docs/conditions.md"), heading[64];
+    unsigned headings = 0;
+
+    (void)state;
+    for (const char *at = text; (at = strstr(at, "\n## ")) != NULL; at++) {
+        headings++;
+    }
+    for (unsigned code = 0; code < TF_CONDITIONS; code++) {
+        const struct tf_condition_kind *kind = &tf_condition_kinds[code];
+        const char *section, *end;
+
+        assert_true(kind->code != NULL && kind->safe != NULL);
+        (void)snprintf(heading, sizeof heading, "\n## %s\n", kind->code);
+        section = strstr(text, heading);
+        if (section == NULL) {
+            fail_msg("docs/conditions.md has no %s", kind->code);
+        }
+        end = strstr(section + 1, "\n## ");
+        for (size_t i = 0; i < 3; i++) {
+            static const char *const parts[] = {"**Means**", "**Safe", "**Do**"};
+            const char *part = strstr(section, parts[i]);
+
+            if (part == NULL || (end != NULL && part > end)) {
+                fail_msg("%s has no %s", kind->code, parts[i]);
+            }
+        }
+    }
+    assert_int_equal(headings, TF_CONDITIONS);
+    free(text);
+}
+
+/* ---- metrics and status -----------------------------------------------------------------------
+ */
+
+static struct tf_facts make_facts(const struct tf_conditions *conditions)
+{
+    return (struct tf_facts){.version = "1.2.3",
+                             .revision = "0a1b2c",
+                             .host = HOSTILE,
+                             .digest = "abcdef",
+                             .status = make_status(),
+                             .conditions = conditions,
+                             .certificates = {{"output/main", NOW_S + 86400 * 3}},
+                             .certificate_count = 1,
+                             .now_ns = NOW_S * TF_S_IN_NS,
+                             .started_ns = (NOW_S - 10) * TF_S_IN_NS};
+}
+
+static const char *write_text(void (*write)(const struct tf_facts *facts, struct tf_buf *out),
+                              const struct tf_facts *facts, struct tf_buf *out)
+{
+    tf_buf_init(out, 1 << 20);
+    write(facts, out);
+    (void)tf_buf_append_byte(out, 0);
+    assert_int_equal(out->error, 0);
+    return out->data;
+}
+
+/* A line of its own. */
+static void has_line(const char *text, const char *line)
+{
+    char wanted[512];
+
+    (void)snprintf(wanted, sizeof wanted, "\n%s\n", line);
+    if (strstr(text, wanted) == NULL) {
+        fail_msg("no %s in %s", line, text);
+    }
+}
+
+static void metrics_say_what_is(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_facts facts = make_facts(&conditions);
+    struct tf_buf out;
+    const char *text;
+
+    (void)state;
+    inputs[0].bytes = UINT64_MAX;
+    inputs[0].own.lag_ms = 1500;
+    inputs[0].own.rotations[TF_ROTATION_COPYTRUNCATE] = 6;
+    inputs[0].own.rate_ms = 2250;
+    inputs[1].own.errors[TF_INPUT_ACCEPT] = 4;
+    inputs[1].own.refused_by[0] = 3;
+    facts.status.spool.full_ms = 500;
+    outputs[0].feed.oldest_pending_ns = facts.now_ns - 2500 * TF_MS_IN_NS;
+    outputs[1].feed.in_flight = 4;
+    outputs[0].own.failures = 5;
+    tf_histogram_add(&outputs[0].feed.ack, 1000);
+    tf_histogram_add(&outputs[0].feed.ack, UINT64_C(5000000000));
+    facts.status.spool.bytes_pending = 11;
+    facts.status.books.own = 12;
+    facts.status.books.joined = 7;
+    facts.status.books.filtered = 10;
+    text = write_text(tf_metrics_write, &facts, &out);
+    has_line(text, "taffrail_build_info{version=\"1.2.3\",revision=\"0a1b2c\"} 1");
+    has_line(text, "taffrail_input_bytes_total{input=\"pods\"} 18446744073709551615");
+    has_line(text, "taffrail_input_lag_seconds{input=\"pods\"} 1.5");
+    has_line(text, "taffrail_input_refused_total{input=\"in\",reason=\"identity\"} 3");
+    has_line(text, "taffrail_input_rotations_total{input=\"pods\",kind=\"copytruncate\"} 6");
+    has_line(text, "taffrail_input_rotations_total{input=\"pods\",kind=\"rename\"} 0");
+    has_line(text, "taffrail_input_paused_seconds_total{input=\"pods\",reason=\"max_rate\"} 2.25");
+    has_line(text, "taffrail_input_paused_seconds_total{input=\"in\",reason=\"spool_full\"} 0.5");
+    has_line(text, "taffrail_input_errors_total{input=\"in\",reason=\"accept\"} 4");
+    has_line(text, "taffrail_input_errors_total{input=\"journal\",reason=\"open\"} 0");
+    has_line(text, "taffrail_redactions_total{rule=\"a\\\"b\\\\c\\nd??\"} 7");
+    has_line(text, "taffrail_filtered_records_total{filter=\"probes\",rule=\"healthz\"} 8");
+    has_line(text, "taffrail_filtered_records_total{filter=\"redact\",rule=\"pin\"} 1");
+    has_line(text, "taffrail_filtered_records_total{filter=\"taffrail\",rule=\"others\"} 1");
+    has_line(text, "taffrail_joined_records_total{filter=\"traces\"} 5");
+    has_line(text, "taffrail_joined_records_total{filter=\"taffrail\"} 2");
+    has_line(text, "taffrail_held_records{filter=\"traces\"} 2");
+    has_line(text, "taffrail_input_records_total{input=\"taffrail\"} 12");
+    has_line(text, "taffrail_spool_bytes{state=\"pending\"} 11");
+    has_line(text, "taffrail_output_oldest_seconds{output=\"main\"} 2.5");
+    has_line(text, "taffrail_output_inflight_frames{output=\"disk\"} 4");
+    has_line(text, "taffrail_output_connects_total{output=\"main\",result=\"failed\"} 5");
+    has_line(text, "taffrail_output_ack_seconds_bucket{output=\"main\",le=\"0.0005\"} 0");
+    has_line(text, "taffrail_output_ack_seconds_bucket{output=\"main\",le=\"0.001\"} 1");
+    has_line(text, "taffrail_output_ack_seconds_bucket{output=\"main\",le=\"3600\"} 1");
+    has_line(text, "taffrail_output_ack_seconds_bucket{output=\"main\",le=\"+Inf\"} 2");
+    has_line(text, "taffrail_output_ack_seconds_sum{output=\"main\"} 5000.001");
+    has_line(text, "taffrail_output_ack_seconds_count{output=\"main\"} 2");
+    has_line(text, "taffrail_certificate_expiry_timestamp_seconds{use=\"output/main\"} 1795259200");
+    has_line(text, "process_start_time_seconds 1794999990.000");
+    assert_null(strstr(text, "jwt")); /* what a rule's limits withheld is no redaction */
+    LACKS(text, "taffrail_redactions_total{rule=\"pin\"}"); /* nor is a dropped record */
+    tf_buf_fini(&out);
+}
+
+/* Each metric is in docs/admin.md, has its HELP and TYPE once and a sample from the start; samples
+ * belong to the metric above them. */
+static void metrics_are_well_formed(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_facts facts = make_facts(&conditions);
+    char *reference = read_project_file("docs/admin.md");
+    char name[128] = "", row[160];
+    unsigned samples = 1, metrics = 0, rows = 0;
+    struct tf_buf out;
+
+    (void)state;
+    (void)write_text(tf_metrics_write, &facts, &out);
+    for (char *line = strtok(out.data, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        if (strncmp(line, "# HELP ", 7) == 0) {
+            if (samples == 0) {
+                fail_msg("%s has no sample", name);
+            }
+            (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(line + 7, " "), line + 7);
+            (void)snprintf(row, sizeof row, "| `%s` |", name);
+            if (strstr(reference, row) == NULL) {
+                fail_msg("docs/admin.md has no %s", name);
+            }
+            samples = 0;
+            metrics++;
+        } else if (strncmp(line, "# TYPE ", 7) == 0) {
+            assert_memory_equal(line + 7, name, strlen(name));
+            assert_int_equal(samples, 0);
+        } else {
+            assert_memory_equal(line, name, strlen(name));
+            assert_non_null(strrchr(line, ' '));
+            samples++;
+        }
+    }
+    for (const char *at = reference; (at = strstr(at, "\n| `")) != NULL; at++) {
+        rows += strncmp(at + 4, "taffrail_", 9) == 0 || strncmp(at + 4, "process_", 8) == 0;
+    }
+    assert_int_equal(metrics, rows);
+    free(reference);
+    tf_buf_fini(&out);
+}
+
+static void expect_member(struct tf_slice object, const char *key, const char *wanted)
+{
+    struct tf_slice value;
+
+    assert_true(tf_json_member(object, key, &value));
+    if (!tf_slice_equal(value, tf_slice_text(wanted))) {
+        fail_msg("%s is %.*s", key, (int)value.size, value.data);
+    }
+}
+
+static void status_is_one_object(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_facts facts = make_facts(&conditions);
+    struct tf_slice whole, list, item;
+    struct tf_buf out;
+
+    (void)state;
+    outputs[1].own.up = false;
+    for (uint64_t ms = 1000; ms <= 4000; ms += 1000) {
+        look_at(&conditions, &facts.status, ms);
+    }
+    whole = tf_slice_text(write_text(tf_status_write, &facts, &out));
+    assert_true(tf_json_is_whole(whole));
+    expect_member(whole, "host", "\"a\\u0022b\\u005cc\\u000ad\\u0001\\ufffd\"");
+    expect_member(whole, "state", "\"degraded\"");
+    expect_member(whole, "uptime_seconds", "10.000");
+    assert_true(tf_json_member(whole, "conditions", &list) && tf_json_item(list, 0, &item));
+    expect_member(item, "code", "\"output-down\"");
+    expect_member(item, "since", "\"2026-11-18T11:06:41.000Z\"");
+    assert_false(tf_json_item(list, 1, &item));
+    assert_true(tf_json_member(whole, "outputs", &list) && tf_json_item(list, 1, &item));
+    expect_member(item, "name", "\"disk\"");
+    assert_false(tf_json_member(item, "ack_p50_seconds", &list)); /* none was acknowledged */
+    assert_true(tf_json_member(whole, "certificates", &list) && tf_json_item(list, 0, &item));
+    expect_member(item, "days", "3");
+    tf_buf_fini(&out);
+    tf_conditions_fini(&conditions);
+}
+
+static void what_is_not_ready_says_why(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_facts facts = make_facts(&conditions);
+    struct tf_buf out;
+
+    (void)state;
+    facts.is_ready = true;
+    assert_string_equal(write_text(tf_ready_write, &facts, &out), "ready\n");
+    tf_buf_fini(&out);
+    facts.status.has_room = facts.is_ready = false;
+    facts.status.is_stopping = true;
+    look_at(&conditions, &facts.status, 1000);
+    assert_string_equal(write_text(tf_ready_write, &facts, &out),
+                        "stopping\nspool-full: the spool has no room: 0 MiB are not delivered, 0 "
+                        "MiB are free on its disk; inputs wait, records stay where they are\n");
+    tf_buf_fini(&out);
+    tf_conditions_fini(&conditions);
+}
+
+/* ---- the page ---------------------------------------------------------------------------------
+ */
+
+/* The bytes between <tag> and </tag>, hashed as a browser does, are in the policy. */
+static void expect_hash(const char *directive, const char *tag)
+{
+    char begin[16], end[16], wanted[96];
+    unsigned char digest[SHA256_DIGEST_LENGTH], base64[64];
+    const char *page = (const char *)tf_page, *from, *to;
+
+    (void)snprintf(begin, sizeof begin, "<%s>", tag);
+    (void)snprintf(end, sizeof end, "</%s>", tag);
+    from = (const char *)memmem(page, tf_page_bytes, begin, strlen(begin)) + strlen(begin);
+    to = memmem(page, tf_page_bytes, end, strlen(end));
+    assert_non_null(to);
+    (void)SHA256((const unsigned char *)from, (size_t)(to - from), digest);
+    assert_int_equal(EVP_EncodeBlock(base64, digest, sizeof digest), 44);
+    (void)snprintf(wanted, sizeof wanted, "; %s 'sha256-%s'; ", directive, base64);
+    if (strstr(tf_page_policy, wanted) == NULL) {
+        fail_msg("no%s in %s", wanted, tf_page_policy);
+    }
+}
+
+static void the_page_runs_its_own_script_alone(void **state)
+{
+    static const char *const banned[] = {
+        "http:",          "https:",  "//www",     "innerHTML", "outerHTML",    "insertAdjacent",
+        "document.write", "eval(",   "Function(", "cookie",    "localStorage", " src=",
+        " href=",         " style=", "onclick",   "@import",   "url("};
+
+    (void)state;
+    expect_hash("script-src", "script");
+    expect_hash("style-src", "style");
+    HAS(tf_page_policy, "default-src 'none'");
+    HAS(tf_page_policy, "frame-ancestors 'none'");
+    LACKS(tf_page_policy, "unsafe");
+    for (size_t i = 0; i < TF_COUNT(banned); i++) {
+        if (memmem(tf_page, tf_page_bytes, banned[i], strlen(banned[i])) != NULL) {
+            fail_msg("the page has %s", banned[i]);
+        }
+    }
+}
+
+/* ---- the endpoint -----------------------------------------------------------------------------
+ */
+
+static struct {
+    uv_loop_t loop;
+    char folder[64];
+    struct tf_config *config;
+    struct tf_pipeline *pipeline;
+    struct tf_admin *admin;
+    struct tf_error err;
+    bool is_stopped, is_closed;
+} world;
+
+static void on_stopped(void *ctx)
+{
+    *(bool *)ctx = true;
+}
+
+/* Reads an empty folder, writes to a file; admin as given. */
+static int make_world(const char *admin)
+{
+    char yaml[1024];
+
+    memset(&world, 0, sizeof world);
+    (void)snprintf(world.folder, sizeof world.folder, "/tmp/taffrail-admin-XXXXXX");
+    assert_non_null(mkdtemp(world.folder));
+    tf_error_init(&world.err);
+    (void)snprintf(yaml, sizeof yaml,
+                   "agent: {host: node-7}\n"
+                   "inputs: [container: {paths: [logs/*.log], format: plain}]\n"
+                   "spool: {path: spool, keep_free: 0}\noutputs: [file: {path: out}]\n%s",
+                   admin);
+    assert_int_equal(tf_config_parse(tf_slice_text(yaml), "t.yaml", world.folder, &tf_plugins,
+                                     &world.config, &world.err),
+                     0);
+    assert_int_equal(uv_loop_init(&world.loop), 0);
+    return tf_admin_new(
+        &(struct tf_admin_args){
+            .loop = &world.loop, .config = world.config, .version = "1.2.3", .revision = "0a1b2c"},
+        &world.admin, &world.err);
+}
+
+static int start_world(void)
+{
+    assert_int_equal(tf_pipeline_new(&world.loop, world.config, &world.pipeline, &world.err), 0);
+    assert_int_equal(tf_pipeline_start(world.pipeline, &world.err), 0);
+    return tf_admin_start(world.admin, world.pipeline, &world.err);
+}
+
+static void end_world(void)
+{
+    char command[128];
+
+    if (world.pipeline != NULL) {
+        tf_pipeline_stop(world.pipeline, on_stopped, &world.is_stopped);
+        while (!world.is_stopped) {
+            (void)uv_run(&world.loop, UV_RUN_ONCE);
+        }
+        tf_admin_close(world.admin, on_stopped, &world.is_closed);
+        (void)uv_run(&world.loop, UV_RUN_DEFAULT);
+        assert_true(world.is_closed);
+        tf_pipeline_free(world.pipeline);
+    }
+    assert_int_equal(uv_loop_close(&world.loop), 0);
+    tf_config_free(world.config);
+    tf_error_fini(&world.err);
+    (void)snprintf(command, sizeof command, "rm -rf %s", world.folder);
+    assert_int_equal(system(command), 0);
+}
+
+/* Sends text and runs the loop until the other end closes. */
+static const char *ask_fd(int fd, const char *text)
+{
+    static char answer[1 << 16];
+    size_t size = 0;
+    ssize_t n = -1;
+
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    for (uint64_t end_ms = uv_hrtime() / 1000000 + 20000; n != 0;) {
+        assert_true(uv_hrtime() / 1000000 < end_ms);
+        (void)uv_run(&world.loop, UV_RUN_NOWAIT);
+        n = read(fd, answer + size, sizeof answer - 1 - size);
+        size += n > 0 ? (size_t)n : 0;
+    }
+    answer[size] = '\0';
+    (void)close(fd);
+    return answer;
+}
+
+static const char *ask_unix(const char *text)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    (void)snprintf(address.sun_path, sizeof address.sun_path, "%s",
+                   world.config->admin.listen.items[0].text + 5);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return ask_fd(fd, text);
+}
+
+static const char *ask_port(int port, const char *text)
+{
+    struct sockaddr_in address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_int_equal(uv_ip4_addr("127.0.0.1", port, &address), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return ask_fd(fd, text);
+}
+
+/* A port that nobody has now. */
+static int free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    (void)close(fd);
+    return ntohs(address.sin_port);
+}
+
+#define ASK(method, path, host)                                                                    \
+    method " " path " HTTP/1.1\r\nHost: " host "\r\nConnection: close\r\n\r\n"
+
+static char admin_yaml[512];
+
+static const char *unix_admin(void)
+{
+    (void)snprintf(admin_yaml, sizeof admin_yaml,
+                   "admin: {listen: ['unix:/tmp/taffrail-admin-%d.sock']}\n", (int)getpid());
+    return admin_yaml;
+}
+
+static void a_unix_socket_tells_all(void **state)
+{
+    struct stat status;
+    const char *text;
+
+    (void)state;
+    assert_int_equal(make_world(unix_admin()), 0);
+    assert_int_equal(start_world(), 0);
+    assert_int_equal(stat(world.config->admin.listen.items[0].text + 5, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0660);
+    text = ask_unix(ASK("GET", "/healthz", "x"));
+    HAS(text, "HTTP/1.1 200 ");
+    HAS(text, "\r\n\r\nok\n");
+    text = ask_unix(ASK("GET", "/readyz", "x"));
+    HAS(text, "HTTP/1.1 200 ");
+    text = ask_unix(ASK("GET", "/status", "x"));
+    HAS(text, "Content-Type: application/json\r\n");
+    HAS(text, "\"host\":\"node-7\"");
+    text = ask_unix(ASK("GET", "/metrics", "x"));
+    HAS(text, "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n");
+    HAS(text, "\ntaffrail_ledger_missing_records 0\n");
+    HAS(text, "\nprocess_open_fds ");
+    text = ask_unix(ASK("GET", "/", "x"));
+    HAS(text, "Content-Type: text/html; charset=utf-8\r\n");
+    HAS(text, tf_page_policy);
+    HAS(text, "\r\n\r\n<!DOCTYPE html>");
+    text = ask_unix(ASK("GET", "/../etc/passwd", "x"));
+    HAS(text, "HTTP/1.1 404 ");
+    end_world();
+}
+
+static void every_answer_has_the_headers(void **state)
+{
+    static const char *const asked[] = {ASK("GET", "/healthz", "x"), ASK("GET", "/nothing", "x"),
+                                        ASK("DELETE", "/status", "x"), ASK("GET", "/status", "x"),
+                                        ASK("GET", "/", "x")};
+
+    (void)state;
+    assert_int_equal(make_world(unix_admin()), 0);
+    assert_int_equal(start_world(), 0);
+    for (size_t i = 0; i < TF_COUNT(asked); i++) {
+        const char *text = ask_unix(asked[i]);
+
+        HAS(text, "Content-Security-Policy: default-src 'none'");
+        HAS(text, "frame-ancestors 'none'");
+        HAS(text, "X-Content-Type-Options: nosniff\r\n");
+        HAS(text, "Referrer-Policy: no-referrer\r\n");
+        HAS(text, "Cache-Control: no-store\r\n");
+        HAS(text, "Cross-Origin-Resource-Policy: same-origin\r\n");
+        LACKS(text, "Access-Control");
+        LACKS(text, "Set-Cookie");
+    }
+    end_world();
+}
+
+static void only_get_and_head(void **state)
+{
+    const char *text;
+
+    (void)state;
+    assert_int_equal(make_world(unix_admin()), 0);
+    assert_int_equal(start_world(), 0);
+    text = ask_unix("POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: "
+                    "close\r\n\r\n{}");
+    HAS(text, "HTTP/1.1 405 ");
+    HAS(text, "Allow: GET, HEAD\r\n");
+    text = ask_unix(ASK("OPTIONS", "/healthz", "x"));
+    HAS(text, "HTTP/1.1 405 ");
+    text = ask_unix(ASK("HEAD", "/healthz", "x"));
+    HAS(text, "HTTP/1.1 200 ");
+    HAS(text, "Content-Length: 3\r\n");
+    LACKS(text, "\r\n\r\nok");
+    end_world();
+}
+
+/* A name that leads to loopback is how a page of somebody else would get here. */
+static void loopback_is_asked_by_address(void **state)
+{
+    static const char *const good[] = {
+        ASK("GET", "/status", "127.0.0.1:1"), ASK("GET", "/status", "localhost"),
+        ASK("GET", "/status", "LocalHost:80"), ASK("GET", "/status", "[::1]:8"),
+        ASK("GET", "/status", "192.0.2.1")};
+    static const char *const bad[] = {ASK("GET", "/status", "evil.example"),
+                                      ASK("GET", "/healthz", "localhost.evil.example"),
+                                      ASK("GET", "/status", "127.0.0.1.evil.example:24280"),
+                                      ASK("GET", "/status", ""),
+                                      ASK("GET", "/status", "[evil.example]"),
+                                      ASK("GET", "/status", "[::1"),
+                                      ASK("GET", "/status", "[::1%evil.example]"),
+                                      ASK("GET", "/status", "localhost:80.evil.example"),
+                                      ASK("GET", "/status", "127.0.0.1:80:evil.example"),
+                                      ASK("GET", "/status", "[::1].evil.example"),
+                                      "GET /status HTTP/1.0\r\n\r\n"};
+    int port = free_port();
+
+    (void)state;
+    (void)snprintf(admin_yaml, sizeof admin_yaml, "admin: {listen: '127.0.0.1:%d'}\n", port);
+    assert_int_equal(make_world(admin_yaml), 0);
+    assert_int_equal(start_world(), 0);
+    for (size_t i = 0; i < TF_COUNT(good); i++) {
+        HAS(ask_port(port, good[i]), "HTTP/1.1 200 ");
+    }
+    for (size_t i = 0; i < TF_COUNT(bad); i++) {
+        const char *text = ask_port(port, bad[i]);
+
+        if (strstr(text, " 421 ") == NULL || strstr(text, "node-7") != NULL) {
+            fail_msg("%s got %s", bad[i], text);
+        }
+    }
+    end_world();
+}
+
+static void other_addresses_tell_metrics_alone(void **state)
+{
+    int port = free_port();
+    const char *text;
+
+    (void)state;
+    (void)snprintf(admin_yaml, sizeof admin_yaml, "admin: {listen: '0.0.0.0:%d'}\n", port);
+    assert_int_equal(make_world(admin_yaml), 0);
+    assert_int_equal(start_world(), 0);
+    HAS(ask_port(port, ASK("GET", "/metrics", "node-7.example")), "\ntaffrail_build_info");
+    HAS(ask_port(port, ASK("GET", "/healthz", "node-7.example")), "HTTP/1.1 200 ");
+    HAS(ask_port(port, ASK("GET", "/readyz", "node-7.example")), "HTTP/1.1 200 ");
+    text = ask_port(port, ASK("GET", "/status", "node-7.example"));
+    HAS(text, "HTTP/1.1 404 ");
+    HAS(ask_port(port, ASK("GET", "/", "node-7.example")), "HTTP/1.1 404 ");
+    end_world();
+}
+
+static void only_a_written_address_ends_a_start(void **state)
+{
+    (void)state;
+    assert_int_equal(make_world(""), 0); /* the default: its folder is there for services only */
+    if (access("/run/taffrail", F_OK) != 0) {
+        assert_int_equal(start_world(), 0);
+    }
+    assert_int_equal(world.err.errors, 0);
+    if (world.pipeline == NULL) {
+        tf_admin_close(world.admin, on_stopped, &world.is_closed);
+    }
+    end_world();
+
+    assert_int_equal(make_world("admin: {listen: 'unix:/nowhere/at/all'}\n"), 0);
+    assert_int_equal(start_world(), UV_ENOENT);
+    HAS(tf_error_first(&world.err), "admin.listen: cannot listen on unix:/nowhere/at/all: ");
+    end_world();
+}
+
+static void addresses_are_checked(void **state)
+{
+    (void)state;
+    assert_int_equal(make_world("admin: {listen: [nonsense, 'unix:relative.sock']}\n"), -EINVAL);
+    assert_int_equal(world.err.errors, 2);
+    end_world();
+    assert_int_equal(make_world("admin: {listen: 'unix:/a', tls: {ca: a, cert: b, key: c}}\n"),
+                     -EINVAL);
+    HAS(tf_error_first(&world.err), "no address of admin.listen uses it");
+    end_world();
+    assert_int_equal(make_world("admin: {listen: off}\n"), 0);
+    tf_admin_close(world.admin, on_stopped, &world.is_closed);
+    assert_true(world.is_closed);
+    end_world();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_output_is_down_once_it_lasts),
+        cmocka_unit_test(a_short_break_is_no_condition),
+        cmocka_unit_test(an_event_holds_for_a_while),
+        cmocka_unit_test(states_hold_as_long_as_they_are),
+        cmocka_unit_test(books_that_stay_wrong_are_told),
+        cmocka_unit_test(a_clock_that_is_set_is_told),
+        cmocka_unit_test(certificates_expire),
+        cmocka_unit_test(each_code_has_its_heading),
+        cmocka_unit_test(metrics_say_what_is),
+        cmocka_unit_test(metrics_are_well_formed),
+        cmocka_unit_test(status_is_one_object),
+        cmocka_unit_test(what_is_not_ready_says_why),
+        cmocka_unit_test(the_page_runs_its_own_script_alone),
+        cmocka_unit_test(a_unix_socket_tells_all),
+        cmocka_unit_test(every_answer_has_the_headers),
+        cmocka_unit_test(only_get_and_head),
+        cmocka_unit_test(loopback_is_asked_by_address),
+        cmocka_unit_test(other_addresses_tell_metrics_alone),
+        cmocka_unit_test(only_a_written_address_ends_a_start),
+        cmocka_unit_test(addresses_are_checked),
+    };
+
+    tf_log_configure(TF_LOG_ERROR, TF_LOG_LOGFMT);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
