@@ -71,6 +71,20 @@ typedef void tf_state_fn(void *ctx, struct tf_slice key, struct tf_slice value);
 void tf_state_each(const struct tf_spool *spool, struct tf_slice prefix, tf_state_fn *fn,
                    void *ctx);
 
+/* ---- boxes: small files of other rooms, sealed under the spool's key (box.c) ----------------- */
+
+struct tf_box;
+#define TF_BOX_TEXT_MAX (16u << 20)
+
+/* purpose is a fixed word: what was sealed for another does not open. Returns new, independent of
+ * the spool's life; NULL: no memory. Once made it may be used on any thread. */
+struct tf_box *tf_box_new(const struct tf_spool *spool, const char *purpose);
+void tf_box_free(struct tf_box *box); /* accepts NULL */
+/* Appends. Returns 0, -ENOMEM, -EMSGSIZE or -EIO. */
+int tf_box_seal(const struct tf_box *box, struct tf_slice text, struct tf_buf *out);
+/* Appends the text. -EPROTO: it is no box; -EBADMSG: it was changed, or sealed by another key. */
+int tf_box_open(const struct tf_box *box, struct tf_slice sealed, struct tf_buf *out);
+
 /* ---- writing -------------------------------------------------------------------------------- */
 
 /*
