@@ -2,9 +2,9 @@
  * pipeline.c - builds, starts and stops an agent.
  *
  *     new     opens every plugin: what `check` does too; nothing is read, sent or written
- *     start   spool (recovers), then outputs, then inputs (docs/guarantees.md C6)
+ *     start   spool (recovers), then outputs, filters, inputs (docs/guarantees.md C6)
  *     stop    inputs close → open frames are appended and synced → outputs get until
- *             agent.stop_timeout to have them acked → outputs, feeds, spool close
+ *             agent.stop_timeout to have them acked → outputs, feeds, filters, spool close
  */
 #include "internal.h"
 
@@ -178,6 +178,23 @@ static void on_room(void *ctx)
     tf_sources_run(ctx);
 }
 
+static void on_filter_change(void *ctx)
+{
+    tf_sources_ask_again(ctx);
+}
+
+static int start_filters(struct tf_pipeline *pipeline, struct tf_error *err)
+{
+    const struct tf_filter_start start = {.loop = pipeline->loop,
+                                          .host = pipeline->config->agent.host.text,
+                                          .spool = pipeline->spool,
+                                          .folder = pipeline->config->spool.path.text,
+                                          .on_change = on_filter_change,
+                                          .ctx = pipeline};
+
+    return tf_filters_start(pipeline->filters, &start, err);
+}
+
 static int open_spool(struct tf_pipeline *pipeline, struct tf_error *err)
 {
     const char **names = calloc(pipeline->output_count + 1, sizeof *names);
@@ -254,6 +271,9 @@ int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err)
         rc = audit_start(pipeline);
         tf_events_flush(pipeline);
     }
+    if (rc == 0) {
+        rc = start_filters(pipeline, err);
+    }
     for (size_t i = 0; i < pipeline->input_count && rc == 0; i++) {
         rc = pipeline->inputs[i].kind->start(pipeline->inputs[i].self, pipeline, err);
     }
@@ -293,6 +313,17 @@ static void on_spool_closed(void *ctx)
     uv_close((uv_handle_t *)&pipeline->event_timer, on_timer_closed);
 }
 
+static void on_filters_stopped(void *ctx)
+{
+    struct tf_pipeline *pipeline = ctx;
+
+    if (pipeline->spool != NULL) {
+        tf_spool_close(pipeline->spool, on_spool_closed, pipeline);
+        return;
+    }
+    on_spool_closed(pipeline);
+}
+
 static void close_feed_then_next(void *ctx);
 
 static void close_next_output(void *ctx)
@@ -308,11 +339,7 @@ static void close_next_output(void *ctx)
         output->kind->close(output->self, close_feed_then_next, pipeline);
         return;
     }
-    if (pipeline->spool != NULL) {
-        tf_spool_close(pipeline->spool, on_spool_closed, pipeline);
-        return;
-    }
-    on_spool_closed(pipeline);
+    tf_filters_stop(pipeline->filters, on_filters_stopped, pipeline);
 }
 
 static void close_feed_then_next(void *ctx)

@@ -145,6 +145,32 @@ static void copy_rules(const struct tf_pipeline *pipeline, struct tf_status *out
     }
 }
 
+/* Filters that learn have one rule at most: what went on without. */
+static uint64_t hits_of(const struct tf_pipeline *pipeline, size_t filter)
+{
+    uint64_t hits = 0;
+
+    for (uint32_t i = 0; i < pipeline->rule_book_count; i++) {
+        hits += pipeline->rule_books[i].filter == filter ? pipeline->rule_books[i].hits : 0;
+    }
+    return hits;
+}
+
+static void copy_filters(const struct tf_pipeline *pipeline, struct tf_status *out)
+{
+    for (size_t i = 0; i < pipeline->filters->count; i++) {
+        const struct filter *filter = &pipeline->filters->items[i];
+
+        if (filter->kind->status != NULL) {
+            struct tf_status_filter *to = &out->filters[out->filter_count++];
+
+            to->name = pipeline->config->filters.items[i].name;
+            to->unknown_records = hits_of(pipeline, i);
+            filter->kind->status(filter->self, &to->own);
+        }
+    }
+}
+
 int tf_pipeline_status(const struct tf_pipeline *pipeline, struct tf_status *out)
 {
     *out = (struct tf_status){.is_started = pipeline->is_started,
@@ -153,7 +179,8 @@ int tf_pipeline_status(const struct tf_pipeline *pipeline, struct tf_status *out
     out->inputs = calloc(pipeline->input_count + 1, sizeof *out->inputs);
     out->outputs = calloc(pipeline->output_count + 1, sizeof *out->outputs);
     out->rules = calloc((size_t)pipeline->rule_book_count + 1, sizeof *out->rules);
-    if (out->inputs == NULL || out->outputs == NULL || out->rules == NULL) {
+    out->filters = calloc(pipeline->filters->count + 1, sizeof *out->filters);
+    if (out->inputs == NULL || out->outputs == NULL || out->rules == NULL || out->filters == NULL) {
         tf_status_fini(out);
         return -ENOMEM;
     }
@@ -167,6 +194,7 @@ int tf_pipeline_status(const struct tf_pipeline *pipeline, struct tf_status *out
     }
     copy_inputs(pipeline, out);
     copy_rules(pipeline, out);
+    copy_filters(pipeline, out);
     return 0;
 }
 
@@ -175,5 +203,6 @@ void tf_status_fini(struct tf_status *status)
     free(status->inputs);
     free(status->outputs);
     free(status->rules);
+    free(status->filters);
     *status = (struct tf_status){0};
 }

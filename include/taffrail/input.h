@@ -85,6 +85,10 @@ struct tf_input_kind {
     /* Begins: finds sources, listens. The spool is recovered; its folded state is read by
      * tf_pipeline_spool. Returns 0 or a negative errno, said in err. */
     int (*start)(void *self, struct tf_pipeline *pipeline, struct tf_error *err);
+    /* Loop. Fills metadata, which is empty, with what tf_source_add was given, for a filter that
+     * has learned more of the source. NULL: its sources have nothing that a filter knows. Returns
+     * 0 or -ENOMEM. */
+    int (*describe)(const struct tf_source *source, struct tf_batch *metadata);
     /* Worker. Reads one block (at most TF_BLOCK_BYTES, or one message) and decodes it into batch
      * (empty, reset). */
     void (*pump)(struct tf_source *source, struct tf_batch *batch, struct tf_pump_result *result);
@@ -128,6 +132,7 @@ struct tf_source {
     enum tf_source_state state;
     bool is_urgent;        /* every second job is for such ones */
     bool wake_again;       /* woken while running */
+    bool waits_for_filter; /* asleep until a filter knows more, or its time is up */
     int64_t deficit_bytes; /* at most 0: taken beyond its share */
     uint32_t held_records; /* by its filters, after its last job: a pump then has a position */
     uint32_t jobs;         /* batches not yet durable, and the running one */

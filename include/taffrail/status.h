@@ -30,6 +30,13 @@ struct tf_status_output {
     struct tf_feed_status feed;
 };
 
+/* A filter that learns: kubernetes. */
+struct tf_status_filter {
+    const char *name;
+    struct tf_filter_status own;
+    uint64_t unknown_records; /* since start, that went on without what it would have known */
+};
+
 /* What a filter's rule has done since start. */
 struct tf_status_rule {
     const char *filter, *kind, *rule;
@@ -54,7 +61,8 @@ struct tf_status {
     struct tf_status_input *inputs;
     struct tf_status_output *outputs;
     struct tf_status_rule *rules;
-    size_t input_count, output_count, rule_count;
+    struct tf_status_filter *filters; /* those that learn */
+    size_t input_count, output_count, rule_count, filter_count;
 };
 
 /* Fills *out; ended by tf_status_fini. Returns 0 or -ENOMEM. */

@@ -394,6 +394,7 @@ const struct tf_input_kind tf_input_container = {
     .options_bytes = sizeof(struct tf_container_options),
     .open = container_open,
     .start = container_start,
+    .describe = tf_follow_describe,
     .pump = tf_follow_pump,
     .position = tf_follow_position,
     .pumped = tf_follow_pumped,
