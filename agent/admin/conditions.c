@@ -18,7 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DOWN_MS         3000u /* a connection that is replaced is no condition */
+#define DOWN_MS         3000u  /* a connection that is replaced is no condition */
+#define KUBERNETES_MS   30000u /* an API server that is upgraded is none */
 #define BOOKS_MS        2000u
 #define LATELY_MS       (15u * 60u * 1000u)
 #define ERROR_MS        60000u
@@ -54,6 +55,9 @@ const struct tf_condition_kind tf_condition_kinds[TF_CONDITIONS] = {
                                     .is_logged = true},
     [TF_CONDITION_INPUT_UNREADABLE] = {.code = "input-unreadable",
                                        .safe = "it is tried again; what can be read is read"},
+    [TF_CONDITION_KUBERNETES_DOWN] = {.code = "kubernetes-down",
+                                      .safe = "records go on, with the labels that are known",
+                                      .is_audited = true},
     [TF_CONDITION_WITHHELD] = {.code = "withheld",
                                .safe = "no secret left; the text is missing from its record"},
     [TF_CONDITION_SEAL_LOST] = {.code = "seal-lost",
@@ -73,7 +77,7 @@ const struct tf_condition_kind tf_condition_kinds[TF_CONDITIONS] = {
 static int reserve(struct tf_conditions *conditions, const struct tf_look *look)
 {
     size_t wanted = (size_t)TF_CONDITIONS + look->status->input_count + look->status->output_count +
-                    2 * look->certificate_count;
+                    look->status->filter_count + 2 * look->certificate_count;
     struct tf_condition *items;
 
     if (wanted <= conditions->capacity) {
@@ -252,6 +256,17 @@ static void look_at_input(struct tf_conditions *conditions, const struct tf_look
     judge(conditions, look, item, has_risen(look, item, input->own.errors, LATELY_MS), 0);
 }
 
+static void look_at_filter(struct tf_conditions *conditions, const struct tf_look *look,
+                           const struct tf_status_filter *filter)
+{
+    struct tf_condition *item = find(conditions, TF_CONDITION_KUBERNETES_DOWN, filter->name);
+    char without[TF_COUNTED_TEXT_BYTES];
+
+    SAY(item, "filter %s: the API server was not reached: %s; %s without labels since the start",
+        filter->name, filter->own.why, tf_counted_text(filter->unknown_records, "record", without));
+    judge(conditions, look, item, !filter->own.is_up && !look->status->is_stopping, KUBERNETES_MS);
+}
+
 static void look_at_certificate(struct tf_conditions *conditions, const struct tf_look *look,
                                 const struct tf_certificate *certificate)
 {
@@ -277,6 +292,9 @@ int tf_conditions_look(struct tf_conditions *conditions, const struct tf_look *l
     look_at_records(conditions, look);
     for (size_t i = 0; i < look->status->input_count; i++) {
         look_at_input(conditions, look, &look->status->inputs[i]);
+    }
+    for (size_t i = 0; i < look->status->filter_count; i++) {
+        look_at_filter(conditions, look, &look->status->filters[i]);
     }
     for (size_t i = 0; i < look->status->output_count; i++) {
         look_at_output(conditions, look, &look->status->outputs[i]);

@@ -5,24 +5,24 @@
  *     # TYPE name counter
  *     name{input="container",reason="slow"} 0
  *
- * A row says whose the metric is (the agent's; an input's of some kind; an output's), where the
- * number is in that struct, and how it is written. With words it is an array, with a sample for
- * each word. What is no plain number has a function. Labels are configured names and words of
- * tables of ours, so their number is bounded; values are escaped all the same, for own rules have
- * names, too.
+ * A row says whose the metric is (the agent's; an input's of some kind; a filter's that learns; an
+ * output's), where the number is in that struct, and how it is written. With words it is an array,
+ * with a sample for each word. What is no plain number has a function. Labels are configured names
+ * and words of tables of ours, so their number is bounded; values are escaped all the same, for own
+ * rules have names, too.
  */
 #include "internal.h"
 
 #include <inttypes.h>
 
-enum scope { AGENT, INPUTS, SENDERS, RECEIVERS, CONTAINERS, JOURNALS, OUTPUTS };
+enum scope { AGENT, INPUTS, SENDERS, RECEIVERS, CONTAINERS, JOURNALS, KUBERNETES, OUTPUTS };
 enum form { COUNT, COUNT32, FLAG, MILLISECONDS, NANOSECONDS_TIME, HISTOGRAM };
 
 struct metric {
     const char *name, *type, *help;
     enum scope scope;
     enum form form;
-    size_t offset; /* in struct tf_facts, tf_status_input or tf_status_output */
+    size_t offset; /* in struct tf_facts, tf_status_input, _filter or _output */
     const char *label;
     const char *const *words;
     unsigned word_count;
@@ -184,6 +184,11 @@ static void put_samples(struct tf_buf *out, const struct metric *metric,
             put_members(out, metric, (struct labels){{"output"}, {status->outputs[i].name}},
                         &status->outputs[i]);
         }
+    } else if (metric->scope == KUBERNETES) {
+        for (size_t i = 0; i < status->filter_count; i++) {
+            put_members(out, metric, (struct labels){{"filter"}, {status->filters[i].name}},
+                        &status->filters[i]);
+        }
     } else {
         for (size_t i = 0; i < status->input_count; i++) {
             if (is_of(&status->inputs[i], metric->scope)) {
@@ -339,13 +344,14 @@ static const char *const disk_words[TF_DISK_ERRORS] = {[TF_DISK_WRITE] = "write"
                                                        [TF_DISK_DELETE] = "delete"};
 static const char *const level_words[] = {"debug", "info", "warn", "error"};
 
-#define C              "counter"
-#define G              "gauge"
-#define H              "histogram"
-#define AT(member)     .offset = offsetof(struct tf_facts, member)
-#define IN(member)     .offset = offsetof(struct tf_status_input, member)
-#define OUT(member)    .offset = offsetof(struct tf_status_output, member)
-#define BY(key, table) .label = (key), .words = (table), .word_count = TF_COUNT(table)
+#define C               "counter"
+#define G               "gauge"
+#define H               "histogram"
+#define AT(member)      .offset = offsetof(struct tf_facts, member)
+#define IN(member)      .offset = offsetof(struct tf_status_input, member)
+#define LEARNED(member) .offset = offsetof(struct tf_status_filter, member)
+#define OUT(member)     .offset = offsetof(struct tf_status_output, member)
+#define BY(key, table)  .label = (key), .words = (table), .word_count = TF_COUNT(table)
 
 /* clang-format off: a row a metric */
 static const struct metric metrics[] = {
@@ -377,6 +383,22 @@ static const struct metric metrics[] = {
     {"taffrail_input_contradictions_total", C, "stored and flagged", RECEIVERS, COUNT,
      IN(own.contradicted_by), BY("kind", tf_contradictions)},
     {"taffrail_filtered_records_total", C, "dropped by select", .write = put_filtered},
+    {"taffrail_kubernetes_up", G, "1 when the API server answers", KUBERNETES, FLAG,
+     LEARNED(own.is_up)},
+    {"taffrail_kubernetes_pods", G, "pods known, lately deleted ones too", KUBERNETES, COUNT,
+     LEARNED(own.known)},
+    {"taffrail_kubernetes_waiting_sources", G, "logs that wait for their pod to be known",
+     KUBERNETES, COUNT, LEARNED(own.waiting)},
+    {"taffrail_kubernetes_requests_total", C, "lists and watches that were answered", KUBERNETES,
+     COUNT, LEARNED(own.requests)},
+    {"taffrail_kubernetes_failures_total", C, "lists and watches that failed", KUBERNETES, COUNT,
+     LEARNED(own.failures)},
+    {"taffrail_kubernetes_left_out_total", C, "pods, labels and annotations beyond a bound",
+     KUBERNETES, COUNT, LEARNED(own.left_out)},
+    {"taffrail_kubernetes_cache_failures_total", C, "times that the pods could not be kept on disk",
+     KUBERNETES, COUNT, LEARNED(own.cache_failures)},
+    {"taffrail_kubernetes_unknown_records_total", C, "went without labels, their pod not known",
+     KUBERNETES, COUNT, LEARNED(unknown_records)},
     {"taffrail_redacted_records_total", C, "records changed by redaction", AGENT, COUNT,
      AT(status.books.redacted)},
     {"taffrail_redactions_total", C, "hits, from a rule's first one on", .write = put_redactions},

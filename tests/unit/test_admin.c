@@ -33,6 +33,7 @@
 static struct tf_status_input inputs[3];
 static struct tf_status_output outputs[2];
 static struct tf_status_rule rules[3];
+static struct tf_status_filter filters[1];
 
 /* One input of each kind, two outputs, rules with a hostile name. */
 static struct tf_status make_status(void)
@@ -48,8 +49,11 @@ static struct tf_status make_status(void)
         (struct tf_status_rule){.filter = "probes", .kind = "select", .rule = "healthz", .hits = 8};
     rules[2] = (struct tf_status_rule){
         .filter = "redact", .kind = "redact", .rule = "jwt", .is_withheld = true, .hits = 9};
+    filters[0] = (struct tf_status_filter){.name = "labels", .own = {.is_up = true}};
     return (struct tf_status){.is_started = true,
                               .has_room = true,
+                              .filters = filters,
+                              .filter_count = TF_COUNT(filters),
                               .spool = {.max_bytes = 1000},
                               .inputs = inputs,
                               .input_count = TF_COUNT(inputs),
@@ -188,6 +192,37 @@ static void states_hold_as_long_as_they_are(void **state)
     assert_true(tf_facts_ready(&status, &conditions));
     status.is_stopping = true;
     assert_false(tf_facts_ready(&status, &conditions));
+    tf_conditions_fini(&conditions);
+}
+
+/* An API server that is upgraded is gone for some seconds. */
+static void an_api_server_is_down_once_it_lasts(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_status status = make_status();
+
+    (void)state;
+    look_at(&conditions, &status, 1000);
+    filters[0].own.is_up = false;
+    filters[0].unknown_records = 12;
+    (void)snprintf(filters[0].own.why, sizeof filters[0].own.why, "401 Unauthorized");
+    look_at(&conditions, &status, 2000);
+    look_at(&conditions, &status, 31999);
+    assert_false(tf_conditions_hold(&conditions, TF_CONDITION_KUBERNETES_DOWN));
+    look_at(&conditions, &status, 32000);
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_KUBERNETES_DOWN));
+    for (size_t i = 0; i < conditions.count; i++) {
+        if (conditions.items[i].holds) {
+            assert_string_equal(conditions.items[i].subject, "labels");
+            assert_string_equal(conditions.items[i].text,
+                                "filter labels: the API server was not reached: 401 Unauthorized; "
+                                "12 records without labels since the start");
+        }
+    }
+    assert_true(tf_facts_ready(&status, &conditions)); /* reading goes on */
+    filters[0].own.is_up = true;
+    look_at(&conditions, &status, 33000);
+    assert_int_equal(ended, 1);
     tf_conditions_fini(&conditions);
 }
 
@@ -336,6 +371,8 @@ static void metrics_say_what_is(void **state)
     outputs[0].feed.oldest_pending_ns = facts.now_ns - 2500 * TF_MS_IN_NS;
     outputs[1].feed.in_flight = 4;
     outputs[0].own.failures = 5;
+    filters[0].own.left_out = 6;
+    filters[0].unknown_records = 9;
     tf_histogram_add(&outputs[0].feed.ack, 1000);
     tf_histogram_add(&outputs[0].feed.ack, UINT64_C(5000000000));
     facts.status.spool.bytes_pending = 11;
@@ -346,6 +383,9 @@ static void metrics_say_what_is(void **state)
     has_line(text, "taffrail_input_refused_total{input=\"in\",reason=\"identity\"} 3");
     has_line(text, "taffrail_redactions_total{rule=\"a\\\"b\\\\c\\nd??\"} 7");
     has_line(text, "taffrail_filtered_records_total{filter=\"probes\",rule=\"healthz\"} 8");
+    has_line(text, "taffrail_kubernetes_up{filter=\"labels\"} 1");
+    has_line(text, "taffrail_kubernetes_left_out_total{filter=\"labels\"} 6");
+    has_line(text, "taffrail_kubernetes_unknown_records_total{filter=\"labels\"} 9");
     has_line(text, "taffrail_spool_bytes{state=\"pending\"} 11");
     has_line(text, "taffrail_output_oldest_seconds{output=\"main\"} 2.5");
     has_line(text, "taffrail_output_inflight_frames{output=\"disk\"} 4");
@@ -811,6 +851,7 @@ int main(void)
         cmocka_unit_test(a_short_break_is_no_condition),
         cmocka_unit_test(an_event_holds_for_a_while),
         cmocka_unit_test(states_hold_as_long_as_they_are),
+        cmocka_unit_test(an_api_server_is_down_once_it_lasts),
         cmocka_unit_test(books_that_stay_wrong_are_told),
         cmocka_unit_test(certificates_expire),
         cmocka_unit_test(each_code_has_its_heading),
