@@ -1,7 +1,7 @@
 /*
  * load.c - the file: read, parsed, and its sections put together.
  *
- *     agent, spool                 a map each, by the tables below; may be absent
+ *     agent, spool, sandbox        a map each, by the tables below; may be absent
  *     inputs, filters, outputs     lists.c; outputs are never empty, inputs only where `[]` says so
  *
  * All errors are found in one run, each with its place; a file with any gives no configuration.
@@ -154,6 +154,19 @@ static const struct tf_option spool_options[] = {
     {0},
 };
 
+static const struct tf_option sandbox_options[] = {
+    {.name = "required",
+     .type = TF_OPTION_SWITCH,
+     .offset = offsetof(struct tf_sandbox_options, required),
+     .def = "false",
+     .about = "the agent does not start where a layer of its sandbox is missing"},
+    {.name = "user",
+     .type = TF_OPTION_TEXT,
+     .offset = offsetof(struct tf_sandbox_options, user),
+     .about = "whom an agent that is started by root becomes; by default it stays root"},
+    {0},
+};
+
 /* ---- sections ------------------------------------------------------------------------------- */
 
 const struct tf_option tf_config_sections[] = {
@@ -165,10 +178,15 @@ const struct tf_option tf_config_sections[] = {
      .type = TF_OPTION_TABLE,
      .offset = offsetof(struct tf_config, spool),
      .table = spool_options},
+    {.name = "sandbox",
+     .type = TF_OPTION_TABLE,
+     .offset = offsetof(struct tf_config, sandbox),
+     .table = sandbox_options},
     {0},
 };
 
-static const char *const section_names[] = {"agent", "inputs", "filters", "spool", "outputs"};
+static const char *const section_names[] = {"agent", "inputs",  "filters",
+                                            "spool", "sandbox", "outputs"};
 
 static const char *section_word(const void *words, size_t index)
 {
@@ -251,6 +269,17 @@ static void check_spool(struct tf_load *load, const struct tf_yaml *node)
     }
 }
 
+static void check_sandbox(struct tf_load *load, const struct tf_yaml *node)
+{
+    struct tf_sandbox_options *sandbox = &load->config->sandbox;
+
+    sandbox->at = node != NULL ? node->key_at : (struct tf_place){.file = load->config->file};
+    if (sandbox->user.text != NULL && sandbox->user.text[0] == '\0') {
+        (void)tf_error_add(load->reader.err, &sandbox->user.at,
+                           "sandbox.user is empty; name a user, or leave the key out");
+    }
+}
+
 static void read_root(struct tf_load *load, const struct tf_yaml *root)
 {
     struct tf_config *config = load->config;
@@ -268,6 +297,7 @@ static void read_root(struct tf_load *load, const struct tf_yaml *root)
     tf_options_fill(&scope, tf_config_sections, root, config);
     check_agent(load, tf_yaml_get(tf_yaml_get(root, "agent"), "host") != NULL);
     check_spool(load, tf_yaml_get(root, "spool"));
+    check_sandbox(load, tf_yaml_get(root, "sandbox"));
     tf_lists_read(load, root);
 }
 

@@ -145,6 +145,12 @@ struct tf_spool_options {
     uint64_t segment_size_bytes;
 };
 
+struct tf_sandbox_options {
+    bool required;       /* no start with less than all layers */
+    struct tf_text user; /* whom root becomes; NULL: it stays */
+    struct tf_place at;  /* set by the reader: of the section, or the file */
+};
+
 struct tf_config {
     const char *file;
     uint8_t digest[32]; /* SHA-256 of the file's bytes */
@@ -154,6 +160,7 @@ struct tf_config {
     struct tf_plugin_list outputs;
     bool redact_off;
     struct tf_spool_options spool;
+    struct tf_sandbox_options sandbox;
     void *arena; /* owns all memory above */
 };
 

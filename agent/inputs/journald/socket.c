@@ -130,6 +130,18 @@ int tf_socket_file_open(struct tf_socket_file *file, int type, const struct tf_p
     return rc;
 }
 
+void tf_socket_file_needs(const struct tf_socket_file *file, struct tf_needs *needs)
+{
+    const char *slash = strrchr(file->path, '/');
+    char folder[sizeof file->path] = "/";
+
+    if (slash != file->path) {
+        memcpy(folder, file->path, (size_t)(slash - file->path));
+        folder[slash - file->path] = '\0';
+    }
+    tf_needs_path(needs, TF_NEED_SOCKET, folder);
+}
+
 void tf_socket_file_unlink(const struct tf_socket_file *file)
 {
     struct stat found;
