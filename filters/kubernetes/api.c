@@ -34,6 +34,7 @@
 
 #include "taffrail/http_client.h"
 #include "taffrail/log.h"
+#include "taffrail/sandbox.h"
 
 #define WATCH_S         290u /* and up to as much as JITTER_S more */
 #define JITTER_S        30u
@@ -171,6 +172,9 @@ static int read_file(const char *path, size_t bytes_max, struct tf_buf *out)
     struct stat st;
     int rc = fd < 0 || fstat(fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) ? 0 : -EINVAL;
 
+    if (rc == -EACCES) {
+        tf_sandbox_look(path);
+    }
     while (rc == 0 && (rc = tf_buf_reserve(out, 4096)) == 0) {
         ssize_t n = read(fd, out->data + out->size, 4096);
 
@@ -351,8 +355,9 @@ static void on_done(void *ctx, const struct tf_http_outcome *outcome)
 static void make_url(const struct tf_api *api, char url[URL_BYTES])
 {
     const struct tf_api_args *args = &api->args;
-    int size = snprintf(url, URL_BYTES, "%s/api/v1/pods?fieldSelector=spec.nodeName%%3D%s",
-                        args->server, args->node);
+    size_t host = strlen(args->server);
+    int size = snprintf(url, URL_BYTES, "%s%sapi/v1/pods?fieldSelector=spec.nodeName%%3D%s",
+                        args->server, args->server[host - 1] == '/' ? "" : "/", args->node);
 
     assert(size > 0 && size < (int)URL_BYTES - 256);
     if (!api->is_listing) {

@@ -16,6 +16,7 @@
  */
 #include "kubernetes.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,6 +82,7 @@ struct kubernetes {
     struct tf_pods pods;
     uint64_t waiting;
     char server[SERVER_BYTES];
+    struct tf_server address;   /* of server */
     struct tf_api *api;         /* NULL: not started */
     struct tf_pod_cache *cache; /* the same */
     void (*on_change)(void *ctx);
@@ -359,6 +361,7 @@ static int kubernetes_open(const struct tf_filter_args *args, void **self, struc
 {
     const struct tf_kubernetes_options *chosen = args->options;
     struct kubernetes *kubernetes;
+    struct tf_server address;
 
     if (chosen->mode == KUBELET) {
         return tf_error_add(err, &args->at,
@@ -370,7 +373,7 @@ static int kubernetes_open(const struct tf_filter_args *args, void **self, struc
                             "this build has no HTTP client for the API server; build it with "
                             "libcurl (-DTF_CURL=ON), or leave the filter out");
     }
-    if (chosen->server.text != NULL && strncmp(chosen->server.text, "https://", 8) != 0) {
+    if (chosen->server.text != NULL && tf_server_parse(chosen->server.text, &address) < 0) {
         return tf_error_add(err, &chosen->server.at,
                             "server: %.100s is not https://HOST:PORT; the token goes to no server "
                             "that does not prove its name",
@@ -396,6 +399,54 @@ static void kubernetes_close(void *self)
     free(kubernetes);
 }
 
+/* What the kubelet puts into the environment of each pod, unless it is written. */
+static int find_server(struct kubernetes *kubernetes, struct tf_error *err)
+{
+    const char *host = getenv("KUBERNETES_SERVICE_HOST"), *port = getenv("KUBERNETES_SERVICE_PORT");
+    const char *written = kubernetes->options->server.text;
+    int size;
+
+    if (written == NULL && (host == NULL || port == NULL)) {
+        return tf_error_add(
+            err, &kubernetes->at,
+            "where the API server is cannot be known outside of a pod "
+            "(KUBERNETES_SERVICE_HOST is not set); write server: https://HOST:PORT");
+    }
+    if (written != NULL) {
+        size = snprintf(kubernetes->server, SERVER_BYTES, "%s", written);
+    } else {
+        size =
+            snprintf(kubernetes->server, SERVER_BYTES,
+                     strchr(host, ':') != NULL ? "https://[%s]:%s" : "https://%s:%s", host, port);
+    }
+    if (size >= (int)SERVER_BYTES ||
+        tf_server_parse(kubernetes->server, &kubernetes->address) < 0) {
+        return tf_error_add(err, &kubernetes->at,
+                            "server: %.100s is not https://HOST:PORT; the token goes to no server "
+                            "that does not prove its name",
+                            kubernetes->server);
+    }
+    return 0;
+}
+
+/* Once the agent is confined, nothing that is not told here can be reached. */
+static int kubernetes_prepare(void *self, struct tf_needs *needs, struct tf_error *err)
+{
+    struct kubernetes *kubernetes = self;
+    int rc = find_server(kubernetes, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    tf_needs_path(needs, TF_NEED_FRESH, kubernetes->options->token.text);
+    tf_needs_path(needs, TF_NEED_FRESH, kubernetes->options->ca.text);
+    tf_needs_port(needs, TF_NEED_CONNECT, kubernetes->address.port);
+    if (!kubernetes->address.is_literal) {
+        tf_needs_names(needs);
+    }
+    return 0;
+}
+
 /* A name that goes into a URL as it is: RFC 1123. */
 static const char *find_node(const struct kubernetes *kubernetes, const char *host,
                              struct tf_error *err)
@@ -413,33 +464,6 @@ static const char *find_node(const struct kubernetes *kubernetes, const char *ho
         return NULL;
     }
     return node;
-}
-
-/* What the kubelet puts into the environment of each pod. */
-static int find_server(struct kubernetes *kubernetes, struct tf_error *err)
-{
-    const char *host = getenv("KUBERNETES_SERVICE_HOST"), *port = getenv("KUBERNETES_SERVICE_PORT");
-    const char *written = kubernetes->options->server.text;
-    int size;
-
-    if (written == NULL && (host == NULL || port == NULL)) {
-        return tf_error_add(
-            err, &kubernetes->at,
-            "where the API server is cannot be known outside of a pod "
-            "(KUBERNETES_SERVICE_HOST is not set); write server: https://HOST:PORT");
-    }
-    if (written != NULL) {
-        size = snprintf(kubernetes->server, SERVER_BYTES, "%s", written);
-        size -= size > 0 && size < (int)SERVER_BYTES && written[size - 1] == '/';
-        kubernetes->server[size < (int)SERVER_BYTES ? size : 0] = '\0';
-    } else {
-        size =
-            snprintf(kubernetes->server, SERVER_BYTES,
-                     strchr(host, ':') != NULL ? "https://[%s]:%s" : "https://%s:%s", host, port);
-    }
-    return size < (int)SERVER_BYTES
-               ? 0
-               : tf_error_add(err, &kubernetes->at, "server: a longer address than can be");
 }
 
 static void on_change(void *ctx)
@@ -463,9 +487,10 @@ static int kubernetes_start(void *self, const struct tf_filter_start *start, str
                                .pods = &kubernetes->pods,
                                .on_change = on_change,
                                .ctx = kubernetes};
-    int rc = find_server(kubernetes, err);
+    int rc;
 
-    if (rc < 0 || args.node == NULL) {
+    assert(kubernetes->address.port != 0); /* it was prepared */
+    if (args.node == NULL) {
         return -EINVAL;
     }
     kubernetes->on_change = start->on_change;
@@ -531,6 +556,7 @@ const struct tf_filter_kind tf_filter_kubernetes = {
     .describe = describe,
     .apply = apply,
     .rule_name = rule_name,
+    .prepare = kubernetes_prepare,
     .start = kubernetes_start,
     .stop = kubernetes_stop,
     .turn = turn,

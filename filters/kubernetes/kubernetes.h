@@ -6,6 +6,7 @@
  *     object.c   a pod as the API server writes it, to the form that is kept
  *     split.c    a stream of answers cut into objects
  *     events.c   what an object of an answer does to the pods
+ *     server.c   where the API server is
  *     api.c      list and watch, over the HTTP client
  *     cache.c    the pods in a file beside the spool's, for restarts
  *
@@ -160,6 +161,17 @@ enum tf_pod_answer tf_pod_events_take(struct tf_pod_events *events, struct tf_sl
 enum tf_pod_answer tf_pod_events_item(struct tf_pod_events *events, struct tf_slice item,
                                       uint64_t now_ms);
 enum tf_pod_answer tf_pod_events_metadata(struct tf_pod_events *events, struct tf_slice metadata);
+
+/* ---- server.c ---------------------------------------------------------------------------------
+ */
+
+struct tf_server {
+    uint16_t port;
+    bool is_literal; /* its host is an address, so that no name is looked up */
+};
+
+/* Reads "https://HOST[:PORT][/]", with an IPv6 address in brackets. 0 or -EINVAL. */
+int tf_server_parse(const char *url, struct tf_server *out);
 
 /* ---- api.c ------------------------------------------------------------------------------------
  */

@@ -19,6 +19,7 @@
 
 #include "taffrail/batch.h"
 #include "taffrail/config.h"
+#include "taffrail/sandbox.h"
 
 struct tf_spool;
 
@@ -144,6 +145,9 @@ struct tf_filter_kind {
 
     /* ---- of a filter that learns; all on the loop, all or none ---- */
 
+    /* For `run`, after open: says what it will need once the agent is confined; what it does not
+     * say is refused. Returns 0 or a negative errno, said in err. */
+    int (*prepare)(void *self, struct tf_needs *needs, struct tf_error *err);
     /* Begins to learn; before the first source. `check` and `tap` do not start filters. Returns 0
      * or a negative errno, said in err. */
     int (*start)(void *self, const struct tf_filter_start *start, struct tf_error *err);

@@ -36,14 +36,14 @@ class Scene:
         self.admin_port = free_port()
         self.api = None
         self.agent = None
-        self.written = 0
+        self.written = self.tokens = 0
         house.make_pki()
         house.configure_collector()
         self.write_token(TOKENS[0])
         house.configure_agent(
             inputs="  - container: {paths: [../logs/pods/*/*/*.log], rescan: 1s}\n",
             filters=f"""
-  - kubernetes: {{server: "https://127.0.0.1:{self.port}", ca: ../pki/ca.pem, token: ../token, wait: {WAIT_S}s,
+  - kubernetes: {{server: "https://127.0.0.1:{self.port}", ca: ../pki/ca.pem, token: ../account/token, wait: {WAIT_S}s,
                  annotations: ["team/*"]}}
   - select: {{drop: [{{name: quiet, where: {{kubernetes.labels.logs: "^no$"}}}}]}}
 """)
@@ -51,8 +51,16 @@ class Scene:
             file.write(f"admin: {{listen: ['127.0.0.1:{self.admin_port}']}}\n")
 
     def write_token(self, token):
-        self.house.write("token.new", token + "\n")
-        os.rename(self.house.path("token.new"), self.house.path("token"))
+        """As the kubelet does: a new folder, and a link to it renamed over the old one."""
+        self.tokens += 1
+        os.makedirs(self.house.path(f"account/..{self.tokens}"))
+        self.house.write(f"account/..{self.tokens}/token", token + "\n")
+        os.symlink(f"..{self.tokens}", self.house.path("account/..data.new"))
+        os.rename(self.house.path("account/..data.new"), self.house.path("account/..data"))
+        if self.tokens == 1:
+            os.symlink("..data/token", self.house.path("account/token"))
+        else:
+            shutil.rmtree(self.house.path(f"account/..{self.tokens - 1}"))
 
     def start_api(self, pods=None):
         self.api = MockApi(self.house.path("pki/127.0.0.1.pem"), self.house.path("pki/127.0.0.1.key"), self.port,
@@ -187,6 +195,7 @@ def check_token(scene, files):
     scene.api.change(tokens={TOKENS[1]}, watch_ends=3)
     wait_until(lambda: scene.api.watches == 1 and len(scene.api.requests) > before, 30, "no watch by the new token")
     need(scene.api.requests[-1][2]["Authorization"] == f"Bearer {TOKENS[1]}", "not the new token")
+    need("event=sandbox " in scene.agent.text(), "it is not confined")
     before = len(scene.api.requests)
     scene.api.change(tokens={"another"}, watch_ends=4)
     wait_until(lambda: scene.kubernetes_metric("up") == 0, 30, "it is up")

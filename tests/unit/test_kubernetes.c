@@ -260,6 +260,49 @@ static void what_is_kept_is_checked_when_read(void **state)
     assert_int_equal(tf_pod_decode(tf_buf_slice(&f->bytes), &pod), -EPROTO);
 }
 
+/* ---- where the server is ------------------------------------------------------------------------
+ */
+
+static void a_server_is_a_host_and_a_port(void **state)
+{
+    static const struct {
+        const char *url;
+        unsigned port;
+        bool is_literal;
+    } sound[] = {{"https://10.0.0.1:6443", 6443, true},
+                 {"https://[2001:db8::1]:443/", 443, true},
+                 {"https://[::1]", 443, true},
+                 {"https://api.example.com", 443, false},
+                 {"https://api-1.example.com:1/", 1, false}};
+    static const char *const wrong[] = {"",
+                                        "http://10.0.0.1",
+                                        "https://",
+                                        "https://:443",
+                                        "https://a:0",
+                                        "https://a:65536",
+                                        "https://a:99999999999999999999",
+                                        "https://a:",
+                                        "https://a:443x",
+                                        "https://a/path",
+                                        "https://a?b",
+                                        "https://user@a",
+                                        "https://[::1",
+                                        "https://[a.b]",
+                                        "https://[::1]x",
+                                        "https://a b"};
+    struct tf_server server;
+
+    (void)state;
+    for (size_t i = 0; i < TF_COUNT(sound); i++) {
+        assert_int_equal(tf_server_parse(sound[i].url, &server), 0);
+        assert_int_equal(server.port, sound[i].port);
+        assert_int_equal(server.is_literal, sound[i].is_literal);
+    }
+    for (size_t i = 0; i < TF_COUNT(wrong); i++) {
+        assert_int_equal(tf_server_parse(wrong[i], &server), -EINVAL);
+    }
+}
+
 /* ---- the table ----------------------------------------------------------------------------------
  */
 
@@ -664,6 +707,7 @@ int main(void)
         TEST(strange_labels_are_left_out),
         TEST(what_is_kept_has_a_bound),
         TEST(what_is_kept_is_checked_when_read),
+        TEST(a_server_is_a_host_and_a_port),
         TEST(a_pod_is_found_by_all_its_names),
         TEST(only_a_change_makes_a_version),
         TEST(a_deleted_pod_stays_for_its_last_lines),
