@@ -107,6 +107,9 @@ spec:
         - {name: keys, mountPath: /etc/taffrail/keys, readOnly: true}
         {{- end }}
         - {name: data, mountPath: /var/lib/taffrail}
+        {{- if include "taffrail.asksApi" . }}
+        - {name: api, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+        {{- end }}
         {{- if eq .Values.mode "agent" }}
         - {name: pods, mountPath: /var/log/pods, readOnly: true}
         {{- if .Values.docker }}
@@ -135,6 +138,14 @@ spec:
     {{- with .Values.spool.existingKeySecret }}
     - name: keys
       secret: {secretName: {{ . }}, defaultMode: 288} # 0440
+    {{- end }}
+    {{- if include "taffrail.asksApi" . }}
+    - name: api # as Kubernetes would mount it into every container; here into the agent's alone
+      projected:
+        defaultMode: 288 # 0440
+        sources:
+          - serviceAccountToken: {path: token, expirationSeconds: 3600}
+          - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
     {{- end }}
     {{- if eq .Values.mode "agent" }}
     - name: data
