@@ -46,7 +46,7 @@
 #define CA_BYTES_MAX    (1u << 20)
 #define URL_BYTES       1024u
 #define WHY_BYTES       256u
-#define LIST_BYTES_MAX  (256u << 20) /* of the JSON of one list; more is an error */
+#define LIST_BYTES_MAX  (64u << 20) /* of the JSON of one list; more is an error */
 
 #define KINDS(list)                                                                                \
     "Accept: application/json;as=PartialObjectMetadata" list ";g=meta.k8s.io;v=v1,application/"    \
@@ -453,28 +453,30 @@ int tf_api_new(const struct tf_api_args *args, struct tf_api **out)
     return 0;
 }
 
-static void on_client_closed(void *ctx)
+static void on_timer_closed(uv_handle_t *handle)
 {
-    struct tf_api *api = ctx;
+    struct tf_api *api = handle->data;
     void (*on_closed)(void *ctx) = api->on_closed;
-    void *closed_ctx = api->closed_ctx;
+    void *ctx = api->closed_ctx;
 
     tf_split_fini(&api->split);
     forget_credentials(api);
     free(api);
-    on_closed(closed_ctx);
+    on_closed(ctx);
 }
 
-static void on_timer_closed(uv_handle_t *handle)
+static void on_client_closed(void *ctx)
 {
-    struct tf_api *api = handle->data;
+    struct tf_api *api = ctx;
 
-    tf_http_client_close(api->client, on_client_closed, api);
+    uv_close((uv_handle_t *)&api->timer, on_timer_closed);
 }
 
+/* From here on neither the timer nor a request calls any more. */
 static void finish_close(struct tf_api *api)
 {
-    uv_close((uv_handle_t *)&api->timer, on_timer_closed);
+    (void)uv_timer_stop(&api->timer);
+    tf_http_client_close(api->client, on_client_closed, api);
 }
 
 void tf_api_close(struct tf_api *api, void (*on_closed)(void *ctx), void *ctx)

@@ -294,6 +294,19 @@ static int append_copies(struct tf_batch *batch, const struct tf_record *record,
     return 0;
 }
 
+/* Another filter of this kind was here: no key stands twice in a map. */
+static bool is_enriched(const struct tf_fields *fields)
+{
+    static const char *const names[] = {"kubernetes.labels", "kubernetes.annotations",
+                                        "kubernetes.owner_name"};
+    bool is_there = false;
+
+    for (size_t i = 0; i < TF_COUNT(names); i++) {
+        is_there |= tf_fields_find(fields, tf_slice_text(names[i]), NULL) != TF_FIELDS_NONE;
+    }
+    return is_there;
+}
+
 /* The record again, with what is known of its pod at the end of `kubernetes`. */
 static int enrich(void *self, void *of_source, struct tf_batch *constants)
 {
@@ -306,7 +319,7 @@ static int enrich(void *self, void *of_source, struct tf_batch *constants)
     int rc;
 
     (void)self;
-    if (state->phase != KNOWN || map == TF_FIELDS_NONE ||
+    if (state->phase != KNOWN || map == TF_FIELDS_NONE || is_enriched(&fields) ||
         tf_pod_decode(tf_slice(state->pod->bytes, state->pod->size), &pod) < 0) {
         return 0;
     }
@@ -341,9 +354,17 @@ static int apply(void *self, void *scratch, void *of_source, struct tf_batch *ba
     const struct kubernetes *kubernetes = self;
     const struct state *state = of_source;
 
+    uint32_t count = 0;
+
     (void)scratch;
-    if (state != NULL && state->phase == WITHOUT && batch->record_count > 0) {
-        tf_batch_tally(batch, kubernetes->index, 0, batch->record_count);
+    if (state == NULL || state->phase != WITHOUT) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < batch->record_count; i++) {
+        count += (batch->records[i].flags & TF_RECORD_DROPPED) == 0;
+    }
+    if (count > 0) {
+        tf_batch_tally(batch, kubernetes->index, 0, count);
     }
     return 0;
 }

@@ -40,14 +40,18 @@ class Scene:
         house.make_pki()
         house.configure_collector()
         self.write_token(TOKENS[0])
-        house.configure_agent(
+        self.configure("kubernetes")
+
+    def configure(self, *names):
+        filters = "".join(f"""
+  - kubernetes: {{name: {name}, server: "https://127.0.0.1:{self.port}", ca: ../pki/ca.pem, token: ../account/token,
+                 wait: {WAIT_S}s, annotations: ["team/*"]}}""" for name in names)
+        self.house.configure_agent(
             inputs="  - container: {paths: [../logs/pods/*/*/*.log], rescan: 1s}\n",
-            filters=f"""
-  - kubernetes: {{server: "https://127.0.0.1:{self.port}", ca: ../pki/ca.pem, token: ../account/token, wait: {WAIT_S}s,
-                 annotations: ["team/*"]}}
+            filters=f"""{filters}
   - select: {{drop: [{{name: quiet, where: {{kubernetes.labels.logs: "^no$"}}}}]}}
 """)
-        with open(house.path("agent/agent.yaml"), "a", encoding="utf-8") as file:
+        with open(self.house.path("agent/agent.yaml"), "a", encoding="utf-8") as file:
             file.write(f"admin: {{listen: ['127.0.0.1:{self.admin_port}']}}\n")
 
     def write_token(self, token):
@@ -301,16 +305,33 @@ def check_refusals(house):
     need("KUBERNETES_SERVICE_HOST is not set" in refusal("wait: 1s", "run"), "no server")
 
 
-def check_name(scene):
-    """A server whose certificate is for another name gets no token."""
+def check_impostors(scene):
+    """A server whose certificate is for another name, or from another authority, gets no token."""
     house = scene.house
     house.run("pki", "collector", house.path("pki"), "other.example.com")
-    api = MockApi(house.path("pki/other.example.com.pem"), house.path("pki/other.example.com.key"), scene.port, TOKENS[1])
+    house.run("pki", "init", "--name", "Other", house.path("other"))
+    house.run("pki", "collector", house.path("other"), "127.0.0.1")
+    for name in ("pki/other.example.com", "other/127.0.0.1"):
+        api = MockApi(house.path(f"{name}.pem"), house.path(f"{name}.key"), scene.port, TOKENS[1])
+        scene.start_agent()
+        wait_until(lambda: "event=kubernetes-down" in scene.agent.text(), 30, "it is not down")
+        need(api.requests == [], f"{name} was asked: {api.requests}")
+        scene.agent.stop()
+        api.close()
+
+
+def check_two_filters(scene, files):
+    """Both know the pod; its labels stand on the record once."""
+    scene.configure("kubernetes", "again")
+    scene.start_api([pod("shop", "job-1", uid(2), {"run": "last"})])
+    scene.api.change(tokens={TOKENS[1]})
     scene.start_agent()
-    wait_until(lambda: "event=kubernetes-down" in scene.agent.text(), 30, "it is not down")
-    need(api.requests == [], f"it was asked: {api.requests}")
-    scene.agent.stop()
-    api.close()
+    scene.arrives_with(files["job"], {"run": "last"}, "by two filters")
+    with open(scene.house.records_path, "rb") as file:
+        lines = [line for line in file if b"by two filters" in line]
+    need(lines[-1].count(b'"labels"') == 1, lines[-1].decode())
+    need(scene.agent.stop() == 0, "exit code")
+    scene.stop_api()
 
 
 def main():
@@ -342,7 +363,8 @@ def main():
         need(scene.agent.stop() == 0, "exit code")
         check_books(scene.agent)
         scene.stop_api()
-        check_name(scene)
+        check_impostors(scene)
+        check_two_filters(scene, files)
         check_cache(scene)
         replayed = house.run("replay", house.path("agent/spool"), "--grep", "labels of the list").stdout
         for line in filter(None, replayed.splitlines()):
