@@ -62,16 +62,37 @@ with_hosts --set "$everything,journald.group=101,spool.existingKeySecret=keys,fi
 with_hosts -f "$chart/values-root.yaml" >"$folder/root.yaml"
 with_hosts --kube-version 1.29 --set spool.hostPath= >"$folder/old.yaml"
 render -f "$chart/values-collector.yaml" >"$folder/collector.yaml"
+with_hosts --set 'kubernetes.mode=api,kubernetes.options.annotations={team/*},filters[0].multiline.presets={java}' >"$folder/api.yaml"
 replay="replay.node=node-7,replay.case=case-42,spool.existingKeySecret=keys"
 with_hosts --set "$replay" --set 'replay.query={--grep,charge failed}' >"$folder/print.yaml"
 with_hosts --set "$replay,replay.output=forward,replay.maxRate=5MiB/s" >"$folder/ship.yaml"
 
 expect "helm lint" "$helm" lint --quiet "$chart" --set 'image.repository=t,tls.existingSecret=t,output.hosts={a}'
+cat "$folder/api.yaml" >"$folder/all.yaml"
 for way in agent everything root old collector print ship; do
     cat "$folder/$way.yaml" >>"$folder/all.yaml"
+    expect "$way: no token" lacks 'serviceAccountToken:|kubernetes.io/serviceaccount' "$folder/$way.yaml"
     expect "$way: no rights in the cluster" lacks '^kind: .*(Role|Binding)|automountServiceAccountToken: true' "$folder/$way.yaml"
     expect "$way: never privileged" lacks 'privileged: true|hostNetwork|hostPID|hostIPC|docker\.sock|Escalation: true' "$folder/$way.yaml"
 done
+# Labels from the API: a role to read pods and nothing else, a token in the agent's container alone, the server's ports.
+expect "api: never privileged" lacks 'privileged: true|hostNetwork|hostPID|hostIPC|Escalation: true|MountServiceAccountToken: true' "$folder/api.yaml"
+expect "api: one rule" [ "$(grep -c 'apiGroups:' "$folder/api.yaml")" = 1 ]
+expect "api: pods" grep -q '^    resources: \[pods\]$' "$folder/api.yaml"
+expect "api: to be read" grep -q '^    verbs: \[get, list, watch\]$' "$folder/api.yaml"
+binds_the_pods_account() { # FILE
+    account=$(sed -n 's/^ *serviceAccountName: //p' "$1")
+    [ -n "$account" ] && sed -n '/^subjects:/,/^---/p' "$1" | grep -qx "    name: $account"
+}
+expect "api: the account of the binding is the pod's" binds_the_pods_account "$folder/api.yaml"
+expect "api: one mount of the token" [ "$(grep -c 'mountPath: /var/run/secrets/kubernetes.io/serviceaccount' "$folder/api.yaml")" = 1 ]
+expect "api: the server's port is open" grep -q 'port: 6443' "$folder/api.yaml"
+expect "and closed without" lacks 'port: 6443' "$folder/agent.yaml"
+with_hosts --set kubernetes.mode=api,rbac.create=false >"$folder/norole.yaml"
+expect "api: no role, when somebody else makes it" lacks '^kind: .*(Role|Binding)' "$folder/norole.yaml"
+expect "kubelet is an error" refuses "path or api" with_hosts --set kubernetes.mode=kubelet
+render -f "$chart/values-collector.yaml" --set kubernetes.mode=api >"$folder/asking.yaml"
+expect "a collector asks no API" cmp "$folder/asking.yaml" "$folder/collector.yaml"
 expect "all are objects of Kubernetes" are_valid "$folder/all.yaml"
 sed 's/fsGroupChangePolicy/fsGroupPolicy/' "$folder/agent.yaml" >"$folder/wrong.yaml"
 expect "a key that no such object has is found" refuses fsGroupPolicy are_valid "$folder/wrong.yaml"
@@ -119,7 +140,7 @@ JS
 mounts_are_sound() {
     (cd "$tools/chart" && cp "$folder/mounts.js" . && node mounts.js) <"$1"
 }
-for way in agent everything root old collector print ship; do
+for way in agent api everything root old collector print ship; do
     expect "$way: mounts" mounts_are_sound "$folder/$way.yaml"
 done
 
@@ -166,6 +187,9 @@ with_hosts --set 'spool.existingKeySecret=keys,filters[0].multiline.presets={jav
     --set 'exclude.namespace={kube-system},spool.retain.age=7d,redaction.options.mark=true,output.identity={spiffe://example-logs/collector}' \
     --set-file redaction.rules="$folder/rules.yaml" >"$folder/checked.yaml"
 expect "with more of the values" is_sound "$folder/checked.yaml" node-1
+with_hosts --set 'kubernetes.mode=api,kubernetes.options.labels={app},kubernetes.options.wait=5s' \
+    --set 'filters[0].multiline.presets={java}' >"$folder/checked.yaml"
+expect "with labels from the API" is_sound "$folder/checked.yaml" node-1
 with_hosts --set journald.enabled=true,journald.options.priority=info >"$folder/checked.yaml"
 expect "with the journal" is_sound "$folder/checked.yaml" node-1
 expect "the collector's configuration is sound" is_sound "$folder/collector.yaml" logs.example.com

@@ -18,7 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DOWN_MS         3000u /* a connection that is replaced is no condition */
+#define DOWN_MS         3000u  /* a connection that is replaced is no condition */
+#define KUBERNETES_MS   30000u /* an API server that is upgraded is none */
 #define BOOKS_MS        2000u
 #define LATELY_MS       (15u * 60u * 1000u)
 #define ERROR_MS        60000u
@@ -59,6 +60,9 @@ const struct tf_condition_kind tf_condition_kinds[TF_CONDITIONS] = {
                                        .safe = "it is tried again; what can be read is read",
                                        .is_logged = true,
                                        .is_audited = true},
+    [TF_CONDITION_KUBERNETES_DOWN] = {.code = "kubernetes-down",
+                                      .safe = "records go on, with the labels that are known",
+                                      .is_audited = true},
     [TF_CONDITION_WITHHELD] = {.code = "withheld",
                                .safe = "no secret left; the text is missing from its record"},
     [TF_CONDITION_SEAL_LOST] = {.code = "seal-lost",
@@ -74,6 +78,8 @@ const struct tf_condition_kind tf_condition_kinds[TF_CONDITIONS] = {
     [TF_CONDITION_REDACTION_OFF] = {.code = "redaction-off",
                                     .safe = "records are complete; secrets in them are not masked",
                                     .is_logged = true}, /* the audit has it from the start on */
+    [TF_CONDITION_SANDBOX_PARTIAL] = {.code = "sandbox-partial",
+                                      .safe = "all works; the layers that are on still confine it"},
 };
 
 /* ---- the list ------------------------------------------------------------------------------- */
@@ -83,7 +89,7 @@ const struct tf_condition_kind tf_condition_kinds[TF_CONDITIONS] = {
 static int reserve(struct tf_conditions *conditions, const struct tf_look *look)
 {
     size_t wanted = (size_t)TF_CONDITIONS + look->status->input_count + look->status->output_count +
-                    2 * look->certificate_count;
+                    look->status->filter_count + 2 * look->certificate_count;
     struct tf_condition *items;
 
     if (wanted <= conditions->capacity) {
@@ -281,6 +287,17 @@ static void look_at_input(struct tf_conditions *conditions, const struct tf_look
     judge(conditions, look, item, has_risen(look, item, errors, LATELY_MS), 0);
 }
 
+static void look_at_filter(struct tf_conditions *conditions, const struct tf_look *look,
+                           const struct tf_status_filter *filter)
+{
+    struct tf_condition *item = find(conditions, TF_CONDITION_KUBERNETES_DOWN, filter->name);
+    char without[TF_COUNTED_TEXT_BYTES];
+
+    SAY(item, "filter %s: the API server was not reached: %s; %s without labels since the start",
+        filter->name, filter->own.why, tf_counted_text(filter->unknown_records, "record", without));
+    judge(conditions, look, item, !filter->own.is_up && !look->status->is_stopping, KUBERNETES_MS);
+}
+
 static void look_at_certificate(struct tf_conditions *conditions, const struct tf_look *look,
                                 const struct tf_certificate *certificate)
 {
@@ -296,6 +313,25 @@ static void look_at_certificate(struct tf_conditions *conditions, const struct t
     judge(conditions, look, expiring, left_s > 0 && left_s < EXPIRING_S, 0);
 }
 
+/* What tf_sandbox_close did not get. */
+static void look_at_sandbox(struct tf_conditions *conditions, const struct tf_look *look)
+{
+    const struct tf_sandbox_status *sandbox = &look->status->sandbox;
+    struct tf_condition *item = find(conditions, TF_CONDITION_SANDBOX_PARTIAL, "");
+    char lacks[128] = "";
+
+    for (unsigned i = 0; i < TF_SANDBOX_LAYERS; i++) {
+        size_t size = strlen(lacks);
+
+        if (!sandbox->has[i]) {
+            (void)snprintf(lacks + size, sizeof lacks - size, "%s %s", size > 0 ? "," : "",
+                           tf_sandbox_layers[i]);
+        }
+    }
+    SAY(item, "the sandbox lacks%s", lacks);
+    judge(conditions, look, item, sandbox->is_closed && sandbox->layers < TF_SANDBOX_LAYERS, 0);
+}
+
 int tf_conditions_look(struct tf_conditions *conditions, const struct tf_look *look)
 {
     if (reserve(conditions, look) < 0) {
@@ -305,8 +341,14 @@ int tf_conditions_look(struct tf_conditions *conditions, const struct tf_look *l
     look_at_evidence(conditions, look);
     look_at_records(conditions, look);
     look_at_clock(conditions, look);
+    look_at_sandbox(conditions, look);
     for (size_t i = 0; i < look->status->input_count; i++) {
         look_at_input(conditions, look, &look->status->inputs[i]);
+    }
+    for (size_t i = 0; i < look->status->filter_count; i++) {
+        if (look->status->filters[i].learns) {
+            look_at_filter(conditions, look, &look->status->filters[i]);
+        }
     }
     for (size_t i = 0; i < look->status->output_count; i++) {
         look_at_output(conditions, look, &look->status->outputs[i]);

@@ -5,11 +5,11 @@
  *     # TYPE name counter
  *     name{input="container",reason="slow"} 0
  *
- * A row says whose the metric is (the agent's; an input's of some kind; an output's), where the
- * number is in that struct, and how it is written. With words it is an array, with a sample for
- * each word. What is no plain number has a function. Labels are configured names and words of
- * tables of ours, so their number is bounded; values are escaped all the same, for own rules have
- * names, too.
+ * A row says whose the metric is (the agent's; an input's of some kind; a filter's that learns; an
+ * output's), where the number is in that struct, and how it is written. With words it is an array,
+ * with a sample for each word. What is no plain number has a function. Labels are configured names
+ * and words of tables of ours, so their number is bounded; values are escaped all the same, for own
+ * rules have names, too.
  */
 #include "internal.h"
 
@@ -18,14 +18,14 @@
 /* Where the agent itself is meant and not a plugin, none of which may be called so. */
 #define OWN_NAME "taffrail"
 
-enum scope { AGENT, INPUTS, SENDERS, RECEIVERS, CONTAINERS, JOURNALS, OUTPUTS };
+enum scope { AGENT, INPUTS, SENDERS, RECEIVERS, CONTAINERS, JOURNALS, KUBERNETES, OUTPUTS };
 enum form { COUNT, COUNT32, FLAG, MILLISECONDS, NANOSECONDS_TIME, HISTOGRAM };
 
 struct metric {
     const char *name, *type, *help;
     enum scope scope;
     enum form form;
-    size_t offset; /* in struct tf_facts, tf_status_input or tf_status_output */
+    size_t offset; /* in struct tf_facts, tf_status_input, _filter or _output */
     const char *label;
     const char *const *words;
     unsigned word_count;
@@ -187,6 +187,13 @@ static void put_samples(struct tf_buf *out, const struct metric *metric,
             put_members(out, metric, (struct labels){{"output"}, {status->outputs[i].name}},
                         &status->outputs[i]);
         }
+    } else if (metric->scope == KUBERNETES) {
+        for (size_t i = 0; i < status->filter_count; i++) {
+            if (status->filters[i].learns) {
+                put_members(out, metric, (struct labels){{"filter"}, {status->filters[i].name}},
+                            &status->filters[i]);
+            }
+        }
     } else {
         for (size_t i = 0; i < status->input_count; i++) {
             if (is_of(&status->inputs[i], metric->scope)) {
@@ -238,9 +245,12 @@ static void put_joined(const struct metric *metric, const struct tf_facts *facts
     uint64_t rest = status->books.joined;
 
     for (size_t i = 0; i < status->filter_count; i++) {
-        put_count(out, metric, &(struct labels){{"filter"}, {status->filters[i].name}},
-                  status->filters[i].joined);
-        rest -= status->filters[i].joined <= rest ? status->filters[i].joined : rest;
+        const struct tf_status_filter *filter = &status->filters[i];
+
+        if (filter->joins) {
+            put_count(out, metric, &(struct labels){{"filter"}, {filter->name}}, filter->joined);
+            rest -= filter->joined <= rest ? filter->joined : rest;
+        }
     }
     put_count(out, metric, &(struct labels){{"filter"}, {OWN_NAME}}, rest);
 }
@@ -248,8 +258,20 @@ static void put_joined(const struct metric *metric, const struct tf_facts *facts
 static void put_held(const struct metric *metric, const struct tf_facts *facts, struct tf_buf *out)
 {
     for (size_t i = 0; i < facts->status.filter_count; i++) {
-        put_count(out, metric, &(struct labels){{"filter"}, {facts->status.filters[i].name}},
-                  facts->status.filters[i].held);
+        const struct tf_status_filter *filter = &facts->status.filters[i];
+
+        if (filter->joins) {
+            put_count(out, metric, &(struct labels){{"filter"}, {filter->name}}, filter->held);
+        }
+    }
+}
+
+static void put_layers(const struct metric *metric, const struct tf_facts *facts,
+                       struct tf_buf *out)
+{
+    for (unsigned i = 0; i < TF_SANDBOX_LAYERS; i++) {
+        put_count(out, metric, &(struct labels){{"layer"}, {tf_sandbox_layers[i]}},
+                  facts->status.sandbox.has[i]);
     }
 }
 
@@ -383,13 +405,14 @@ static const char *const disk_words[TF_DISK_ERRORS] = {[TF_DISK_WRITE] = "write"
                                                        [TF_DISK_DELETE] = "delete"};
 static const char *const level_words[] = {"debug", "info", "warn", "error"};
 
-#define C              "counter"
-#define G              "gauge"
-#define H              "histogram"
-#define AT(member)     .offset = offsetof(struct tf_facts, member)
-#define IN(member)     .offset = offsetof(struct tf_status_input, member)
-#define OUT(member)    .offset = offsetof(struct tf_status_output, member)
-#define BY(key, table) .label = (key), .words = (table), .word_count = TF_COUNT(table)
+#define C               "counter"
+#define G               "gauge"
+#define H               "histogram"
+#define AT(member)      .offset = offsetof(struct tf_facts, member)
+#define IN(member)      .offset = offsetof(struct tf_status_input, member)
+#define LEARNED(member) .offset = offsetof(struct tf_status_filter, member)
+#define OUT(member)     .offset = offsetof(struct tf_status_output, member)
+#define BY(key, table)  .label = (key), .words = (table), .word_count = TF_COUNT(table)
 
 /* clang-format off: a row a metric */
 static const struct metric metrics[] = {
@@ -427,6 +450,22 @@ static const struct metric metrics[] = {
     {"taffrail_joined_records_total", C, "became part of another record", .write = put_joined},
     {"taffrail_held_records", G, "waiting for their next piece", .write = put_held},
     {"taffrail_filtered_records_total", C, "dropped by select or redact", .write = put_filtered},
+    {"taffrail_kubernetes_up", G, "1 when the API server answers", KUBERNETES, FLAG,
+     LEARNED(own.is_up)},
+    {"taffrail_kubernetes_pods", G, "pods known, lately deleted ones too", KUBERNETES, COUNT,
+     LEARNED(own.known)},
+    {"taffrail_kubernetes_waiting_sources", G, "logs that wait for their pod to be known",
+     KUBERNETES, COUNT, LEARNED(own.waiting)},
+    {"taffrail_kubernetes_requests_total", C, "lists and watches that were answered", KUBERNETES,
+     COUNT, LEARNED(own.requests)},
+    {"taffrail_kubernetes_failures_total", C, "lists and watches that failed", KUBERNETES, COUNT,
+     LEARNED(own.failures)},
+    {"taffrail_kubernetes_left_out_total", C, "pods, labels and annotations beyond a bound",
+     KUBERNETES, COUNT, LEARNED(own.left_out)},
+    {"taffrail_kubernetes_cache_failures_total", C, "times that the pods could not be kept on disk",
+     KUBERNETES, COUNT, LEARNED(own.cache_failures)},
+    {"taffrail_kubernetes_unknown_records_total", C, "went without labels, their pod not known",
+     KUBERNETES, COUNT, LEARNED(unknown_records)},
     {"taffrail_redacted_records_total", C, "records changed by redaction", AGENT, COUNT,
      AT(status.books.redacted)},
     {"taffrail_redactions_total", C, "hits, from a rule's first one on", .write = put_redactions},
@@ -473,6 +512,7 @@ static const struct metric metrics[] = {
      .write = put_certificates},
     {"taffrail_ledger_missing_records", G, "0, or the books do not balance", AGENT, COUNT,
      AT(status.books.missing)},
+    {"taffrail_sandbox_layer", G, "1 when on", .write = put_layers},
     {"taffrail_loop_delay_seconds", H, "how late the loop runs", AGENT, HISTOGRAM, AT(loop_delay)},
     {"taffrail_log_lines_total", C, "own log", AGENT, COUNT, AT(log_lines),
      BY("level", level_words)},

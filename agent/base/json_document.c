@@ -109,6 +109,17 @@ bool tf_json_item(struct tf_slice array, size_t index, struct tf_slice *out)
     return false;
 }
 
+bool tf_json_next_member(struct tf_json *in, struct tf_slice *name, struct tf_slice *value)
+{
+    return (tf_json_take(in, '{') || tf_json_take(in, ',')) && tf_json_raw(in, name) &&
+           tf_json_take(in, ':') && take_value(in, value);
+}
+
+bool tf_json_next_item(struct tf_json *in, struct tf_slice *value)
+{
+    return (tf_json_take(in, '[') || tf_json_take(in, ',')) && take_value(in, value);
+}
+
 bool tf_json_is_whole(struct tf_slice text)
 {
     struct tf_json in = tf_json(text);

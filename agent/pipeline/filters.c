@@ -253,16 +253,24 @@ int tf_filters_add_labels(const struct tf_agent_options *agent, struct tf_batch 
     return rc;
 }
 
-static void describe(const struct tf_filters *filters, void *const *states, const char *tag,
-                     const struct tf_batch *metadata)
+/* Each filter adds what it has learned, then is told what is there: what those before it added, as
+ * for a batch. */
+static int describe(const struct tf_filters *filters, void *const *states, const char *tag,
+                    struct tf_batch *metadata)
 {
-    for (size_t i = 0; i < filters->count; i++) {
+    int rc = 0;
+
+    for (size_t i = 0; i < filters->count && rc == 0; i++) {
         const struct filter *filter = &filters->items[i];
 
-        if (filter->kind->describe != NULL && states[i] != NULL) {
+        if (filter->kind->enrich != NULL && states[i] != NULL && filter_applies(filter, tag)) {
+            rc = filter->kind->enrich(filter->self, states[i], metadata);
+        }
+        if (rc == 0 && filter->kind->describe != NULL && states[i] != NULL) {
             filter->kind->describe(filter->self, states[i], tag, metadata);
         }
     }
+    return rc;
 }
 
 int tf_filters_constants(const struct tf_filters *filters, void *const *states, const char *tag,
@@ -271,10 +279,83 @@ int tf_filters_constants(const struct tf_filters *filters, void *const *states, 
 {
     int rc = agent != NULL ? tf_filters_add_labels(agent, metadata) : 0;
 
-    if (rc < 0) {
-        return rc;
+    if (rc == 0) {
+        rc = describe(filters, states, tag, metadata);
     }
-    describe(filters, states, tag, metadata);
-    rc = tf_filters_apply_own(filters, metadata);
+    if (rc == 0) {
+        rc = tf_filters_apply_own(filters, metadata);
+    }
     return rc == 0 ? tf_constants_encode(metadata, out) : rc;
+}
+
+/* ---- filters that learn -------------------------------------------------------------------------
+ */
+
+int tf_filters_prepare(const struct tf_filters *filters, struct tf_needs *needs,
+                       struct tf_error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < filters->count && rc == 0; i++) {
+        if (filters->items[i].kind->prepare != NULL) {
+            rc = filters->items[i].kind->prepare(filters->items[i].self, needs, err);
+        }
+    }
+    return rc;
+}
+
+int tf_filters_start(const struct tf_filters *filters, const struct tf_filter_start *start,
+                     struct tf_error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < filters->count && rc == 0; i++) {
+        if (filters->items[i].kind->start != NULL) {
+            rc = filters->items[i].kind->start(filters->items[i].self, start, err);
+        }
+    }
+    return rc;
+}
+
+static void stop_next(void *ctx)
+{
+    struct tf_filters *filters = ctx;
+
+    while (filters->stopped < filters->count) {
+        const struct filter *filter = &filters->items[filters->stopped++];
+
+        if (filter->kind->stop != NULL) {
+            filter->kind->stop(filter->self, stop_next, filters); /* goes on here */
+            return;
+        }
+    }
+    filters->on_stopped(filters->stopped_ctx);
+}
+
+void tf_filters_stop(struct tf_filters *filters, void (*on_stopped)(void *ctx), void *ctx)
+{
+    filters->on_stopped = on_stopped;
+    filters->stopped_ctx = ctx;
+    filters->stopped = 0;
+    stop_next(filters);
+}
+
+enum tf_filter_turn tf_filters_turn(const struct tf_filters *filters, void *const *states,
+                                    const char *tag, uint64_t now_ms, uint64_t *until_ms)
+{
+    enum tf_filter_turn all = TF_TURN_GO;
+
+    *until_ms = 0;
+    for (size_t i = 0; i < filters->count; i++) {
+        const struct filter *filter = &filters->items[i];
+        enum tf_filter_turn turn = TF_TURN_GO;
+        uint64_t one_ms = 0;
+
+        if (filter->kind->turn != NULL && states[i] != NULL && filter_applies(filter, tag)) {
+            turn = filter->kind->turn(filter->self, states[i], now_ms, &one_ms);
+        }
+        all = turn > all ? turn : all;
+        *until_ms = one_ms > *until_ms ? one_ms : *until_ms;
+    }
+    return all;
 }

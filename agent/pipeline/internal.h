@@ -91,7 +91,9 @@ struct filter {
 
 struct tf_filters {
     struct filter *items;
-    size_t count;
+    size_t count, stopped;
+    void (*on_stopped)(void *ctx);
+    void *stopped_ctx;
 };
 
 struct input {
@@ -188,7 +190,11 @@ int tf_books_audit(struct tf_pipeline *pipeline);           /* the record of eve
 /* status.c */
 void tf_pipeline_count_gap(struct tf_pipeline *pipeline, const char *reason, uint64_t bytes_max);
 
+/* records.c: makes the constants of a source again. 0, -ENOMEM, -EMSGSIZE: they are as before. */
+int tf_source_renew(struct tf_source *source);
+
 /* sources.c */
+void tf_sources_ask_again(struct tf_pipeline *pipeline); /* those that wait for a filter */
 void tf_sources_start(struct tf_pipeline *pipeline);
 void tf_sources_run(
     struct tf_pipeline *pipeline); /* starts jobs while there is work, room and no pressure */

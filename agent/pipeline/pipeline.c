@@ -2,9 +2,10 @@
  * pipeline.c - builds, starts and stops an agent.
  *
  *     new     opens every plugin: what `check` does too; nothing is read, sent or written
- *     start   spool (recovers), then outputs, then inputs (docs/guarantees.md C6)
+ *     prepare what is made before the process is confined (sandbox.h), and what is needed then
+ *     start   spool (recovers), then outputs, filters, inputs (docs/guarantees.md C6)
  *     stop    inputs close → open frames are appended and synced → outputs get until
- *             agent.stop_timeout to have them acked → outputs, feeds, spool close
+ *             agent.stop_timeout to have them acked → outputs, feeds, filters, spool close
  */
 #include "internal.h"
 
@@ -135,6 +136,31 @@ done:
     return rc;
 }
 
+int tf_pipeline_prepare(struct tf_pipeline *pipeline, struct tf_needs *needs, struct tf_error *err)
+{
+    const struct tf_spool_options *spool = &pipeline->config->spool;
+    int rc = tf_spool_prepare(spool, needs, err);
+
+    if (rc == 0) {
+        rc = tf_filters_prepare(pipeline->filters, needs, err);
+    }
+    for (size_t i = 0; i < pipeline->input_count && rc == 0; i++) {
+        const struct input *input = &pipeline->inputs[i];
+
+        if (input->kind->prepare != NULL) {
+            rc = input->kind->prepare(input->self, spool->path.text, needs, err);
+        }
+    }
+    for (size_t i = 0; i < pipeline->output_count; i++) {
+        const struct output *output = &pipeline->outputs[i];
+
+        if (output->kind->needs != NULL) {
+            output->kind->needs(output->self, needs);
+        }
+    }
+    return rc;
+}
+
 static void on_feed_ready(void *ctx)
 {
     struct output *output = ctx;
@@ -180,6 +206,23 @@ static void on_room(void *ctx)
     tf_sources_run(ctx);
 }
 
+static void on_filter_change(void *ctx)
+{
+    tf_sources_ask_again(ctx);
+}
+
+static int start_filters(struct tf_pipeline *pipeline, struct tf_error *err)
+{
+    const struct tf_filter_start start = {.loop = pipeline->loop,
+                                          .host = pipeline->config->agent.host.text,
+                                          .spool = pipeline->spool,
+                                          .folder = pipeline->config->spool.path.text,
+                                          .on_change = on_filter_change,
+                                          .ctx = pipeline};
+
+    return tf_filters_start(pipeline->filters, &start, err);
+}
+
 static int open_spool(struct tf_pipeline *pipeline, struct tf_error *err)
 {
     const char **names = calloc(pipeline->output_count + 1, sizeof *names);
@@ -217,10 +260,32 @@ static void log_rules(const struct tf_pipeline *pipeline)
     }
 }
 
+/* In which state of confinement these records were made. */
+static int audit_sandbox(struct tf_pipeline *pipeline)
+{
+    struct tf_sandbox_status status;
+
+    tf_sandbox_status(&status);
+    if (!status.is_closed) {
+        return 0;
+    }
+    return tf_pipeline_audit(
+        pipeline, "sandbox",
+        status.layers == TF_SANDBOX_LAYERS ? "all layers of the sandbox are on"
+                                           : "the sandbox lacks a layer",
+        TF_DETAILS(TF_NUM("layers", status.layers), TF_NUM("landlock", status.landlock_abi),
+                   TF_STR("no_new_privs", status.has[TF_LAYER_NO_NEW_PRIVS] ? "on" : "off"),
+                   TF_STR("capabilities", status.has[TF_LAYER_CAPABILITIES] ? "on" : "off"),
+                   TF_STR("seccomp", status.has[TF_LAYER_SECCOMP] ? "on" : "off")));
+}
+
 static int audit_start(struct tf_pipeline *pipeline)
 {
     int rc = tf_pipeline_audit(pipeline, "start", "the agent starts", NULL, 0);
 
+    if (rc == 0) {
+        rc = audit_sandbox(pipeline);
+    }
     if (rc == 0 && pipeline->config->redact_off) {
         rc = tf_pipeline_audit(pipeline, "redaction-off", "redaction is off by configuration", NULL,
                                0);
@@ -255,6 +320,9 @@ int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err)
     if (rc == 0) {
         rc = audit_start(pipeline);
         tf_events_flush(pipeline);
+    }
+    if (rc == 0) {
+        rc = start_filters(pipeline, err);
     }
     for (size_t i = 0; i < pipeline->input_count && rc == 0; i++) {
         rc = pipeline->inputs[i].kind->start(pipeline->inputs[i].self, pipeline, err);
@@ -295,6 +363,17 @@ static void on_spool_closed(void *ctx)
     uv_close((uv_handle_t *)&pipeline->event_timer, on_timer_closed);
 }
 
+static void on_filters_stopped(void *ctx)
+{
+    struct tf_pipeline *pipeline = ctx;
+
+    if (pipeline->spool != NULL) {
+        tf_spool_close(pipeline->spool, on_spool_closed, pipeline);
+        return;
+    }
+    on_spool_closed(pipeline);
+}
+
 static void close_feed_then_next(void *ctx);
 
 static void close_next_output(void *ctx)
@@ -310,11 +389,7 @@ static void close_next_output(void *ctx)
         output->kind->close(output->self, close_feed_then_next, pipeline);
         return;
     }
-    if (pipeline->spool != NULL) {
-        tf_spool_close(pipeline->spool, on_spool_closed, pipeline);
-        return;
-    }
-    on_spool_closed(pipeline);
+    tf_filters_stop(pipeline->filters, on_filters_stopped, pipeline);
 }
 
 static void close_feed_then_next(void *ctx)

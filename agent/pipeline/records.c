@@ -143,24 +143,50 @@ int tf_pipeline_audit(struct tf_pipeline *pipeline, const char *event, const cha
     return rc;
 }
 
-static int make_constants(struct tf_pipeline *pipeline, struct tf_source *source,
-                          struct tf_batch *metadata)
+static int encode_constants(struct tf_source *source, struct tf_batch *metadata,
+                            struct tf_constants *out)
 {
+    const struct tf_pipeline *pipeline = source->pipeline;
     const struct tf_agent_options *agent =
         source->kind->is_receiver || source->is_received ? NULL : &pipeline->config->agent;
-    struct tf_batch own;
-    int rc = 0;
 
-    if (metadata == NULL) {
-        rc = begin_own(&own, 0);
-        metadata = &own;
+    return tf_filters_constants(pipeline->filters, source->filter_states, source->tag, agent,
+                                metadata, out);
+}
+
+static int make_constants(struct tf_source *source, struct tf_batch *metadata)
+{
+    struct tf_batch own;
+    int rc;
+
+    if (metadata != NULL) {
+        return encode_constants(source, metadata, &source->constants);
     }
+    rc = begin_own(&own, 0);
     if (rc == 0) {
-        rc = tf_filters_constants(pipeline->filters, source->filter_states, source->tag, agent,
-                                  metadata, &source->constants);
+        rc = encode_constants(source, &own, &source->constants);
     }
-    if (metadata == &own) {
-        tf_batch_fini(&own);
+    tf_batch_fini(&own);
+    return rc;
+}
+
+int tf_source_renew(struct tf_source *source)
+{
+    struct tf_constants renewed = {0};
+    struct tf_batch metadata;
+    int rc;
+
+    if (source->kind->describe == NULL) {
+        return 0;
+    }
+    rc = source->kind->describe(source, &metadata);
+    if (rc == 0) {
+        rc = encode_constants(source, &metadata, &renewed);
+    }
+    tf_batch_fini(&metadata);
+    if (rc == 0) {
+        tf_constants_fini(&source->constants);
+        source->constants = renewed;
     }
     return rc;
 }
@@ -182,7 +208,7 @@ int tf_source_add(struct tf_pipeline *pipeline, void *input_self, struct tf_sour
     source->filter_states = tf_filters_states_new(
         pipeline->filters, source->states != NULL ? source->states : nothing_saved);
     source->states = NULL;
-    rc = source->filter_states != NULL ? make_constants(pipeline, source, metadata) : -ENOMEM;
+    rc = source->filter_states != NULL ? make_constants(source, metadata) : -ENOMEM;
     if (rc < 0) {
         tf_sources_fini(source);
     }

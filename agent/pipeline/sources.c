@@ -10,8 +10,8 @@
  * ones have a queue of their own, which is served every second time.
  *
  * A source may ask to be woken by time: an input that has read its share, a filter that holds a
- * record until its next piece comes. One timer does it for all, and runs only while one of them
- * asks.
+ * record until its next piece comes, or that does not know the source yet. One timer does it for
+ * all, and runs only while one of them asks.
  *
  * Never two jobs of one source at once, so a source's batches reach the frame builder in order.
  * Jobs start only while the spool has room and little is waiting for its sync: that is all the
@@ -377,6 +377,48 @@ static void after_job(uv_work_t *work, int status)
     tf_sources_run(pipeline);
 }
 
+/* The filters' word before a job: false when the source is to wait. */
+static bool takes_turn(struct tf_source *source)
+{
+    struct tf_pipeline *pipeline = source->pipeline;
+    uint64_t until_ms;
+    enum tf_filter_turn turn = tf_filters_turn(pipeline->filters, source->filter_states,
+                                               source->tag, uv_now(pipeline->loop), &until_ms);
+    int rc = 0;
+
+    source->waits_for_filter = turn == TF_TURN_WAIT;
+    if (turn == TF_TURN_WAIT) {
+        source->state = TF_SOURCE_ASLEEP;
+        forget_time(source);
+        wake_at(source, until_ms);
+        return false;
+    }
+    if (turn == TF_TURN_RENEW) {
+        rc = tf_source_renew(source);
+    }
+    if (rc < 0) {
+        tf_log(TF_LOG_WARN, "constants", TF_DETAILS(TF_STR("source", source->tag)),
+               "what a filter knows of a source cannot be put on its records: %s; they stay as "
+               "they were",
+               uv_strerror(rc));
+    }
+    return true;
+}
+
+void tf_sources_ask_again(struct tf_pipeline *pipeline)
+{
+    struct tf_source *next;
+
+    for (struct tf_source *source = pipeline->timed; source != NULL; source = next) {
+        next = source->timed_next;
+        if (source->waits_for_filter && source->state == TF_SOURCE_ASLEEP) {
+            forget_time(source);
+            enqueue(pipeline, source);
+        }
+    }
+    tf_sources_run(pipeline);
+}
+
 static bool may_pump(const struct tf_pipeline *pipeline)
 {
     return !pipeline->rewinding &&
@@ -406,6 +448,9 @@ void tf_sources_run(struct tf_pipeline *pipeline)
             return; /* the next finished job tries again */
         }
         source = next_source(pipeline);
+        if (!takes_turn(source)) {
+            continue;
+        }
         source->state = TF_SOURCE_RUNNING;
         source->wake_again = false;
         source->jobs++;

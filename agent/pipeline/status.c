@@ -153,27 +153,40 @@ static void copy_rules(const struct tf_pipeline *pipeline, struct tf_status *out
     }
 }
 
-/* All that a filter which holds records back tallies is what it joined (filter.h). */
-static uint64_t joined_by(const struct tf_pipeline *pipeline, size_t filter)
+/* Hits of all rules: of a filter which holds records back what it joined, of one that learns, which
+ * has one rule at most, what went on without (filter.h). */
+static uint64_t hits_of(const struct tf_pipeline *pipeline, size_t filter)
 {
-    uint64_t joined = 0;
+    uint64_t hits = 0;
 
     for (uint32_t i = 0; i < pipeline->rule_book_count; i++) {
-        joined += pipeline->rule_books[i].filter == filter ? pipeline->rule_books[i].hits : 0;
+        hits += pipeline->rule_books[i].filter == filter ? pipeline->rule_books[i].hits : 0;
     }
-    return joined;
+    return hits;
 }
 
 static void copy_filters(const struct tf_pipeline *pipeline, struct tf_status *out)
 {
     for (size_t i = 0; i < pipeline->filters->count; i++) {
-        if (pipeline->filters->items[i].kind->held != NULL) {
-            out->filters[out->filter_count++] =
-                (struct tf_status_filter){.name = pipeline->config->filters.items[i].name,
-                                          .joined = joined_by(pipeline, i),
-                                          .held = (uint64_t)pipeline->books.held[i]};
+        const struct filter *filter = &pipeline->filters->items[i];
+        struct tf_status_filter *to = &out->filters[out->filter_count];
+
+        if (filter->kind->held == NULL && filter->kind->status == NULL) {
+            continue;
         }
+        to->name = pipeline->config->filters.items[i].name;
+        if (filter->kind->held != NULL) {
+            to->joins = true;
+            to->joined = hits_of(pipeline, i);
+            to->held = (uint64_t)pipeline->books.held[i];
+        } else {
+            to->learns = true;
+            to->unknown_records = hits_of(pipeline, i);
+            filter->kind->status(filter->self, &to->own);
+        }
+        out->filter_count++;
     }
+}
 }
 
 int tf_pipeline_status(const struct tf_pipeline *pipeline, struct tf_status *out)
@@ -189,6 +202,7 @@ int tf_pipeline_status(const struct tf_pipeline *pipeline, struct tf_status *out
         tf_status_fini(out);
         return -ENOMEM;
     }
+    tf_sandbox_status(&out->sandbox);
     memcpy(out->gaps, pipeline->gaps, sizeof out->gaps);
     memcpy(out->gap_bytes, pipeline->gap_bytes, sizeof out->gap_bytes);
     if (pipeline->spool != NULL) {

@@ -6,12 +6,22 @@
  * does no I/O. State that changes how later records are treated travels in the position (at most
  * TF_FILTER_STATE_BYTES a stream, by save and load); a state that cannot be read must mask, not
  * pass.
+ *
+ * A filter may also learn, on the loop and from elsewhere, what is the same for all records of a
+ * source (kubernetes: a pod's labels). Then it has start, turn, enrich and stop, and what it learns
+ * belongs to the loop: apply sees of it only what turn has put into the source's state. Nothing is
+ * looked up for a record: turn asks once a job, and the constants are made again when it says so.
  */
 #ifndef TAFFRAIL_FILTER_H
 #define TAFFRAIL_FILTER_H
 
+#include <uv.h>
+
 #include "taffrail/batch.h"
 #include "taffrail/config.h"
+#include "taffrail/sandbox.h"
+
+struct tf_spool;
 
 #define TF_FILTER_STATE_BYTES 32u
 
@@ -65,6 +75,35 @@ struct tf_filter_facts {
     bool has_jit;       /* for all of them */
 };
 
+/* With what a filter that learns begins. Borrowed until it has stopped. */
+struct tf_filter_start {
+    uv_loop_t *loop;
+    const char *host; /* agent.host */
+    struct tf_spool *spool;
+    const char *folder;           /* the spool's, for a file KIND-NAME of its own */
+    void (*on_change)(void *ctx); /* turn may answer otherwise now: sources that wait are asked */
+    void *ctx;
+};
+
+/* What is to be done before a job of a source. */
+enum tf_filter_turn {
+    TF_TURN_GO,
+    TF_TURN_RENEW, /* go, after its constants are made again */
+    TF_TURN_WAIT,  /* not now; asked again at on_change, or at *until_ms */
+};
+
+/* How a filter that learns stands. */
+struct tf_filter_status {
+    bool is_up;              /* what it learns from can be reached */
+    char why[256];           /* not; "" */
+    uint64_t known;          /* pods */
+    uint64_t requests;       /* that were answered, since start */
+    uint64_t failures;       /* that were not, or with an error */
+    uint64_t left_out;       /* of what was answered, for a bound or since it is malformed */
+    uint64_t waiting;        /* sources that wait now */
+    uint64_t cache_failures; /* its file could not be read, or written */
+};
+
 struct tf_filter_kind {
     const char *name;
     const struct tf_option *options;
@@ -84,9 +123,9 @@ struct tf_filter_kind {
     /* What travels in the position; both may be NULL. */
     void (*state_save)(const void *state, enum tf_stream stream, struct tf_stream_state *out);
     void (*state_load)(void *state, enum tf_stream stream, const struct tf_stream_state *in);
-    /* Loop, once for a source, before its first batch: its tag, and one record with the fields that
-     * are the same for each of its records (kubernetes, host, labels), not in the batches. May be
-     * missing. */
+    /* Loop, before a source's first batch, and when they change: its tag, and one record with the
+     * fields that are the same for each of its records (kubernetes, host, labels), not in the
+     * batches. May be missing. */
     void (*describe)(void *self, void *state, const char *tag, const struct tf_batch *constants);
     /* Worker, after apply, and after a pump that came to nothing. Missing for a filter that holds
      * nothing back. One that has it tallies nothing but the records that it joined. */
@@ -106,9 +145,27 @@ struct tf_filter_kind {
     void (*facts)(const void *self, struct tf_filter_facts *out);
     /* Sets who is told of what is done with this scratch; NULL: nobody. May be missing. */
     void (*observe)(void *scratch, tf_filter_hit_fn *on_hit, void *ctx);
+
+    /* ---- of a filter that learns; all on the loop, all or none ---- */
+
+    /* For `run`, after open: says what it will need once the agent is confined; what it does not
+     * say is refused. Returns 0 or a negative errno, said in err. */
+    int (*prepare)(void *self, struct tf_needs *needs, struct tf_error *err);
+    /* Begins to learn; before the first source. `check` and `tap` do not start filters. Returns 0
+     * or a negative errno, said in err. */
+    int (*start)(void *self, const struct tf_filter_start *start, struct tf_error *err);
+    /* Ends that, then calls on_stopped; also for a filter that was not started. */
+    void (*stop)(void *self, void (*on_stopped)(void *ctx), void *ctx);
+    /* Before each job of a source that its `match` takes. Cheap. */
+    enum tf_filter_turn (*turn)(void *self, void *state, uint64_t now_ms, uint64_t *until_ms);
+    /* Before describe of the filters behind it: adds to the one record of constants. Returns 0,
+     * -ENOMEM or -EMSGSIZE. */
+    int (*enrich)(void *self, void *state, struct tf_batch *constants);
+    void (*status)(const void *self, struct tf_filter_status *out);
 };
 
 extern const struct tf_filter_kind tf_filter_edit;
+extern const struct tf_filter_kind tf_filter_kubernetes;
 extern const struct tf_filter_kind tf_filter_parse_json;
 extern const struct tf_filter_kind tf_filter_multiline;
 extern const struct tf_filter_kind tf_filter_redact;

@@ -57,13 +57,27 @@ int tf_filters_apply_own(const struct tf_filters *filters, struct tf_batch *batc
 int tf_filters_add_labels(const struct tf_agent_options *agent, struct tf_batch *batch);
 
 /*
- * Loop, once for a source, before its first batch: what is the same for all its records. metadata
- * holds one record with what the input knows of it; the agent's host and labels are added (agent
- * NULL: not those, its records have their own), the filters are told, and those that see all go
- * over it. Returns 0, -ENOMEM or -EMSGSIZE.
+ * Loop, for a source, before its first batch and when a filter has learned more: what is the same
+ * for all its records. metadata holds one record with what the input knows of it; the agent's host
+ * and labels are added (agent NULL: not those, its records have their own), the filters in their
+ * order add to it and are told, and those that see all go over it. Returns 0, -ENOMEM or -EMSGSIZE.
  */
 int tf_filters_constants(const struct tf_filters *filters, void *const *states, const char *tag,
                          const struct tf_agent_options *agent, struct tf_batch *metadata,
                          struct tf_constants *out);
+
+/* ---- filters that learn (filter.h); loop ---- */
+
+/* Before the agent is confined: what they will need then. The first that fails ends it. */
+int tf_filters_prepare(const struct tf_filters *filters, struct tf_needs *needs,
+                       struct tf_error *err);
+/* Starts them. The first that fails ends it; tf_filters_stop is due all the same. */
+int tf_filters_start(const struct tf_filters *filters, const struct tf_filter_start *start,
+                     struct tf_error *err);
+/* Stops all, started or not, then calls on_stopped; also within this call. */
+void tf_filters_stop(struct tf_filters *filters, void (*on_stopped)(void *ctx), void *ctx);
+/* What all of them say before a job: the one that waits the longest, or else one that renews. */
+enum tf_filter_turn tf_filters_turn(const struct tf_filters *filters, void *const *states,
+                                    const char *tag, uint64_t now_ms, uint64_t *until_ms);
 
 #endif

@@ -19,6 +19,7 @@
 #include "taffrail/event.h"
 #include "taffrail/filter.h"
 #include "taffrail/log.h"
+#include "taffrail/sandbox.h"
 #include "taffrail/spool.h"
 
 struct tf_pipeline;
@@ -90,9 +91,18 @@ struct tf_input_kind {
     /* Checks and loads what the options name (certificates, roots); opens no source, binds no port.
      * Returns new in *self. */
     int (*open)(const struct tf_input_args *args, void **self, struct tf_error *err);
+    /* For `run`, after open: makes what it could not make once the agent is confined, and says what
+     * it will need then; what it does not say is refused. Returns 0 or a negative errno, said in
+     * err. NULL: it needs nothing. */
+    int (*prepare)(void *self, const char *spool_path, struct tf_needs *needs,
+                   struct tf_error *err);
     /* Begins: finds sources, listens. The spool is recovered; its folded state is read by
      * tf_pipeline_spool. Returns 0 or a negative errno, said in err. */
     int (*start)(void *self, struct tf_pipeline *pipeline, struct tf_error *err);
+    /* Loop. Fills metadata, which is empty, with what tf_source_add was given, for a filter that
+     * has learned more of the source. NULL: its sources have nothing that a filter knows. Returns
+     * 0 or -ENOMEM. */
+    int (*describe)(const struct tf_source *source, struct tf_batch *metadata);
     /* Worker. Reads one block (at most TF_BLOCK_BYTES, or one message) and decodes it into batch
      * (empty, reset). */
     void (*pump)(struct tf_source *source, struct tf_batch *batch, struct tf_pump_result *result);
@@ -136,6 +146,7 @@ struct tf_source {
     enum tf_source_state state;
     bool is_urgent;        /* every second job is for such ones */
     bool wake_again;       /* woken while running */
+    bool waits_for_filter; /* asleep until a filter knows more, or its time is up */
     int64_t deficit_bytes; /* at most 0: taken beyond its share */
     uint32_t held_records; /* by its filters, after its last job: a pump then has a position */
     uint32_t jobs;         /* batches not yet durable, and the running one */

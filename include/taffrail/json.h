@@ -61,6 +61,13 @@ char *tf_json_text(struct tf_json *in, char *to, bool takes_controls);
  * array. False: it is not there, or what stands before it is no JSON. */
 bool tf_json_member(struct tf_slice object, const char *key, struct tf_slice *out);
 bool tf_json_item(struct tf_slice array, size_t index, struct tf_slice *out);
+/*
+ * Takes the next member of an object, or the next item of an array, off `in`, which begins at its
+ * bracket; name and value are as they are written, borrowed. False at the end. For a text that
+ * tf_json_is_whole holds of: what stands between is not looked at.
+ */
+bool tf_json_next_member(struct tf_json *in, struct tf_slice *name, struct tf_slice *value);
+bool tf_json_next_item(struct tf_json *in, struct tf_slice *value);
 /* True when text is one value with nothing but space around it. */
 bool tf_json_is_whole(struct tf_slice text);
 /* Appends text as a string. What is not UTF-8 is U+FFFD, byte for byte. Errors stick in out. */

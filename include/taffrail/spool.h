@@ -15,6 +15,7 @@
 
 #include "taffrail/config.h"
 #include "taffrail/histogram.h"
+#include "taffrail/sandbox.h"
 
 #define TF_SPOOL_ID_BYTES    16u
 #define TF_CHAIN_BYTES       32u
@@ -70,6 +71,20 @@ size_t tf_state_list(const struct tf_spool *spool, struct tf_slice key,
 typedef void tf_state_fn(void *ctx, struct tf_slice key, struct tf_slice value);
 void tf_state_each(const struct tf_spool *spool, struct tf_slice prefix, tf_state_fn *fn,
                    void *ctx);
+
+/* ---- boxes: small files of other rooms, sealed under the spool's key (box.c) ----------------- */
+
+struct tf_box;
+#define TF_BOX_TEXT_MAX (16u << 20)
+
+/* purpose is a fixed word: what was sealed for another does not open. Returns new, independent of
+ * the spool's life; NULL: no memory. Once made it may be used on any thread. */
+struct tf_box *tf_box_new(const struct tf_spool *spool, const char *purpose);
+void tf_box_free(struct tf_box *box); /* accepts NULL */
+/* Appends. Returns 0, -ENOMEM, -EMSGSIZE or -EIO. */
+int tf_box_seal(const struct tf_box *box, struct tf_slice text, struct tf_buf *out);
+/* Appends the text. -EPROTO: it is no box; -EBADMSG: it was changed, or sealed by another key. */
+int tf_box_open(const struct tf_box *box, struct tf_slice sealed, struct tf_buf *out);
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
@@ -139,6 +154,14 @@ struct tf_spool_status {
     uint64_t full_ms;                /* without room, since start */
     struct tf_histogram sync;
 };
+
+/*
+ * Makes what lies beside or above the spool's own files, once: its folder, the key where none is
+ * named. From then on tf_spool_open and all that follows writes in the folder only; key files are
+ * still read. Adds to needs what that is. Errors as of tf_spool_open.
+ */
+int tf_spool_prepare(const struct tf_spool_options *options, struct tf_needs *needs,
+                     struct tf_error *err);
 
 /*
  * Opens a spool, makes it when the directory is empty or absent, recovers it, and makes durable

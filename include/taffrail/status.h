@@ -12,6 +12,7 @@
 #include "taffrail/input.h"
 #include "taffrail/output.h"
 #include "taffrail/pipeline.h"
+#include "taffrail/sandbox.h"
 
 /* Reasons of gaps. What has no word here is counted as the last. */
 #define TF_GAPS 10u
@@ -30,11 +31,14 @@ struct tf_status_output {
     struct tf_feed_status feed;
 };
 
-/* Of a filter that joins records. */
+/* Of a filter that joins records, or of one that learns (kubernetes). */
 struct tf_status_filter {
     const char *name;
+    bool joins, learns;
     uint64_t joined; /* since start */
     uint64_t held;   /* now, until their next piece comes */
+    struct tf_filter_status own;
+    uint64_t unknown_records; /* since start, that went on without what it would have known */
 };
 
 /* What a filter's rule has done since start. */
@@ -57,6 +61,7 @@ struct tf_status {
     bool is_started, is_stopping; /* is_started: the spool is open, inputs read */
     bool has_room;                /* else inputs wait */
     bool is_redaction_off;
+    struct tf_sandbox_status sandbox;
     struct tf_spool_status spool; /* zeroed while there is none */
     struct tf_status_books books;
     uint64_t gaps[TF_GAPS], gap_bytes[TF_GAPS]; /* bytes: at most, where a size is known */

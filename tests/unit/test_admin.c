@@ -32,7 +32,7 @@
 
 static struct tf_status_input inputs[3];
 static struct tf_status_output outputs[2];
-static struct tf_status_filter filters[1];
+static struct tf_status_filter filters[2];
 static struct tf_status_rule rules[4];
 
 /* One input of each kind, two outputs, rules with a hostile name. */
@@ -51,16 +51,21 @@ static struct tf_status make_status(void)
         .filter = "redact", .kind = "redact", .rule = "jwt", .is_withheld = true, .hits = 9};
     rules[3] = (struct tf_status_rule){
         .filter = "redact", .kind = "redact", .rule = "pin", .is_dropped = true, .hits = 1};
-    filters[0] = (struct tf_status_filter){.name = "traces", .joined = 5, .held = 2};
+    filters[0] = (struct tf_status_filter){.name = "traces", .joins = true, .joined = 5, .held = 2};
+    filters[1] =
+        (struct tf_status_filter){.name = "labels", .learns = true, .own = {.is_up = true}};
     return (struct tf_status){.is_started = true,
                               .has_room = true,
+                              .filters = filters,
+                              .filter_count = TF_COUNT(filters),
+                              .sandbox = {.is_closed = true,
+                                          .has = {true, true, true, true},
+                                          .layers = TF_SANDBOX_LAYERS},
                               .spool = {.max_bytes = 1000},
                               .inputs = inputs,
                               .input_count = TF_COUNT(inputs),
                               .outputs = outputs,
                               .output_count = TF_COUNT(outputs),
-                              .filters = filters,
-                              .filter_count = TF_COUNT(filters),
                               .rules = rules,
                               .rule_count = TF_COUNT(rules)};
 }
@@ -168,6 +173,16 @@ static void an_event_holds_for_a_while(void **state)
     tf_conditions_fini(&conditions);
 }
 
+static const char *text_of(const struct tf_conditions *conditions, enum tf_condition_code code)
+{
+    size_t i = 0;
+
+    while (i + 1 < conditions->count && conditions->items[i].code != code) {
+        i++;
+    }
+    return conditions->items[i].text;
+}
+
 static void states_hold_as_long_as_they_are(void **state)
 {
     struct tf_conditions conditions = new_conditions();
@@ -182,12 +197,18 @@ static void states_hold_as_long_as_they_are(void **state)
     status.spool.seal = TF_SEALED_LOST;
     status.spool.unreadable_segments = 3;
     status.is_redaction_off = true;
+    status.sandbox.has[TF_LAYER_CAPABILITIES] = false;
+    status.sandbox.has[TF_LAYER_SECCOMP] = false;
+    status.sandbox.layers = 2;
     look_at(&conditions, &status, 2000);
     assert_false(tf_conditions_hold(&conditions, TF_CONDITION_SPOOL_FILLING));
     assert_true(tf_conditions_hold(&conditions, TF_CONDITION_SPOOL_FULL));
     assert_true(tf_conditions_hold(&conditions, TF_CONDITION_SEAL_LOST));
     assert_true(tf_conditions_hold(&conditions, TF_CONDITION_KEY_MISSING));
     assert_true(tf_conditions_hold(&conditions, TF_CONDITION_REDACTION_OFF));
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_SANDBOX_PARTIAL));
+    assert_string_equal(text_of(&conditions, TF_CONDITION_SANDBOX_PARTIAL),
+                        "the sandbox lacks capabilities, seccomp");
     assert_false(tf_facts_ready(&status, &conditions));
     status = make_status();
     look_at(&conditions, &status, 3000);
@@ -195,6 +216,37 @@ static void states_hold_as_long_as_they_are(void **state)
     assert_true(tf_facts_ready(&status, &conditions));
     status.is_stopping = true;
     assert_false(tf_facts_ready(&status, &conditions));
+    tf_conditions_fini(&conditions);
+}
+
+/* An API server that is upgraded is gone for some seconds. */
+static void an_api_server_is_down_once_it_lasts(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_status status = make_status();
+
+    (void)state;
+    look_at(&conditions, &status, 1000);
+    filters[1].own.is_up = false;
+    filters[1].unknown_records = 12;
+    (void)snprintf(filters[1].own.why, sizeof filters[1].own.why, "401 Unauthorized");
+    look_at(&conditions, &status, 2000);
+    look_at(&conditions, &status, 31999);
+    assert_false(tf_conditions_hold(&conditions, TF_CONDITION_KUBERNETES_DOWN));
+    look_at(&conditions, &status, 32000);
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_KUBERNETES_DOWN));
+    for (size_t i = 0; i < conditions.count; i++) {
+        if (conditions.items[i].holds) {
+            assert_string_equal(conditions.items[i].subject, "labels");
+            assert_string_equal(conditions.items[i].text,
+                                "filter labels: the API server was not reached: 401 Unauthorized; "
+                                "12 records without labels since the start");
+        }
+    }
+    assert_true(tf_facts_ready(&status, &conditions)); /* reading goes on */
+    filters[1].own.is_up = true;
+    look_at(&conditions, &status, 33000);
+    assert_int_equal(ended, 1);
     tf_conditions_fini(&conditions);
 }
 
@@ -392,12 +444,15 @@ static void metrics_say_what_is(void **state)
     outputs[0].feed.oldest_pending_ns = facts.now_ns - 2500 * TF_MS_IN_NS;
     outputs[1].feed.in_flight = 4;
     outputs[0].own.failures = 5;
+    filters[1].own.left_out = 6;
+    filters[1].unknown_records = 9;
     tf_histogram_add(&outputs[0].feed.ack, 1000);
     tf_histogram_add(&outputs[0].feed.ack, UINT64_C(5000000000));
     facts.status.spool.bytes_pending = 11;
     facts.status.books.own = 12;
     facts.status.books.joined = 7;
     facts.status.books.filtered = 10;
+    facts.status.sandbox.has[TF_LAYER_LANDLOCK] = false;
     text = write_text(tf_metrics_write, &facts, &out);
     has_line(text, "taffrail_build_info{version=\"1.2.3\",revision=\"0a1b2c\"} 1");
     has_line(text, "taffrail_input_bytes_total{input=\"pods\"} 18446744073709551615");
@@ -417,6 +472,11 @@ static void metrics_say_what_is(void **state)
     has_line(text, "taffrail_joined_records_total{filter=\"taffrail\"} 2");
     has_line(text, "taffrail_held_records{filter=\"traces\"} 2");
     has_line(text, "taffrail_input_records_total{input=\"taffrail\"} 12");
+    has_line(text, "taffrail_kubernetes_up{filter=\"labels\"} 1");
+    has_line(text, "taffrail_kubernetes_left_out_total{filter=\"labels\"} 6");
+    has_line(text, "taffrail_kubernetes_unknown_records_total{filter=\"labels\"} 9");
+    has_line(text, "taffrail_sandbox_layer{layer=\"landlock\"} 0");
+    has_line(text, "taffrail_sandbox_layer{layer=\"seccomp\"} 1");
     has_line(text, "taffrail_spool_bytes{state=\"pending\"} 11");
     has_line(text, "taffrail_output_oldest_seconds{output=\"main\"} 2.5");
     has_line(text, "taffrail_output_inflight_frames{output=\"disk\"} 4");
@@ -510,6 +570,10 @@ static void status_is_one_object(void **state)
     assert_true(tf_json_member(whole, "outputs", &list) && tf_json_item(list, 1, &item));
     expect_member(item, "name", "\"disk\"");
     assert_false(tf_json_member(item, "ack_p50_seconds", &list)); /* none was acknowledged */
+    assert_true(tf_json_member(whole, "sandbox", &item) && tf_json_member(item, "layers", &list));
+    assert_true(tf_json_item(list, 2, &item));
+    expect_member(item, "layer", "\"landlock\"");
+    expect_member(item, "on", "true");
     assert_true(tf_json_member(whole, "certificates", &list) && tf_json_item(list, 0, &item));
     expect_member(item, "days", "3");
     tf_buf_fini(&out);
@@ -887,6 +951,7 @@ int main(void)
         cmocka_unit_test(a_short_break_is_no_condition),
         cmocka_unit_test(an_event_holds_for_a_while),
         cmocka_unit_test(states_hold_as_long_as_they_are),
+        cmocka_unit_test(an_api_server_is_down_once_it_lasts),
         cmocka_unit_test(books_that_stay_wrong_are_told),
         cmocka_unit_test(a_clock_that_is_set_is_told),
         cmocka_unit_test(certificates_expire),

@@ -4,7 +4,8 @@
  * What is shown: events and positions share a frame (docs/guarantees.md B2), batches of one source
  * keep their order over frames of other tags and gaps, commits come after durability, the books
  * add up, a batch that is too large is told to its input, stop delivers what was read, what a
- * filter holds back is behind the position and goes out by its deadline.
+ * filter holds back is behind the position and goes out by its deadline, and what a filter learns
+ * is on the records from the next job on.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -60,7 +61,12 @@ struct world {
     char *texts[RECORDS_MAX]; /* JSON of what was delivered, in order */
     unsigned text_count;
     unsigned frames;
-    uint64_t delay_ms;    /* of what is held */
+    uint64_t delay_ms; /* of what is held */
+    unsigned learned;  /* 0: nothing yet */
+    unsigned asked, renewed, stopped_filters;
+    uv_timer_t teacher;
+    const struct tf_filter_start *filter_start;
+    struct tf_filter_start start_copy;
     bool stops_with_held; /* the stop does not wait for it */
     bool raises_events;
     uint64_t missing, gaps, gap_bytes; /* in the status before the stop */
@@ -201,12 +207,21 @@ static void input_close(void *self, void (*on_closed)(void *ctx), void *ctx)
     }
 }
 
+static int describe_source(const struct tf_source *source, struct tf_batch *metadata)
+{
+    (void)source;
+    assert_int_equal(tf_batch_init(metadata), 0);
+    assert_non_null(tf_batch_add_record(metadata, 0, TF_STREAM_OTHER));
+    return 0;
+}
+
 static const struct tf_option no_options[] = {{0}};
 static const struct tf_input_kind fake_input = {
     .name = "fake",
     .options = no_options,
     .open = input_open,
     .start = input_start,
+    .describe = describe_source,
     .pump = pump,
     .position = position,
     .pumped = pumped,
@@ -293,6 +308,108 @@ static const struct tf_filter_kind holding_filter = {
     .state_free = free,
     .held = holder_held,
     .apply = holder_apply,
+};
+
+/* ---- the filter that learns ----------------------------------------------------------------- */
+
+static void on_taught(uv_handle_t *handle)
+{
+    (void)handle;
+}
+
+static void teach(uv_timer_t *timer)
+{
+    world->learned = 1;
+    world->filter_start->on_change(world->filter_start->ctx);
+    uv_close((uv_handle_t *)timer, on_taught);
+}
+
+static int learner_start(void *self, const struct tf_filter_start *start, struct tf_error *err)
+{
+    (void)self;
+    (void)err;
+    world->start_copy = *start;
+    world->filter_start = &world->start_copy;
+    assert_string_equal(start->host, "node-1");
+    assert_string_equal(start->folder, world->folder);
+    if (world->delay_ms > 0) {
+        assert_int_equal(uv_timer_init(start->loop, &world->teacher), 0);
+        assert_int_equal(uv_timer_start(&world->teacher, teach, world->delay_ms, 0), 0);
+    }
+    return 0;
+}
+
+static void learner_stop(void *self, void (*on_filter_stopped)(void *ctx), void *ctx)
+{
+    (void)self;
+    world->stopped_filters++;
+    on_filter_stopped(ctx);
+}
+
+/* Learns more with each turn, once it knows anything; waits 30 ms at most, or for the teacher. */
+static enum tf_filter_turn learner_turn(void *self, void *state, uint64_t now_ms,
+                                        uint64_t *until_ms)
+{
+    struct holder *holder = state;
+
+    (void)self;
+    assert_non_null(world->filter_start);
+    world->asked++;
+    if (world->learned > 0) {
+        world->learned++;
+        return TF_TURN_RENEW;
+    }
+    if (holder->deadline_ms == 0) {
+        holder->deadline_ms = now_ms + (world->delay_ms > 0 ? 600000 : 30);
+    }
+    *until_ms = holder->deadline_ms;
+    return now_ms < holder->deadline_ms ? TF_TURN_WAIT : TF_TURN_GO;
+}
+
+static int learner_enrich(void *self, void *state, struct tf_batch *constants)
+{
+    char text[16];
+
+    (void)self;
+    (void)state;
+    if (world->learned == 0) {
+        return 0;
+    }
+    world->renewed++;
+    (void)snprintf(text, sizeof text, "%u", world->learned);
+    return tf_batch_add_text_field(constants, "learned", tf_slice_text(text));
+}
+
+static int learner_apply(void *self, void *scratch, void *state, struct tf_batch *batch)
+{
+    (void)self;
+    (void)scratch;
+    (void)state;
+    (void)batch;
+    return 0;
+}
+
+static void learner_status(const void *self, struct tf_filter_status *out)
+{
+    (void)self;
+    *out = (struct tf_filter_status){.is_up = true, .known = world->learned};
+}
+
+static const struct tf_filter_kind learning_filter = {
+    .name = "learner",
+    .options = no_options,
+    .open = holder_open,
+    .close = holder_close,
+    .scratch_new = holder_new,
+    .scratch_free = free,
+    .state_new = holder_new,
+    .state_free = free,
+    .apply = learner_apply,
+    .start = learner_start,
+    .stop = learner_stop,
+    .turn = learner_turn,
+    .enrich = learner_enrich,
+    .status = learner_status,
 };
 
 /* ---- the output that keeps everything ------------------------------------------------------- */
@@ -462,6 +579,7 @@ static void take_status(void)
     assert_true(status.is_started && status.has_room && !status.is_stopping);
     assert_int_equal(status.input_count, 1);
     assert_int_equal(status.output_count, 1);
+    assert_int_equal(status.filter_count, world->filter.kind == &learning_filter ? 1 : 0);
     world->missing = status.books.missing;
     world->gaps = status.gaps[0];
     world->gap_bytes = status.gap_bytes[0];
@@ -914,6 +1032,62 @@ static void without_a_position_nothing_held_goes_out(void **state)
     (void)find(" record 0 ");
 }
 
+static void learn(uint64_t delay_ms)
+{
+    world->delay_ms = delay_ms;
+    world->filter = (struct tf_plugin_config){.kind = &learning_filter, .name = "learner"};
+    world->config.filters = (struct tf_plugin_list){.items = &world->filter, .count = 1};
+}
+
+/* Nothing is read before the filter knows the source; each record has what was known at its job. */
+static void a_source_waits_until_its_filter_knows_it(void **state)
+{
+    static const struct script steps[] = {
+        {.tag = "a", .records = 1}, {.tag = "a", .records = 2}, {.tag = "a", .records = 1}};
+
+    (void)state;
+    learn(20);
+    give(0, steps, TF_COUNT(steps));
+    run();
+    assert_non_null(strstr(world->texts[find(" record 0 ")], "\"learned\":\"2\""));
+    assert_non_null(strstr(world->texts[find(" record 1 ")], "\"learned\":\"3\""));
+    assert_non_null(strstr(world->texts[find(" record 2 ")], "\"learned\":\"3\""));
+    assert_non_null(strstr(world->texts[find(" record 3 ")], "\"learned\":\"4\""));
+    assert_non_null(strstr(world->texts[find(" record 3 ")], "\"host\":\"node-1\""));
+    assert_int_equal(world->renewed, 3);
+    assert_int_equal(world->asked, 4);
+    assert_int_equal(world->stopped_filters, 1);
+}
+
+/* It never does: reading goes on when the time is up. */
+static void a_source_waits_no_longer_than_it_may(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 1}};
+
+    (void)state;
+    learn(0);
+    give(0, steps, TF_COUNT(steps));
+    run();
+    assert_null(strstr(world->texts[find(" record 0 ")], "learned"));
+    assert_int_equal(world->asked, 2);
+    assert_int_equal(world->renewed, 0);
+}
+
+/* Sources whose tag the filter does not match are none of its own. */
+static void a_filter_learns_of_sources_that_it_matches(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 1}};
+    static struct tf_text other = {.text = "other"};
+
+    (void)state;
+    learn(1);
+    world->filter.match = (struct tf_texts){.items = &other, .count = 1};
+    give(0, steps, TF_COUNT(steps));
+    run();
+    assert_int_equal(world->asked, 0);
+    assert_int_equal(world->renewed, 0);
+}
+
 static void events_of_the_spool_become_records(void **state)
 {
     static const struct script steps[] = {{.tag = "a", .records = 1}};
@@ -952,6 +1126,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_held_goes_out_by_its_deadline, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_held_at_a_stop_is_not_done, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_a_position_nothing_held_goes_out, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_source_waits_until_its_filter_knows_it, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_source_waits_no_longer_than_it_may, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_filter_learns_of_sources_that_it_matches, set_up,
                                         tear_down),
     };
 

@@ -92,8 +92,9 @@ static void unlink_file(struct tf_container *input, struct tf_file *file)
 /* ---- names
  * ------------------------------------------------------------------------------------------ */
 
-static int describe(const struct tf_file *file, struct tf_batch *batch)
+int tf_follow_describe(const struct tf_source *source, struct tf_batch *batch)
 {
+    const struct tf_file *file = (const struct tf_file *)source;
     struct tf_log_path path;
     int rc = tf_batch_init(batch);
 
@@ -383,7 +384,7 @@ static int add_source(struct tf_file *file)
     file->source.kind = &tf_input_container;
     file->source.tag = file->tag;
     file->source.states = file->io.position.states;
-    rc = describe(file, &metadata);
+    rc = tf_follow_describe(&file->source, &metadata);
     if (rc == 0) {
         rc = tf_source_add(file->input->pipeline, file->input, &file->source, &metadata);
     }

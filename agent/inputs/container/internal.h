@@ -537,6 +537,7 @@ struct tf_container {
 };
 
 /* The hooks of the contract. */
+int tf_follow_describe(const struct tf_source *source, struct tf_batch *batch);
 void tf_follow_pump(struct tf_source *source, struct tf_batch *batch,
                     struct tf_pump_result *result);
 void tf_follow_position(struct tf_source *source, const uint64_t held_from[TF_STREAMS],

@@ -7,8 +7,9 @@
  * directory must belong to root or to us and be writable by nobody else. A link is read, not
  * followed: its target must lie, as text, in a root, and is opened beneath that root in the same
  * way, at most 3 times in a row. What is opened must be a regular file with one name that belongs
- * to root or to us. So a container that plants links, hard links, fifos or devices in a folder it
- * can write to gains nothing.
+ * to root or to us. The right to pass the modes of root's folders and files, where the agent has
+ * it, is raised for the length of such a call (sandbox.h). So a container that plants links, hard
+ * links, fifos or devices in a folder it can write to gains nothing.
  */
 #include "internal.h"
 
@@ -171,7 +172,8 @@ static int checked_dir(const struct tf_opener *opener, int fd, const char **why)
     return fd;
 }
 
-int tf_opener_subdir(const struct tf_opener *opener, int dir_fd, const char *name, const char **why)
+static int open_subdir(const struct tf_opener *opener, int dir_fd, const char *name,
+                       const char **why)
 {
     return checked_dir(opener, open_beneath(dir_fd, name, O_DIRECTORY), why);
 }
@@ -216,14 +218,14 @@ static int walk_down(const struct tf_opener *opener, int fd, const char *rest, c
         memcpy(part, rest, size);
         part[size] = '\0';
         rest += size;
-        below = tf_opener_subdir(opener, fd, part, why);
+        below = open_subdir(opener, fd, part, why);
         (void)close(fd);
         fd = below;
     }
     return fd;
 }
 
-int tf_opener_dir(const struct tf_opener *opener, const char *path, const char **why)
+static int open_dir(const struct tf_opener *opener, const char *path, const char **why)
 {
     const char *root = find_root(opener, path);
     size_t root_size;
@@ -235,7 +237,11 @@ int tf_opener_dir(const struct tf_opener *opener, const char *path, const char *
     }
     root_size = strcmp(root, "/") == 0 ? 0 : strlen(root);
     fd = open(root, O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC); /* the operator's own words */
-    fd = checked_dir(opener, fd < 0 ? -errno : fd, why);
+    fd = fd < 0 ? -errno : fd;
+    if (fd == -EACCES) {
+        tf_sandbox_look(root);
+    }
+    fd = checked_dir(opener, fd, why);
     return walk_down(opener, fd, path + root_size, why);
 }
 
@@ -332,7 +338,7 @@ static int follow_link(const struct tf_opener *opener, int *dir_fd, char path[TF
         return -EPERM;
     }
     *slash = '\0';
-    *dir_fd = tf_opener_dir(opener, target, why);
+    *dir_fd = open_dir(opener, target, why);
     if (*dir_fd < 0) {
         return *dir_fd;
     }
@@ -341,8 +347,8 @@ static int follow_link(const struct tf_opener *opener, int *dir_fd, char path[TF
     return 0;
 }
 
-int tf_opener_link_dir(const struct tf_opener *opener, int dir_fd, const char *dir_path,
-                       const char *name, char path[TF_FILE_PATH_MAX], const char **target)
+static int open_link_dir(const struct tf_opener *opener, int dir_fd, const char *dir_path,
+                         const char *name, char path[TF_FILE_PATH_MAX], const char **target)
 {
     const char *why;
     int rc = 0;
@@ -364,8 +370,8 @@ int tf_opener_link_dir(const struct tf_opener *opener, int dir_fd, const char *d
     return rc < 0 ? rc : dir_fd;
 }
 
-int tf_opener_file(const struct tf_opener *opener, int dir_fd, const char *dir_path,
-                   const char *name, struct tf_opened *out)
+static int open_file(const struct tf_opener *opener, int dir_fd, const char *dir_path,
+                     const char *name, struct tf_opened *out)
 {
     char path[TF_FILE_PATH_MAX];
     int rc = 0;
@@ -397,5 +403,49 @@ int tf_opener_file(const struct tf_opener *opener, int dir_fd, const char *dir_p
     if (dir_fd >= 0) {
         (void)close(dir_fd);
     }
+    return rc;
+}
+
+/* ---- with the right to read all -------------------------------------------------------------- */
+
+int tf_opener_dir(const struct tf_opener *opener, const char *path, const char **why)
+{
+    int fd;
+
+    tf_sandbox_raise();
+    fd = open_dir(opener, path, why);
+    tf_sandbox_lower();
+    return fd;
+}
+
+int tf_opener_subdir(const struct tf_opener *opener, int dir_fd, const char *name, const char **why)
+{
+    int fd;
+
+    tf_sandbox_raise();
+    fd = open_subdir(opener, dir_fd, name, why);
+    tf_sandbox_lower();
+    return fd;
+}
+
+int tf_opener_link_dir(const struct tf_opener *opener, int dir_fd, const char *dir_path,
+                       const char *name, char path[TF_FILE_PATH_MAX], const char **target)
+{
+    int fd;
+
+    tf_sandbox_raise();
+    fd = open_link_dir(opener, dir_fd, dir_path, name, path, target);
+    tf_sandbox_lower();
+    return fd;
+}
+
+int tf_opener_file(const struct tf_opener *opener, int dir_fd, const char *dir_path,
+                   const char *name, struct tf_opened *out)
+{
+    int rc;
+
+    tf_sandbox_raise();
+    rc = open_file(opener, dir_fd, dir_path, name, out);
+    tf_sandbox_lower();
     return rc;
 }

@@ -45,11 +45,14 @@ static int64_t to_ns(const struct statx_timestamp *time)
 static bool look_at(int dir_fd, const char *name, struct standing *out)
 {
     struct statx status;
-    int flags = name[0] == '\0' ? AT_EMPTY_PATH : 0;
+    int flags = name[0] == '\0' ? AT_EMPTY_PATH : 0, rc;
 
     *out = (struct standing){0};
-    if (statx(dir_fd, name, flags, STATX_BASIC_STATS, &status) != 0) {
-        return errno == ENOENT;
+    tf_sandbox_raise();
+    rc = statx(dir_fd, name, flags, STATX_BASIC_STATS, &status) != 0 ? -errno : 0;
+    tf_sandbox_lower();
+    if (rc < 0) {
+        return rc == -ENOENT;
     }
     out->is_dir = S_ISDIR(status.stx_mode);
     out->inode = status.stx_ino;
@@ -127,7 +130,7 @@ void tf_snapshot_add(struct tf_snapshot *snapshot, int dir_fd, const char *dir_p
         !(standing.is_dir && (standing.changed_ns > young_ns || standing.altered_ns > young_ns));
 }
 
-bool tf_snapshot_holds(const struct tf_snapshot *snapshot)
+static bool all_stand(const struct tf_snapshot *snapshot)
 {
     char path[SNAPSHOT_PATH];
     struct tf_snapshot_entry then, now;
@@ -146,4 +149,14 @@ bool tf_snapshot_holds(const struct tf_snapshot *snapshot)
         }
     }
     return snapshot->is_usable;
+}
+
+bool tf_snapshot_holds(const struct tf_snapshot *snapshot)
+{
+    bool holds;
+
+    tf_sandbox_raise(); /* once for all of them: nothing is opened */
+    holds = all_stand(snapshot);
+    tf_sandbox_lower();
+    return holds;
 }

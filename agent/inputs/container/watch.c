@@ -31,8 +31,11 @@ int tf_watch_add(int inotify_fd, int fd, uint32_t mask)
     int watch;
 
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    tf_sandbox_raise(); /* it asks for the right to read */
     watch = inotify_add_watch(inotify_fd, path, mask);
-    return watch < 0 ? -errno : watch;
+    watch = watch < 0 ? -errno : watch;
+    tf_sandbox_lower();
+    return watch;
 }
 
 void tf_watch_tell(struct tf_container *input, int error)

@@ -54,7 +54,9 @@
 {{- define "taffrail.filters" -}}
 {{- $redact := deepCopy .Values.redaction.options -}}
 {{- if .Values.redaction.rules }}{{ $_ := set $redact "rules" (list "/etc/taffrail/rules.yaml") }}{{ end -}}
-{{- toYaml (append .Values.filters (dict "redact" $redact)) -}}
+{{- $filters := append .Values.filters (dict "redact" $redact) -}}
+{{- if include "taffrail.asksApi" . }}{{ $filters = prepend $filters (dict "kubernetes" (merge (dict "node" "${NODE_NAME}") .Values.kubernetes.options)) }}{{ end -}}
+{{- toYaml $filters -}}
 {{- end -}}
 
 {{- define "taffrail.outputs" -}}

@@ -100,6 +100,9 @@ spec:
       volumeMounts:
         {{- include "taffrail.configMounts" . | nindent 8 }}
         - {name: data, mountPath: /var/lib/taffrail}
+        {{- if include "taffrail.asksApi" . }}
+        - {name: api, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+        {{- end }}
         {{- if eq .Values.mode "agent" }}
         - {name: pods, mountPath: /var/log/pods, readOnly: true}
         {{- if .Values.docker }}
@@ -116,6 +119,14 @@ spec:
         {{- end }}
   volumes:
     {{- include "taffrail.configVolumes" . | nindent 4 }}
+    {{- if include "taffrail.asksApi" . }}
+    - name: api # as Kubernetes would mount it into every container; here into the agent's alone
+      projected:
+        defaultMode: 288 # 0440
+        sources:
+          - serviceAccountToken: {path: token, expirationSeconds: 3600}
+          - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+    {{- end }}
     {{- if eq .Values.mode "agent" }}
     - name: data
       {{- if .Values.spool.hostPath }}
