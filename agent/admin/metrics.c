@@ -308,7 +308,7 @@ static void put_input_errors(const struct metric *metric, const struct tf_facts 
     for (size_t i = 0; i < facts->status.input_count; i++) {
         const struct tf_status_input *input = &facts->status.inputs[i];
 
-        if (is_of(input, JOURNALS)) {
+        if (is_of(input, JOURNALS) || is_of(input, CONTAINERS)) {
             put_count(out, metric,
                       &(struct labels){{"input", "reason"}, {input->name, "unreadable"}},
                       input->own.errors);

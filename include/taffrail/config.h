@@ -171,7 +171,8 @@ struct tf_config {
     bool redact_off;
     struct tf_spool_options spool;
     struct tf_admin_options admin;
-    void *arena; /* owns all memory above */
+    struct tf_opener_process *opener; /* set by `run`, whose it is (opener.h); NULL: none */
+    void *arena;                      /* owns all memory above */
 };
 
 /* What kinds exist: three NULL-terminated lists, in agent/plugins.c. */

@@ -21,6 +21,7 @@
 #include "taffrail/log.h"
 #include "taffrail/spool.h"
 
+struct tf_opener_process;
 struct tf_pipeline;
 struct tf_source;
 
@@ -48,6 +49,7 @@ struct tf_input_args {
     const void *options; /* borrowed for the life of the input */
     struct tf_place at;
     uv_loop_t *loop;
+    struct tf_opener_process *opener; /* opens log files (opener.h); NULL: the input does */
 };
 
 /* Why a peer or a message was refused, and how a sender's frame contradicts what is known: the
@@ -61,7 +63,7 @@ struct tf_input_status {
     uint64_t sources, connections, refused, repeats, contradictions;
     uint64_t refused_by[TF_REFUSALS], contradicted_by[TF_CONTRADICTIONS];
     int64_t certificate_until_s; /* end of our own certificate, UTC; 0: there is none */
-    uint64_t errors;             /* sources that could not be read */
+    uint64_t errors;             /* what could not be opened, or read */
     uint64_t suppressed;         /* entries that journald itself dropped */
     uint64_t restarts;           /* of the journal reader */
     uint64_t lag_bytes;          /* not read yet, of all sources */

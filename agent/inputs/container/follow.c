@@ -803,6 +803,7 @@ static void note_error(struct tf_file *file, int status)
     tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", file->base)),
            "reading failed: %s; tried again at the next rescan", uv_strerror(status));
     file->has_error = true;
+    file->input->errors++;
     release_follower(file);
     tf_follow_leave(file, TF_AFTER_REVIVE);
 }

@@ -169,6 +169,7 @@ static void apply_scan(struct tf_container *input)
     tf_ends_settle(input);
     input->wants_scan = input->wants_scan || input->scan.judge_bytes == 0;
     tell_descriptors(input);
+    input->errors += input->scan.refused;
     if (input->scan.watch_error < 0) {
         tf_watch_tell(input, input->scan.watch_error);
     }
@@ -307,7 +308,7 @@ static void compare_snapshot(uv_work_t *work)
 
     uint64_t start_ns = uv_hrtime();
 
-    input->snapshot_held = tf_snapshot_holds(&input->snapshot);
+    input->snapshot_held = tf_snapshot_holds(&input->snapshot, &input->opener);
     input->comparing_us = (uv_hrtime() - start_ns) / 1000;
 }
 
