@@ -90,7 +90,12 @@ static int fail(struct job *job, const char *step, int rc)
 
 static int fail_errno(struct job *job, const char *step)
 {
-    return fail(job, step, -errno);
+    int rc = -errno;
+
+    if (rc == -EACCES) {
+        tf_sandbox_look(job->folder);
+    }
+    return fail(job, step, rc);
 }
 
 static void drop_fd(struct job *job)
@@ -713,6 +718,11 @@ static int file_open(const struct tf_output_args *args, void **self, struct tf_e
     return 0;
 }
 
+static void file_needs(const void *self, struct tf_needs *needs)
+{
+    tf_needs_path(needs, TF_NEED_WRITE, ((const struct file_output *)self)->folder);
+}
+
 static int file_start(void *self, struct tf_feed *feed, struct tf_error *err)
 {
     struct file_output *output = self;
@@ -779,6 +789,7 @@ const struct tf_output_kind tf_output_file = {
     .options_bytes = sizeof(struct file_options),
     .window = FRAMES_MAX,
     .open = file_open,
+    .needs = file_needs,
     .start = file_start,
     .wake = file_wake,
     .close = file_close,

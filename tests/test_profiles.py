@@ -110,7 +110,7 @@ def main():
     if may_trace():
         seen = calls_of_a_short_life(sys.argv[1])
         need({"execve", "openat2", "fdatasync", "epoll_wait"} <= seen, f"too few calls seen: {sorted(seen)}")
-        missing = seen - allowed - {"clone3"}  # libc goes on with clone
+        missing = seen - allowed - {"clone3", "unshare"}  # libc goes on with clone; the sandbox tries what is refused
         need(not missing, f"called and not allowed: {sorted(missing)}")
         print(f"ok    {len(seen)} calls seen, all allowed")
     else:

@@ -405,6 +405,20 @@ int tf_admin_new(const struct tf_admin_args *args, struct tf_admin **out, struct
     return 0;
 }
 
+void tf_admin_needs(const struct tf_admin *admin, struct tf_needs *needs)
+{
+    for (size_t i = 0; i < admin->door_count; i++) {
+        const struct tf_http_address *address = &admin->doors[i].address;
+
+        if (address->unix_path[0] != '\0') {
+            tf_needs_path(needs, TF_NEED_SOCKET, address->unix_path);
+        } else { /* both kinds of address have their port at the same place */
+            tf_needs_port(needs, TF_NEED_LISTEN,
+                          ntohs(((const struct sockaddr_in *)&address->address)->sin_port));
+        }
+    }
+}
+
 /* ---- start ---------------------------------------------------------------------------------- */
 
 static int open_door(struct door *door)

@@ -64,6 +64,8 @@ const struct tf_condition_kind tf_condition_kinds[TF_CONDITIONS] = {
                                     .is_audited = true},
     [TF_CONDITION_REDACTION_OFF] = {.code = "redaction-off",
                                     .safe = "records are complete; secrets in them are not masked"},
+    [TF_CONDITION_SANDBOX_PARTIAL] = {.code = "sandbox-partial",
+                                      .safe = "all works; the layers that are on still confine it"},
 };
 
 /* ---- the list ------------------------------------------------------------------------------- */
@@ -267,6 +269,25 @@ static void look_at_certificate(struct tf_conditions *conditions, const struct t
     judge(conditions, look, expiring, left_s > 0 && left_s < EXPIRING_S, 0);
 }
 
+/* What tf_sandbox_close did not get. */
+static void look_at_sandbox(struct tf_conditions *conditions, const struct tf_look *look)
+{
+    const struct tf_sandbox_status *sandbox = &look->status->sandbox;
+    struct tf_condition *item = find(conditions, TF_CONDITION_SANDBOX_PARTIAL, "");
+    char lacks[128] = "";
+
+    for (unsigned i = 0; i < TF_SANDBOX_LAYERS; i++) {
+        size_t size = strlen(lacks);
+
+        if (!sandbox->has[i]) {
+            (void)snprintf(lacks + size, sizeof lacks - size, "%s %s", size > 0 ? "," : "",
+                           tf_sandbox_layers[i]);
+        }
+    }
+    SAY(item, "the sandbox lacks%s", lacks);
+    judge(conditions, look, item, sandbox->is_closed && sandbox->layers < TF_SANDBOX_LAYERS, 0);
+}
+
 int tf_conditions_look(struct tf_conditions *conditions, const struct tf_look *look)
 {
     if (reserve(conditions, look) < 0) {
@@ -275,6 +296,7 @@ int tf_conditions_look(struct tf_conditions *conditions, const struct tf_look *l
     look_at_spool(conditions, look);
     look_at_evidence(conditions, look);
     look_at_records(conditions, look);
+    look_at_sandbox(conditions, look);
     for (size_t i = 0; i < look->status->input_count; i++) {
         look_at_input(conditions, look, &look->status->inputs[i]);
     }

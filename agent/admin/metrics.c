@@ -216,6 +216,15 @@ static void put_conditions(const struct metric *metric, const struct tf_facts *f
     }
 }
 
+static void put_layers(const struct metric *metric, const struct tf_facts *facts,
+                       struct tf_buf *out)
+{
+    for (unsigned i = 0; i < TF_SANDBOX_LAYERS; i++) {
+        put_count(out, metric, &(struct labels){{"layer"}, {tf_sandbox_layers[i]}},
+                  facts->status.sandbox.has[i]);
+    }
+}
+
 static void put_filtered(const struct metric *metric, const struct tf_facts *facts,
                          struct tf_buf *out)
 {
@@ -423,6 +432,7 @@ static const struct metric metrics[] = {
      .write = put_certificates},
     {"taffrail_ledger_missing_records", G, "0, or the books do not balance", AGENT, COUNT,
      AT(status.books.missing)},
+    {"taffrail_sandbox_layer", G, "1 when on", .write = put_layers},
     {"taffrail_loop_delay_seconds", H, "how late the loop runs", AGENT, HISTOGRAM, AT(loop_delay)},
     {"taffrail_log_lines_total", C, "own log", AGENT, COUNT, AT(log_lines),
      BY("level", level_words)},

@@ -211,6 +211,23 @@ static void put_certificates(struct json *json, const struct tf_facts *facts)
     end(json, ']');
 }
 
+static void put_sandbox(struct json *json, const struct tf_sandbox_status *sandbox)
+{
+    begin(json, "sandbox", '{');
+    begin(json, "layers", '[');
+    for (unsigned i = 0; i < TF_SANDBOX_LAYERS; i++) {
+        begin(json, NULL, '{');
+        text(json, "layer", tf_sandbox_layers[i]);
+        flag(json, "on", sandbox->has[i]);
+        end(json, '}');
+    }
+    end(json, ']');
+    number(json, "landlock", (uint64_t)sandbox->landlock_abi);
+    text(json, "memory", tf_sandbox_memories[sandbox->memory]);
+    flag(json, "reads_all_logs", sandbox->may_read_all);
+    end(json, '}');
+}
+
 static void put_books(struct json *json, const struct tf_status *status)
 {
     const struct tf_status_books *books = &status->books;
@@ -280,6 +297,7 @@ void tf_status_write(const struct tf_facts *facts, struct tf_buf *out)
     end(&json, ']');
     put_rules(&json, status);
     put_certificates(&json, facts);
+    put_sandbox(&json, &status->sandbox);
     put_books(&json, status);
     end(&json, '}');
     (void)tf_buf_append_byte(out, '\n');

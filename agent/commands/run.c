@@ -1,12 +1,14 @@
 /*
  * run.c - `taffrail run`: the agent; with a forward input, the collector.
  *
- *     read the configuration → narrow the process → build every plugin → start → loop → stop
+ *     read the configuration → narrow the process → build every plugin → confine the process →
+ *     start → loop → stop
  *
  * SIGTERM and SIGINT stop it: inputs close, what was read is committed, outputs get until
  * agent.stop_timeout for their acks; a second signal ends it at once, and nothing is lost by that
  * either. SIGUSR1 prints the books. Exits 0 after a stop; 2 when the configuration, a key or a
- * certificate is wrong; 3 when the machine refuses (spool locked, port taken, no memory).
+ * certificate is wrong; 3 when the machine refuses (spool locked, port taken, no memory), or names
+ * can be looked up only after another start (sandbox.h).
  *
  * A service manager that asks (sd_notify(3)) hears READY=1 once all is started, WATCHDOG=1 for as
  * long as the loop turns, and STOPPING=1.
@@ -18,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,6 +32,7 @@
 #include "taffrail/log.h"
 #include "taffrail/notify.h"
 #include "taffrail/pipeline.h"
+#include "taffrail/sandbox.h"
 
 #define SECURE_HEAP_BYTES     (256u << 10)
 #define SECURE_HEAP_MIN_BYTES 32
@@ -58,9 +60,8 @@ struct run {
     bool is_stopping;
 };
 
-/* No core file, no file for others, no capability for a child (one that the service manager gave
- * would be inherited), all descriptors that the limit allows, keys in locked memory where the
- * machine lets us. */
+/* No core file, no file for others, all descriptors that the limit allows, keys in locked memory
+ * where the machine lets us. */
 static void narrow_process(void)
 {
     const struct rlimit none = {0, 0};
@@ -68,7 +69,6 @@ static void narrow_process(void)
 
     (void)umask(077);
     (void)signal(SIGPIPE, SIG_IGN);
-    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0UL, 0UL, 0UL);
     (void)setrlimit(RLIMIT_CORE, &none);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
@@ -77,6 +77,7 @@ static void narrow_process(void)
     if (CRYPTO_secure_malloc_init(SECURE_HEAP_BYTES, SECURE_HEAP_MIN_BYTES) == 0) {
         tf_log(TF_LOG_WARN, "memory", NULL, 0, "no secure heap: keys are in ordinary memory");
     }
+    (void)OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL); /* a file of the machine's */
 }
 
 /* One heap for all threads, and big buffers straight from the kernel: a burst leaves nothing. */
@@ -230,6 +231,20 @@ static void log_start(const struct tf_config *config)
            "taffrail %s", TF_VERSION);
 }
 
+/* The last step for which the process has the rights that it was started with. */
+static int confine(struct run *run, struct tf_error *err)
+{
+    struct tf_needs *needs = tf_needs_new();
+    int rc = needs != NULL ? tf_pipeline_prepare(run->pipeline, needs, err) : -ENOMEM;
+
+    if (rc == 0) {
+        tf_admin_needs(run->admin, needs);
+        rc = tf_sandbox_close(&run->config->sandbox, needs, err);
+    }
+    tf_needs_free(needs);
+    return rc;
+}
+
 /* Builds and starts; what is wrong is printed. Returns the exit code, FINE while it runs. */
 static int start(struct run *run)
 {
@@ -243,6 +258,9 @@ static int start(struct run *run)
                                                   .config = run->config,
                                                   .version = TF_VERSION},
                           &run->admin, &err);
+    }
+    if (rc == 0) {
+        rc = confine(run, &err);
     }
     if (rc == 0) {
         rc = tf_pipeline_start(run->pipeline, &err);
@@ -279,6 +297,8 @@ static int run_loop(struct run *run)
         }
     }
     (void)uv_run(&run->loop, UV_RUN_DEFAULT);
+    tf_sandbox_end();
+    code = code == TF_EXIT_FINE && tf_sandbox_is_outdated() ? TF_EXIT_CANNOT_RUN : code;
     tf_pipeline_free(run->pipeline);
     return code;
 }
@@ -290,6 +310,19 @@ static int load(const char *file, struct tf_config **out)
 
     tf_error_init(&err);
     rc = tf_config_load(file, &tf_plugins, out, &err);
+    (void)tf_error_print(&err, stderr);
+    tf_error_fini(&err);
+    return rc;
+}
+
+/* What is wrong is printed. */
+static int begin_sandbox(const struct tf_config *config)
+{
+    struct tf_error err;
+    int rc;
+
+    tf_error_init(&err);
+    rc = tf_sandbox_begin(&config->sandbox, &err);
     (void)tf_error_print(&err, stderr);
     tf_error_fini(&err);
     return rc;
@@ -321,6 +354,10 @@ int tf_command_run(int argc, char **argv)
                      (enum tf_log_format)run.config->agent.log_format);
     log_start(run.config);
     narrow_process();
+    if (begin_sandbox(run.config) < 0) {
+        tf_config_free(run.config);
+        return TF_EXIT_USAGE;
+    }
     warn_of_notify(tf_notify_open(&run.notify));
     if (size_thread_pool(run.config) == 0 && uv_loop_init(&run.loop) == 0) {
         code = run_loop(&run);

@@ -438,6 +438,22 @@ static void put_books(struct screen *screen, struct tf_slice all)
     }
 }
 
+static void put_sandbox(struct screen *screen, struct tf_slice all)
+{
+    struct tf_slice list = member(member(all, "sandbox"), "layers"), item;
+    char on[256] = "";
+
+    for (size_t i = 0; tf_json_item(list, i, &item); i++) {
+        size_t size = strlen(on);
+
+        if (is_true(item, "on")) {
+            (void)snprintf(on + size, sizeof on - size, "%s%.40s", size > 0 ? ", " : "",
+                           text(item, "layer").text);
+        }
+    }
+    put(screen, "SANDBOX        %s", on[0] != '\0' ? on : "none");
+}
+
 static void draw(struct screen *screen, struct tf_slice all)
 {
     screen->now = (struct counters){.at_s = number(all, "uptime_seconds")};
@@ -448,6 +464,7 @@ static void draw(struct screen *screen, struct tf_slice all)
     put_outputs(screen, all);
     put_rules(screen, all);
     put_books(screen, all);
+    put_sandbox(screen, all);
 }
 
 /* ---- once ----------------------------------------------------------------------------------- */

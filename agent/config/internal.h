@@ -130,6 +130,6 @@ void tf_lists_read(struct tf_load *load, const struct tf_yaml *root);
 
 /* ---- load.c --------------------------------------------------------------------------------- */
 
-extern const struct tf_option tf_config_sections[]; /* agent, spool, admin */
+extern const struct tf_option tf_config_sections[]; /* agent, spool, sandbox, admin */
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * load.c - the file: read, parsed, and its sections put together.
  *
- *     agent, spool, admin          a map each, by the tables below; may be absent
+ *     agent, spool, sandbox, admin a map each, by the tables below; may be absent
  *     inputs, filters, outputs     lists.c; outputs are never empty, inputs only where `[]` says so
  *
  * All errors are found in one run, each with its place; a file with any gives no configuration.
@@ -156,6 +156,19 @@ static const struct tf_option spool_options[] = {
     {0},
 };
 
+static const struct tf_option sandbox_options[] = {
+    {.name = "required",
+     .type = TF_OPTION_SWITCH,
+     .offset = offsetof(struct tf_sandbox_options, required),
+     .def = "false",
+     .about = "the agent does not start where a layer of its sandbox is missing"},
+    {.name = "user",
+     .type = TF_OPTION_TEXT,
+     .offset = offsetof(struct tf_sandbox_options, user),
+     .about = "whom an agent that is started by root becomes; by default it stays root"},
+    {0},
+};
+
 static const struct tf_option admin_options[] = {
     {.name = "listen",
      .type = TF_OPTION_TEXTS,
@@ -182,6 +195,10 @@ const struct tf_option tf_config_sections[] = {
      .type = TF_OPTION_TABLE,
      .offset = offsetof(struct tf_config, spool),
      .table = spool_options},
+    {.name = "sandbox",
+     .type = TF_OPTION_TABLE,
+     .offset = offsetof(struct tf_config, sandbox),
+     .table = sandbox_options},
     {.name = "admin",
      .type = TF_OPTION_TABLE,
      .offset = offsetof(struct tf_config, admin),
@@ -189,8 +206,8 @@ const struct tf_option tf_config_sections[] = {
     {0},
 };
 
-static const char *const section_names[] = {"agent", "inputs",  "filters",
-                                            "spool", "outputs", "admin"};
+static const char *const section_names[] = {"agent",   "inputs",  "filters", "spool",
+                                            "sandbox", "outputs", "admin"};
 
 static const char *section_word(const void *words, size_t index)
 {
@@ -298,6 +315,17 @@ static void check_admin(struct tf_load *load, const struct tf_yaml *node)
     }
 }
 
+static void check_sandbox(struct tf_load *load, const struct tf_yaml *node)
+{
+    struct tf_sandbox_options *sandbox = &load->config->sandbox;
+
+    sandbox->at = node != NULL ? node->key_at : (struct tf_place){.file = load->config->file};
+    if (sandbox->user.text != NULL && sandbox->user.text[0] == '\0') {
+        (void)tf_error_add(load->reader.err, &sandbox->user.at,
+                           "sandbox.user is empty; name a user, or leave the key out");
+    }
+}
+
 static void read_root(struct tf_load *load, const struct tf_yaml *root)
 {
     struct tf_config *config = load->config;
@@ -315,6 +343,7 @@ static void read_root(struct tf_load *load, const struct tf_yaml *root)
     tf_options_fill(&scope, tf_config_sections, root, config);
     check_agent(load, tf_yaml_get(tf_yaml_get(root, "agent"), "host") != NULL);
     check_spool(load, tf_yaml_get(root, "spool"));
+    check_sandbox(load, tf_yaml_get(root, "sandbox"));
     check_admin(load, tf_yaml_get(root, "admin"));
     tf_lists_read(load, root);
 }

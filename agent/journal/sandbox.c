@@ -11,56 +11,26 @@
  *     calls   seccomp: no new program, socket, mount or trace
  *
  * Each layer is best effort: an old kernel, or a container that forbids a layer, takes nothing from
- * the others. Sources: capabilities(7), landlock(7), seccomp(2).
+ * the others. Rights and files are given up by the same code as the agent's (agent/sandbox).
  */
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/capability.h>
-#include <linux/landlock.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #ifdef TF_HAVE_SECCOMP
 #include <seccomp.h>
 #endif
 
+#include "../sandbox/internal.h"
 #include "reader.h"
 
 /* ---- rights ------------------------------------------------------------------------------------
  */
-
-static bool has_no_capability(struct __user_cap_header_struct *header)
-{
-    struct __user_cap_data_struct has[_LINUX_CAPABILITY_U32S_3] = {{0}};
-    uint32_t all = 0;
-
-    if (syscall(SYS_capget, header, has) != 0) {
-        return false;
-    }
-    for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
-        all |= has[i].effective | has[i].permitted; /* inheritable: no_new_privs makes it void */
-    }
-    return all == 0;
-}
-
-static bool drop_capabilities(void)
-{
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
-
-    for (unsigned long cap = 0; cap < 64; cap++) {
-        (void)prctl(PR_CAPBSET_DROP, cap, 0UL, 0UL, 0UL); /* needs CAP_SETPCAP; else no matter */
-    }
-    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0UL, 0UL, 0UL);
-    (void)syscall(SYS_capset, &header, none); /* a filter around us may forbid it */
-    return has_no_capability(&header);
-}
 
 static bool is_regular_file(int fd)
 {
@@ -83,7 +53,8 @@ static bool set_limits(void)
 void tf_reader_sandbox_rights(struct tf_reader_sandbox *sandbox)
 {
     sandbox->has_no_new_privs = prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL) == 0;
-    sandbox->has_no_capabilities = drop_capabilities();
+    tf_capabilities_bound();
+    sandbox->has_no_capabilities = tf_capabilities_keep(0);
     sandbox->has_limits = set_limits();
     sandbox->has_limits &= prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL) == 0;
 }
@@ -91,36 +62,8 @@ void tf_reader_sandbox_rights(struct tf_reader_sandbox *sandbox)
 /* ---- files -------------------------------------------------------------------------------------
  */
 
-#define READ_RIGHTS ((uint64_t)(LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR))
-
-/* What each version can forbid, in the order of landlock(7): 1 has 13 rights, 2 adds REFER, 3
- * TRUNCATE, 5 IOCTL_DEV. */
-static uint64_t rights_of(int abi)
-{
-    unsigned count = abi >= 5 ? 16 : abi >= 3 ? 15 : abi == 2 ? 14 : 13;
-
-    return (UINT64_C(1) << count) - 1;
-}
-
-/* What is not there needs no rule. */
-static void allow(int ruleset, const char *path, uint64_t rights)
-{
-    struct landlock_path_beneath_attr rule = {.allowed_access = rights};
-    struct stat st;
-
-    rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
-    if (rule.parent_fd < 0) {
-        return;
-    }
-    if (fstat(rule.parent_fd, &st) == 0 && !S_ISDIR(st.st_mode)) {
-        rule.allowed_access &= ~(uint64_t)LANDLOCK_ACCESS_FS_READ_DIR;
-    }
-    (void)syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0U);
-    (void)close(rule.parent_fd);
-}
-
 /* A machine's folder may be a link to another disk. */
-static void allow_linked(int ruleset, const char *folder)
+static void allow_linked(const struct tf_landlock *rules, const char *folder)
 {
     DIR *dir = opendir(folder);
     const struct dirent *entry;
@@ -134,13 +77,14 @@ static void allow_linked(int ruleset, const char *folder)
         if (strspn(entry->d_name, "0123456789abcdefABCDEF") == 32 &&
             snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) < (int)sizeof path &&
             stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-            allow(ruleset, path, READ_RIGHTS);
+            (void)tf_landlock_allow(rules, path, TF_LANDLOCK_READ);
         }
     }
     (void)closedir(dir);
 }
 
-static void allow_all(int ruleset, const char *const *folders, size_t folder_count)
+static void allow_all(const struct tf_landlock *rules, const char *const *folders,
+                      size_t folder_count)
 {
     static const char *const libraries[] = {"/lib", "/lib64", "/usr/lib", "/usr/lib64",
                                             "/usr/local/lib"};
@@ -149,36 +93,26 @@ static void allow_all(int ruleset, const char *const *folders, size_t folder_cou
                                             "/proc/sys/kernel/random"};
 
     for (size_t i = 0; i < folder_count; i++) {
-        allow(ruleset, folders[i], READ_RIGHTS);
-        allow_linked(ruleset, folders[i]);
+        (void)tf_landlock_allow(rules, folders[i], TF_LANDLOCK_READ);
+        allow_linked(rules, folders[i]);
     }
     for (size_t i = 0; i < sizeof libraries / sizeof libraries[0]; i++) {
-        allow(ruleset, libraries[i], READ_RIGHTS);
+        (void)tf_landlock_allow(rules, libraries[i], TF_LANDLOCK_READ);
     }
     for (size_t i = 0; i < sizeof read_only / sizeof read_only[0]; i++) {
-        allow(ruleset, read_only[i], READ_RIGHTS);
+        (void)tf_landlock_allow(rules, read_only[i], TF_LANDLOCK_READ);
     }
 }
 
 static int restrict_files(const char *const *folders, size_t folder_count)
 {
-    int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0UL, LANDLOCK_CREATE_RULESET_VERSION);
-    struct landlock_ruleset_attr attr;
-    int ruleset;
-    long rc;
+    struct tf_landlock rules;
 
-    if (abi <= 0) {
+    if (!tf_landlock_begin(&rules, false, 0)) {
         return 0;
     }
-    attr = (struct landlock_ruleset_attr){.handled_access_fs = rights_of(abi)};
-    ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0U);
-    if (ruleset < 0) {
-        return 0;
-    }
-    allow_all(ruleset, folders, folder_count);
-    rc = syscall(SYS_landlock_restrict_self, ruleset, 0U);
-    (void)close(ruleset);
-    return rc == 0 ? abi : 0;
+    allow_all(&rules, folders, folder_count);
+    return tf_landlock_enforce(&rules);
 }
 
 /* ---- calls -------------------------------------------------------------------------------------

@@ -11,6 +11,9 @@
  *
  * A look tells numbers only: it takes the same steps, and does not ask whom the folders belong to.
  *
+ * The right to pass the modes of root's folders and files, where this process has it, is raised for
+ * the length of each (sandbox.h).
+ *
  * Where the kernel has no openat2 (before 5.6), each step is openat with O_NOFOLLOW, and another
  * file system is known by its device.
  */
@@ -28,6 +31,8 @@
 #include <unistd.h>
 
 #include <linux/openat2.h>
+
+#include "taffrail/sandbox.h"
 
 #define HOPS_MAX   3u
 #define TIME_IN_NS INT64_C(1000000000)
@@ -179,6 +184,9 @@ static int walk(const struct tf_opener *opener, const struct tf_spot *spot, size
     size_t at = 0;
 
     fd = fd < 0 ? -errno : fd;
+    if (fd == -EACCES) {
+        tf_sandbox_look(opener->roots[spot->root]);
+    }
     fd = is_look ? fd : checked_dir(opener, fd, why);
     while (fd >= 0 && at < size) {
         size_t part = strcspn(spot->rest + at, "/");
@@ -416,5 +424,7 @@ void tf_rules_perform(const struct tf_opener *opener, const struct tf_asked *ask
 {
     *answer = (struct tf_answer){.watch = -1, .opened = {.fd = -1}};
     answer->spot = asked->spot;
+    tf_sandbox_raise();
     answer->rc = perform(opener, asked, answer);
+    tf_sandbox_lower();
 }

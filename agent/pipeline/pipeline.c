@@ -2,6 +2,7 @@
  * pipeline.c - builds, starts and stops an agent.
  *
  *     new     opens every plugin: what `check` does too; nothing is read, sent or written
+ *     prepare what is made before the process is confined (sandbox.h), and what is needed then
  *     start   spool (recovers), then outputs, then inputs (docs/guarantees.md C6)
  *     stop    inputs close → open frames are appended and synced → outputs get until
  *             agent.stop_timeout to have them acked → outputs, feeds, spool close
@@ -134,6 +135,28 @@ done:
     return rc;
 }
 
+int tf_pipeline_prepare(struct tf_pipeline *pipeline, struct tf_needs *needs, struct tf_error *err)
+{
+    const struct tf_spool_options *spool = &pipeline->config->spool;
+    int rc = tf_spool_prepare(spool, needs, err);
+
+    for (size_t i = 0; i < pipeline->input_count && rc == 0; i++) {
+        const struct input *input = &pipeline->inputs[i];
+
+        if (input->kind->prepare != NULL) {
+            rc = input->kind->prepare(input->self, spool->path.text, needs, err);
+        }
+    }
+    for (size_t i = 0; i < pipeline->output_count; i++) {
+        const struct output *output = &pipeline->outputs[i];
+
+        if (output->kind->needs != NULL) {
+            output->kind->needs(output->self, needs);
+        }
+    }
+    return rc;
+}
+
 static void on_feed_ready(void *ctx)
 {
     struct output *output = ctx;
@@ -216,10 +239,32 @@ static void log_rules(const struct tf_pipeline *pipeline)
     }
 }
 
+/* In which state of confinement these records were made. */
+static int audit_sandbox(struct tf_pipeline *pipeline)
+{
+    struct tf_sandbox_status status;
+
+    tf_sandbox_status(&status);
+    if (!status.is_closed) {
+        return 0;
+    }
+    return tf_pipeline_audit(
+        pipeline, "sandbox",
+        status.layers == TF_SANDBOX_LAYERS ? "all layers of the sandbox are on"
+                                           : "the sandbox lacks a layer",
+        TF_DETAILS(TF_NUM("layers", status.layers), TF_NUM("landlock", status.landlock_abi),
+                   TF_STR("no_new_privs", status.has[TF_LAYER_NO_NEW_PRIVS] ? "on" : "off"),
+                   TF_STR("capabilities", status.has[TF_LAYER_CAPABILITIES] ? "on" : "off"),
+                   TF_STR("seccomp", status.has[TF_LAYER_SECCOMP] ? "on" : "off")));
+}
+
 static int audit_start(struct tf_pipeline *pipeline)
 {
     int rc = tf_pipeline_audit(pipeline, "start", "the agent starts", NULL, 0);
 
+    if (rc == 0) {
+        rc = audit_sandbox(pipeline);
+    }
     if (rc == 0 && pipeline->config->redact_off) {
         rc = tf_pipeline_audit(pipeline, "redaction-off", "redaction is off by configuration", NULL,
                                0);

@@ -157,6 +157,7 @@ int tf_pipeline_status(const struct tf_pipeline *pipeline, struct tf_status *out
         tf_status_fini(out);
         return -ENOMEM;
     }
+    tf_sandbox_status(&out->sandbox);
     memcpy(out->gaps, pipeline->gaps, sizeof out->gaps);
     memcpy(out->gap_bytes, pipeline->gap_bytes, sizeof out->gap_bytes);
     if (pipeline->spool != NULL) {

@@ -93,15 +93,15 @@ static bool has_segments(int dir_fd)
     return has_any;
 }
 
-static int take_lock(struct tf_spool *spool, const struct tf_spool_options *options,
+/* The lock is held as long as *lock_fd is open. */
+static int take_lock(int dir_fd, const struct tf_spool_options *options, int *lock_fd,
                      struct tf_error *err)
 {
-    spool->lock_fd =
-        openat(spool->dir_fd, "LOCK", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
-    if (spool->lock_fd < 0) {
+    *lock_fd = openat(dir_fd, "LOCK", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
+    if (*lock_fd < 0) {
         return disk_error(err, options, -errno, "LOCK cannot be opened");
     }
-    if (flock(spool->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+    if (flock(*lock_fd, LOCK_EX | LOCK_NB) < 0) {
         int rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
 
         return disk_error(err, options, rc,
@@ -245,11 +245,11 @@ static void spool_free(struct tf_spool *spool)
     free(spool);
 }
 
-static int load_keys(struct tf_spool *spool, const struct tf_spool_options *options, bool is_empty,
+static int load_ring(const struct tf_spool_options *options, bool is_empty, struct tf_keyring *ring,
                      struct tf_error *err)
 {
     bool made;
-    int rc = tf_keys_load(options, is_empty, spool->ring, &made, err);
+    int rc = tf_keys_load(options, is_empty, ring, &made, err);
 
     if (rc == -ENOENT) {
         return tf_error_add(err, &options->path.at,
@@ -257,13 +257,21 @@ static int load_keys(struct tf_spool *spool, const struct tf_spool_options *opti
                             "spool cannot be read; put it back",
                             options->path.text);
     }
-    rc = rc < 0 ? rc : tf_auditor_load(options, spool->ring, err);
-    spool->key_is_beside = rc == 0 && options->keys.count == 0;
+    rc = rc < 0 ? rc : tf_auditor_load(options, ring, err);
     if (rc == 0 && made) {
         tf_log(TF_LOG_WARN, "spool-key", TF_DETAILS(TF_STR("spool", options->path.text)),
                "a key was made beside the spool: it protects copies of the spool, not this disk; "
                "see spool.keys");
     }
+    return rc;
+}
+
+static int load_keys(struct tf_spool *spool, const struct tf_spool_options *options, bool is_empty,
+                     struct tf_error *err)
+{
+    int rc = load_ring(options, is_empty, spool->ring, err);
+
+    spool->key_is_beside = rc == 0 && options->keys.count == 0;
     return rc;
 }
 
@@ -311,7 +319,7 @@ static int open_files(struct tf_spool *spool, const struct tf_spool_options *opt
     int rc = open_dir(options, true, &spool->dir_fd, err);
 
     if (rc == 0) {
-        rc = take_lock(spool, options, err);
+        rc = take_lock(spool->dir_fd, options, &spool->lock_fd, err);
     }
     if (rc < 0) {
         return rc;
@@ -419,6 +427,50 @@ int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options,
     tell_open(spool, began_ns);
     *out = spool;
     return 0;
+}
+
+/* ---- prepare -------------------------------------------------------------------------------- */
+
+static void add_needs(const struct tf_spool_options *options, struct tf_needs *needs)
+{
+    char key[4096];
+
+    tf_needs_path(needs, TF_NEED_WRITE, options->path.text);
+    for (size_t i = 0; i < options->keys.count; i++) {
+        tf_needs_path(needs, TF_NEED_READ, options->keys.items[i].text);
+    }
+    if (options->keys.count == 0 && tf_key_beside_path(options->path.text, key, sizeof key) == 0) {
+        tf_needs_path(needs, TF_NEED_READ, key);
+    }
+    if (options->auditor.text != NULL) {
+        tf_needs_path(needs, TF_NEED_READ, options->auditor.text);
+    }
+}
+
+int tf_spool_prepare(const struct tf_spool_options *options, struct tf_needs *needs,
+                     struct tf_error *err)
+{
+    struct tf_keyring *ring = tf_secure_new(sizeof *ring);
+    int dir_fd = -1, lock_fd = -1, rc = ring != NULL ? check_options(options, err) : -ENOMEM;
+
+    if (rc == 0) {
+        rc = open_dir(options, true, &dir_fd, err);
+    }
+    if (rc == 0) {
+        rc = take_lock(dir_fd, options, &lock_fd, err);
+    }
+    if (rc == 0) {
+        rc = load_ring(options, !has_segments(dir_fd), ring, err);
+    }
+    if (lock_fd >= 0) {
+        (void)close(lock_fd);
+    }
+    if (dir_fd >= 0) {
+        (void)close(dir_fd);
+    }
+    tf_keyring_free(ring);
+    add_needs(options, needs);
+    return rc;
 }
 
 /* ---- check ---------------------------------------------------------------------------------- */
@@ -659,7 +711,7 @@ int tf_spool_seal_begin(const struct tf_seal_begin *begin, uint64_t *first_seq,
     int rc = open_dir(options, true, &spool.dir_fd, err);
 
     if (rc == 0) {
-        rc = take_lock(&spool, options, err);
+        rc = take_lock(spool.dir_fd, options, &spool.lock_fd, err);
     }
     if (rc == 0) {
         rc = read_headers(spool.dir_fd, &headers);

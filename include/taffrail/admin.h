@@ -15,6 +15,7 @@
 
 #include "taffrail/config.h"
 #include "taffrail/pipeline.h"
+#include "taffrail/sandbox.h"
 
 struct tf_admin;
 
@@ -29,6 +30,9 @@ struct tf_admin_args {
  * Returns new in *out; -EINVAL with findings in err; -ENOMEM.
  */
 int tf_admin_new(const struct tf_admin_args *args, struct tf_admin **out, struct tf_error *err);
+
+/* Adds to needs what it will need once the agent is confined (sandbox.h). */
+void tf_admin_needs(const struct tf_admin *admin, struct tf_needs *needs);
 
 /*
  * Begins to watch a pipeline that was started (borrowed until tf_admin_close), and to listen. An

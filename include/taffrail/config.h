@@ -145,6 +145,12 @@ struct tf_spool_options {
     uint64_t segment_size_bytes;
 };
 
+struct tf_sandbox_options {
+    bool required;       /* no start with less than all layers */
+    struct tf_text user; /* whom root becomes; NULL: it stays */
+    struct tf_place at;  /* set by the reader: of the section, or the file */
+};
+
 /* A `tls` map, as tf_tls_option_table reads it. */
 struct tf_tls_options {
     struct tf_text ca, cert, key;
@@ -170,6 +176,7 @@ struct tf_config {
     struct tf_plugin_list outputs;
     bool redact_off;
     struct tf_spool_options spool;
+    struct tf_sandbox_options sandbox;
     struct tf_admin_options admin;
     struct tf_opener_process *opener; /* set by `run`, whose it is (opener.h); NULL: none */
     void *arena;                      /* owns all memory above */

@@ -19,6 +19,7 @@
 #include "taffrail/event.h"
 #include "taffrail/filter.h"
 #include "taffrail/log.h"
+#include "taffrail/sandbox.h"
 #include "taffrail/spool.h"
 
 struct tf_opener_process;
@@ -84,6 +85,11 @@ struct tf_input_kind {
     /* Checks and loads what the options name (certificates, roots); opens no source, binds no port.
      * Returns new in *self. */
     int (*open)(const struct tf_input_args *args, void **self, struct tf_error *err);
+    /* For `run`, after open: makes what it could not make once the agent is confined, and says what
+     * it will need then; what it does not say is refused. Returns 0 or a negative errno, said in
+     * err. NULL: it needs nothing. */
+    int (*prepare)(void *self, const char *spool_path, struct tf_needs *needs,
+                   struct tf_error *err);
     /* Begins: finds sources, listens. The spool is recovered; its folded state is read by
      * tf_pipeline_spool. Returns 0 or a negative errno, said in err. */
     int (*start)(void *self, struct tf_pipeline *pipeline, struct tf_error *err);

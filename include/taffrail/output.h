@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "taffrail/config.h"
+#include "taffrail/sandbox.h"
 #include "taffrail/spool.h"
 
 struct tf_output_args {
@@ -39,6 +40,9 @@ struct tf_output_kind {
     uint32_t window;      /* for the feed, 1..32 */
     uint32_t unsaved_max; /* for the feed; 64 for forward, 0 none */
     int (*open)(const struct tf_output_args *args, void **self, struct tf_error *err);
+    /* For `run`, after open: says what it will need once the agent is confined; what it does not
+     * say is refused. NULL: it needs nothing. */
+    void (*needs)(const void *self, struct tf_needs *needs);
     int (*start)(void *self, struct tf_feed *feed, struct tf_error *err);
     /* tf_feed_next may have a frame again; never re-entrant; may still come between close and
      * on_closed. */

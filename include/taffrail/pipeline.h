@@ -25,6 +25,11 @@
  */
 int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_pipeline **out,
                     struct tf_error *err);
+/*
+ * For `run`, between the two: makes what cannot be made once the agent is confined, and adds to
+ * needs what will be needed then. Returns 0 or a negative errno, said in err.
+ */
+int tf_pipeline_prepare(struct tf_pipeline *pipeline, struct tf_needs *needs, struct tf_error *err);
 /* Opens the spool, starts outputs, then inputs. */
 int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err);
 /* Stops inputs, flushes, waits for acks up to agent.stop_timeout, closes all; then on_stopped. */

@@ -15,6 +15,7 @@
 
 #include "taffrail/config.h"
 #include "taffrail/histogram.h"
+#include "taffrail/sandbox.h"
 
 #define TF_SPOOL_ID_BYTES    16u
 #define TF_CHAIN_BYTES       32u
@@ -138,6 +139,14 @@ struct tf_spool_status {
     uint64_t max_bytes, free_bytes;  /* bound of bytes_pending; left on the disk */
     struct tf_histogram sync;
 };
+
+/*
+ * Makes what lies beside or above the spool's own files, once: its folder, the key where none is
+ * named. From then on tf_spool_open and all that follows writes in the folder only; key files are
+ * still read. Adds to needs what that is. Errors as of tf_spool_open.
+ */
+int tf_spool_prepare(const struct tf_spool_options *options, struct tf_needs *needs,
+                     struct tf_error *err);
 
 /*
  * Opens a spool, makes it when the directory is empty or absent, recovers it, and makes durable

@@ -12,6 +12,7 @@
 #include "taffrail/input.h"
 #include "taffrail/output.h"
 #include "taffrail/pipeline.h"
+#include "taffrail/sandbox.h"
 
 /* Reasons of gaps. What has no word here is counted as the last. */
 #define TF_GAPS 10u
@@ -48,6 +49,7 @@ struct tf_status {
     bool is_started, is_stopping; /* is_started: the spool is open, inputs read */
     bool has_room;                /* else inputs wait */
     bool is_redaction_off;
+    struct tf_sandbox_status sandbox;
     struct tf_spool_status spool; /* zeroed while there is none */
     struct tf_status_books books;
     uint64_t gaps[TF_GAPS], gap_bytes[TF_GAPS]; /* bytes: at most, where a size is known */

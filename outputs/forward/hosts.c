@@ -181,3 +181,12 @@ bool tf_forward_host_equal(const struct tf_forward_host *a, const struct tf_forw
 {
     return a->port == b->port && strcasecmp(a->name, b->name) == 0;
 }
+
+bool tf_forward_host_is_literal(const struct tf_forward_host *host)
+{
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+
+    return uv_ip4_addr(host->name, host->port, &v4) == 0 ||
+           uv_ip6_addr(host->name, host->port, &v6) == 0;
+}

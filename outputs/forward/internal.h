@@ -53,6 +53,9 @@ void tf_forward_host_print(const struct tf_forward_host *host,
 /* True when both lead to one place: equal ports, and names that differ in case at most. */
 bool tf_forward_host_equal(const struct tf_forward_host *a, const struct tf_forward_host *b);
 
+/* Its name is an address: nothing is looked up. */
+bool tf_forward_host_is_literal(const struct tf_forward_host *host);
+
 /* ---- message.c ------------------------------------------------------------------------------ */
 
 /*

@@ -134,6 +134,18 @@ static int forward_open(const struct tf_output_args *args, void **out, struct tf
     return 0;
 }
 
+static void forward_needs(const void *ptr, struct tf_needs *needs)
+{
+    const struct forward *self = ptr;
+
+    for (uint32_t i = 0; i < self->host_count; i++) {
+        tf_needs_port(needs, TF_NEED_CONNECT, self->hosts[i].at.port);
+        if (!tf_forward_host_is_literal(&self->hosts[i].at)) {
+            tf_needs_names(needs);
+        }
+    }
+}
+
 static int forward_start(void *ptr, struct tf_feed *feed, struct tf_error *err)
 {
     struct forward *self = ptr;
@@ -219,6 +231,7 @@ const struct tf_output_kind tf_output_forward = {
     .window = TF_FORWARD_WINDOW,
     .unsaved_max = TF_FORWARD_UNSAVED_MAX,
     .open = forward_open,
+    .needs = forward_needs,
     .start = forward_start,
     .wake = forward_wake,
     .close = forward_close,

@@ -205,6 +205,7 @@ static void on_looked_up(uv_getaddrinfo_t *lookup, int status, struct addrinfo *
         return;
     }
     self->failures++;
+    tf_sandbox_look(NULL);
     (void)snprintf(reason, sizeof reason, "resolve: %s",
                    status == 0 ? "the name has no address"
                                : uv_strerror_r(status, text, sizeof text));

@@ -33,7 +33,7 @@
 #define HEAD_BYTES 21
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static int record_fd = -2;
+static int record_fd = -1;
 static char root[PATH_MAX];
 static uint64_t syncs;
 
@@ -47,13 +47,13 @@ static void *real(const char *name)
     return function;
 }
 
-static void open_record(void)
+/* At the start: later the sandbox does not let the agent open it. */
+__attribute__((constructor)) static void open_record(void)
 {
     int (*open_real)(const char *, int, ...) = (int (*)(const char *, int, ...))real("open");
     const char *file = getenv("TAFFRAIL_RECORD");
     const char *folder = getenv("TAFFRAIL_RECORD_ROOT");
 
-    record_fd = -1;
     if (file == NULL || folder == NULL || realpath(folder, root) == NULL) {
         return;
     }
@@ -66,9 +66,6 @@ static int is_watched(int fd, char path[PATH_MAX])
     char link[64];
     ssize_t size;
 
-    if (record_fd == -2) {
-        open_record();
-    }
     if (record_fd < 0 || fd < 0) {
         return 0;
     }

@@ -95,12 +95,16 @@ def check_numbers(agent, collector, acked):
             'taffrail_output_up{output="forward"}': 1,
             'taffrail_output_pending_records{output="forward"}': 0,
             'taffrail_output_acked_records_total{output="forward"}': acked,
-            'taffrail_condition{code="output-down"}': 0}.items():
+            'taffrail_condition{code="output-down"}': 0,
+            'taffrail_condition{code="sandbox-partial"}': 0,
+            'taffrail_sandbox_layer{layer="seccomp"}': 1,
+            'taffrail_sandbox_layer{layer="landlock"}': 1}.items():
         need(ours[name] == value, f"agent: {name} is {ours[name]}, not {value}")
     need(ours['taffrail_input_bytes_total{input="container"}'] > 20 * LINES, "bytes read")
     need(ours['taffrail_output_ack_seconds_count{output="forward"}'] > 0, "no ack was timed")
     need(ours['taffrail_delivery_seconds_count{output="forward"}'] ==
          ours['taffrail_output_ack_seconds_count{output="forward"}'], "a delivery that was not timed")
+    need(ours["process_open_fds"] > 5 and ours["process_resident_memory_bytes"] > 1 << 20, "/proc/self is closed")
     need(ours["taffrail_spool_sync_seconds_count"] > 0 and ours["taffrail_loop_delay_seconds_count"] > 0, "no times")
     need(theirs['taffrail_input_records_total{input="forward"}'] == acked, "what the collector received")
     need(theirs['taffrail_input_connections{input="forward"}'] == 1, "the collector's senders")
@@ -144,7 +148,7 @@ def live(house, path):
 
 def check_command(house, path):
     once = house.run("status", "--socket", f"unix:{path}").stdout.decode()
-    for word in ("node-1", "healthy, ready", "container", "forward", "balanced"):
+    for word in ("node-1", "healthy, ready", "container", "forward", "balanced", "SANDBOX        no_new_privs, capabilities, landlock, seccomp"):
         need(word in once, f"{word} is not in {once}")
     from_file = house.run("status", "-c", house.path("agent/agent.yaml"), "--once").stdout.decode()
     need("node-1" in from_file, f"{from_file}")
@@ -195,7 +199,7 @@ def main():
         wait_until(lambda: len(house.records()) == LINES, 60, "the lines did not arrive")
         wait_until(lambda: status_of(paths["agent"])["outputs"][0]["pending"] == 0, 15, "acks did not come")
         time.sleep(1.1)  # the loop's delay is measured once a second
-        acked = LINES + 1  # and the record of the start
+        acked = LINES + 2  # and the records of the start and the sandbox
         check_numbers(paths["agent"], paths["collector"], acked)
         check_status(paths["agent"], house.port)
         for path in paths.values():

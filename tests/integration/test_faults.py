@@ -29,7 +29,7 @@ SAID = ("spool-full", "disk-error")
 
 class Disk:
     def __init__(self, house, role, shim):
-        self.switch = house.path(f"{role}.fault")
+        self.switch = house.path(role, "spool", "fault")  # the agent reads nowhere else (docs/sandbox.md)
         self.env = {"LD_PRELOAD": os.path.abspath(shim), "TAFFRAIL_FAULT_SWITCH": self.switch,
                     "TAFFRAIL_FAULT_ROOT": house.path(role, "spool")}
 

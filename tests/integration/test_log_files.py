@@ -208,7 +208,9 @@ def rest(scene):
 
 def folder_made_after_start(scene):
     """The fixed folder of a glob may come after the agent."""
+    need(scene.agent.stop() == 0, scene.agent.tail())
     os.rmdir(scene.house.path("logs/plain/pods"))
+    scene.agent = scene.house.start("agent")
     rest(scene)
     scene.file(PlainFile).write(scene.text("a", 0, 10))
     scene.arrived("a", 10, 10 * RESCAN_S)

@@ -104,8 +104,9 @@ def check_capability(house):
     agent.wait_event("ready")
     with open(f"/proc/{agent.pid}/status", encoding="ascii") as file:
         status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-    need(int(status["CapEff"], 16) & 1 << CAP_DAC_READ_SEARCH, f"it lost the capability: {status['CapEff']}")
-    need(int(status["CapAmb"], 16) == 0, f"children inherit {status['CapAmb']}")
+    need(int(status["CapPrm"], 16) == 1 << CAP_DAC_READ_SEARCH, f"it lost the capability: {status['CapPrm']}")
+    for set_name in ("CapAmb", "CapInh", "CapBnd"):
+        need(int(status[set_name], 16) == 0, f"children inherit {set_name} {status[set_name]}")
     print("ok    a capability of the agent's is no child's")
 
 

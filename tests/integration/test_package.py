@@ -134,7 +134,7 @@ def check_installed(debian):
          "it is enabled before it is configured")
     debian.run("systemd-analyze", "verify", "--man=no", "taffrail.service")
     debian.run("systemd-analyze", "security", "--offline=true", "--threshold=15", "taffrail.service")
-    print("ok    installed: release build, user, modes, unit sound and not above 1.5")
+    print("ok    installed: release build, user, modes, unit sound and not above 1.6")
 
 
 def prepare(debian):
@@ -168,7 +168,7 @@ def check_reader(unit):
     need(len(children) == 1, f"children: {children}")
     status = status_of(children[0])
     need(int(status["CapPrm"], 16) == 0, f"the journal's reader has capabilities {status['CapPrm']}")
-    need(status["Seccomp_filters"] == "2", f"filters on the journal's reader: {status['Seccomp_filters']}")
+    need(status["Seccomp_filters"] == "3", f"filters on the journal's reader: {status['Seccomp_filters']}")
 
 
 def check_run(debian):
@@ -194,7 +194,9 @@ def check_run(debian):
                    lambda: told("no entries of the journal"))
         texts = [record["log"] for record in records(debian) if record["tag"] == "container"]
         need(texts == ["before the start", "password=[REDACTED:assigned-password]"], f"{texts}")
-        need(int(status_of(unit.pid)["CapEff"], 16) == 4, "CAP_DAC_READ_SEARCH and no other")
+        status = status_of(unit.pid)
+        need((int(status["CapPrm"], 16), int(status["CapEff"], 16)) == (4, 0), "CAP_DAC_READ_SEARCH alone, and not in effect")
+        need("4 of 4 layers on" in told(""), told("the unit takes a layer from the sandbox"))
         need("jit=true" in told(""), told("the unit forbids PCRE2's JIT"))
         need("sealed=true" in told(""), told("the seal key of `pki seal` is not used"))
         check_reader(unit)

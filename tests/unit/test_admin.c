@@ -50,6 +50,9 @@ static struct tf_status make_status(void)
         .filter = "redact", .kind = "redact", .rule = "jwt", .is_withheld = true, .hits = 9};
     return (struct tf_status){.is_started = true,
                               .has_room = true,
+                              .sandbox = {.is_closed = true,
+                                          .has = {true, true, true, true},
+                                          .layers = TF_SANDBOX_LAYERS},
                               .spool = {.max_bytes = 1000},
                               .inputs = inputs,
                               .input_count = TF_COUNT(inputs),
@@ -161,6 +164,16 @@ static void an_event_holds_for_a_while(void **state)
     tf_conditions_fini(&conditions);
 }
 
+static const char *text_of(const struct tf_conditions *conditions, enum tf_condition_code code)
+{
+    size_t i = 0;
+
+    while (i + 1 < conditions->count && conditions->items[i].code != code) {
+        i++;
+    }
+    return conditions->items[i].text;
+}
+
 static void states_hold_as_long_as_they_are(void **state)
 {
     struct tf_conditions conditions = new_conditions();
@@ -175,12 +188,18 @@ static void states_hold_as_long_as_they_are(void **state)
     status.spool.seal = TF_SEALED_LOST;
     status.spool.unreadable_segments = 3;
     status.is_redaction_off = true;
+    status.sandbox.has[TF_LAYER_CAPABILITIES] = false;
+    status.sandbox.has[TF_LAYER_SECCOMP] = false;
+    status.sandbox.layers = 2;
     look_at(&conditions, &status, 2000);
     assert_false(tf_conditions_hold(&conditions, TF_CONDITION_SPOOL_FILLING));
     assert_true(tf_conditions_hold(&conditions, TF_CONDITION_SPOOL_FULL));
     assert_true(tf_conditions_hold(&conditions, TF_CONDITION_SEAL_LOST));
     assert_true(tf_conditions_hold(&conditions, TF_CONDITION_KEY_MISSING));
     assert_true(tf_conditions_hold(&conditions, TF_CONDITION_REDACTION_OFF));
+    assert_true(tf_conditions_hold(&conditions, TF_CONDITION_SANDBOX_PARTIAL));
+    assert_string_equal(text_of(&conditions, TF_CONDITION_SANDBOX_PARTIAL),
+                        "the sandbox lacks capabilities, seccomp");
     assert_false(tf_facts_ready(&status, &conditions));
     status = make_status();
     look_at(&conditions, &status, 3000);
@@ -339,6 +358,7 @@ static void metrics_say_what_is(void **state)
     tf_histogram_add(&outputs[0].feed.ack, 1000);
     tf_histogram_add(&outputs[0].feed.ack, UINT64_C(5000000000));
     facts.status.spool.bytes_pending = 11;
+    facts.status.sandbox.has[TF_LAYER_LANDLOCK] = false;
     text = write_text(tf_metrics_write, &facts, &out);
     has_line(text, "taffrail_build_info{version=\"1.2.3\"} 1");
     has_line(text, "taffrail_input_bytes_total{input=\"pods\"} 18446744073709551615");
@@ -346,6 +366,8 @@ static void metrics_say_what_is(void **state)
     has_line(text, "taffrail_input_refused_total{input=\"in\",reason=\"identity\"} 3");
     has_line(text, "taffrail_redactions_total{rule=\"a\\\"b\\\\c\\nd??\"} 7");
     has_line(text, "taffrail_filtered_records_total{filter=\"probes\",rule=\"healthz\"} 8");
+    has_line(text, "taffrail_sandbox_layer{layer=\"landlock\"} 0");
+    has_line(text, "taffrail_sandbox_layer{layer=\"seccomp\"} 1");
     has_line(text, "taffrail_spool_bytes{state=\"pending\"} 11");
     has_line(text, "taffrail_output_oldest_seconds{output=\"main\"} 2.5");
     has_line(text, "taffrail_output_inflight_frames{output=\"disk\"} 4");
@@ -438,6 +460,10 @@ static void status_is_one_object(void **state)
     assert_true(tf_json_member(whole, "outputs", &list) && tf_json_item(list, 1, &item));
     expect_member(item, "name", "\"disk\"");
     assert_false(tf_json_member(item, "ack_p50_seconds", &list)); /* none was acknowledged */
+    assert_true(tf_json_member(whole, "sandbox", &item) && tf_json_member(item, "layers", &list));
+    assert_true(tf_json_item(list, 2, &item));
+    expect_member(item, "layer", "\"landlock\"");
+    expect_member(item, "on", "true");
     assert_true(tf_json_member(whole, "certificates", &list) && tf_json_item(list, 0, &item));
     expect_member(item, "days", "3");
     tf_buf_fini(&out);

@@ -358,6 +358,19 @@ done:
 /* ---- start and close
  * ------------------------------------------------------------------------------- */
 
+static int container_prepare(void *self, const char *spool_path, struct tf_needs *needs,
+                             struct tf_error *err)
+{
+    const struct tf_container *input = self;
+
+    (void)spool_path;
+    (void)err;
+    for (size_t i = 0; i < input->opener.root_count; i++) {
+        tf_needs_path(needs, TF_NEED_READ, input->opener.roots[i]);
+    }
+    return 0;
+}
+
 static int container_start(void *self, struct tf_pipeline *pipeline, struct tf_error *err)
 {
     struct tf_container *input = self;
@@ -496,6 +509,7 @@ const struct tf_input_kind tf_input_container = {
     .options = container_options,
     .options_bytes = sizeof(struct tf_container_options),
     .open = container_open,
+    .prepare = container_prepare,
     .start = container_start,
     .pump = tf_follow_pump,
     .position = tf_follow_position,

@@ -404,6 +404,17 @@ static void log_listening(const struct forward *forward)
         "senders may connect");
 }
 
+static int forward_prepare(void *self, const char *spool_path, struct tf_needs *needs,
+                           struct tf_error *err)
+{
+    struct forward *forward = self;
+
+    /* Both kinds of address have their port at the same place. */
+    tf_needs_port(needs, TF_NEED_LISTEN,
+                  ntohs(((const struct sockaddr_in *)&forward->address)->sin_port));
+    return tf_receipt_key_open(spool_path, &forward->at, &forward->receipt_key, err);
+}
+
 static int forward_start(void *self, struct tf_pipeline *pipeline, struct tf_error *err)
 {
     struct forward *forward = self;
@@ -417,10 +428,12 @@ static int forward_start(void *self, struct tf_pipeline *pipeline, struct tf_err
     (void)uv_timer_init(forward->loop, &forward->timer); /* cannot fail */
     forward->timer.data = forward;
     forward->open_handles = 2;
-    rc = tf_receipt_key_open(tf_spool_path(tf_pipeline_spool(pipeline)), &forward->at,
-                             &forward->receipt_key, err);
-    if (rc < 0) {
-        return rc;
+    if (forward->receipt_key == NULL) { /* it was not prepared: not `run` */
+        rc = tf_receipt_key_open(tf_spool_path(tf_pipeline_spool(pipeline)), &forward->at,
+                                 &forward->receipt_key, err);
+        if (rc < 0) {
+            return rc;
+        }
     }
     rc = begin_listening(forward);
     if (rc < 0) {
@@ -503,6 +516,7 @@ const struct tf_input_kind tf_input_forward = {
     .options_bytes = sizeof(struct forward_options),
     .is_receiver = true,
     .open = forward_open,
+    .prepare = forward_prepare,
     .start = forward_start,
     .pump = tf_connection_pump,
     .position = tf_connection_position,

@@ -644,6 +644,11 @@ static int begin(struct datagrams *self)
     return rc;
 }
 
+static void datagrams_needs(const struct tf_journald *input, struct tf_needs *needs)
+{
+    tf_socket_file_needs(&((const struct datagrams *)input->own)->file, needs);
+}
+
 static int datagrams_start(struct tf_journald *input, struct tf_error *err)
 {
     struct datagrams *self = input->own;
@@ -685,7 +690,11 @@ static void datagrams_end(struct tf_journald *input)
     input->own = NULL;
 }
 
-const struct tf_journald_way tf_journald_native = {
-    .check = check_native, .start = datagrams_start, .free = datagrams_end};
-const struct tf_journald_way tf_journald_syslog = {
-    .check = check_syslog, .start = datagrams_start, .free = datagrams_end};
+const struct tf_journald_way tf_journald_native = {.check = check_native,
+                                                   .needs = datagrams_needs,
+                                                   .start = datagrams_start,
+                                                   .free = datagrams_end};
+const struct tf_journald_way tf_journald_syslog = {.check = check_syslog,
+                                                   .needs = datagrams_needs,
+                                                   .start = datagrams_start,
+                                                   .free = datagrams_end};

@@ -167,6 +167,17 @@ static int journald_open(const struct tf_input_args *args, void **self, struct t
     return 0;
 }
 
+static int journald_prepare(void *self, const char *spool_path, struct tf_needs *needs,
+                            struct tf_error *err)
+{
+    const struct tf_journald *input = self;
+
+    (void)spool_path;
+    (void)err;
+    input->way->needs(input, needs);
+    return 0;
+}
+
 static int journald_start(void *self, struct tf_pipeline *pipeline, struct tf_error *err)
 {
     struct tf_journald *input = self;
@@ -336,6 +347,7 @@ const struct tf_input_kind tf_input_journald = {
     .options = options_table,
     .options_bytes = sizeof(struct tf_journald_options),
     .open = journald_open,
+    .prepare = journald_prepare,
     .start = journald_start,
     .pump = pump,
     .position = position,

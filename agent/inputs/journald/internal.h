@@ -73,6 +73,8 @@ struct tf_journal_source;
 struct tf_journald_way {
     /* Checks its options; opens nothing. 0 or -EINVAL, all errors said. */
     int (*check)(struct tf_journald *input, struct tf_error *err);
+    /* What it will need once the agent is confined. */
+    void (*needs)(const struct tf_journald *input, struct tf_needs *needs);
     /* Begins. 0 or a negative errno, said in err. */
     int (*start)(struct tf_journald *input, struct tf_error *err);
     /* No new sources from now on; the input closes its sources itself. May be NULL. */

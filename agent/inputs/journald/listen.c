@@ -624,6 +624,18 @@ static int listen_check(struct tf_journald *input, struct tf_error *err)
     return 0;
 }
 
+static void listen_needs(const struct tf_journald *input, struct tf_needs *needs)
+{
+    const struct listener *listener = input->own;
+
+    if (listener->is_tcp) { /* both kinds of address have their port at the same place */
+        tf_needs_port(needs, TF_NEED_LISTEN,
+                      ntohs(((const struct sockaddr_in *)&listener->address)->sin_port));
+    } else {
+        tf_socket_file_needs(&listener->file, needs);
+    }
+}
+
 static int open_listener(struct listener *listener, struct tf_error *err)
 {
     struct tf_journald *input = listener->input;
@@ -702,5 +714,8 @@ static void listen_free(struct tf_journald *input)
     input->own = NULL;
 }
 
-const struct tf_journald_way tf_journald_export_socket = {
-    .check = listen_check, .start = listen_start, .stop = listen_stop, .free = listen_free};
+const struct tf_journald_way tf_journald_export_socket = {.check = listen_check,
+                                                          .needs = listen_needs,
+                                                          .start = listen_start,
+                                                          .stop = listen_stop,
+                                                          .free = listen_free};

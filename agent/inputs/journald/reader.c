@@ -20,6 +20,7 @@
  */
 #include "internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -637,6 +638,39 @@ static int reader_check(struct tf_journald *input, struct tf_error *err)
     return rc;
 }
 
+/* A machine's folder may be a link to another disk; the reader follows it. */
+static void add_linked(const char *folder, struct tf_needs *needs)
+{
+    DIR *dir = opendir(folder);
+    const struct dirent *entry;
+    char path[TF_PATH_MAX];
+
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        if (entry->d_type == DT_LNK &&
+            snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) < (int)sizeof path) {
+            tf_needs_path(needs, TF_NEED_READ, path);
+        }
+    }
+    if (dir != NULL) {
+        (void)closedir(dir);
+    }
+}
+
+static void reader_needs(const struct tf_journald *input, struct tf_needs *needs)
+{
+    static const char *const usual[] = {"/var/log/journal", "/run/log/journal"};
+    const struct readers *readers = input->own;
+    const struct tf_texts *paths = &input->options->paths;
+
+    tf_needs_path(needs, TF_NEED_RUN, readers->program.path);
+    for (size_t i = 0; i < (paths->count > 0 ? paths->count : TF_COUNT(usual)); i++) {
+        const char *folder = paths->count > 0 ? paths->items[i].text : usual[i];
+
+        tf_needs_path(needs, TF_NEED_READ, folder);
+        add_linked(folder, needs);
+    }
+}
+
 static int reader_start(struct tf_journald *input, struct tf_error *err)
 {
     const struct tf_texts *paths = &input->options->paths;
@@ -658,4 +692,4 @@ static void readers_free(struct tf_journald *input)
 }
 
 const struct tf_journald_way tf_journald_reader = {
-    .check = reader_check, .start = reader_start, .free = readers_free};
+    .check = reader_check, .needs = reader_needs, .start = reader_start, .free = readers_free};

@@ -141,6 +141,11 @@ int tf_socket_file_open(struct tf_socket_file *file, int type, const struct tf_p
     return rc;
 }
 
+void tf_socket_file_needs(const struct tf_socket_file *file, struct tf_needs *needs)
+{
+    tf_needs_path(needs, TF_NEED_SOCKET, file->path);
+}
+
 void tf_socket_file_unlink(const struct tf_socket_file *file)
 {
     struct stat found;

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 
 #include "taffrail/config.h"
+#include "taffrail/sandbox.h"
 
 #define TF_SOCKET_PATH_BYTES sizeof(((struct sockaddr_un *)0)->sun_path)
 
@@ -30,6 +31,9 @@ int tf_socket_file_name(struct tf_socket_file *file, const struct tf_text *liste
  */
 int tf_socket_file_open(struct tf_socket_file *file, int type, const struct tf_place *at,
                         struct tf_error *err);
+
+/* To make it, and take it away, once the agent is confined. */
+void tf_socket_file_needs(const struct tf_socket_file *file, struct tf_needs *needs);
 
 /* Takes the name away when it is still that of this socket. The descriptor is the caller's. */
 void tf_socket_file_unlink(const struct tf_socket_file *file);

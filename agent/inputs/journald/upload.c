@@ -701,6 +701,15 @@ static int upload_check(struct tf_journald *input, struct tf_error *err)
     return rc == 0 ? other : rc;
 }
 
+static void upload_needs(const struct tf_journald *input, struct tf_needs *needs)
+{
+    const struct upload *upload = input->own;
+
+    /* Both kinds of address have their port at the same place. */
+    tf_needs_port(needs, TF_NEED_LISTEN,
+                  ntohs(((const struct sockaddr_in *)&upload->address.address)->sin_port));
+}
+
 static void log_listening(const struct upload *upload)
 {
     char text[TF_HTTP_PEER_MAX + 1];
@@ -783,6 +792,7 @@ static void upload_free(struct tf_journald *input)
 
 const struct tf_journald_way tf_journald_upload = {
     .check = upload_check,
+    .needs = upload_needs,
     .start = upload_start,
     .stop = upload_stop,
     .status = upload_status,

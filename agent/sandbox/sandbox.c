@@ -1,0 +1,160 @@
+/*
+ * sandbox.c - the layers in their order; each is tried from inside, and told.
+ *
+ *     begin    bounding set emptied → another user, where asked → capabilities dropped →
+ *              no_new_privs
+ *     close    compiled rules unwritable → files, ports (Landlock) → no page becomes executable
+ *              (PR_SET_MDWE) → calls (seccomp) → undumpable
+ *
+ * The order is not free: Landlock belongs to a thread and to those that it makes, so it comes
+ * before libuv's pool; PCRE2 compiles into executable pages, so it has done so before; seccomp
+ * refuses what steps before it may need; an undumpable process of another user than root loses
+ * parts of its own /proc. Where the kernel has no PR_SET_MDWE, seccomp does what it would.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "taffrail/log.h"
+
+#ifndef PR_SET_MDWE
+#define PR_SET_MDWE              65
+#define PR_MDWE_REFUSE_EXEC_GAIN 1UL
+#endif
+
+const char *const tf_sandbox_layers[TF_SANDBOX_LAYERS] = {
+    [TF_LAYER_NO_NEW_PRIVS] = "no_new_privs",
+    [TF_LAYER_CAPABILITIES] = "capabilities",
+    [TF_LAYER_LANDLOCK] = "landlock",
+    [TF_LAYER_SECCOMP] = "seccomp",
+};
+const char *const tf_sandbox_memories[] = {
+    [TF_MEMORY_OPEN] = "none", [TF_MEMORY_SECCOMP] = "seccomp", [TF_MEMORY_KERNEL] = "kernel"};
+
+static struct tf_sandbox_status held; /* written while there is one thread */
+
+int tf_sandbox_begin(const struct tf_sandbox_options *options, struct tf_error *err)
+{
+    int rc = 0;
+
+    tf_capabilities_bound();
+    if (options->user.text != NULL) {
+        rc = tf_user_become(&options->user, err);
+    }
+    held.has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(TF_CAPABILITY_READ);
+    held.may_read_all = tf_capabilities_may_read_all();
+    (void)prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL);
+    held.has[TF_LAYER_NO_NEW_PRIVS] = prctl(PR_GET_NO_NEW_PRIVS, 0UL, 0UL, 0UL, 0UL) == 1;
+    return rc;
+}
+
+/* ---- trying --------------------------------------------------------------------------------- */
+
+/* Anybody may list the root, so only Landlock can refuse it. */
+static bool files_are_refused(void)
+{
+    int fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return fd < 0 && errno == EACCES;
+}
+
+/* Changes nothing where it is not refused. By whom does not matter: a filter around the agent may
+ * refuse it too, with another error. */
+static bool calls_are_refused(void)
+{
+    return unshare(0) < 0;
+}
+
+/* ---- telling -------------------------------------------------------------------------------- */
+
+static const char *const mends[TF_SANDBOX_LAYERS] = {
+    [TF_LAYER_NO_NEW_PRIVS] = "a filter around the agent forbids prctl; let it",
+    [TF_LAYER_CAPABILITIES] = "a filter around the agent forbids capset; let it",
+    [TF_LAYER_LANDLOCK] = "the kernel has no Landlock, or a filter around the agent forbids it; it "
+                          "is there from 5.13 on, with landlock in the kernel's lsm=",
+    [TF_LAYER_SECCOMP] = "the kernel has no seccomp, a filter around the agent forbids it, or the "
+                         "agent was built without libseccomp",
+};
+
+/* Warns of what is missing, or refuses it. */
+static int tell(const struct tf_sandbox_options *options, struct tf_error *err)
+{
+    int rc = 0;
+
+    held.layers = 0;
+    for (unsigned i = 0; i < TF_SANDBOX_LAYERS; i++) {
+        held.layers += held.has[i];
+        if (!held.has[i] && options->required) {
+            (void)tf_error_add(err, &options->at,
+                               "sandbox.required: layer %s is missing: %s; or write required: "
+                               "false",
+                               tf_sandbox_layers[i], mends[i]);
+            rc = -ENOSYS;
+        } else if (!held.has[i]) {
+            tf_log(TF_LOG_WARN, "sandbox-lacks", TF_DETAILS(TF_STR("layer", tf_sandbox_layers[i])),
+                   "this layer of the sandbox is off: %s", mends[i]);
+        }
+    }
+    return rc;
+}
+
+static void log_layers(void)
+{
+    tf_log(TF_LOG_INFO, "sandbox",
+           TF_DETAILS(TF_BOOL("no_new_privs", held.has[TF_LAYER_NO_NEW_PRIVS]),
+                      TF_BOOL("capabilities", held.has[TF_LAYER_CAPABILITIES]),
+                      TF_NUM("landlock", held.landlock_abi),
+                      TF_BOOL("seccomp", held.has[TF_LAYER_SECCOMP]),
+                      TF_STR("memory", tf_sandbox_memories[held.memory]),
+                      TF_BOOL("reads_all_logs", held.may_read_all), TF_NUM("uid", geteuid())),
+           "%u of %u layers on", held.layers, (unsigned)TF_SANDBOX_LAYERS);
+}
+
+/* ---- closing -------------------------------------------------------------------------------- */
+
+int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_needs *needs,
+                     struct tf_error *err)
+{
+    bool has_mdwe, has_seccomp, is_sealed = tf_pages_seal();
+    int abi = tf_needs_enforce(needs), rc;
+
+    if (abi < 0) {
+        return abi;
+    }
+    has_mdwe = prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0UL, 0UL, 0UL) == 0;
+    has_seccomp = tf_calls_refuse(tf_needs_run_programs(needs), !has_mdwe) && calls_are_refused();
+    held.landlock_abi = abi > 0 && (tf_needs_root(needs) || files_are_refused()) ? abi : 0;
+    held.has[TF_LAYER_LANDLOCK] = held.landlock_abi > 0;
+    held.has[TF_LAYER_SECCOMP] = has_seccomp;
+    held.memory = !is_sealed    ? TF_MEMORY_OPEN
+                  : has_mdwe    ? TF_MEMORY_KERNEL
+                  : has_seccomp ? TF_MEMORY_SECCOMP
+                                : TF_MEMORY_OPEN;
+#ifndef __SANITIZE_ADDRESS__ /* its search for leaks at the end traces the threads */
+    (void)prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL);
+#endif
+    rc = tell(options, err);
+    held.is_closed = true;
+    if (rc == 0) {
+        log_layers();
+    }
+    return rc;
+}
+
+void tf_sandbox_end(void)
+{
+    tf_pages_unseal();
+    tf_stale_forget();
+}
+
+void tf_sandbox_status(struct tf_sandbox_status *out)
+{
+    *out = held;
+}
