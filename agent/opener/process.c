@@ -13,12 +13,17 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PROCESS_NAME "taffrail-opener" /* 15 characters, as many as the kernel keeps */
+#include "taffrail/log.h"
+#include "taffrail/sandbox.h"
+
+#define PROCESS_NAME    "taffrail-opener" /* 15 characters, as many as the kernel keeps */
+#define DESCRIPTORS_MAX 256
 
 struct tf_opener_process {
     struct tf_client client;
@@ -101,34 +106,87 @@ static void ignore_signals(void)
     }
 }
 
-static void run(const struct tf_opener_process *process, int socket_fd)
+/* It makes no process, keeps no core, and has few descriptors at a time. */
+static void set_limits(void)
 {
+    const struct rlimit none = {0, 0}, few = {DESCRIPTORS_MAX, DESCRIPTORS_MAX};
+
+    (void)setrlimit(RLIMIT_CORE, &none);
+    (void)setrlimit(RLIMIT_NPROC, &none);
+    (void)setrlimit(RLIMIT_NOFILE, &few);
+}
+
+static int confine(const struct tf_opener_process *process, struct tf_sandbox_status *out)
+{
+    struct tf_needs *needs = tf_needs_new();
+    int rc;
+
+    for (size_t i = 0; i < process->count && needs != NULL; i++) {
+        for (size_t j = 0; j < process->rules[i].root_count; j++) {
+            tf_needs_path(needs, TF_NEED_READ, process->rules[i].roots[j]);
+        }
+    }
+    rc = needs != NULL ? tf_sandbox_close_opener(needs, out) : -ENOMEM;
+    tf_needs_free(needs);
+    return rc;
+}
+
+/* The first message says what holds of its sandbox. */
+static int run(const struct tf_opener_process *process, int socket_fd)
+{
+    struct tf_sandbox_status status;
+    struct iovec part = {.iov_base = &status, .iov_len = sizeof status};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+
     (void)prctl(PR_SET_NAME, PROCESS_NAME, 0UL, 0UL, 0UL);
     ignore_signals();
     close_others(socket_fd);
-    _exit(tf_opener_serve(STDIN_FILENO, process->rules, process->count) == 0 ? 0 : 1);
+    set_limits();
+    if (confine(process, &status) < 0 ||
+        sendmsg(STDIN_FILENO, &message, MSG_NOSIGNAL) != sizeof status) {
+        return 1;
+    }
+    return tf_opener_serve(STDIN_FILENO, process->rules, process->count) == 0 ? 0 : 1;
+}
+
+static int wait_until_ready(const struct tf_opener_process *process, int socket_fd)
+{
+    struct tf_sandbox_status status;
+    ssize_t size;
+
+    do {
+        size = recv(socket_fd, &status, sizeof status, 0);
+    } while (size < 0 && errno == EINTR);
+    if (size != sizeof status) {
+        return size < 0 ? -errno : -ESHUTDOWN; /* it could not confine itself */
+    }
+    tf_log(TF_LOG_INFO, "opener",
+           TF_DETAILS(TF_NUM("pid", process->pid), TF_NUM("landlock", status.landlock_abi),
+                      TF_BOOL("seccomp", status.has[TF_LAYER_SECCOMP]),
+                      TF_BOOL("reads_all_logs", status.may_read_all)),
+           "a process of its own opens logs, with %u of %u layers on", status.layers,
+           (unsigned)TF_SANDBOX_LAYERS);
+    return 0;
 }
 
 int tf_opener_process_start(struct tf_opener_process *process)
 {
-    int pair[2];
+    int pair[2], rc;
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
         return -errno;
     }
     process->pid = fork();
     if (process->pid == 0) {
-        run(process, pair[1]);
+        _exit(run(process, pair[1]));
     }
+    rc = process->pid < 0 ? -errno : 0;
     (void)close(pair[1]);
-    if (process->pid < 0) {
-        int rc = -errno;
-
-        (void)close(pair[0]);
-        return rc;
+    if (rc == 0) {
+        rc = wait_until_ready(process, pair[0]);
     }
     tf_client_connect(&process->client, pair[0]);
-    return 0;
+    return rc;
 }
 
 bool tf_opener_process_has_ended(struct tf_opener_process *process)

@@ -15,6 +15,7 @@
 #include <uv.h>
 
 #include "taffrail/log.h"
+#include "taffrail/sandbox.h"
 
 #define WATCH_FDS 2 /* the inotify descriptor, and what is watched */
 
@@ -147,7 +148,7 @@ int tf_opener_serve(int socket_fd, const struct tf_opener *openers, size_t count
     while ((rc = receive(socket_fd, &received)) > 0) {
         rc = serve_one(socket_fd, &received, openers, count);
         close_all(&received);
-        if (rc < 0) {
+        if (rc < 0 || tf_sandbox_is_outdated()) { /* only another start can open that */
             break;
         }
     }

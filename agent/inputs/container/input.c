@@ -365,7 +365,7 @@ static int container_prepare(void *self, const char *spool_path, struct tf_needs
 
     (void)spool_path;
     (void)err;
-    for (size_t i = 0; i < input->opener.root_count; i++) {
+    for (size_t i = 0; input->opener.process == NULL && i < input->opener.root_count; i++) {
         tf_needs_path(needs, TF_NEED_READ, input->opener.roots[i]);
     }
     return 0;
