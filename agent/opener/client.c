@@ -89,7 +89,7 @@ static int exchange(struct tf_client *client, struct tf_request *request, size_t
                     struct tf_answer *answer)
 {
     enum tf_open_op op = request->asked.op;
-    uint32_t id;
+    uint32_t id = 0;
     int rc;
 
     request->id = ++client->id;

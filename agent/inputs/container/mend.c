@@ -160,7 +160,7 @@ static int look_for_copy(struct tf_file_io *io, const struct tf_file_read *read)
     if (rc == 0 || rc == -ENOENT) {
         rc = tf_scan_list_folder(read->opener, path, &name, &dir);
     }
-    if (rc < 0) {
+    if (rc != 0) {
         return tf_scan_is_final(rc) ? 0 : rc;
     }
     for (unsigned i = 0; i < SIBLINGS_MAX && rc == 0; i++) {
