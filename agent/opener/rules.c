@@ -50,8 +50,22 @@ static bool is_same_device(const struct statx *a, const struct statx *b)
     return a->stx_dev_major == b->stx_dev_major && a->stx_dev_minor == b->stx_dev_minor;
 }
 
-/* As openat2 does it, as far as an older kernel can. */
-static int open_old(int dir_fd, const char *name, int flags)
+/* Takes the next component off a path. 0 or -ENAMETOOLONG. */
+static int take_part(const char **path, char name[NAME_MAX + 1])
+{
+    size_t size = strcspn(*path, "/");
+
+    if (size > NAME_MAX) {
+        return -ENAMETOOLONG;
+    }
+    memcpy(name, *path, size);
+    name[size] = '\0';
+    *path += size;
+    *path += **path == '/';
+    return 0;
+}
+
+static int open_old_step(int dir_fd, const char *name, int flags)
 {
     struct statx above, below;
     int fd = openat(dir_fd, name, flags);
@@ -69,17 +83,35 @@ static int open_old(int dir_fd, const char *name, int flags)
     return rc < 0 ? rc : fd;
 }
 
-/* One step down, never through a link. */
-static int open_beneath(int dir_fd, const char *name, int flags, enum tf_open_why *why)
+/* As openat2 does it, as far as an older kernel can. */
+static int open_old(int dir_fd, const char *path, int flags)
+{
+    int fd = dir_fd;
+
+    while (fd >= 0 && *path != '\0') {
+        char name[NAME_MAX + 1];
+        int below = take_part(&path, name);
+
+        below = below == 0 ? open_old_step(fd, name, flags) : below;
+        if (fd != dir_fd) {
+            (void)close(fd);
+        }
+        fd = below;
+    }
+    return fd;
+}
+
+/* Down from a folder, never through a link. Of a path with several components all are opened so. */
+static int open_beneath(int dir_fd, const char *path, int flags, enum tf_open_why *why)
 {
     struct open_how how = {.flags = (uint64_t)(flags | O_NOFOLLOW | O_CLOEXEC),
                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
                                       RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
-    int fd = (int)syscall(SYS_openat2, dir_fd, name, &how, sizeof how);
+    int fd = (int)syscall(SYS_openat2, dir_fd, path, &how, sizeof how);
 
     fd = fd < 0 ? -errno : fd;
     if (fd == -ENOSYS || fd == -EPERM) { /* an old kernel, or a filter that knows it not */
-        fd = open_old(dir_fd, name, (int)how.flags);
+        fd = open_old(dir_fd, path, (int)how.flags);
     }
     if (fd == -EXDEV) {
         *why = TF_WHY_MOUNT;
@@ -172,38 +204,46 @@ static int checked_dir(const struct tf_opener *opener, int fd, enum tf_open_why 
     return rc < 0 ? rc : fd;
 }
 
-/*
- * Opens the folder that the first `size` bytes of the spot's rest name. With is_look it is good to
- * go on from, and for no reading.
- */
-static int walk(const struct tf_opener *opener, const struct tf_spot *spot, size_t size,
-                bool is_look, enum tf_open_why *why)
+/* The operator's own words. */
+static int open_root(const char *root, int flags)
 {
-    int flags = O_DIRECTORY | (is_look ? O_PATH : O_RDONLY | O_NONBLOCK | O_NOCTTY);
-    int fd = open(opener->roots[spot->root], flags | O_CLOEXEC); /* the operator's own words */
-    size_t at = 0;
+    int fd = open(root, flags | O_DIRECTORY | O_CLOEXEC);
 
     fd = fd < 0 ? -errno : fd;
     if (fd == -EACCES) {
-        tf_sandbox_look(opener->roots[spot->root]);
+        tf_sandbox_look(root);
     }
-    fd = is_look ? fd : checked_dir(opener, fd, why);
-    while (fd >= 0 && at < size) {
-        size_t part = strcspn(spot->rest + at, "/");
-        char name[NAME_MAX + 1];
-        int below;
+    return fd;
+}
 
-        if (part > NAME_MAX) {
-            (void)close(fd);
-            return -ENAMETOOLONG;
-        }
-        memcpy(name, spot->rest + at, part);
-        name[part] = '\0';
-        below = open_beneath(fd, name, flags, why);
+/* Opens a folder below a root, "" for the root; each on the way is one that may be read. */
+static int open_folder(const struct tf_opener *opener, const char *root, const char *path,
+                       enum tf_open_why *why)
+{
+    const int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+    int fd = checked_dir(opener, open_root(root, flags), why);
+
+    while (fd >= 0 && *path != '\0') {
+        char name[NAME_MAX + 1];
+        int below = take_part(&path, name);
+
+        below = below == 0 ? open_beneath(fd, name, flags | O_DIRECTORY, why) : below;
         (void)close(fd);
-        fd = is_look ? below : checked_dir(opener, below, why);
-        at += part + 1;
+        fd = checked_dir(opener, below, why);
     }
+    return fd;
+}
+
+/* The same for a look: good to go on from, and for no reading. */
+static int reach_folder(const char *root, const char *path, enum tf_open_why *why)
+{
+    int root_fd = open_root(root, O_PATH), fd;
+
+    if (root_fd < 0 || *path == '\0') {
+        return root_fd;
+    }
+    fd = open_beneath(root_fd, path, O_PATH | O_DIRECTORY, why);
+    (void)close(root_fd);
     return fd;
 }
 
@@ -230,6 +270,19 @@ static const char *last_name(const char *rest)
     const char *slash = strrchr(rest, '/');
 
     return slash != NULL ? slash + 1 : rest;
+}
+
+/* The folder that a spot lies in. */
+static int open_above(const struct tf_opener *opener, const struct tf_spot *spot, bool is_look,
+                      enum tf_open_why *why)
+{
+    const char *root = opener->roots[spot->root];
+    size_t size = folder_size(spot->rest);
+    char path[TF_FILE_PATH_MAX];
+
+    memcpy(path, spot->rest, size);
+    path[size] = '\0';
+    return is_look ? reach_folder(root, path, why) : open_folder(opener, root, path, why);
 }
 
 /* Replaces spot by where the link in its last name leads, as text. */
@@ -271,7 +324,7 @@ static int resolve(const struct tf_opener *opener, struct tf_answer *answer, boo
     struct tf_spot *spot = &answer->spot;
 
     for (unsigned hops = 0;; hops++) {
-        int fd = walk(opener, spot, folder_size(spot->rest), is_look, &answer->why);
+        int fd = open_above(opener, spot, is_look, &answer->why);
         int rc = fd;
 
         if (fd < 0) {
@@ -362,7 +415,8 @@ static int open_file(const struct tf_opener *opener, struct tf_answer *answer)
 static int open_dir(const struct tf_opener *opener, struct tf_answer *answer)
 {
     struct statx status;
-    int fd = walk(opener, &answer->spot, strlen(answer->spot.rest), false, &answer->why);
+    const struct tf_spot *spot = &answer->spot;
+    int fd = open_folder(opener, opener->roots[spot->root], spot->rest, &answer->why);
     int rc = fd < 0 ? fd : stat_fd(fd, &status);
 
     if (rc == 0) {

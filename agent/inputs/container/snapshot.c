@@ -1,6 +1,6 @@
 /*
  * snapshot.c - how directories and files stood when they were last looked at, so that a look at a
- * node where nothing happens costs one look for each of them, and no walk.
+ * node where nothing happens costs one stat for each of them, and no walk.
  *
  * Taken by a scan, of every directory before it is listed and of every file that is read. When all
  * of them still have the same inode, size and times, a walk would find what the last one found. A
@@ -111,6 +111,16 @@ void tf_snapshot_add(struct tf_snapshot *snapshot, const struct tf_opener *opene
     tf_snapshot_note(snapshot, path, rc, &seen);
 }
 
+static struct tf_opened seen_by(const struct stat *status)
+{
+    return (struct tf_opened){.fd = -1,
+                              .id = {.inode = status->st_ino},
+                              .size = (uint64_t)status->st_size,
+                              .changed_ns = to_ns(&status->st_mtim),
+                              .altered_ns = to_ns(&status->st_ctim),
+                              .mode = status->st_mode};
+}
+
 void tf_snapshot_add_dir(struct tf_snapshot *snapshot, int fd, const char *path)
 {
     struct tf_opened seen = {.fd = -1};
@@ -118,30 +128,46 @@ void tf_snapshot_add_dir(struct tf_snapshot *snapshot, int fd, const char *path)
     int rc = fstat(fd, &status) < 0 ? -errno : 0;
 
     if (rc == 0) {
-        seen.mode = status.st_mode;
-        seen.id.inode = status.st_ino;
-        seen.changed_ns = to_ns(&status.st_mtim);
-        seen.altered_ns = to_ns(&status.st_ctim);
+        seen = seen_by(&status);
     }
     tf_snapshot_note(snapshot, path, rc, &seen);
+}
+
+static bool is_same(const struct tf_snapshot_entry *then, int rc, const struct tf_opened *seen)
+{
+    struct tf_snapshot_entry now = entry_of(rc, seen);
+
+    return now.altered_ns == then->altered_ns && now.rest_hash == then->rest_hash;
+}
+
+/* What has the same numbers has not changed, whatever way leads to it; that is soon seen. Else, or
+ * where this process may not see it, a look decides. */
+static bool stands(const struct tf_snapshot_entry *then, const struct tf_opener *opener,
+                   const char *path)
+{
+    struct tf_opened seen;
+    struct stat status;
+
+    if (stat(path, &status) == 0) {
+        seen = seen_by(&status);
+        if (is_same(then, 0, &seen)) {
+            return true;
+        }
+    }
+    return is_same(then, tf_opener_look(opener, path, &seen, NULL), &seen);
 }
 
 bool tf_snapshot_holds(const struct tf_snapshot *snapshot, const struct tf_opener *opener)
 {
     char path[TF_FILE_PATH_MAX];
-    struct tf_snapshot_entry then, now;
-    struct tf_opened seen;
+    struct tf_snapshot_entry then;
     bool holds = snapshot->is_usable;
 
     for (size_t at = 0; at < snapshot->entries.size && holds; at += sizeof then + then.own) {
-        int rc;
-
         memcpy(&then, snapshot->entries.data + at, sizeof then);
         memcpy(path + then.shared, snapshot->entries.data + at + sizeof then, then.own);
         path[then.shared + then.own] = '\0';
-        rc = tf_opener_look(opener, path[0] == '\0' ? "/" : path, &seen, NULL);
-        now = entry_of(rc, &seen);
-        holds = now.altered_ns == then.altered_ns && now.rest_hash == then.rest_hash;
+        holds = stands(&then, opener, path[0] == '\0' ? "/" : path);
     }
     return holds;
 }
