@@ -1,8 +1,8 @@
 /*
  * run.c - `taffrail run`: the agent; with a forward input, the collector.
  *
- *     read the configuration → narrow the process → build every plugin → confine the process →
- *     start → loop → stop
+ *     read the configuration → narrow the process → fork the one that opens logs (opener.h) → build
+ *     every plugin → confine the process → start → loop → stop
  *
  * SIGTERM and SIGINT stop it: inputs close, what was read is committed, outputs get until
  * agent.stop_timeout for their acks; a second signal ends it at once, and nothing is lost by that
@@ -29,8 +29,10 @@
 
 #include "taffrail/admin.h"
 #include "taffrail/commands.h"
+#include "taffrail/container.h"
 #include "taffrail/log.h"
 #include "taffrail/notify.h"
+#include "taffrail/opener.h"
 #include "taffrail/pipeline.h"
 #include "taffrail/sandbox.h"
 
@@ -52,12 +54,12 @@ static const char usage[] =
 
 struct run {
     uv_loop_t loop;
-    uv_signal_t signals[3];
+    uv_signal_t signals[4];
     struct tf_config *config;
     struct tf_pipeline *pipeline;
     struct tf_admin *admin;
     struct tf_notify notify;
-    bool is_stopping;
+    bool is_stopping, has_lost_opener;
 };
 
 /* No core file, no file for others, all descriptors that the limit allows, keys in locked memory
@@ -201,19 +203,42 @@ static void on_books_signal(uv_signal_t *handle, int number)
     }
 }
 
+/* Without the process that opens logs none can be opened, and the right to start another is gone.
+ */
+static void check_opener(struct run *run)
+{
+    if (!run->is_stopping && tf_opener_process_has_ended(run->config->opener)) {
+        run->has_lost_opener = true;
+        tf_log(TF_LOG_ERROR, "opener-ended", NULL, 0,
+               "the process that opens logs has ended; the agent stops, to be started again");
+        stop(run);
+    }
+}
+
+static void on_child_signal(uv_signal_t *handle, int number)
+{
+    (void)number;
+    check_opener(handle->data);
+}
+
 static int watch_signals(struct run *run)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1};
+    static const struct {
+        int number;
+        uv_signal_cb fn;
+    } signals[] = {{SIGTERM, on_stop_signal},
+                   {SIGINT, on_stop_signal},
+                   {SIGUSR1, on_books_signal},
+                   {SIGCHLD, on_child_signal}};
     int rc = 0;
 
-    static_assert(TF_COUNT(numbers) == TF_COUNT(((struct run *)0)->signals), "one handle each");
-    for (size_t i = 0; i < TF_COUNT(numbers); i++) {
+    static_assert(TF_COUNT(signals) == TF_COUNT(((struct run *)0)->signals), "one handle each");
+    for (size_t i = 0; i < TF_COUNT(signals); i++) {
         (void)uv_signal_init(&run->loop, &run->signals[i]); /* fails only with a failed loop */
         run->signals[i].data = run;
     }
-    for (size_t i = 0; i < TF_COUNT(numbers) && rc == 0; i++) {
-        rc = uv_signal_start(&run->signals[i],
-                             numbers[i] == SIGUSR1 ? on_books_signal : on_stop_signal, numbers[i]);
+    for (size_t i = 0; i < TF_COUNT(signals) && rc == 0; i++) {
+        rc = uv_signal_start(&run->signals[i], signals[i].fn, signals[i].number);
     }
     return rc;
 }
@@ -289,6 +314,9 @@ static int run_loop(struct run *run)
     if (watch_signals(run) == 0) {
         code = start(run);
     }
+    if (code == TF_EXIT_FINE) {
+        check_opener(run); /* it may have ended before its signal was looked for */
+    }
     if (code != TF_EXIT_FINE) {
         if (run->pipeline != NULL) {
             stop(run);
@@ -299,7 +327,9 @@ static int run_loop(struct run *run)
     }
     (void)uv_run(&run->loop, UV_RUN_DEFAULT);
     tf_sandbox_end();
-    code = code == TF_EXIT_FINE && tf_sandbox_is_outdated() ? TF_EXIT_CANNOT_RUN : code;
+    if (code == TF_EXIT_FINE && (run->has_lost_opener || tf_sandbox_is_outdated())) {
+        code = TF_EXIT_CANNOT_RUN;
+    }
     tf_pipeline_free(run->pipeline);
     return code;
 }
@@ -327,6 +357,24 @@ static int begin_sandbox(const struct tf_config *config)
     (void)tf_error_print(&err, stderr);
     tf_error_fini(&err);
     return rc;
+}
+
+/* The process that opens logs, where the agent is not to. Then it has no right to, either. */
+static int start_opener(struct tf_config *config)
+{
+    int rc;
+
+    if (config->sandbox.opener == TF_OPENER_OFF) {
+        return 0;
+    }
+    rc = tf_container_start_opener(&config->inputs, &config->opener);
+    if (rc < 0) {
+        tf_log(TF_LOG_ERROR, "opener", NULL, 0, "the process that opens logs cannot start: %s",
+               uv_strerror(rc));
+        return rc;
+    }
+    tf_sandbox_hand_over(config->opener != NULL);
+    return 0;
 }
 
 int tf_command_run(int argc, char **argv)
@@ -359,12 +407,17 @@ int tf_command_run(int argc, char **argv)
         tf_config_free(run.config);
         return TF_EXIT_USAGE;
     }
+    if (start_opener(run.config) < 0) {
+        tf_config_free(run.config);
+        return TF_EXIT_CANNOT_RUN;
+    }
     warn_of_notify(tf_notify_open(&run.notify));
     if (size_thread_pool(run.config) == 0 && uv_loop_init(&run.loop) == 0) {
         code = run_loop(&run);
         (void)uv_loop_close(&run.loop);
     }
     tf_notify_close(&run.notify); /* for a loop that was never made */
+    tf_opener_process_free(run.config->opener);
     tf_config_free(run.config);
     return code;
 }

@@ -157,6 +157,13 @@ static const struct tf_option spool_options[] = {
 };
 
 static const struct tf_option sandbox_options[] = {
+    {.name = "opener",
+     .type = TF_OPTION_CHOICE,
+     .offset = offsetof(struct tf_sandbox_options, opener),
+     .def = "on",
+     .choices = "on|off",
+     .about =
+         "a process of its own opens the logs of container inputs, and the agent can open none"},
     {.name = "required",
      .type = TF_OPTION_SWITCH,
      .offset = offsetof(struct tf_sandbox_options, required),

@@ -36,7 +36,8 @@ static int open_inputs(struct tf_pipeline *pipeline, struct tf_error *err)
                                      .host = pipeline->config->agent.host.text,
                                      .options = item->options,
                                      .at = item->at,
-                                     .loop = pipeline->loop};
+                                     .loop = pipeline->loop,
+                                     .opener = pipeline->config->opener};
         int rc;
 
         input->kind = item->kind;

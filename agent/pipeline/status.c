@@ -187,7 +187,6 @@ static void copy_filters(const struct tf_pipeline *pipeline, struct tf_status *o
         out->filter_count++;
     }
 }
-}
 
 int tf_pipeline_status(const struct tf_pipeline *pipeline, struct tf_status *out)
 {

@@ -7,7 +7,8 @@
  * and NETLINK's routes, which the C library asks for addresses.
  *
  * It is a list of what is refused: a new C library that makes a new call goes on working. A call
- * that this kernel or architecture lacks cannot be refused, nor made.
+ * that this kernel or architecture lacks cannot be refused, nor made. The opener is so small that
+ * its list can be that of what is allowed.
  */
 #include "internal.h"
 
@@ -134,7 +135,45 @@ bool tf_calls_refuse(bool may_execute, bool is_memory)
     seccomp_release(filter);
     return is_loaded;
 }
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+bool tf_calls_allow_opener(void)
+{
+    return false; /* a sanitizer makes calls of its own */
+}
 #else
+/* Requests, opening, watches, raising the right to read; its log; noticing what was replaced; its
+ * end. */
+static const int allowed[] = {
+    SCMP_SYS(recvmsg),         SCMP_SYS(sendmsg),
+    SCMP_SYS(openat2),         SCMP_SYS(openat),
+    SCMP_SYS(statx),           SCMP_SYS(readlinkat),
+    SCMP_SYS(fgetxattr),       SCMP_SYS(fcntl),
+    SCMP_SYS(close),           SCMP_SYS(inotify_add_watch),
+    SCMP_SYS(capset),          SCMP_SYS(write),
+    SCMP_SYS(clock_gettime),   SCMP_SYS(newfstatat),
+    SCMP_SYS(restart_syscall), SCMP_SYS(exit_group),
+};
+
+bool tf_calls_allow_opener(void)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+    bool is_loaded = filter != NULL;
+
+    for (size_t i = 0; i < TF_COUNT(allowed) && is_loaded; i++) {
+        is_loaded = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0) == 0;
+    }
+    is_loaded = is_loaded && seccomp_load(filter) == 0;
+    seccomp_release(filter);
+    return is_loaded;
+}
+#endif
+#else
+bool tf_calls_allow_opener(void)
+{
+    return false;
+}
+
 bool tf_calls_refuse(bool may_execute, bool is_memory)
 {
     (void)may_execute;

@@ -69,8 +69,9 @@ int tf_landlock_enforce(struct tf_landlock *rules);
 
 /* ---- needs.c -------------------------------------------------------------------------------- */
 
-/* Confines the thread to needs. Returns Landlock's ABI, 0, or -ENOMEM. */
-int tf_needs_enforce(const struct tf_needs *needs);
+/* Confines the thread to needs, and to what every program reads, unless it is the opener. Returns
+ * Landlock's ABI, 0, or -ENOMEM. */
+int tf_needs_enforce(const struct tf_needs *needs, bool is_opener);
 bool tf_needs_run_programs(const struct tf_needs *needs);
 bool tf_needs_root(const struct tf_needs *needs); /* all files may be read */
 
@@ -92,6 +93,9 @@ void tf_stale_forget(void);
 /* Refuses calls in all threads; also pages that become executable, where is_memory. False: there
  * is no filter. */
 bool tf_calls_refuse(bool may_execute, bool is_memory);
+
+/* Allows the opener's calls only. False: there is no filter. */
+bool tf_calls_allow_opener(void);
 
 /* ---- pages.c -------------------------------------------------------------------------------- */
 

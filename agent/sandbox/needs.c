@@ -9,8 +9,8 @@
  *     SOCKET   the folder of the path, to make and remove sockets in
  *     RUN      the program and the loader of ours, to execute; what libsystemd reads
  *     NAMES    names.c
- *     always   shared libraries (the C library loads some when it first needs them), /proc/self,
- *              /dev/null
+ *     always   (but in the opener) shared libraries (the C library loads some when it first needs
+ * them), /proc/self, /dev/null
  */
 #include "internal.h"
 
@@ -258,7 +258,7 @@ static uint64_t scopes(void)
                : TF_LANDLOCK_SCOPE_SIGNAL | TF_LANDLOCK_SCOPE_ABSTRACT;
 }
 
-int tf_needs_enforce(const struct tf_needs *needs)
+int tf_needs_enforce(const struct tf_needs *needs, bool is_opener)
 {
     struct tf_landlock rules;
     bool is_noted = true;
@@ -270,7 +270,9 @@ int tf_needs_enforce(const struct tf_needs *needs)
         return 0;
     }
     tf_sandbox_raise(); /* logs may lie in folders that only root enters */
-    allow_always(&rules);
+    if (!is_opener) {
+        allow_always(&rules);
+    }
     for (size_t i = 0; i < needs->count; i++) {
         is_noted &= allow_need(&rules, &needs->items[i]);
     }

@@ -3,6 +3,7 @@
  *
  *     begin    bounding set emptied → another user, where asked → capabilities dropped →
  *              no_new_privs
+ *     hand_over  the last capability too, where another process opens logs
  *     close    compiled rules unwritable → files, ports (Landlock) → no page becomes executable
  *              (PR_SET_MDWE) → calls (seccomp) → undumpable
  *
@@ -50,6 +51,13 @@ int tf_sandbox_begin(const struct tf_sandbox_options *options, struct tf_error *
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL);
     held.has[TF_LAYER_NO_NEW_PRIVS] = prctl(PR_GET_NO_NEW_PRIVS, 0UL, 0UL, 0UL, 0UL) == 1;
     return rc;
+}
+
+void tf_sandbox_hand_over(bool has_opener)
+{
+    held.has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(0);
+    held.has_opener = has_opener;
+    held.may_read_all = has_opener && held.may_read_all;
 }
 
 /* ---- trying --------------------------------------------------------------------------------- */
@@ -113,7 +121,8 @@ static void log_layers(void)
                       TF_NUM("landlock", held.landlock_abi),
                       TF_BOOL("seccomp", held.has[TF_LAYER_SECCOMP]),
                       TF_STR("memory", tf_sandbox_memories[held.memory]),
-                      TF_BOOL("reads_all_logs", held.may_read_all), TF_NUM("uid", geteuid())),
+                      TF_BOOL("reads_all_logs", held.may_read_all),
+                      TF_BOOL("opener", held.has_opener), TF_NUM("uid", geteuid())),
            "%u of %u layers on", held.layers, (unsigned)TF_SANDBOX_LAYERS);
 }
 
@@ -123,7 +132,7 @@ int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_n
                      struct tf_error *err)
 {
     bool has_mdwe, has_seccomp, is_sealed = tf_pages_seal();
-    int abi = tf_needs_enforce(needs), rc;
+    int abi = tf_needs_enforce(needs, false), rc;
 
     if (abi < 0) {
         return abi;
@@ -146,6 +155,35 @@ int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_n
         log_layers();
     }
     return rc;
+}
+
+int tf_sandbox_close_opener(const struct tf_needs *needs, struct tf_sandbox_status *out)
+{
+    bool has_mdwe;
+    int abi;
+
+    held.has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(TF_CAPABILITY_READ);
+    held.may_read_all = tf_capabilities_may_read_all();
+    held.has[TF_LAYER_NO_NEW_PRIVS] = prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL) == 0;
+    abi = tf_needs_enforce(needs, true);
+    if (abi < 0) {
+        return abi;
+    }
+    held.landlock_abi = abi > 0 && (tf_needs_root(needs) || files_are_refused()) ? abi : 0;
+    held.has[TF_LAYER_LANDLOCK] = held.landlock_abi > 0;
+    has_mdwe = prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0UL, 0UL, 0UL) == 0;
+    (void)prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL);
+    held.has[TF_LAYER_SECCOMP] = tf_calls_allow_opener() && calls_are_refused();
+    held.memory = has_mdwe                     ? TF_MEMORY_KERNEL
+                  : held.has[TF_LAYER_SECCOMP] ? TF_MEMORY_SECCOMP
+                                               : TF_MEMORY_OPEN;
+    held.layers = 0;
+    for (size_t i = 0; i < TF_SANDBOX_LAYERS; i++) {
+        held.layers += held.has[i];
+    }
+    held.is_closed = true;
+    *out = held;
+    return 0;
 }
 
 void tf_sandbox_end(void)

@@ -145,7 +145,10 @@ struct tf_spool_options {
     uint64_t segment_size_bytes;
 };
 
+enum tf_opener_mode { TF_OPENER_ON, TF_OPENER_OFF };
+
 struct tf_sandbox_options {
+    int opener;          /* enum tf_opener_mode: a process of its own opens logs */
     bool required;       /* no start with less than all layers */
     struct tf_text user; /* whom root becomes; NULL: it stays */
     struct tf_place at;  /* set by the reader: of the section, or the file */
@@ -178,7 +181,8 @@ struct tf_config {
     struct tf_spool_options spool;
     struct tf_sandbox_options sandbox;
     struct tf_admin_options admin;
-    void *arena; /* owns all memory above */
+    struct tf_opener_process *opener; /* set by `run`, whose it is (opener.h); NULL: none */
+    void *arena;                      /* owns all memory above */
 };
 
 /* What kinds exist: three NULL-terminated lists, in agent/plugins.c. */

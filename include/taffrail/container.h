@@ -24,6 +24,14 @@ const struct tf_plugin_config *tf_container_find(const struct tf_plugin_list *in
 /* input NULL: a container input as it is without options. Returns 0 or -ENOMEM. */
 int tf_container_reading(const struct tf_plugin_config *input, struct tf_reading *out);
 
+/*
+ * Starts the process that opens the logs of all container inputs (opener.h), while there is one
+ * thread and no key in memory. Returns 0, with *out NULL where there is no such input, or a
+ * negative errno.
+ */
+struct tf_opener_process;
+int tf_container_start_opener(const struct tf_plugin_list *inputs, struct tf_opener_process **out);
+
 /* An input's tag with a file's names in place of {namespace}, {pod} and {container}, `none` for one
  * that is not known. What is too long is cut. Returns new; NULL: no memory. */
 char *tf_container_tag(const char *template, const struct tf_log_path *names);

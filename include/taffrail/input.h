@@ -22,6 +22,7 @@
 #include "taffrail/sandbox.h"
 #include "taffrail/spool.h"
 
+struct tf_opener_process;
 struct tf_pipeline;
 struct tf_source;
 
@@ -49,6 +50,7 @@ struct tf_input_args {
     const void *options; /* borrowed for the life of the input */
     struct tf_place at;
     uv_loop_t *loop;
+    struct tf_opener_process *opener; /* opens log files (opener.h); NULL: the input does */
 };
 
 /* What an input could not do, and what it saw rotation do: the words of metrics. */

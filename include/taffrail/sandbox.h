@@ -60,13 +60,26 @@ struct tf_sandbox_status {
     bool is_closed;
     bool has[TF_SANDBOX_LAYERS];
     uint32_t layers;   /* how many of them */
-    bool may_read_all; /* that one capability, CAP_DAC_READ_SEARCH, is permitted */
+    bool may_read_all; /* that one capability, CAP_DAC_READ_SEARCH, is permitted, here or: */
+    bool has_opener;   /* it is the opener's alone */
     int landlock_abi;  /* 0: files and ports are as the user's rights say */
     enum tf_sandbox_memory memory;
 };
 
 /* Becomes options.user, drops capabilities, forbids to gain any. 0, or -EINVAL, said in err. */
 int tf_sandbox_begin(const struct tf_sandbox_options *options, struct tf_error *err);
+
+/*
+ * After tf_sandbox_begin: gives up that one capability too. Logs are opened by another process
+ * (opener.h), which was forked before and has it; or, without has_opener, there are none.
+ */
+void tf_sandbox_hand_over(bool has_opener);
+
+/*
+ * In that process, instead of tf_sandbox_close: only the roots in needs (borrowed) are read, only
+ * what it does is done, by the few system calls for that. *out becomes what holds. 0 or -ENOMEM.
+ */
+int tf_sandbox_close_opener(const struct tf_needs *needs, struct tf_sandbox_status *out);
 
 /*
  * Confines files, ports, calls and memory to needs (borrowed), and logs what came of it. From here

@@ -4,10 +4,15 @@
  *
  *     sandbox_probe inside read=PATH write=PATH outside=PATH connect=PORT listen=PORT [run=PROGRAM]
  * [user=NAME] confines itself as the agent does, to these needs; then prints a line "NAME RESULT"
- * for each trial: 0, a number, or the errno with which the call was refused sandbox_probe without
- * LAYER PROGRAM ARG... runs the program under a filter that knows not the calls of a layer
+ * for each trial: 0, a number, or the errno with which the call was refused
  *
- * For test_sandbox.py.
+ *     sandbox_probe opener ROOT OUTSIDE
+ * confines itself as the process that opens logs below ROOT; then the same. Both have a file `file`
+ *
+ *     sandbox_probe without LAYER PROGRAM ARG...
+ * runs the program under a filter that knows not the calls of a layer
+ *
+ * For test_sandbox.py and test_opener.py.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -38,7 +43,10 @@ static uint16_t connect_port, listen_port;
 
 static void say(const char *name, long result)
 {
-    printf("%s %ld\n", name, result < 0 ? (long)errno : result);
+    char line[128];
+    int size = snprintf(line, sizeof line, "%s %ld\n", name, result < 0 ? (long)errno : result);
+
+    (void)!write(STDOUT_FILENO, line, (size_t)size);
 }
 
 static void say_fd(const char *name, int fd)
@@ -235,6 +243,56 @@ static int probe(int argc, char **argv)
     return 0;
 }
 
+static void try_open_in(const char *name, const char *folder, const char *file, int flags)
+{
+    char path[4096];
+
+    (void)snprintf(path, sizeof path, "%s/%s", folder, file);
+    say_fd(name, open(path, flags, 0600));
+}
+
+static int probe_opener(const char *root, const char *other)
+{
+    struct tf_needs *needs = tf_needs_new();
+    struct tf_sandbox_options options = {0};
+    struct tf_sandbox_status status;
+    struct tf_error err;
+    char path[4096], byte;
+    int fd;
+
+    tf_error_init(&err);
+    tf_needs_path(needs, TF_NEED_READ, root);
+    if (tf_sandbox_begin(&options, &err) < 0 || tf_sandbox_close_opener(needs, &status) < 0) {
+        return 1;
+    }
+    (void)snprintf(path, sizeof path, "%s/file", root);
+    say("layers", status.layers);
+    tf_sandbox_raise();
+    try_open_in("open_inside", root, "file", O_RDONLY);
+    try_open_in("list_inside", root, "", O_RDONLY | O_DIRECTORY);
+    try_open_in("write_inside", root, "file", O_WRONLY);
+    try_open_in("cut_inside", root, "file", O_RDONLY | O_TRUNC);
+    try_open_in("make_inside", root, "made", O_CREAT | O_WRONLY);
+    try_open_in("open_outside", other, "file", O_RDONLY);
+    try_open_in("make_outside", other, "made", O_CREAT | O_WRONLY);
+    try_open_in("open_shadow", "/etc", "shadow", O_RDONLY);
+    try_open_in("open_proc", "/proc/self", "maps", O_RDONLY);
+    fd = open(path, O_RDONLY);
+    say("read", read(fd, &byte, 1)); /* not even what it opens */
+    say("pread", pread(fd, &byte, 1, 0));
+    say("map", mmap(NULL, 1, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED ? -1 : 0);
+    say("remove", unlink(path));
+    say("socket", socket(AF_UNIX, SOCK_STREAM, 0));
+    say("internet", socket(AF_INET, SOCK_STREAM, 0));
+    say("fork", (long)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
+    say("execute", run_true());
+    say("signal", kill(getppid(), 0));
+    say("ptrace", ptrace(PTRACE_TRACEME, 0, NULL, NULL));
+    say("capget", effective());
+    say("setuid", setuid(65534));
+    return 0;
+}
+
 static void forbid(scmp_filter_ctx filter, int error, int call)
 {
     (void)seccomp_rule_add(filter, SCMP_ACT_ERRNO((unsigned)error), call, 0);
@@ -276,6 +334,9 @@ int main(int argc, char **argv)
 {
     if (argc > 3 && strcmp(argv[1], "without") == 0) {
         return without(argv[2], argv + 3);
+    }
+    if (argc == 4 && strcmp(argv[1], "opener") == 0) {
+        _exit(probe_opener(argv[2], argv[3])); /* there is no call for more */
     }
     return argc > 2 && strcmp(argv[1], "inside") == 0 ? probe(argc - 2, argv + 2) : 2;
 }

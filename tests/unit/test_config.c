@@ -734,12 +734,12 @@ static void an_unknown_key_names_the_nearest(void **state)
 static void keys_of_other_releases_are_unknown(void **state)
 {
     (void)state;
-    finds("kafka: {listen: x}\nsandbox: {opener: auto}\nspool: {seel: auto, key: [x]}\n"
+    finds("kafka: {listen: x}\nsandbox: {mode: strict}\nspool: {seel: auto, key: [x]}\n"
           "agent: {log: {colour: x}}\nimputs: []\n"
           "filters: [multiline: {}]\ninputs: [journald: {}, raed: {}]\noutputs: [kafka: {}]\n",
           "t.yaml:1:1: error: unknown section \"kafka\"; known: agent, inputs, filters, spool, "
           "sandbox, outputs, admin\n"
-          "t.yaml:2:11: error: unknown key \"opener\" in sandbox; known: required, user\n"
+          "t.yaml:2:11: error: unknown key \"mode\" in sandbox; known: opener, required, user\n"
           "t.yaml:3:9: error: unknown key \"seel\" in spool; nearest: \"seal\"\n"
           "t.yaml:3:21: error: unknown key \"key\" in spool; nearest: \"keys\"\n"
           "t.yaml:4:15: error: unknown key \"colour\" in agent.log; known: level, format\n"

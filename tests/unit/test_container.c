@@ -1,7 +1,8 @@
 /*
  * test_container.c - what the container input promises, through the real pipeline and a real spool:
  * every line once, over rotation, copies, cuts, deletion, restarts and failed syncs; gaps where a
- * line cannot be had; nothing opened that a hostile folder holds out.
+ * line cannot be had; nothing opened that a hostile folder holds out. All of it twice: the input
+ * opens files by itself, and by the process that does nothing else.
  *
  * The output is a fake that keeps what the frames say. fdatasync, pread and inotify_init1 are
  * defined here, before libc's, so that they fail when a test says so; fdopendir and closedir, so
@@ -28,6 +29,7 @@
 
 #include "../../agent/inputs/container/internal.h"
 
+#include "taffrail/container.h"
 #include "taffrail/log.h"
 #include "taffrail/output.h"
 #include "taffrail/pipeline.h"
@@ -336,6 +338,8 @@ struct fixture {
     struct tf_pipeline *pipeline;
 };
 
+static bool is_by_process; /* logs are opened by a process of its own (opener.h) */
+
 static const char *at(struct fixture *f, const char *name)
 {
     (void)snprintf(f->path, sizeof f->path, "%s/%s", f->logs, name);
@@ -362,6 +366,10 @@ static void start(struct fixture *f)
     f->deadline.data = f;
     assert_int_equal(uv_timer_start(&f->tick, on_tick, 5, 5), 0);
     tf_error_init(&err);
+    if (is_by_process) {
+        assert_int_equal(tf_container_start_opener(&f->config.inputs, &f->config.opener), 0);
+        assert_non_null(f->config.opener);
+    }
     if (tf_pipeline_new(&f->loop, &f->config, &f->pipeline, &err) < 0 ||
         tf_pipeline_start(f->pipeline, &err) < 0) {
         fail_msg("%s", tf_error_first(&err));
@@ -383,6 +391,9 @@ static void stop(struct fixture *f)
         (void)uv_run(&f->loop, UV_RUN_ONCE);
     }
     tf_pipeline_free(f->pipeline);
+    assert_false(tf_opener_process_has_ended(f->config.opener));
+    tf_opener_process_free(f->config.opener);
+    f->config.opener = NULL;
     uv_close((uv_handle_t *)&f->tick, NULL);
     uv_close((uv_handle_t *)&f->deadline, NULL);
     (void)uv_run(&f->loop, UV_RUN_DEFAULT);
@@ -727,6 +738,7 @@ static void bad_options_are_told(void **state)
 {
     struct fixture *f = *state;
     struct tf_input_args args = {.name = "container", .tag = "{host}", .options = &f->options};
+    struct tf_text owner = {.text = "nobody-of-this-name"};
     struct tf_error err;
     void *self;
 
@@ -735,6 +747,14 @@ static void bad_options_are_told(void **state)
     tf_error_init(&err);
     assert_int_equal(tf_input_container.open(&args, &self, &err), -EINVAL);
     assert_int_equal(err.errors, 2);
+    tf_error_fini(&err);
+    tf_error_init(&err);
+    f->options.link_roots.count = 0;
+    f->options.owners = (struct tf_texts){.items = &owner, .count = 1};
+    args.tag = "container";
+    assert_int_equal(tf_input_container.open(&args, &self, &err), -EINVAL);
+    assert_int_equal(err.errors, 1);
+    assert_non_null(strstr(tf_error_first(&err), "\"nobody-of-this-name\" is no user"));
     tf_error_fini(&err);
     tf_error_init(&err);
     f->options.paths.count = 0;
@@ -1771,5 +1791,8 @@ int main(void)
         TEST(a_status_counts_sources),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failures = cmocka_run_group_tests_name("opening by itself", tests, NULL, NULL);
+
+    is_by_process = true;
+    return failures + cmocka_run_group_tests_name("opening by a process", tests, NULL, NULL);
 }

@@ -18,8 +18,17 @@
 struct world {
     char folder[64];
     int fd;
+    struct tf_opener opener;
     struct tf_snapshot snapshot;
 };
+
+static void add(struct world *world, const char *name)
+{
+    char path[TF_FILE_PATH_MAX];
+
+    assert_true(tf_path_join(world->folder, name, path));
+    tf_snapshot_add(&world->snapshot, &world->opener, path);
+}
 
 static void put(const struct world *world, const char *name, const char *text)
 {
@@ -36,11 +45,11 @@ static void take(struct world *world)
     tf_snapshot_fini(&world->snapshot);
     tf_snapshot_begin(&world->snapshot);
     world->snapshot.began_ns += 10 * TF_S_IN_NS;
-    tf_snapshot_add(&world->snapshot, world->fd, world->folder, "");
-    tf_snapshot_add(&world->snapshot, world->fd, world->folder, "a.log");
-    tf_snapshot_add(&world->snapshot, world->fd, world->folder, "link.log");
+    tf_snapshot_add_dir(&world->snapshot, world->fd, world->folder);
+    add(world, "a.log");
+    add(world, "link.log");
     assert_true(world->snapshot.is_usable);
-    assert_true(tf_snapshot_holds(&world->snapshot));
+    assert_true(tf_snapshot_holds(&world->snapshot, &world->opener));
 }
 
 static int set_up(void **state)
@@ -50,6 +59,8 @@ static int set_up(void **state)
     assert_non_null(world);
     (void)snprintf(world->folder, sizeof world->folder, "/tmp/taffrail-snapshot-XXXXXX");
     assert_non_null(mkdtemp(world->folder));
+    assert_int_equal(tf_opener_init(&world->opener), 0);
+    assert_int_equal(tf_opener_add_root(&world->opener, world->folder), 0);
     world->fd = open(world->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(world->fd >= 0);
     put(world, "a.log", "one\n");
@@ -69,6 +80,7 @@ static int tear_down(void **state)
         (void)unlinkat(world->fd, names[i], 0);
     }
     (void)close(world->fd);
+    tf_opener_fini(&world->opener);
     assert_int_equal(rmdir(world->folder), 0);
     free(world);
     return 0;
@@ -80,22 +92,22 @@ static void each_change_ends_it(void **state)
 
     take(world);
     put(world, "a.log", "two\n");
-    assert_false(tf_snapshot_holds(&world->snapshot));
+    assert_false(tf_snapshot_holds(&world->snapshot, &world->opener));
     take(world);
     put(world, "b.log", "");
-    assert_false(tf_snapshot_holds(&world->snapshot));
+    assert_false(tf_snapshot_holds(&world->snapshot, &world->opener));
     take(world);
     assert_int_equal(renameat(world->fd, "b.log", world->fd, "other"), 0);
-    assert_false(tf_snapshot_holds(&world->snapshot));
+    assert_false(tf_snapshot_holds(&world->snapshot, &world->opener));
     take(world);
     assert_int_equal(unlinkat(world->fd, "other", 0), 0);
-    assert_false(tf_snapshot_holds(&world->snapshot));
+    assert_false(tf_snapshot_holds(&world->snapshot, &world->opener));
     take(world);
     put(world, "target", "two\n"); /* behind a link, in a directory that is not noted for it */
-    assert_false(tf_snapshot_holds(&world->snapshot));
+    assert_false(tf_snapshot_holds(&world->snapshot, &world->opener));
     take(world);
     assert_int_equal(unlinkat(world->fd, "a.log", 0), 0);
-    assert_false(tf_snapshot_holds(&world->snapshot));
+    assert_false(tf_snapshot_holds(&world->snapshot, &world->opener));
 }
 
 static void a_young_directory_is_looked_at_again(void **state)
@@ -103,9 +115,9 @@ static void a_young_directory_is_looked_at_again(void **state)
     struct world *world = *state;
 
     tf_snapshot_begin(&world->snapshot);
-    tf_snapshot_add(&world->snapshot, world->fd, world->folder, "");
+    tf_snapshot_add_dir(&world->snapshot, world->fd, world->folder);
     assert_false(world->snapshot.is_usable);
-    assert_false(tf_snapshot_holds(&world->snapshot));
+    assert_false(tf_snapshot_holds(&world->snapshot, &world->opener));
 }
 
 static void what_is_not_there_is_noted_until_it_comes(void **state)
@@ -113,10 +125,10 @@ static void what_is_not_there_is_noted_until_it_comes(void **state)
     struct world *world = *state;
 
     tf_snapshot_begin(&world->snapshot);
-    tf_snapshot_add(&world->snapshot, world->fd, world->folder, "not-there");
-    assert_true(tf_snapshot_holds(&world->snapshot));
+    add(world, "not-there");
+    assert_true(tf_snapshot_holds(&world->snapshot, &world->opener));
     put(world, "not-there", "it came\n");
-    assert_false(tf_snapshot_holds(&world->snapshot));
+    assert_false(tf_snapshot_holds(&world->snapshot, &world->opener));
     assert_int_equal(unlinkat(world->fd, "not-there", 0), 0);
 }
 
@@ -125,9 +137,9 @@ static void what_cannot_be_seen_is_not_noted(void **state)
     struct world *world = *state;
 
     tf_snapshot_begin(&world->snapshot);
-    tf_snapshot_add(&world->snapshot, world->fd, world->folder, "a.log/not-a-folder");
+    add(world, "a.log/not-a-folder");
     assert_false(world->snapshot.is_usable);
-    tf_snapshot_add(&world->snapshot, world->fd, world->folder, "a.log");
+    add(world, "a.log");
     assert_int_equal(world->snapshot.entries.size, 0);
 }
 

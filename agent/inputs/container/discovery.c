@@ -24,7 +24,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define ENTRIES_MAX (1u << 20)
@@ -48,16 +47,26 @@ static bool names(const struct walk *walk, const char *name, size_t size)
     return tf_path_glob_names(walk->glob, walk->path, name, size);
 }
 
+/* Something stands in the folder under the first size characters of name. */
+static bool exists(const struct tf_scan *scan, const char *dir_path, const char *name, size_t size)
+{
+    char base[NAME_MAX + 1], path[TF_FILE_PATH_MAX];
+    struct tf_opened seen;
+
+    memcpy(base, name, size);
+    base[size] = '\0';
+    return tf_path_join(dir_path, base, path) &&
+           (tf_opener_look(scan->opener, path, &seen, NULL) == 0 || seen.is_link);
+}
+
 /* What is left of a name when rotation's ending is taken off: the size of the base's name, 0 when
  * none. */
-static size_t sibling_base(const struct walk *walk, int dir_fd, const char *name)
+static size_t sibling_base(const struct walk *walk, const char *name)
 {
     size_t size = strlen(name);
     bool is_primary = names(walk, name, size);
 
     for (size_t i = size; i-- > 1;) {
-        char base[NAME_MAX + 1];
-
         if ((name[i] != '.' && name[i] != '-') || !names(walk, name, i)) {
             continue;
         }
@@ -67,9 +76,7 @@ static size_t sibling_base(const struct walk *walk, int dir_fd, const char *name
         if (strspn(name + i, "0123456789.-:+_TZ") < size - i) {
             continue; /* a glob like `*` names both; only numbers and times make a sibling then */
         }
-        memcpy(base, name, i);
-        base[i] = '\0';
-        if (faccessat(dir_fd, base, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+        if (exists(walk->scan, walk->path, name, i)) {
             return i;
         }
     }
@@ -180,39 +187,14 @@ static bool is_selected(const struct tf_scan *scan, const char *base)
             any_matches(&scan->include->containers, path.container_name));
 }
 
-static void tell_unreadable(struct tf_scan *scan, const char *dir, const char *name,
-                            const char *why)
+static void tell_unreadable(struct tf_scan *scan, const char *path, const char *why)
 {
-    char path[TF_FILE_PATH_MAX + NAME_MAX + 2];
-
     scan->unreadable++;
-    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
     tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", path)), "not read: %s", why);
 }
 
 /* ---- candidates
  * ------------------------------------------------------------------------------------ */
-
-static bool identify(int dir_fd, const char *name, struct tf_found *found, bool *is_link,
-                     int *error)
-{
-    struct statx status;
-
-    if (statx(dir_fd, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &status) < 0) {
-        *error = errno;
-        return false;
-    }
-    *error = 0;
-    *is_link = S_ISLNK(status.stx_mode);
-    found->id.device = makedev(status.stx_dev_major, status.stx_dev_minor);
-    found->id.inode = status.stx_ino;
-    found->id.born_ns = (status.stx_mask & STATX_BTIME) != 0
-                            ? status.stx_btime.tv_sec * TF_S_IN_NS + status.stx_btime.tv_nsec
-                            : 0;
-    found->size = status.stx_size;
-    found->changed_ns = status.stx_mtime.tv_sec * TF_S_IN_NS + status.stx_mtime.tv_nsec;
-    return !S_ISDIR(status.stx_mode);
-}
 
 /* Where the last whole line ends. */
 static uint64_t newest_start(int fd, uint64_t size)
@@ -257,29 +239,34 @@ static bool needs_no_opening(const struct tf_known *known, uint64_t size)
            (known->is_followed || (known->is_finished && (known->is_gzip || known->size == size)));
 }
 
-/* Finds out what a compressed sibling is that is not known. */
-static void judge(struct tf_scan *scan, const struct tf_candidate *place,
-                  const struct tf_opened *opened, struct tf_found *found)
+/* Finds out what the compressed sibling at path is, which is not known. */
+static void judge(struct tf_scan *scan, const char *path, const struct tf_opened *opened,
+                  struct tf_found *found)
 {
-    found->verdict = tf_judge(scan, opened, tf_path_hash(tf_slice_text(place->base)), found);
+    found->verdict = tf_judge(scan, opened, tf_path_hash(tf_slice_text(found->base)), found);
     if (found->verdict == TF_VERDICT_REFUSED) {
-        tell_unreadable(scan, place->dir_path, place->name, "its text has more than 4 GiB");
+        tell_unreadable(scan, path, "its text has more than 4 GiB");
     }
     found->is_left_out = found->verdict == TF_VERDICT_WAIT || found->verdict == TF_VERDICT_REFUSED;
 }
 
-/* Opens what is not known yet. False: it is not to be read (now). */
-static bool open_found(struct tf_scan *scan, const struct tf_candidate *place,
+bool tf_scan_is_final(int rc)
+{
+    return rc == -EPERM || rc == -ENOENT || rc == -ELOOP;
+}
+
+/* Opens what is not known yet, which stands at path. False: it is not to be read (now). */
+static bool open_found(struct tf_scan *scan, const struct tf_candidate *place, const char *path,
                        struct tf_found *found)
 {
     const struct tf_known *known;
     struct tf_opened opened;
-    int rc = tf_opener_file(scan->opener, place->dir_fd, place->dir_path, place->name, &opened);
+    int rc = tf_opener_file(scan->opener, path, &opened);
 
     if (rc < 0) {
-        scan->is_complete = scan->is_complete && (rc == -EPERM || rc == -ENOENT || rc == -ELOOP);
+        scan->is_complete = scan->is_complete && tf_scan_is_final(rc);
         if (rc != -ENOENT) {
-            tell_unreadable(scan, place->dir_path, place->name, opened.why);
+            tell_unreadable(scan, path, opened.why);
         }
         found->is_left_out = true;
         return rc != -ENOENT;
@@ -292,9 +279,11 @@ static bool open_found(struct tf_scan *scan, const struct tf_candidate *place,
                     !found->is_gzip && known->prints[0].offset > 0 &&
                     !tf_file_matches(opened.fd, &known->prints[0]);
     if (found->is_gzip && known == NULL) {
-        judge(scan, place, &opened, found);
-    } else if (found->is_sibling && known == NULL) {
-        tf_judge_copy(scan, place, &opened, found);
+        judge(scan, path, &opened, found);
+    } else if (found->is_sibling && known == NULL &&
+               tf_judge_copy(scan, place, &opened, found) < 0) {
+        found->is_left_out = true;
+        scan->is_complete = false;
     }
     if (found->is_left_out || needs_no_opening(known, opened.size)) {
         (void)close(opened.fd);
@@ -315,16 +304,6 @@ static bool open_found(struct tf_scan *scan, const struct tf_candidate *place,
     return true;
 }
 
-/* Some file stands under the base's name again. */
-static bool has_successor(int dir_fd, const char *name, size_t base_size)
-{
-    char base[NAME_MAX + 1];
-
-    memcpy(base, name, base_size);
-    base[base_size] = '\0';
-    return faccessat(dir_fd, base, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
 /* What rotation put behind the base's name; it tells the order of siblings. */
 static void set_suffix(struct tf_found *found, const struct tf_candidate *place)
 {
@@ -337,41 +316,59 @@ static void set_suffix(struct tf_found *found, const struct tf_candidate *place)
     memcpy(found->suffix, suffix, size); /* zeroed behind */
 }
 
-/* True when it is a link. */
-static bool look_at(struct tf_scan *scan, const struct tf_candidate *place)
+/* Takes over what stands at path, as it was seen. */
+static void take(struct tf_scan *scan, const struct tf_candidate *place, const char *path,
+                 const struct tf_opened *seen)
 {
     struct tf_found found = {.fd = -1,
+                             .id = seen->id,
+                             .size = seen->size,
+                             .changed_ns = seen->changed_ns,
+                             .base = strdup(place->base),
                              .is_sibling = place->name[place->base_size] != '\0',
                              .is_first_glob = place->is_first_glob};
-    bool is_link = false;
-    int error;
 
-    if (!identify(place->dir_fd, place->name, &found, &is_link, &error)) {
-        scan->is_complete = scan->is_complete && error == 0; /* renamed right now: look again */
-        return false;
-    }
-    found.base = strdup(place->base);
     if (found.base == NULL) {
         scan->is_complete = false;
-        return is_link;
+        return;
     }
     set_suffix(&found, place);
     found.is_left_out = !is_selected(scan, place->base);
     found.has_successor =
-        found.is_sibling && has_successor(place->dir_fd, place->name, place->base_size);
-    if (is_link ||
-        (!found.is_left_out && !needs_no_opening(tf_scan_known(scan, &found.id), found.size))) {
-        if (!open_found(scan, place, &found)) {
-            tf_snapshot_add(&scan->snapshot, place->dir_fd, place->dir_path, place->name);
-            free(found.base);
-            return is_link;
-        }
-    }
-    if (is_selected(scan, place->base)) { /* what was refused too: it may become fine */
-        tf_snapshot_add(&scan->snapshot, place->dir_fd, place->dir_path, place->name);
+        found.is_sibling && exists(scan, place->dir_path, place->name, place->base_size);
+    if (!found.is_left_out && /* whether a link's target may be read is not known yet */
+        (seen->is_link || !needs_no_opening(tf_scan_known(scan, &found.id), found.size)) &&
+        !open_found(scan, place, path, &found)) {
+        free(found.base);
+        return;
     }
     add_found(scan, &found);
-    return is_link;
+}
+
+/* True when it is a link, and there may be more where that leads, which goes to target. */
+static bool look_at(struct tf_scan *scan, const struct tf_candidate *place,
+                    char target[TF_FILE_PATH_MAX])
+{
+    char path[TF_FILE_PATH_MAX];
+    struct tf_opened seen;
+    int rc;
+
+    if (!tf_path_join(place->dir_path, place->name, path)) {
+        return false;
+    }
+    rc = tf_opener_look(scan->opener, path, &seen, target);
+    if (rc < 0 && !seen.is_link) {
+        scan->is_complete = false; /* renamed right now: look again */
+        return false;
+    }
+    if (rc == 0 && S_ISDIR(seen.mode) && !seen.is_link) {
+        return false;
+    }
+    if (rc < 0 || is_selected(scan, place->base)) { /* what is refused too: it may become fine */
+        tf_snapshot_note(&scan->snapshot, path, rc, &seen);
+    }
+    take(scan, place, path, &seen);
+    return seen.is_link && (rc == 0 || rc == -ENOENT);
 }
 
 /* Counts a name of a directory; past the bound the scan is not complete. */
@@ -391,7 +388,7 @@ static void watch_dir(struct tf_scan *scan, int fd, const char *path)
 {
     int rc = tf_looker_watch(scan->looker, fd, path);
 
-    tf_snapshot_add(&scan->snapshot, fd, path, "");
+    tf_snapshot_add_dir(&scan->snapshot, fd, path);
     scan->watch_error = rc < 0 ? rc : scan->watch_error;
 }
 
@@ -400,24 +397,44 @@ static bool is_first_glob(const struct walk *walk)
     return walk->glob == walk->scan->globs;
 }
 
-/* The siblings of what the link means: base is the link's path. */
-static void look_behind_link(struct walk *walk, int link_dir_fd, const char *name, const char *base)
+int tf_scan_list_folder(const struct tf_opener *opener, char path[TF_FILE_PATH_MAX],
+                        const char **name, DIR **out)
 {
-    char path[TF_FILE_PATH_MAX];
-    struct tf_candidate place = {
-        .dir_path = path, .base = base, .is_first_glob = is_first_glob(walk)};
-    const char *target;
-    int fd = tf_opener_link_dir(walk->scan->opener, link_dir_fd, walk->path, name, path, &target);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    char *slash = strrchr(path, '/');
+    const char *why;
+    DIR *dir;
+    int fd;
 
+    *slash = '\0';
+    *name = slash + 1;
+    fd = tf_opener_dir(opener, path[0] == '\0' ? "/" : path, &why);
+    dir = fd < 0 ? NULL : fdopendir(fd);
     if (dir == NULL) {
+        int rc = fd < 0 ? fd : -errno;
+
         if (fd >= 0) {
             (void)close(fd);
         }
+        return rc;
+    }
+    *out = dir;
+    return 0;
+}
+
+/* The siblings of what a link means, which is at path: base is the link's path. */
+static void look_behind_link(struct walk *walk, char path[TF_FILE_PATH_MAX], const char *base)
+{
+    char other[TF_FILE_PATH_MAX];
+    struct tf_candidate place = {
+        .dir_path = path, .base = base, .is_first_glob = is_first_glob(walk)};
+    const char *target;
+    DIR *dir;
+
+    if (tf_scan_list_folder(walk->scan->opener, path, &target, &dir) < 0) {
         return; /* what is wrong with the link was told when it was looked at */
     }
-    watch_dir(walk->scan, fd, path);
-    place.dir_fd = fd;
+
+    watch_dir(walk->scan, dirfd(dir), path);
     place.base_size = strlen(target);
     for (;;) {
         const struct dirent *entry;
@@ -431,14 +448,14 @@ static void look_behind_link(struct walk *walk, int link_dir_fd, const char *nam
         if (strncmp(place.name, target, place.base_size) == 0 &&
             (place.name[place.base_size] == '.' || place.name[place.base_size] == '-') &&
             entry->d_type != DT_DIR && !tf_is_compressed_name(place.name)) {
-            (void)look_at(walk->scan, &place);
+            (void)look_at(walk->scan, &place, other);
         }
     }
     (void)closedir(dir);
 }
 
 /* How much of name is the primary's name; 0: it is not for this glob. */
-static size_t base_size_of(const struct walk *walk, int dir_fd, const char *name, bool is_gzip)
+static size_t base_size_of(const struct walk *walk, const char *name, bool is_gzip)
 {
     char plain[NAME_MAX + 1];
     size_t size = strlen(name) - (is_gzip ? sizeof TF_GZIP_ENDING - 1 : 0), base_size;
@@ -448,24 +465,21 @@ static size_t base_size_of(const struct walk *walk, int dir_fd, const char *name
     }
     memcpy(plain, name, size);
     plain[size] = '\0';
-    base_size = sibling_base(walk, dir_fd, plain);
+    base_size = sibling_base(walk, plain);
     return base_size == 0 && names(walk, plain, size) ? size : base_size;
 }
 
-static void candidate(struct walk *walk, int dir_fd, const char *name)
+static void candidate(struct walk *walk, const char *name)
 {
-    char base[TF_FILE_PATH_MAX];
+    char base[TF_FILE_PATH_MAX], target[TF_FILE_PATH_MAX];
     bool is_gzip = tf_is_gzip_name(name), is_sibling;
-    struct tf_candidate place = {.dir_fd = dir_fd,
-                                 .dir_path = walk->path,
-                                 .name = name,
-                                 .base = base,
-                                 .is_first_glob = is_first_glob(walk)};
+    struct tf_candidate place = {
+        .dir_path = walk->path, .name = name, .base = base, .is_first_glob = is_first_glob(walk)};
 
     if (name[0] == '.' || tf_is_compressed_name(name)) {
         return;
     }
-    place.base_size = base_size_of(walk, dir_fd, name, is_gzip);
+    place.base_size = base_size_of(walk, name, is_gzip);
     is_sibling = name[place.base_size] != '\0';
     if (place.base_size == 0 || walk->size + place.base_size + 2 > sizeof base ||
         (is_sibling && walk->scan->only != NULL)) { /* the scan knows what it could be a copy of */
@@ -475,8 +489,8 @@ static void candidate(struct walk *walk, int dir_fd, const char *name)
     base[walk->size] = '/';
     memcpy(base + walk->size + 1, name, place.base_size);
     base[walk->size + 1 + place.base_size] = '\0';
-    if (look_at(walk->scan, &place) && !is_sibling) {
-        look_behind_link(walk, dir_fd, name, base);
+    if (look_at(walk->scan, &place, target) && !is_sibling) {
+        look_behind_link(walk, target, base);
     }
 }
 
@@ -485,7 +499,7 @@ static void candidate(struct walk *walk, int dir_fd, const char *name)
 
 static void walk_dir(struct walk *walk, int fd, size_t part);
 
-static void descend(struct walk *walk, int dir_fd, const char *name, size_t part)
+static void descend(struct walk *walk, const char *name, size_t part)
 {
     size_t size = walk->size, name_size = strlen(name);
     const char *why;
@@ -495,45 +509,42 @@ static void descend(struct walk *walk, int dir_fd, const char *name, size_t part
         walk->scan->is_complete = false;
         return;
     }
-    fd = tf_opener_subdir(walk->scan->opener, dir_fd, name, &why);
-    if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP) {
-        return; /* gone meanwhile, a file, or a link: folders are not reached through links */
-    }
-    if (fd < 0) {
-        walk->scan->is_complete = walk->scan->is_complete && fd == -EPERM;
-        tf_snapshot_add(&walk->scan->snapshot, dir_fd, walk->path, name);
-        tell_unreadable(walk->scan, walk->path, name, why);
-        return;
-    }
     walk->path[size] = '/';
     memcpy(walk->path + size + 1, name, name_size + 1);
     walk->size = size + 1 + name_size;
-    walk->depth++;
-    walk_dir(walk, fd, part);
-    walk->depth--;
+    fd = tf_opener_dir(walk->scan->opener, walk->path, &why);
+    if (fd >= 0) {
+        walk->depth++;
+        walk_dir(walk, fd, part);
+        walk->depth--;
+    } else if (fd != -ENOENT && fd != -ENOTDIR && fd != -ELOOP) {
+        walk->scan->is_complete = walk->scan->is_complete && fd == -EPERM;
+        tf_snapshot_add(&walk->scan->snapshot, walk->scan->opener, walk->path);
+        tell_unreadable(walk->scan, walk->path, why);
+    } /* else gone meanwhile, a file, or a link: folders are not reached through links */
     walk->size = size;
     walk->path[size] = '\0';
 }
 
 /* type: as readdir has it. */
-static void visit(struct walk *walk, int dir_fd, const char *name, unsigned char type, size_t part)
+static void visit(struct walk *walk, const char *name, unsigned char type, size_t part)
 {
     const struct tf_path_glob *glob = walk->glob;
     bool may_be_dir = type == DT_DIR || type == DT_UNKNOWN;
 
     if (glob->text != NULL) {
         if (may_be_dir && name[0] != '.') {
-            descend(walk, dir_fd, name, 0);
+            descend(walk, name, 0);
         }
         if (type != DT_DIR) {
-            candidate(walk, dir_fd, name);
+            candidate(walk, name);
         }
     } else if (part + 1 == glob->part_count) {
         if (type != DT_DIR) {
-            candidate(walk, dir_fd, name);
+            candidate(walk, name);
         }
     } else if (may_be_dir && tf_path_glob_descends(glob, part, name)) {
-        descend(walk, dir_fd, name, part + 1);
+        descend(walk, name, part + 1);
     }
 }
 
@@ -556,7 +567,7 @@ static void list_dir(struct walk *walk, int fd, size_t part)
             break;
         }
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            visit(walk, fd, entry->d_name, entry->d_type, part);
+            visit(walk, entry->d_name, entry->d_type, part);
         }
     }
     (void)closedir(dir);
@@ -570,8 +581,8 @@ static void walk_dir(struct walk *walk, int fd, size_t part)
     watch_dir(walk->scan, fd, walk->path);
     if (glob->text == NULL && part + 1 < glob->part_count &&
         strpbrk(glob->parts[part], "*?") == NULL) {
-        descend(walk, fd, glob->parts[part], part + 1);
         (void)close(fd);
+        descend(walk, glob->parts[part], part + 1);
         return;
     }
     list_dir(walk, fd, part);
@@ -594,12 +605,10 @@ static void walk_glob(struct tf_scan *scan, const struct tf_path_glob *glob)
     if (fd >= 0) {
         walk_dir(&walk, fd, 0);
     } else if (fd == -ENOENT) {
-        tf_snapshot_add(&scan->snapshot, AT_FDCWD, "", glob->folder);
+        tf_snapshot_add(&scan->snapshot, scan->opener, glob->folder);
     } else {
         scan->is_complete = false;
-        scan->unreadable++;
-        tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", glob->folder)), "not read: %s",
-               why);
+        tell_unreadable(scan, glob->folder, why);
     }
 }
 
@@ -607,8 +616,8 @@ static void walk_glob(struct tf_scan *scan, const struct tf_path_glob *glob)
 static void walk_only(struct tf_scan *scan, const struct tf_path_glob *glob, const char *path)
 {
     struct walk walk = {.scan = scan, .glob = glob};
-    const char *slash = strrchr(path, '/'), *why;
-    int depth, fd;
+    const char *slash = strrchr(path, '/');
+    int depth;
 
     walk.size = (size_t)(slash - path);
     memcpy(walk.path, path, walk.size);
@@ -618,11 +627,7 @@ static void walk_only(struct tf_scan *scan, const struct tf_path_glob *glob, con
         return;
     }
     walk.depth = (unsigned)depth;
-    fd = tf_opener_dir(scan->opener, walk.size == 0 ? "/" : walk.path, &why);
-    if (fd >= 0) { /* else the scan tells */
-        visit(&walk, fd, slash + 1, DT_UNKNOWN, glob->text != NULL ? 0 : (size_t)depth);
-        (void)close(fd);
-    }
+    visit(&walk, slash + 1, DT_UNKNOWN, glob->text != NULL ? 0 : (size_t)depth);
 }
 
 void tf_scan_run(struct tf_scan *scan)

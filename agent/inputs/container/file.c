@@ -245,7 +245,7 @@ static int look(struct tf_file_io *io, const struct tf_file_read *read,
     struct stat status;
 
     if (io->wants_watch && io->watch < 0 && read->inotify_fd >= 0) { /* before the size is taken */
-        int rc = tf_watch_add(read->inotify_fd, io->fd, TF_WATCH_FILE_MASK);
+        int rc = tf_opener_watch(read->opener, read->inotify_fd, io->fd, TF_WATCH_FILE_MASK);
 
         io->watch = rc < 0 ? -1 : rc;
         io->watch_error = rc < 0 ? rc : 0;

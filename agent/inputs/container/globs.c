@@ -97,6 +97,13 @@ void tf_path_glob_fini(struct tf_path_glob *glob)
     *glob = (struct tf_path_glob){0};
 }
 
+bool tf_path_join(const char *dir, const char *name, char out[TF_FILE_PATH_MAX])
+{
+    int size = snprintf(out, TF_FILE_PATH_MAX, "%s/%s", dir, name);
+
+    return size >= 0 && (unsigned)size < TF_FILE_PATH_MAX;
+}
+
 static bool has_ending(const char *name, const char *ending)
 {
     size_t size = strlen(name), ending_size = strlen(ending);

@@ -57,6 +57,10 @@ static const struct tf_option container_options[] = {
      .offset = offsetof(struct tf_container_options, link_roots),
      .def = "[/var/log/pods, /var/lib/docker/containers, /var/log/containers]",
      .about = "links lead into these folders and those of paths, and nowhere else"},
+    {.name = "owners",
+     .type = TF_OPTION_TEXTS,
+     .offset = offsetof(struct tf_container_options, owners),
+     .about = "users besides root and the agent's own whose files and folders are read"},
     {.name = "include",
      .type = TF_OPTION_TABLE,
      .offset = offsetof(struct tf_container_options, include),
@@ -155,15 +159,16 @@ static int check_tag(const struct tf_input_args *args, struct tf_error *err)
     return 0;
 }
 
-static int add_path(struct tf_container *input, const struct tf_text *path, struct tf_error *err)
+/* The fixed folder of a glob. */
+static int add_folder(struct tf_opener *opener, const struct tf_text *path, struct tf_error *err)
 {
-    struct tf_path_glob *glob = &input->globs[input->glob_count];
-    int rc = tf_path_glob_init(glob, path->text);
+    struct tf_path_glob glob;
+    int rc = tf_path_glob_init(&glob, path->text);
 
-    input->glob_count++; /* also half-built: it is ended with the others */
     if (rc == 0) {
-        rc = tf_opener_add_root(&input->opener, glob->folder);
+        rc = tf_opener_add_root(opener, glob.folder);
     }
+    tf_path_glob_fini(&glob);
     if (rc < 0 && rc != -ENOMEM) {
         return tf_error_add(err, &path->at, "path \"%s\" is not an absolute path below a folder",
                             path->text);
@@ -171,35 +176,134 @@ static int add_path(struct tf_container *input, const struct tf_text *path, stru
     return rc;
 }
 
-static int add_paths(struct tf_container *input, const struct tf_input_args *args,
-                     struct tf_error *err)
+static int add_link_root(struct tf_opener *opener, const struct tf_text *root, struct tf_error *err)
 {
-    const struct tf_container_options *options = input->options;
+    int rc = tf_opener_add_root(opener, root->text);
+
+    if (rc < 0 && rc != -ENOMEM) {
+        return tf_error_add(err, &root->at, "link root \"%s\" is not an absolute path", root->text);
+    }
+    return rc;
+}
+
+static int add_owner(struct tf_opener *opener, const struct tf_text *owner, struct tf_error *err)
+{
+    int rc = tf_opener_add_owner(opener, owner->text);
+
+    if (rc < 0 && rc != -ENOMEM) {
+        return tf_error_add(err, &owner->at, "owner \"%s\" %s", owner->text,
+                            rc == -ENOENT ? "is no user of this machine; write its name or number"
+                                          : "is one too many; 62 may be written");
+    }
+    return rc;
+}
+
+typedef int add_fn(struct tf_opener *opener, const struct tf_text *text, struct tf_error *err);
+
+/* The first error; all are told. */
+static int add_each(struct tf_opener *opener, const struct tf_texts *texts, add_fn *add,
+                    struct tf_error *err)
+{
     int first = 0;
 
-    if (options->paths.count == 0) {
-        return tf_error_add(err, &args->at, "paths is empty; leave it out for the usual folders");
-    }
-    input->globs = calloc(options->paths.count, sizeof *input->globs);
-    if (input->globs == NULL) {
-        return -ENOMEM;
-    }
-    for (size_t i = 0; i < options->paths.count; i++) {
-        int rc = add_path(input, &options->paths.items[i], err);
+    for (size_t i = 0; i < texts->count; i++) {
+        int rc = add(opener, &texts->items[i], err);
 
-        first = first == 0 ? rc : first;
-    }
-    for (size_t i = 0; i < options->link_roots.count; i++) {
-        int rc = tf_opener_add_root(&input->opener, options->link_roots.items[i].text);
-
-        if (rc < 0 && rc != -ENOMEM) {
-            rc = tf_error_add(err, &options->link_roots.items[i].at,
-                              "link root \"%s\" is not an absolute path",
-                              options->link_roots.items[i].text);
-        }
         first = first == 0 ? rc : first;
     }
     return first;
+}
+
+/* What the options let be opened. On failure too *opener is to be ended. */
+static int make_opener(const struct tf_container_options *options, struct tf_opener *opener,
+                       struct tf_error *err)
+{
+    int rc = tf_opener_init(opener), roots_rc, owners_rc;
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = add_each(opener, &options->paths, add_folder, err);
+    roots_rc = add_each(opener, &options->link_roots, add_link_root, err);
+    owners_rc = add_each(opener, &options->owners, add_owner, err);
+    rc = rc == 0 ? roots_rc : rc;
+    return rc == 0 ? owners_rc : rc;
+}
+
+static int make_globs(struct tf_container *input)
+{
+    const struct tf_texts *paths = &input->options->paths;
+    int rc = 0;
+
+    input->globs = calloc(paths->count, sizeof *input->globs);
+    if (input->globs == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < paths->count && rc == 0; i++) {
+        rc = tf_path_glob_init(&input->globs[i], paths->items[i].text);
+        input->glob_count++; /* also half-built: it is ended with the others */
+    }
+    return rc;
+}
+
+static int add_paths(struct tf_container *input, const struct tf_input_args *args,
+                     struct tf_error *err)
+{
+    int rc;
+
+    if (input->options->paths.count == 0) {
+        return tf_error_add(err, &args->at, "paths is empty; leave it out for the usual folders");
+    }
+    rc = make_opener(input->options, &input->opener, err);
+    if (rc == 0) {
+        rc = make_globs(input);
+    }
+    if (rc == 0 && args->opener != NULL) {
+        tf_opener_process_attach(args->opener, args->name, &input->opener);
+    }
+    return rc;
+}
+
+/* Adds the rules of an input; what is wrong with them is told when that is opened. */
+static int add_rules(struct tf_opener_process *process, const struct tf_plugin_config *item)
+{
+    struct tf_opener opener;
+    struct tf_error err;
+    int rc;
+
+    tf_error_init(&err);
+    rc = make_opener(item->options, &opener, &err);
+    tf_error_fini(&err);
+    if (rc == -ENOMEM) {
+        tf_opener_fini(&opener);
+        return rc;
+    }
+    return tf_opener_process_add(process, item->name, &opener);
+}
+
+int tf_container_start_opener(const struct tf_plugin_list *inputs, struct tf_opener_process **out)
+{
+    struct tf_opener_process *process = tf_opener_process_new();
+    bool is_needed = false;
+    int rc = process != NULL ? 0 : -ENOMEM;
+
+    for (size_t i = 0; i < inputs->count && rc == 0; i++) {
+        if (inputs->items[i].kind == &tf_input_container) {
+            is_needed = true;
+            rc = add_rules(process, &inputs->items[i]);
+        }
+    }
+    if (rc == 0 && is_needed) {
+        rc = tf_opener_process_start(process);
+    }
+    if (rc < 0 || !is_needed) {
+        tf_opener_process_free(process);
+        process = NULL;
+    }
+    if (rc == 0) {
+        *out = process;
+    }
+    return rc;
 }
 
 /* docker and CRI write UTF-8. */
@@ -232,7 +336,6 @@ static int container_open(const struct tf_input_args *args, void **self, struct 
     input->host = args->host;
     input->loop = args->loop;
     input->inotify_fd = -1;
-    tf_opener_init(&input->opener);
     input->name = strdup(args->name);
     input->pool = tf_block_pool_new();
     if (input->name == NULL || input->pool == NULL) {
@@ -262,7 +365,7 @@ static int container_prepare(void *self, const char *spool_path, struct tf_needs
 
     (void)spool_path;
     (void)err;
-    for (size_t i = 0; i < input->opener.root_count; i++) {
+    for (size_t i = 0; input->opener.process == NULL && i < input->opener.root_count; i++) {
         tf_needs_path(needs, TF_NEED_READ, input->opener.roots[i]);
     }
     return 0;

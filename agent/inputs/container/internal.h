@@ -18,7 +18,6 @@
  *     mend.c       how it goes on after it was cut or changed, on a worker
  *     blocks.c     the buffers for blocks
  *     gunzip.c     a compressed file read as its text
- *     opener.c     how a path becomes a descriptor
  *     position.c   the position of a file as bytes
  *     watch.c      inotify: hints, never the truth
  *
@@ -29,14 +28,15 @@
 #ifndef TAFFRAIL_INPUTS_CONTAINER_INTERNAL_H
 #define TAFFRAIL_INPUTS_CONTAINER_INTERNAL_H
 
+#include <dirent.h>
 #include <sys/inotify.h>
 
 #include "taffrail/container.h"
 #include "taffrail/decode.h"
 #include "taffrail/input.h"
+#include "taffrail/opener.h"
 
-#define TF_FILE_PATH_MAX 4096u
-#define TF_FILES_MAX     65536u /* followed at once; past it the rest waits, with a warning */
+#define TF_FILES_MAX 65536u /* followed at once; past it the rest waits, with a warning */
 
 /* ---- position.c -------------------------------------------------------------------------------
  */
@@ -46,13 +46,6 @@
 #define TF_PRINTS           5u
 #define TF_PRINT_HEADS      3u    /* from this one on they may be of the file's beginning */
 #define TF_HEAD_MAX         4096u /* and end before that */
-
-/* What identifies a file: its name may change. born_ns is 0 where the file system does not know it.
- */
-struct tf_file_id {
-    uint64_t device, inode;
-    int64_t born_ns;
-};
 
 /* The hash of the last TF_PRINT_BYTES (or fewer, at the start of a file) before offset. Offset 0:
  * no print. */
@@ -107,57 +100,6 @@ static inline bool tf_print_tells(const struct tf_print *print, uint64_t text_by
 /* -1, 0 or 1, for sorting. */
 int tf_file_id_compare(const struct tf_file_id *a, const struct tf_file_id *b);
 
-/* ---- opener.c ---------------------------------------------------------------------------------
- */
-
-/* Nothing outside the roots is ever opened. Immutable after its making; used on workers. */
-struct tf_opener {
-    char **roots; /* absolute, normal, without a slash at the end */
-    size_t root_count;
-    uint32_t user, group; /* besides root, who may own files and directories */
-};
-
-struct tf_opened {
-    int fd;
-    struct tf_file_id id;
-    uint64_t size;
-    int64_t changed_ns;
-    const char *why; /* on failure: what was wrong, a static text */
-};
-
-void tf_opener_init(struct tf_opener *opener);
-void tf_opener_fini(struct tf_opener *opener);
-
-/* Adds a root (copied, made normal). 0, -ENOMEM, or -EINVAL when it is not absolute. */
-int tf_opener_add_root(struct tf_opener *opener, const char *path);
-
-/* Makes an absolute path normal: no "//", "." or "..". 0, -EINVAL or -EMSGSIZE. */
-int tf_path_normalize(const char *path, char out[TF_FILE_PATH_MAX]);
-
-/* Opens a directory that lies in a root, each step checked. Returns a descriptor or a negative
- * errno. */
-int tf_opener_dir(const struct tf_opener *opener, const char *path, const char **why);
-
-/* Opens the directory `name` in a directory that was opened so. */
-int tf_opener_subdir(const struct tf_opener *opener, int dir_fd, const char *name,
-                     const char **why);
-
-/*
- * Opens the file `name` of the directory dir_fd, whose path is dir_path; a link is followed at most
- * 3 times, to targets that lie in a root. Returns 0, or a negative errno with out->why: -EPERM when
- * it is not to be opened (no regular file, several names, a foreign owner, a link that leads out).
- */
-int tf_opener_file(const struct tf_opener *opener, int dir_fd, const char *dir_path,
-                   const char *name, struct tf_opened *out);
-
-/*
- * Opens the directory that the link `name` leads into; its path goes to path, the name of what the
- * link means there, which may be gone, to *target (borrows from path). Returns a descriptor or a
- * negative errno.
- */
-int tf_opener_link_dir(const struct tf_opener *opener, int dir_fd, const char *dir_path,
-                       const char *name, char path[TF_FILE_PATH_MAX], const char **target);
-
 /* ---- discovery.c ------------------------------------------------------------------------------
  */
 
@@ -185,6 +127,9 @@ int tf_path_glob_depth(const struct tf_path_glob *glob, const char *dir);
 
 #define TF_DEPTH_MAX   32u /* folders below the fixed one */
 #define TF_GZIP_ENDING ".gz"
+
+/* dir/name. False: it is too long, so nothing can be opened there. */
+bool tf_path_join(const char *dir, const char *name, char out[TF_FILE_PATH_MAX]);
 
 bool tf_is_compressed_name(const char *name); /* but .gz */
 bool tf_is_gzip_name(const char *name);
@@ -249,11 +194,16 @@ struct tf_snapshot {
 /* All on a worker but fini. */
 void tf_snapshot_begin(struct tf_snapshot *snapshot);
 void tf_snapshot_fini(struct tf_snapshot *snapshot);
-/* Notes how `name` in the directory stands; "" means the directory itself. */
-void tf_snapshot_add(struct tf_snapshot *snapshot, int dir_fd, const char *dir_path,
-                     const char *name);
+/* Notes how a path stands, as tf_opener_look tells. */
+void tf_snapshot_add(struct tf_snapshot *snapshot, const struct tf_opener *opener,
+                     const char *path);
+/* The same of what was looked at before: rc and seen are what the look gave. */
+void tf_snapshot_note(struct tf_snapshot *snapshot, const char *path, int rc,
+                      const struct tf_opened *seen);
+/* The same of an open folder. */
+void tf_snapshot_add_dir(struct tf_snapshot *snapshot, int fd, const char *path);
 /* Nothing that was noted has changed. */
-bool tf_snapshot_holds(const struct tf_snapshot *snapshot);
+bool tf_snapshot_holds(const struct tf_snapshot *snapshot, const struct tf_opener *opener);
 
 struct tf_looker;
 
@@ -282,6 +232,14 @@ struct tf_scan {
     uint64_t took_ms;
 };
 
+/* Opens the folder of path for listing: cuts path there, and *name is what stood behind. Returns 0,
+ * or a negative errno. Worker. */
+int tf_scan_list_folder(const struct tf_opener *opener, char path[TF_FILE_PATH_MAX],
+                        const char **name, DIR **out);
+
+/* What an opener gave: refused for good, or not there. Else another try may give something else. */
+bool tf_scan_is_final(int rc);
+
 void tf_scan_run(struct tf_scan *scan); /* worker */
 void tf_scan_fini(struct tf_scan *scan);
 void tf_scan_sort_known(struct tf_scan *scan);
@@ -293,17 +251,17 @@ const struct tf_known *tf_scan_known(const struct tf_scan *scan, const struct tf
 /* A file to look at: base_size characters of name are the primary's name in this directory; base is
  * the path that tells the names, which is a link's where one leads here. */
 struct tf_candidate {
-    int dir_fd;
     const char *dir_path, *name, *base;
     size_t base_size;
     bool is_first_glob;
 };
 
 /* The unknown sibling holds what a file of its base, which is known, holds too: while that is
- * followed, found is left out; else the loop decides (shadow.c). Not for compressed ones. Worker.
+ * followed, found is left out; else the loop decides (shadow.c). Not for compressed ones. Returns
+ * 0, or a negative errno where it cannot be told now. Worker.
  */
-void tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candidate,
-                   const struct tf_opened *copy, struct tf_found *found);
+int tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candidate,
+                  const struct tf_opened *copy, struct tf_found *found);
 
 /* What an unknown compressed sibling is. Sets match with TF_VERDICT_KNOWN, text_bytes with that
  * and with TF_VERDICT_NEW. Worker. */
@@ -477,7 +435,7 @@ struct tf_file {
 #define TF_FILE_BLOCK_MIN 4096u
 
 struct tf_container_options {
-    struct tf_texts paths, link_roots;
+    struct tf_texts paths, link_roots, owners;
     struct tf_selection include, exclude;
     int format;   /* enum tf_format */
     int encoding; /* enum tf_encoding */
@@ -645,10 +603,5 @@ void tf_watch_start(struct tf_container *input); /* without inotify the input li
 void tf_watch_register(struct tf_container *input, struct tf_file *file, int watch);
 void tf_watch_tell(struct tf_container *input, int error); /* once: no hints, for this reason */
 void tf_watch_forget(struct tf_container *input, struct tf_file *file);
-
-/* Adds a watch for an open descriptor. Any thread. Returns the watch or a negative errno. */
-int tf_watch_add(int inotify_fd, int fd, uint32_t mask);
-#define TF_WATCH_DIR_MASK  0x000003c0u /* IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE */
-#define TF_WATCH_FILE_MASK 0x00000002u /* IN_MODIFY */
 
 #endif

@@ -99,20 +99,25 @@ static bool has_grown(const struct tf_opened *copy)
     return fstat(copy->fd, &status) == 0 && (uint64_t)status.st_size != copy->size;
 }
 
-/* A copy that is being made, or was made of a part: the primary begins with it. */
-static bool is_beginning(const struct tf_scan *scan, const struct tf_candidate *candidate,
-                         const struct tf_opened *copy)
+/* A copy that is being made, or was made of a part: the primary begins with it. 1, 0, or a negative
+ * errno where that is not known. */
+static int is_beginning(const struct tf_scan *scan, const struct tf_candidate *candidate,
+                        const struct tf_opened *copy)
 {
     size_t size = tf_print_size(copy->size);
-    char base_name[NAME_MAX + 1];
+    char base_name[NAME_MAX + 1], path[TF_FILE_PATH_MAX];
     struct tf_opened base;
+    int rc;
     bool is;
 
     memcpy(base_name, candidate->name, candidate->base_size);
     base_name[candidate->base_size] = '\0';
-    if (tf_opener_file(scan->opener, candidate->dir_fd, candidate->dir_path, base_name, &base) <
-        0) {
-        return false;
+    if (!tf_path_join(candidate->dir_path, base_name, path)) {
+        return 0;
+    }
+    rc = tf_opener_file(scan->opener, path, &base);
+    if (rc < 0) {
+        return tf_scan_is_final(rc) ? 0 : rc;
     }
     is = tf_file_id_compare(&base.id, &copy->id) != 0 && copy->id.born_ns >= base.id.born_ns &&
          copy->size <= base.size && same_bytes(copy->fd, base.fd, size, size) &&
@@ -121,11 +126,12 @@ static bool is_beginning(const struct tf_scan *scan, const struct tf_candidate *
     return is;
 }
 
-void tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candidate,
-                   const struct tf_opened *copy, struct tf_found *found)
+int tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candidate,
+                  const struct tf_opened *copy, struct tf_found *found)
 {
     uint64_t hash = tf_path_hash(tf_slice_text(candidate->base));
     const struct tf_known *match = NULL;
+    int beginning = 0;
 
     found->text_bytes = copy->size;
     for (size_t i = 0; i < scan->known_count && !found->is_left_out; i++) {
@@ -141,8 +147,13 @@ void tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candid
         found->verdict = TF_VERDICT_KNOWN;
         set_match(found, match);
     }
-    if (copy->size == 0 ||
-        (match == NULL && (is_beginning(scan, candidate, copy) || has_grown(copy))) ||
+    if (match == NULL && copy->size > 0) {
+        beginning = is_beginning(scan, candidate, copy);
+    }
+    if (beginning < 0) {
+        return beginning;
+    }
+    if (copy->size == 0 || (match == NULL && (beginning == 1 || has_grown(copy))) ||
         (found->is_short && tf_file_print(copy->fd, copy->size, &found->end) < 0)) {
         found->is_left_out = true; /* there is nothing to read yet */
     }
@@ -152,6 +163,7 @@ void tf_judge_copy(const struct tf_scan *scan, const struct tf_candidate *candid
                TF_DETAILS(TF_STR("path", found->base), TF_STR("name", candidate->name)),
                "a copy of what is read already; read only when the file is cut");
     }
+    return 0;
 }
 
 /* ---- compressed siblings -----------------------------------------------------------------------

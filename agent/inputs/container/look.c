@@ -11,9 +11,10 @@
  *     thread   hint → look → list of looks → uv_async_send        (sleeps without a hint)
  *     loop     found.c takes over what the looks have found
  *
- * Shared, under the mutex: the paths of watched folders, which scans on workers fill as well, the
- * finished looks, and three flags. A watch is added and its path is noted under one lock, so that
- * no hint comes for a folder without a path.
+ * Shared with scans on workers, under dirs_mutex: the paths of watched folders. A watch is added
+ * and its path is noted under one lock, so that no hint comes for a folder without a path. Shared
+ * with the loop, which never waits for an open, under looks_mutex: the finished looks, and whether
+ * a scan is wanted.
  */
 #include "internal.h"
 
@@ -44,12 +45,13 @@ struct tf_looker {
     uv_thread_t thread;
     uv_async_t async;
     bool is_running;
-    uv_mutex_t mutex;
+    uv_mutex_t dirs_mutex;
     struct dir *dirs[TF_FILE_BUCKETS]; /* by watch */
     struct dir *newest;                /* to be noted: the parent of the next one, or near it */
-    struct tf_scan looks[LOOKS_MAX];   /* finished */
+    uv_mutex_t looks_mutex;
+    struct tf_scan looks[LOOKS_MAX]; /* finished */
     size_t look_count;
-    bool wants_scan, is_stopping;
+    bool wants_scan;
 };
 
 /* ---- watched folders: any thread ----------------------------------------------------------------
@@ -165,12 +167,12 @@ int tf_looker_watch(struct tf_looker *looker, int fd, const char *path)
     if (looker == NULL) {
         return 0; /* told at the start */
     }
-    uv_mutex_lock(&looker->mutex);
-    rc = tf_watch_add(looker->inotify_fd, fd, TF_WATCH_DIR_MASK);
+    uv_mutex_lock(&looker->dirs_mutex);
+    rc = tf_opener_watch(looker->opener, looker->inotify_fd, fd, TF_WATCH_DIR_MASK);
     if (rc >= 0) {
         note_path(looker, rc, path);
     }
-    uv_mutex_unlock(&looker->mutex);
+    uv_mutex_unlock(&looker->dirs_mutex);
     return rc < 0 ? rc : 0;
 }
 
@@ -203,8 +205,8 @@ static void add_path(struct tf_scan *look, const struct dir *dir, const char *na
     tf_buf_fini(&path);
 }
 
-/* Under the mutex. */
-static void take_event(struct tf_looker *looker, const struct inotify_event *event,
+/* Under dirs_mutex. True when a scan is wanted for it. */
+static bool take_event(struct tf_looker *looker, const struct inotify_event *event,
                        struct tf_scan *look)
 {
     struct dir **slot = event->wd < 0 ? NULL : find_dir(looker, event->wd);
@@ -213,47 +215,47 @@ static void take_event(struct tf_looker *looker, const struct inotify_event *eve
         if (slot != NULL && *slot != NULL) {
             drop_dir(slot);
         }
-        return;
+        return false;
     }
-    looker->wants_scan = true;
     if ((event->mask & IN_CREATE) != 0 && event->len > 0 && slot != NULL && *slot != NULL) {
         add_path(look, *slot, event->name);
     }
+    return true;
 }
 
-/* Reads what hints there are. False: no memory, so that nothing is looked at. */
+/* Reads what hints there are; without memory for it nothing is looked at. True when a scan is
+ * wanted. */
 static bool read_events(struct tf_looker *looker, struct tf_scan *look)
 {
     _Alignas(struct inotify_event) char bytes[16384];
+    bool wants_scan = false;
     ssize_t size;
 
     look->only = calloc(PATHS_MAX, sizeof *look->only);
-    uv_mutex_lock(&looker->mutex);
+    uv_mutex_lock(&looker->dirs_mutex);
     while ((size = read(looker->inotify_fd, bytes, sizeof bytes)) > 0) {
         for (size_t at = 0; at + sizeof(struct inotify_event) <= (size_t)size;) {
             const struct inotify_event *event = (const struct inotify_event *)(bytes + at);
 
-            if (look->only != NULL) {
-                take_event(looker, event, look);
-            }
-            looker->wants_scan = looker->wants_scan || look->only == NULL;
+            wants_scan |= look->only == NULL || take_event(looker, event, look);
             at += sizeof *event + event->len;
         }
     }
-    uv_mutex_unlock(&looker->mutex);
-    return look->only != NULL;
+    uv_mutex_unlock(&looker->dirs_mutex);
+    return wants_scan;
 }
 
 /* Hands a look to the loop, or drops it: then its files are found by the scan, if they still live.
  */
-static void hand_over(struct tf_looker *looker, struct tf_scan *look)
+static void hand_over(struct tf_looker *looker, struct tf_scan *look, bool wants_scan)
 {
-    uv_mutex_lock(&looker->mutex);
+    uv_mutex_lock(&looker->looks_mutex);
+    looker->wants_scan = looker->wants_scan || wants_scan;
     if (look->found_count > 0 && looker->look_count < LOOKS_MAX) {
         looker->looks[looker->look_count++] = *look;
         *look = (struct tf_scan){0};
     }
-    uv_mutex_unlock(&looker->mutex);
+    uv_mutex_unlock(&looker->looks_mutex);
     tf_scan_fini(look);
     (void)uv_async_send(&looker->async); /* for the scan too */
 }
@@ -272,6 +274,7 @@ static void run(void *ctx)
                                .exclude = &looker->input->options->exclude,
                                .looker = looker,
                                .open_max = OPENED_MAX};
+        bool wants_scan;
 
         if (poll(polled, TF_COUNT(polled), -1) < 0 && errno != EINTR) {
             return; /* never: the descriptors are ours, and valid */
@@ -279,10 +282,11 @@ static void run(void *ctx)
         if (polled[1].revents != 0) {
             return;
         }
-        if (read_events(looker, &look) && look.only_count > 0) {
+        wants_scan = read_events(looker, &look);
+        if (look.only_count > 0) {
             tf_scan_run(&look);
         }
-        hand_over(looker, &look);
+        hand_over(looker, &look, wants_scan);
     }
 }
 
@@ -297,13 +301,13 @@ static void on_async(uv_async_t *async)
     size_t count;
     bool wants_scan;
 
-    uv_mutex_lock(&looker->mutex);
+    uv_mutex_lock(&looker->looks_mutex);
     count = looker->look_count;
     memcpy(looks, looker->looks, count * sizeof *looks);
     looker->look_count = 0;
     wants_scan = looker->wants_scan;
     looker->wants_scan = false;
-    uv_mutex_unlock(&looker->mutex);
+    uv_mutex_unlock(&looker->looks_mutex);
     for (size_t i = 0; i < count; i++) {
         if (!input->is_closing) {
             tf_found_apply(input, &looks[i]);
@@ -335,7 +339,8 @@ void tf_looker_free(struct tf_looker *looker)
         }
     }
     unref_dir(looker->newest);
-    uv_mutex_destroy(&looker->mutex);
+    uv_mutex_destroy(&looker->dirs_mutex);
+    uv_mutex_destroy(&looker->looks_mutex);
     free(looker);
 }
 
@@ -347,7 +352,12 @@ int tf_looker_new(struct tf_container *input, struct tf_looker **out)
     if (looker == NULL) {
         return -ENOMEM;
     }
-    if (uv_mutex_init(&looker->mutex) < 0) {
+    if (uv_mutex_init(&looker->dirs_mutex) < 0) {
+        free(looker);
+        return -ENOMEM;
+    }
+    if (uv_mutex_init(&looker->looks_mutex) < 0) {
+        uv_mutex_destroy(&looker->dirs_mutex);
         free(looker);
         return -ENOMEM;
     }

@@ -15,9 +15,7 @@
 #include "internal.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -115,25 +113,28 @@ static bool may_be_copy(const struct tf_file_id *sibling, const struct tf_file_i
     return tf_file_id_compare(sibling, file) != 0 && sibling->born_ns >= file->born_ns;
 }
 
-/* Opens the sibling `name`; keeps it when it is the best so far. */
-static void try_sibling(struct tf_file_io *io, const struct tf_file_read *read, int dir_fd,
-                        const char *dir, const char *name)
+/* Opens the sibling `name`; keeps it when it is the best so far. 0, or -errno: another try may find
+ * it. */
+static int try_sibling(struct tf_file_io *io, const struct tf_file_read *read, const char *dir,
+                       const char *name)
 {
     struct tf_mend *mend = io->mend;
+    char path[TF_FILE_PATH_MAX];
     struct tf_opened opened;
     struct tf_print end = {0};
     bool is_gzip = tf_is_gzip_name(name), is_short;
     uint64_t held_to;
+    int rc = tf_path_join(dir, name, path) ? tf_opener_file(read->opener, path, &opened) : -ENOENT;
 
-    if (tf_opener_file(read->opener, dir_fd, dir, name, &opened) < 0) {
-        return;
+    if (rc < 0) {
+        return tf_scan_is_final(rc) ? 0 : rc;
     }
     held_to = may_be_copy(&opened.id, read->id) ? compare_sibling(io, &opened, is_gzip) : 0;
     is_short = held_to < io->position.prints[0].offset;
     if (held_to == 0 || !is_better(mend, &opened, held_to) ||
         (is_short && !is_gzip && tf_file_print(opened.fd, opened.size, &end) < 0)) {
         (void)close(opened.fd);
-        return;
+        return 0;
     }
     if (mend->kind != TF_MEND_NONE) {
         (void)close(mend->sibling.fd);
@@ -144,42 +145,36 @@ static void try_sibling(struct tf_file_io *io, const struct tf_file_read *read, 
     mend->is_short = is_short;
     mend->held_to = held_to;
     mend->end = end;
+    return 0;
 }
 
-static void look_for_copy(struct tf_file_io *io, const struct tf_file_read *read)
+/* In the folder that the base lies in, or leads into. 0, also where there is none; or -errno. */
+static int look_for_copy(struct tf_file_io *io, const struct tf_file_read *read)
 {
-    char dir_path[TF_FILE_PATH_MAX];
-    const char *slash = strrchr(read->base, '/');
     char path[TF_FILE_PATH_MAX];
-    const char *why, *name;
-    int fd, base_fd;
+    struct tf_opened seen;
+    const char *name;
     DIR *dir;
+    int rc = tf_opener_look(read->opener, read->base, &seen, path);
 
-    (void)snprintf(dir_path, sizeof dir_path, "%.*s", (int)(slash - read->base), read->base);
-    base_fd = tf_opener_dir(read->opener, dir_path[0] == '\0' ? "/" : dir_path, &why);
-    if (base_fd < 0) {
-        return;
+    if (rc == 0 || rc == -ENOENT) {
+        rc = tf_scan_list_folder(read->opener, path, &name, &dir);
     }
-    fd = tf_opener_link_dir(read->opener, base_fd, dir_path, slash + 1, path, &name);
-    (void)close(base_fd);
-    dir = fd < 0 ? NULL : fdopendir(fd);
-    if (dir == NULL) {
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return;
+    if (rc != 0) {
+        return tf_scan_is_final(rc) ? 0 : rc;
     }
-    for (unsigned i = 0; i < SIBLINGS_MAX; i++) {
+    for (unsigned i = 0; i < SIBLINGS_MAX && rc == 0; i++) {
         const struct dirent *entry = readdir(dir);
 
         if (entry == NULL) {
             break;
         }
         if (is_sibling_name(entry->d_name, name)) {
-            try_sibling(io, read, fd, path, entry->d_name);
+            rc = try_sibling(io, read, path, entry->d_name);
         }
     }
     (void)closedir(dir);
+    return rc;
 }
 
 /* Moves the place back behind the newest newline before it, so that no half line goes out; false
@@ -249,15 +244,20 @@ static int compare_from(const struct tf_file_io *io, unsigned i)
 
 int tf_file_mend(struct tf_file_io *io, const struct tf_file_read *read)
 {
+    int rc = 0;
+
     assert(io->mend == NULL);
     io->mend = calloc(1, sizeof *io->mend);
     if (io->mend == NULL) {
         return -ENOMEM;
     }
     for (unsigned i = 0; i < LOOKS && io->mend->kind == TF_MEND_NONE && !io->position.is_gzip &&
-                         io->position.prints[0].offset > 0;
+                         io->position.prints[0].offset > 0 && rc == 0;
          i++) {
-        look_for_copy(io, read);
+        rc = look_for_copy(io, read);
+    }
+    if (rc < 0) {
+        return rc;
     }
     if (io->mend->kind == TF_MEND_SIBLING) {
         io->mend->lost_bytes = lost_bytes(io);

@@ -311,7 +311,7 @@ static void compare_snapshot(uv_work_t *work)
 
     uint64_t start_ns = uv_hrtime();
 
-    input->snapshot_held = tf_snapshot_holds(&input->snapshot);
+    input->snapshot_held = tf_snapshot_holds(&input->snapshot, &input->opener);
     input->comparing_us = (uv_hrtime() - start_ns) / 1000;
 }
 

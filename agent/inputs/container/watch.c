@@ -14,7 +14,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <sys/inotify.h>
 #include <unistd.h>
 
@@ -24,19 +23,6 @@
 static_assert(TF_WATCH_DIR_MASK == (IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE),
               "as said");
 static_assert(TF_WATCH_FILE_MASK == IN_MODIFY, "as said");
-
-int tf_watch_add(int inotify_fd, int fd, uint32_t mask)
-{
-    char path[64];
-    int watch;
-
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    tf_sandbox_raise(); /* it asks for the right to read */
-    watch = inotify_add_watch(inotify_fd, path, mask);
-    watch = watch < 0 ? -errno : watch;
-    tf_sandbox_lower();
-    return watch;
-}
 
 void tf_watch_tell(struct tf_container *input, int error)
 {
