@@ -220,11 +220,9 @@ static int watch_signals(struct run *run)
 
 static void log_start(const struct tf_config *config)
 {
-    char digest[7];
+    char digest[TF_CONFIG_DIGEST_BYTES];
 
-    for (int i = 0; i < 3; i++) {
-        (void)snprintf(digest + 2 * i, 3, "%02x", config->digest[i]);
-    }
+    tf_config_digest(&config->mark, digest);
     tf_log(TF_LOG_INFO, "start",
            TF_DETAILS(TF_STR("host", config->agent.host.text), TF_NUM("pid", getpid()),
                       TF_STR("config", config->file), TF_STR("digest", digest)),
