@@ -74,6 +74,7 @@ static int look(struct tf_admin *admin, struct tf_facts *facts)
                                .conditions = &admin->conditions,
                                .now_ns = tf_now_ns(),
                                .started_ns = admin->started_ns,
+                               .reloads = *admin->args.reloads,
                                .loop_delay = admin->loop_delay};
     tf_config_digest(&admin->args.config->mark, facts->digest);
     rc = tf_pipeline_status(admin->pipeline, &facts->status);
