@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -239,6 +240,24 @@ def dies_or_hangs(house):
     return "it is killed, in time, and the old one works on"
 
 
+def not_to_be_had(house):
+    """What shows only once the old main has left: the agent ends as at a start, and the next one loses nothing."""
+    scene = Scene(house)
+    scene.write(100)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        listens = f"['unix:{scene.admin()}'"
+        scene.edit(listens, f"{listens}, '127.0.0.1:{other.getsockname()[1]}'")
+        scene.agent.process.send_signal(signal.SIGHUP)
+        need(scene.agent.process.wait(60) == 3, scene.agent.tail())
+        need("admin.listen: cannot listen on 127.0.0.1:" in scene.agent.text(), scene.agent.tail())
+        scene.write(100)
+    scene.agent = house.start("agent")
+    scene.end()
+    return "a port of others ends it with 3"
+
+
 def collector_down(house):
     scene = Scene(house)
     scene.write(100)
@@ -291,9 +310,17 @@ def ends(house):
         os.kill(scene.agent.pid, number)
     scene.write(10)
     scene.arrived()
-    os.kill(scene.agent.pid, signal.SIGTERM)
-    need(scene.agent.process.wait(30) == 0, scene.agent.tail())
+    os.kill(scene.agent.pid, signal.SIGTERM)  # as a manager would that sends it to all of a service
+    need(scene.agent.stop() == 0, scene.agent.tail())
+    need(scene.collector.stop() == 0, scene.collector.tail())
     scene.agent = house.start("agent")
+    scene.write(10)
+    time.sleep(0.5)
+    for _ in range(2):  # the second: at once, though what was written has no acknowledgement
+        scene.agent.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    need(scene.agent.process.wait(5) == 128 + signal.SIGINT, scene.agent.tail())
+    scene.collector, scene.agent = house.start("collector"), house.start("agent")
     scene.end()
     return "neither stays without the other"
 
@@ -330,7 +357,7 @@ def first_process(house):
     return "signals, children of others, and a code for a main that died"
 
 
-CHECKS = (reload_under_load, wider_roots, unsound, two_in_a_row, dies_or_hangs, collector_down, new_certificates, ends, first_process)
+CHECKS = (reload_under_load, wider_roots, unsound, two_in_a_row, dies_or_hangs, not_to_be_had, collector_down, new_certificates, ends, first_process)
 
 
 def main():
