@@ -315,6 +315,9 @@ static void describe_end(const struct parent *parent, const struct process *proc
     } else if (WIFSIGNALED(status)) {
         (void)snprintf(text, size, "loading it, the new process died of signal %d",
                        WTERMSIG(status));
+    } else if (process->errors == 0) { /* no memory, or it says nothing */
+        (void)snprintf(text, size, "loading it, the new process ended with %d",
+                       WEXITSTATUS(status));
     } else {
         (void)snprintf(text, size, "%s", tf_counted_text(process->errors, "error", count));
     }

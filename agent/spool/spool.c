@@ -462,6 +462,9 @@ int tf_spool_prepare(const struct tf_spool_options *options, bool is_reload, str
     struct tf_keyring *ring = tf_secure_new(sizeof *ring);
     int dir_fd = -1, lock_fd = -1, rc = ring != NULL ? check_options(options, err) : -ENOMEM;
 
+    if (rc == 0 && is_reload) { /* before the other main leaves, not behind */
+        rc = tf_spool_check(options, err);
+    }
     if (rc == 0) {
         rc = open_dir(options, true, &dir_fd, err);
     }

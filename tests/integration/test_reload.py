@@ -148,6 +148,7 @@ def wider_roots(house):
 UNSOUND = (
     ("no yaml", "filters: []", "filters: [", "1 error"),
     ("unknown keys", "filters: []", "filters: []\nimputs: []\nkafka: {}", "2 errors"),
+    ("a seal that is not there", "keep_free: 0", "keep_free: 0, seal: required", "1 error"),
     ("a missing key", "keep_free: 0", "keep_free: 0, keys: [nowhere.key]", "1 error"),
     ("a bad rule", "filters: []", "filters: [redact: {rules: [bad.yaml]}]", "4 errors"),
     ("a missing certificate", "node-1.pem", "node-2.pem", "1 error"),
@@ -221,8 +222,8 @@ def dies_or_hangs(house):
         scene.write(10)
 
     begin()
-    os.kill(next(child for child in scene.agent.children() if child != pid), signal.SIGSEGV)
-    wait_refused(scene.agent, 1, "died of signal 11")
+    os.kill(next(child for child in scene.agent.children() if child != pid), signal.SIGKILL)
+    wait_refused(scene.agent, 1, "died of signal 9")
     begin()
     begun = time.monotonic()
     os.kill(next(child for child in scene.agent.children() if child != pid), signal.SIGSTOP)  # nor would it end by itself

@@ -30,6 +30,7 @@
 enum act {
     WORK,
     IS_UNSOUND,    /* says so, and ends with 2 */
+    ENDS_LOADING,  /* with 3, and says nothing */
     DIES_LOADING,  /* of a signal */
     HANGS_LOADING, /* for ever */
     WAITS_LOADING, /* until the test lets it */
@@ -121,6 +122,9 @@ static int fake_main(void *ctx, const struct tf_channel *channel)
     if (act == IS_UNSOUND) {
         say(channel, TF_WORD_UNSOUND, 3);
         return 2;
+    }
+    if (act == ENDS_LOADING) {
+        return 3;
     }
     if (act == DIES_LOADING) {
         (void)kill(getpid(), SIGKILL);
@@ -269,6 +273,14 @@ static void one_that_dies_changes_nothing(void **state)
     START(WORK, DIES_LOADING, WORK);
     reaches(&shared->working, 1);
     is_refused("loading it, the new process died of signal 9");
+}
+
+static void one_that_ends_changes_nothing(void **state)
+{
+    (void)state;
+    START(WORK, ENDS_LOADING, WORK);
+    reaches(&shared->working, 1);
+    is_refused("loading it, the new process ended with 3");
 }
 
 static void one_that_hangs_is_killed(void **state)
@@ -480,6 +492,7 @@ int main(void)
         TEST(a_next_main_works_when_the_last_has_left),
         TEST(one_that_is_not_sound_changes_nothing),
         TEST(one_that_dies_changes_nothing),
+        TEST(one_that_ends_changes_nothing),
         TEST(one_that_hangs_is_killed),
         TEST(a_second_reload_waits_for_the_first),
         TEST(one_that_will_not_leave_is_killed),
