@@ -448,6 +448,7 @@ static void metrics_say_what_is(void **state)
     filters[1].unknown_records = 9;
     tf_histogram_add(&outputs[0].feed.ack, 1000);
     tf_histogram_add(&outputs[0].feed.ack, UINT64_C(5000000000));
+    facts.reloads = (struct tf_reloads){.taken = 12, .refused = 3};
     facts.status.spool.bytes_pending = 11;
     facts.status.books.own = 12;
     facts.status.books.joined = 7;
@@ -475,6 +476,8 @@ static void metrics_say_what_is(void **state)
     has_line(text, "taffrail_kubernetes_up{filter=\"labels\"} 1");
     has_line(text, "taffrail_kubernetes_left_out_total{filter=\"labels\"} 6");
     has_line(text, "taffrail_kubernetes_unknown_records_total{filter=\"labels\"} 9");
+    has_line(text, "taffrail_config_reloads_total{result=\"taken\"} 12");
+    has_line(text, "taffrail_config_reloads_total{result=\"refused\"} 3");
     has_line(text, "taffrail_sandbox_layer{layer=\"landlock\"} 0");
     has_line(text, "taffrail_sandbox_layer{layer=\"seccomp\"} 1");
     has_line(text, "taffrail_spool_bytes{state=\"pending\"} 11");
@@ -664,6 +667,7 @@ static void on_stopped(void *ctx)
 /* Reads an empty folder, writes to a file; admin as given. */
 static int make_world(const char *admin)
 {
+    static const struct tf_reloads reloads;
     char yaml[1024];
 
     memset(&world, 0, sizeof world);
@@ -679,10 +683,12 @@ static int make_world(const char *admin)
                                      &world.config, &world.err),
                      0);
     assert_int_equal(uv_loop_init(&world.loop), 0);
-    return tf_admin_new(
-        &(struct tf_admin_args){
-            .loop = &world.loop, .config = world.config, .version = "1.2.3", .revision = "0a1b2c"},
-        &world.admin, &world.err);
+    return tf_admin_new(&(struct tf_admin_args){.loop = &world.loop,
+                                                .config = world.config,
+                                                .version = "1.2.3",
+                                                .revision = "0a1b2c",
+                                                .reloads = &reloads},
+                        &world.admin, &world.err);
 }
 
 static int start_world(void)
