@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import struct
 import subprocess
@@ -304,6 +305,41 @@ def is_granted_the_capability(podman, house):
     agent.stop()
 
 
+def documented_run():
+    """The words of `podman run` in docs/container-security.md."""
+    with open(os.path.join(HERE, "../../docs/container-security.md"), encoding="utf-8") as file:
+        block = re.search(r"^    podman run -d (?:.*\\\n)*.*$", file.read(), re.M)
+    need(block is not None, "the docs have no podman run")
+    return shlex.split(block[0].replace("\\\n", ""))[2:]
+
+
+def runs_as_the_docs_say(podman, house):
+    """That command with this machine's folders; limits want control groups, which it is run without. Then its health."""
+    write_real_log(podman, house, "docs", "docs line 1\n")
+    configure(house, 0, "[container: {paths: [/var/lib/docker/containers/*/*/*.log]}]", listen="['unix:/run/taffrail/admin.sock']")
+    folders = {"/etc/taffrail": house.path("agent"), "/var/lib/docker/containers": house.path("logs/pods"),
+               "/var/lib/taffrail": house.path("docs-spool")}
+    os.makedirs(folders["/var/lib/taffrail"], 0o700)
+    words = iter(documented_run())
+    given = []
+    for word in words:
+        if word in ("--memory", "--pids-limit"):
+            next(words)
+        elif word == "-v":
+            source, _, rest = next(words).partition(":")
+            given += [word, f"{folders.pop(source)}:{rest}"]
+        elif word.startswith("seccomp="):
+            given.append(f"seccomp={SECCOMP}")
+        else:
+            given.append(word)
+    need(not folders, f"not mounted: {folders}")
+    podman.call("run", "--cgroups=disabled", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--network", "host", *given)
+    wait_until(lambda: has_line(house, "docs line 1"), 20, lambda: f"no line arrived\n{podman.call('logs', 'taffrail')}")
+    podman.call("healthcheck", "run", "taffrail")
+    podman.call("stop", "taffrail")
+    podman.call("rm", "taffrail")
+
+
 def reads_the_journal(podman, house):
     """taffrail-journal, by the group that owns the journal on the node; its own confinement holds within the container's."""
     journal, spool = house.path("logs/journal"), house.path("journal-spool")
@@ -332,7 +368,7 @@ def check_running(binary, archive, revision, has_reader):
         house.make_pki()
         house.configure_collector()
         house.start("collector")
-        checks = [answers_probes, runs_as_in_the_chart, runs_as_root_without_capabilities, is_granted_the_capability]
+        checks = [answers_probes, runs_as_in_the_chart, runs_as_root_without_capabilities, runs_as_the_docs_say, is_granted_the_capability]
         if has_reader and os.path.exists(JOURNAL_REMOTE):
             checks.append(reads_the_journal)
         elif has_reader:
