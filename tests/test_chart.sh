@@ -234,7 +234,7 @@ finds() { # FILE COUNT
     [ "$(grep -c '"log":"pay 2 charge failed"' "$folder/found")" = "$2" ] && [ "$(wc -l <"$folder/found")" = "$2" ]
 }
 expect "the Job prints what was asked for" finds "$folder/print.yaml" 1
-expect "it says so" grep -q '^1 of [0-9]* records' "$folder/job.log"
+expect "it says so" grep -q '^1 of [0-9]* records, 1 of 1 segment read' "$folder/job.log"
 run_job "$folder/ship.yaml" # nobody listens here: it waits for its collector
 expect "the Job that ships keeps how far it came" [ -s "$folder/work/case-42.job" ]
 

@@ -79,7 +79,7 @@ function makeStatus(uptime) {
     spool: { pending_bytes: 1024 * uptime, max_bytes: 1048576, retained_bytes: 0, has_room: true, seal: "on" },
     outputs: [{ name: "main", up: true, acked: 500 * uptime, pending: 1234, oldest_seconds: 773, ack_p99_seconds: 0.1 }],
     redaction: { off: false, redacted: 2 * uptime, withheld: 0, rules: [{ rule: "jwt", hits: 3 }, { rule: "<img>", hits: 12 }] },
-    certificates: [{ use: "output/main", days: 9 }],
+    certificates: [{ use: "output/main", days: 9 }, { use: "admin", days: 1 }],
     sandbox: { layers: [{ layer: "landlock", on: true }, { layer: "seccomp", on: uptime < 5 }] },
     books: { balanced: true, missing: 0, decoded: 7, spooled: 7, joined: 0, filtered: 0, held: 0, gaps: 0 },
   };
@@ -129,6 +129,7 @@ async function main() {
   assert.match(shown("way"), /read1,000\/s .*redacted2\.0\/s .*3\.0 KiB .*delivered500\/s/);
   assert.match(shown("certificates"), /output\/main .*9 days left \u25b2/);
   assert.equal(shown("sandbox"), "2/2: landlock, seccomp");
+  assert.match(shown("certificates"), /admin .*1 day left \u25b2/);
   assert.match(shown("rules"), /<img> .*12 jwt .*3/);
   assert.match(shown("books"), /^Balanced: 7 decoded = 7 spooled/);
   const plots = Object.values(ids).flatMap(node => node.all("svg"));

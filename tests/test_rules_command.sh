@@ -76,7 +76,7 @@ exits 'test' 0 test "$folder/own.yaml"
 holds 'test says ok' 'ok    ticket                   1 match, 1 no_match' out
 exits 'failing test' 1 test "$folder/failing.yaml"
 holds 'test says why' 'FAIL  ticket                   match example 2 is not matched; keyword "tkt_" is there, the pattern stops at byte 6' out
-holds 'test counts' '1 of 1 rules failed' out
+holds 'test counts' '1 of 1 rule failed' out
 exits 'wrong file' 1 test "$folder/wrong.yaml"
 holds 'its place' 'wrong.yaml:4:12: error: rule "ticket": regex: missing closing parenthesis' err
 exits 'missing file' 2 test "$folder/none.yaml"
@@ -89,6 +89,9 @@ while [ $i -lt 300 ]; do
 done >"$folder/app.log"
 exits 'bench' 0 bench "$folder/app.log"
 holds 'bench tells' 'rules, 300 lines, ' out
+head -n 1 "$folder/app.log" >"$folder/one.log"
+exits 'bench of one line' 0 bench "$folder/one.log"
+holds 'bench tells one' 'rules, 1 line, ' out
 exits 'bench as configured' 0 bench -c "$folder/t.yaml" "$folder/app.log"
 : >"$folder/empty.log"
 exits 'bench of no line' 2 bench "$folder/empty.log"

@@ -245,10 +245,10 @@ static void look_at_records(struct tf_conditions *conditions, const struct tf_lo
     struct tf_condition *gap = find(conditions, TF_CONDITION_GAP, "");
     struct tf_condition *withheld = find(conditions, TF_CONDITION_WITHHELD, "");
     struct tf_condition *off = find(conditions, TF_CONDITION_REDACTION_OFF, "");
-    char text[TF_COUNTED_TEXT_BYTES];
+    char text[TF_COUNTED_TEXT_BYTES], bytes[TF_COUNTED_TEXT_BYTES];
 
-    SAY(gap, "%s since the start, up to %" PRIu64 " bytes lost", tf_counted_text(gaps, "gap", text),
-        sum(status->gap_bytes, TF_GAPS));
+    SAY(gap, "%s since the start, up to %s lost", tf_counted_text(gaps, "gap", text),
+        tf_counted_text(sum(status->gap_bytes, TF_GAPS), "byte", bytes));
     judge(conditions, look, gap, has_risen(look, gap, gaps, LATELY_MS), 0);
     SAY(withheld, "%s with a text withheld since the start",
         tf_counted_text(status->books.withheld, "record", text));

@@ -159,7 +159,8 @@ static void print_filters(FILE *to, const struct tf_config *config)
 
         (void)fprintf(to, "%s%s", i > 0 ? ", " : "", item->name);
         if (facts.rules > 0) {
-            (void)fprintf(to, ": %u rules, %.0f ns a line here", facts.rules, facts.ns_a_line);
+            (void)fprintf(to, ": %u %s, %.0f ns a line here", facts.rules,
+                          tf_plural(facts.rules, "rule", "rules"), facts.ns_a_line);
         }
         if (facts.own_rules > 0) {
             (void)fprintf(to, "; %u own, %.0f of %.0f ns", facts.own_rules, facts.own_ns_a_line,

@@ -307,13 +307,14 @@ static int print_all(struct run *run)
 
 static void tell_summary(const struct run *run)
 {
-    char found[TF_COUNT_TEXT_BYTES], total[TF_COUNT_TEXT_BYTES];
+    char found[TF_COUNT_TEXT_BYTES], total[TF_COUNTED_TEXT_BYTES], segments[TF_COUNTED_TEXT_BYTES];
     struct tf_archive_status status;
 
     tf_archive_status(run->archive, &status);
-    (void)fprintf(stderr, "%s of %s records, %llu of %llu segments read, %.1f s",
-                  tf_count_text(run->pick.found, found), tf_count_text(status.events, total),
-                  (unsigned long long)status.read, (unsigned long long)status.segments,
+    (void)fprintf(stderr, "%s of %s, %llu of %s read, %.1f s",
+                  tf_count_text(run->pick.found, found),
+                  tf_counted_text(status.events, "record", total), (unsigned long long)status.read,
+                  tf_counted_text(status.segments, "segment", segments),
                   (double)((int64_t)uv_hrtime() - run->begun_ns) / (double)TF_S_IN_NS);
     tf_gaps_print(&run->pick.gaps, stderr);
     tf_undecided_print(tf_query_undecided(run->query), stderr);

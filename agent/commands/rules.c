@@ -479,7 +479,8 @@ static int run_tests(const struct arguments *arguments)
     }
     code = rc == -ENOENT ? TF_EXIT_USAGE : rc < 0 ? exit_code(rc) : code;
     if (test.failed > 0) {
-        (void)printf("%zu of %zu rules failed\n", test.failed, test.tried);
+        (void)printf("%zu of %zu %s failed\n", test.failed, test.tried,
+                     tf_plural(test.tried, "rule", "rules"));
         code = code == TF_EXIT_FINE ? TF_EXIT_FOUND : code;
     }
     tf_arena_free(test.arena);
@@ -564,9 +565,10 @@ static int bench_text(const struct tf_redact_filter *filter, const struct tf_buf
         rc = tf_redact_rules_time(&all, filter->rules, filter->count, on, &ns);
     }
     if (rc == 0) {
-        (void)printf("%u rules, %zu lines, %zu bytes: %.0f MB/s, %.1f ns a line\n",
-                     filter->on_count, all.lines, all.size, (double)all.size * 1000.0 / ns,
-                     ns / (double)all.lines);
+        (void)printf("%u %s, %zu %s, %zu bytes: %.0f MB/s, %.1f ns a line\n", filter->on_count,
+                     tf_plural(filter->on_count, "rule", "rules"), all.lines,
+                     tf_plural(all.lines, "line", "lines"), all.size,
+                     (double)all.size * 1000.0 / ns, ns / (double)all.lines);
         rc = tf_redact_rules_cost(part.lines > 0 ? &part : &all, filter->rules, filter->count, on,
                                   costs);
     }
@@ -672,7 +674,9 @@ static int import_text(const struct subject *subject, const char *file, struct t
         (void)fputs("rules: the YAML could not be written; is there room?\n", stderr);
         code = TF_EXIT_CANNOT_RUN;
     } else if (rc == 0) {
-        (void)fprintf(stderr, "rules: %zu rules written, %zu warnings\n", count, err.warnings);
+        (void)fprintf(stderr, "rules: %zu %s written, %zu %s\n", count,
+                      tf_plural(count, "rule", "rules"), err.warnings,
+                      tf_plural(err.warnings, "warning", "warnings"));
     }
     tf_buf_fini(&yaml);
     tf_error_fini(&err);

@@ -262,7 +262,7 @@ static void log_rules(const struct tf_pipeline *pipeline)
                    TF_DETAILS(TF_NUM("own", facts.own_rules),
                               TF_NUM("ns_per_line", facts.ns_a_line),
                               TF_STR("kernel", facts.kernel), TF_BOOL("jit", facts.has_jit)),
-                   "%u rules on", facts.rules);
+                   "%u %s on", facts.rules, tf_plural(facts.rules, "rule", "rules"));
         }
     }
 }

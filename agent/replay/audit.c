@@ -128,8 +128,8 @@ static void add_end(struct record *record, const struct tf_replay_audit *audit,
 {
     char log[SENTENCE_BYTES];
 
-    (void)snprintf(log, sizeof log, "replay to %s, job %s, is done: %" PRIu64 " records",
-                   audit->output, audit->job, state->records);
+    (void)snprintf(log, sizeof log, "replay to %s, job %s, is done: %" PRIu64 " %s", audit->output,
+                   audit->job, state->records, tf_plural(state->records, "record", "records"));
     add_subject(record, audit, state, "end", log);
     add_count(record, "records", state->records);
     add_count(record, "losses", state->losses);

@@ -73,25 +73,27 @@ static void tell_done_before(const struct ship *ship)
 
     tf_time_format(ship->job.state.begun_ns, time);
     (void)fprintf(stderr,
-                  "job %s is done: %s records were shipped, begun %.19sZ; choose another --job to "
+                  "job %s is done: %s %s shipped, begun %.19sZ; choose another --job to "
                   "ship them again\n",
-                  ship->options->job, tf_count_text(ship->job.state.records, count), time);
+                  ship->options->job, tf_count_text(ship->job.state.records, count),
+                  tf_plural(ship->job.state.records, "record was", "records were"), time);
     tell_losses_before(ship->job.state.losses);
 }
 
 static void tell_shipped(struct ship *ship)
 {
-    char found[TF_COUNT_TEXT_BYTES], total[TF_COUNT_TEXT_BYTES];
+    char found[TF_COUNT_TEXT_BYTES], total[TF_COUNTED_TEXT_BYTES], segments[TF_COUNTED_TEXT_BYTES];
     struct tf_archive_status status;
 
     tf_archive_status(ship->options->archive, &status);
     (void)fprintf(stderr,
-                  "%s of %s records shipped to %s, %" PRIu64 " of %" PRIu64
-                  " segments read, %.1f s; job %s is done (%s.job)",
+                  "%s of %s shipped to %s, %" PRIu64 " of %s read, %.1f s; job %s is done "
+                  "(%s.job)",
                   tf_count_text(ship->job.state.records, found),
-                  tf_count_text(status.events, total), ship->options->output, status.read,
-                  status.segments, (double)(uv_hrtime() - ship->begun_ns) / (double)TF_S_IN_NS,
-                  ship->options->job, ship->options->job);
+                  tf_counted_text(status.events, "record", total), ship->options->output,
+                  status.read, tf_counted_text(status.segments, "segment", segments),
+                  (double)(uv_hrtime() - ship->begun_ns) / (double)TF_S_IN_NS, ship->options->job,
+                  ship->options->job);
     tf_gaps_print(&ship->pick.gaps, stderr);
     tf_undecided_print(tf_query_undecided(ship->options->query), stderr);
     tell_losses_before(ship->losses_before);

@@ -282,12 +282,12 @@ static void tell_gone(struct tf_spool *spool, size_t gone)
 
     spool->status.expired_events += lost;
     (void)snprintf(text, sizeof text,
-                   "segments %llu to %llu, up to frame %llu/%llu, are deleted: %s; %llu records in "
+                   "segments %llu to %llu, up to frame %llu/%llu, are deleted: %s; %llu %s in "
                    "them had not reached every output",
                    (unsigned long long)first->no, (unsigned long long)last->no,
                    (unsigned long long)TF_SEQ_RUN(last->last_seq),
                    (unsigned long long)TF_SEQ_N(last->last_seq), causes[job->expiry.cause],
-                   (unsigned long long)lost);
+                   (unsigned long long)lost, tf_plural(lost, "record", "records"));
     tf_log(lost > 0 ? TF_LOG_WARN : TF_LOG_INFO, "expired",
            TF_DETAILS(TF_STR("spool", spool->path), TF_NUM("records", lost)), "%s", text);
     if (spool->callbacks.on_event != NULL) {

@@ -188,9 +188,15 @@ static void clock_date(time_t now, char text[TF_TLS_DATE_BYTES])
     ASN1_TIME_free(clock);
 }
 
+static const char *days_text(int days, char text[TF_COUNTED_TEXT_BYTES])
+{
+    return tf_counted_text((uint64_t)days, "day", text);
+}
+
 static int check_dates(const struct loader *loader, const struct pem_file *file, X509 *cert)
 {
     char who[WHY_BYTES], date[TF_TLS_DATE_BYTES], today[TF_TLS_DATE_BYTES];
+    char days[TF_COUNTED_TEXT_BYTES];
     bool begins_later, ends_later;
     int days_to_begin = days_until(loader->now, X509_get0_notBefore(cert), &begins_later);
     int days_to_end = days_until(loader->now, X509_get0_notAfter(cert), &ends_later);
@@ -200,19 +206,21 @@ static int check_dates(const struct loader *loader, const struct pem_file *file,
     if (begins_later) {
         tf_cert_date(X509_get0_notBefore(cert), date);
         return tf_error_add(loader->err, &file->path->at,
-                            "%s: %s (%s) is valid from %s only, in %d days; look at the clock (it "
+                            "%s: %s (%s) is valid from %s only, in %s; look at the clock (it "
                             "says %s)",
-                            file->option, file->path->text, who, date, days_to_begin, today);
+                            file->option, file->path->text, who, date,
+                            days_text(days_to_begin, days), today);
     }
     tf_cert_date(X509_get0_notAfter(cert), date);
     if (!ends_later) {
         return tf_error_add(loader->err, &file->path->at,
-                            "%s: %s (%s) expired on %s, %d days ago; renew it (the clock says %s)",
-                            file->option, file->path->text, who, date, days_to_end, today);
+                            "%s: %s (%s) expired on %s, %s ago; renew it (the clock says %s)",
+                            file->option, file->path->text, who, date, days_text(days_to_end, days),
+                            today);
     }
     if (days_to_end < WARN_DAYS) {
-        tf_warning_add(loader->err, &file->path->at, "%s: %s (%s) expires on %s, in %d days",
-                       file->option, file->path->text, who, date, days_to_end);
+        tf_warning_add(loader->err, &file->path->at, "%s: %s (%s) expires on %s, in %s",
+                       file->option, file->path->text, who, date, days_text(days_to_end, days));
     }
     return 0;
 }

@@ -160,6 +160,12 @@ void tf_double_format(double value, char text[TF_DOUBLE_TEXT_BYTES]);
 #define TF_COUNT_TEXT_BYTES 32u
 const char *tf_count_text(uint64_t count, char text[TF_COUNT_TEXT_BYTES]);
 
+/* The form of a noun, or of noun and verb, for so many. */
+static inline const char *tf_plural(uint64_t count, const char *one, const char *more)
+{
+    return count == 1 ? one : more;
+}
+
 /* The same with a noun whose plural ends in s: "1 frame", "1,204 frames". noun has at most 28
  * characters; a longer one is cut. Returns text. */
 #define TF_COUNTED_TEXT_BYTES 64u

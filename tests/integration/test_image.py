@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import struct
 import subprocess
@@ -138,6 +139,11 @@ def enter_own_mounts():
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def skip(what):
+    need(os.environ.get("SKIPS") != "forbidden", f"left out: {what}")
+    print(f"skipped: {what}")
+
+
 def missing_for_podman():
     if os.geteuid() != 0:
         return "wants root"
@@ -235,7 +241,7 @@ def probe(port, path):
 def answers_probes(podman, house):
     """The chart's port, on all addresses: healthy and ready; status is not for all. Then the default, a socket in /run/taffrail."""
     port = free_port()
-    for name, listen, folder in (("probes", f"['0.0.0.0:{port}']", []), ("socket", "['unix:/run/taffrail/admin.sock']",
+    for name, listen, folder in (("probes", f"['0.0.0.0:{port}', '127.0.0.1:{port + 1}']", []), ("socket", "['unix:/run/taffrail/admin.sock']",
                                                                          ["--tmpfs", "/run/taffrail:mode=0700,U"])):
         spool = house.path(f"{name}-spool")
         os.makedirs(spool, 0o700)
@@ -244,6 +250,7 @@ def answers_probes(podman, house):
         agent = Agent(podman, house, name, "65532:0", spool, *folder)
         need(agent.exec_code(healthcheck()) == 0, f"{name}: the healthcheck fails\n{agent.program.tail()}")
         need(agent.exec_code([*healthcheck(), "--socket", "127.0.0.1:1"]) == 1, "a healthcheck that nobody answers")
+        need(agent.exec_code(["/usr/sbin/taffrail", "status", "--once"]) == 0, "no status from inside")
         if not folder:
             codes = {path: probe(port, path) for path in ("/healthz", "/readyz", "/metrics", "/status", "/")}
             need(codes == {"/healthz": 200, "/readyz": 200, "/metrics": 200, "/status": 404, "/": 404}, f"probes: {codes}")
@@ -294,8 +301,43 @@ def is_granted_the_capability(podman, house):
     while time.monotonic() < deadline and not has_line(house, "mail line 1"):
         time.sleep(0.2)
     if not has_line(house, "mail line 1"):
-        print("skipped: reading by the capability (this agent does not raise what it is permitted)")
+        print("reading by the capability: this agent does not raise what it is permitted")
     agent.stop()
+
+
+def documented_run():
+    """The words of `podman run` in docs/container-security.md."""
+    with open(os.path.join(HERE, "../../docs/container-security.md"), encoding="utf-8") as file:
+        block = re.search(r"^    podman run -d (?:.*\\\n)*.*$", file.read(), re.M)
+    need(block is not None, "the docs have no podman run")
+    return shlex.split(block[0].replace("\\\n", ""))[2:]
+
+
+def runs_as_the_docs_say(podman, house):
+    """That command with this machine's folders; limits want control groups, which it is run without. Then its health."""
+    write_real_log(podman, house, "docs", "docs line 1\n")
+    configure(house, 0, "[container: {paths: [/var/lib/docker/containers/*/*/*.log]}]", listen="['unix:/run/taffrail/admin.sock']")
+    folders = {"/etc/taffrail": house.path("agent"), "/var/lib/docker/containers": house.path("logs/pods"),
+               "/var/lib/taffrail": house.path("docs-spool")}
+    os.makedirs(folders["/var/lib/taffrail"], 0o700)
+    words = iter(documented_run())
+    given = []
+    for word in words:
+        if word in ("--memory", "--pids-limit"):
+            next(words)
+        elif word == "-v":
+            source, _, rest = next(words).partition(":")
+            given += [word, f"{folders.pop(source)}:{rest}"]
+        elif word.startswith("seccomp="):
+            given.append(f"seccomp={SECCOMP}")
+        else:
+            given.append(word)
+    need(not folders, f"not mounted: {folders}")
+    podman.call("run", "--cgroups=disabled", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--network", "host", *given)
+    wait_until(lambda: has_line(house, "docs line 1"), 20, lambda: f"no line arrived\n{podman.call('logs', 'taffrail')}")
+    podman.call("healthcheck", "run", "taffrail")
+    podman.call("stop", "taffrail")
+    podman.call("rm", "taffrail")
 
 
 def reads_the_journal(podman, house):
@@ -326,11 +368,11 @@ def check_running(binary, archive, revision, has_reader):
         house.make_pki()
         house.configure_collector()
         house.start("collector")
-        checks = [answers_probes, runs_as_in_the_chart, runs_as_root_without_capabilities, is_granted_the_capability]
+        checks = [answers_probes, runs_as_in_the_chart, runs_as_root_without_capabilities, runs_as_the_docs_say, is_granted_the_capability]
         if has_reader and os.path.exists(JOURNAL_REMOTE):
             checks.append(reads_the_journal)
-        else:
-            print("skipped: reading the journal (no taffrail-journal in the image, or no systemd-journal-remote here)")
+        elif has_reader:
+            skip("reading the journal (no systemd-journal-remote)")
         try:
             for check in checks:
                 check(podman, house)
@@ -349,7 +391,7 @@ def main():
     check_config(archive)
     print(f"ok    contents: {size:,} bytes, one file capability, no setuid, no shell")
     if why:
-        print(f"skipped: running it ({why})")
+        skip(f"running it ({why})")
     else:
         revision = archive.config["config"]["Labels"]["org.opencontainers.image.revision"]
         check_running(binary, path, revision, any(entry.name.endswith("/taffrail-journal") for entry in archive.entries))

@@ -146,6 +146,20 @@ static void a_short_break_is_no_condition(void **state)
     tf_conditions_fini(&conditions);
 }
 
+/* The four of the next test, in their order, each of one thing. */
+static void expect_text(void *ctx, const struct tf_condition *condition)
+{
+    static const char *const texts[] = {
+        "the spool's disk refuses: ", "1 gap since the start, up to 1 byte lost",
+        "input journal: it failed to open, read or accept something 1 time since the start",
+        "1 record with a text withheld since the start"};
+    unsigned *at = ctx;
+
+    assert_true(*at < TF_COUNT(texts));
+    assert_memory_equal(condition->text, texts[*at], strlen(texts[*at]));
+    (*at)++;
+}
+
 static void an_event_holds_for_a_while(void **state)
 {
     struct tf_conditions conditions = new_conditions();
@@ -153,12 +167,14 @@ static void an_event_holds_for_a_while(void **state)
 
     (void)state;
     look_at(&conditions, &status, 1000);
-    status.gaps[0] = 1;
+    status.gaps[0] = status.gap_bytes[0] = 1;
+    status.spool.error = -EIO;
     status.books.withheld = 1;
     inputs[2].own.errors[TF_INPUT_READ] = 1;
     status.spool.errors[TF_DISK_CURSORS] = 1;
     look_at(&conditions, &status, 2000);
     assert_int_equal(begun, 4);
+    tf_conditions_each(&conditions, expect_text, &(unsigned){0});
     look_at(&conditions, &status, 62000);
     assert_false(tf_conditions_hold(&conditions, TF_CONDITION_DISK_ERROR));
     status.gaps[0] = 2;

@@ -207,6 +207,9 @@ static void figures_are_grouped_and_their_noun_agrees(void **state)
     assert_string_equal(tf_count_text(999, text), "999");
     assert_string_equal(tf_count_text(1000, text), "1,000");
     assert_string_equal(tf_count_text(UINT64_MAX, text), "18,446,744,073,709,551,615");
+    assert_string_equal(tf_plural(0, "entry", "entries"), "entries");
+    assert_string_equal(tf_plural(1, "entry", "entries"), "entry");
+    assert_string_equal(tf_plural(2, "entry", "entries"), "entries");
     assert_string_equal(tf_counted_text(0, "frame", counted), "0 frames");
     assert_string_equal(tf_counted_text(1, "frame", counted), "1 frame");
     assert_string_equal(tf_counted_text(1204, "frame", counted), "1,204 frames");

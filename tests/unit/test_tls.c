@@ -1426,6 +1426,8 @@ static void bad_certificates_are_told_at_the_start(void **state)
           .from_days = -40,
           .until_days = -21},
          ", 21 days ago; renew it (the clock says 20"},
+        {{.name = "old", .san = "DNS:a", .usage = "serverAuth", .from_days = -40, .until_days = -1},
+         ", 1 day ago; renew it (the clock says 20"},
         {{.name = "new", .san = "DNS:a", .usage = "serverAuth", .from_days = 3},
          "bad.pem (CN=new, issued by CN=Test Root) is valid from 20"},
         {{.name = "mute", .san = "DNS:a"}, "lacks the extended key usage serverAuth"},

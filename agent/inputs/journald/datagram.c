@@ -163,9 +163,11 @@ static void tell(struct datagrams *self)
     char text[192];
 
     if (self->untold_refused > 0) {
-        (void)snprintf(text, sizeof text,
-                       "%llu descriptors or datagrams that no client should send were refused",
-                       (unsigned long long)self->untold_refused);
+        (void)snprintf(
+            text, sizeof text, "%llu %s that no client should send %s refused",
+            (unsigned long long)self->untold_refused,
+            tf_plural(self->untold_refused, "descriptor or datagram", "descriptors or datagrams"),
+            tf_plural(self->untold_refused, "was", "were"));
         tf_log(
             TF_LOG_WARN, "refused",
             TF_DETAILS(TF_STR("input", self->input->name), TF_NUM("refused", self->untold_refused)),
@@ -178,10 +180,12 @@ static void tell(struct datagrams *self)
     }
     if (self->lost > 0 && self->is_source) {
         (void)snprintf(text, sizeof text,
-                       "%llu datagrams of %llu bytes to input \"%.40s\" are lost: larger than its "
+                       "%llu %s of %llu bytes to input \"%.40s\" %s lost: larger than its "
                        "bounds, or not stored before it stopped",
-                       (unsigned long long)self->lost, (unsigned long long)self->lost_bytes,
-                       self->input->name);
+                       (unsigned long long)self->lost,
+                       tf_plural(self->lost, "datagram", "datagrams"),
+                       (unsigned long long)self->lost_bytes, self->input->name,
+                       tf_plural(self->lost, "is", "are"));
         if (tf_source_gap(&self->base.source, "overrun", text, self->lost_bytes, NULL) < 0) {
             return; /* again with the next */
         }

@@ -124,10 +124,11 @@ static void tell_dropped(struct connection *conn)
     if (conn->dropped.entries == 0 && conn->dropped.bytes == 0) {
         return;
     }
-    (void)snprintf(text, sizeof text,
-                   "%llu entries of %llu bytes from journald were dropped: there was no room",
-                   (unsigned long long)conn->dropped.entries,
-                   (unsigned long long)conn->dropped.bytes);
+    (void)snprintf(
+        text, sizeof text, "%llu %s of %llu bytes from journald %s dropped: there was no room",
+        (unsigned long long)conn->dropped.entries,
+        tf_plural(conn->dropped.entries, "entry", "entries"),
+        (unsigned long long)conn->dropped.bytes, tf_plural(conn->dropped.entries, "was", "were"));
     tell_gap(conn, "overrun", conn->dropped.bytes, text);
     conn->unsure.entries += conn->dropped.entries;
     conn->unsure.bytes += conn->dropped.bytes;
@@ -171,9 +172,10 @@ static void tell_left(struct connection *conn, uint64_t bytes)
         (void)walk(&skip, parts[i], &end_at, &entries); /* its fault was told */
     }
     (void)snprintf(text, sizeof text,
-                   "%llu entries of %llu bytes from journald were not stored before the agent "
+                   "%llu %s of %llu bytes from journald %s not stored before the agent "
                    "stopped",
-                   (unsigned long long)entries, (unsigned long long)bytes);
+                   (unsigned long long)entries, tf_plural(entries, "entry", "entries"),
+                   (unsigned long long)bytes, tf_plural(entries, "was", "were"));
     tf_journal_stream_restart(&conn->stream, tf_slice(NULL, 0)); /* a job may begin with the gap */
     tf_buf_wipe(&conn->pending);
     tell_gap(conn, "overrun", bytes, text);
