@@ -47,9 +47,9 @@ struct waiting {
     curl_socket_t fd;
 };
 
-bool tf_http_client_is_built(void)
+const char *tf_http_client_version(void)
 {
-    return true;
+    return curl_version_info(CURLVERSION_NOW)->version;
 }
 
 /* ---- the request -------------------------------------------------------------------------------

@@ -389,7 +389,7 @@ static int kubernetes_open(const struct tf_filter_args *args, void **self, struc
                             "mode: kubelet is not there yet; write mode: api, which asks the API "
                             "server for the pods of this node");
     }
-    if (!tf_http_client_is_built()) {
+    if (tf_http_client_version() == NULL) {
         return tf_error_add(err, &args->at,
                             "this build has no HTTP client for the API server; build it with "
                             "libcurl (-DTF_CURL=ON), or leave the filter out");
