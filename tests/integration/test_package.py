@@ -164,7 +164,7 @@ def status_of(pid):
 
 
 def check_reader(unit):
-    children = unit.children()
+    children = unit.children_of(unit.main_pid)
     need(len(children) == 1, f"children: {children}")
     status = status_of(children[0])
     need(int(status["CapPrm"], 16) == 0, f"the journal's reader has capabilities {status['CapPrm']}")
@@ -194,8 +194,9 @@ def check_run(debian):
                    lambda: told("no entries of the journal"))
         texts = [record["log"] for record in records(debian) if record["tag"] == "container"]
         need(texts == ["before the start", "password=[REDACTED:assigned-password]"], f"{texts}")
-        status = status_of(unit.pid)
-        need((int(status["CapPrm"], 16), int(status["CapEff"], 16)) == (4, 0), "CAP_DAC_READ_SEARCH alone, and not in effect")
+        for pid in (unit.pid, unit.main_pid):
+            status = status_of(pid)
+            need((int(status["CapPrm"], 16), int(status["CapEff"], 16)) == (4, 0), "CAP_DAC_READ_SEARCH alone, and not in effect")
         need("4 of 4 layers on" in told(""), told("the unit takes a layer from the sandbox"))
         need("jit=true" in told(""), told("the unit forbids PCRE2's JIT"))
         need("sealed=true" in told(""), told("the seal key of `pki seal` is not used"))
