@@ -5,13 +5,14 @@ One agent, one server, scene after scene: labels and owners on records; a label 
 watch brings while its log waits; a watch that ends, breaks, and is too old (410); the token replaced (401); answers that are huge, malformed, or an
 error; the server down, when records of an unknown pod go on without labels after `wait`, and are counted; a
 restart in that time, which knows the pods from the file beside the spool; a pod that was deleted while its log was not
-read. Redaction goes over labels. In the end the books add up, the token stands nowhere, and the file is no clear text.
+read; reloads. Redaction goes over labels. In the end the books add up, the token stands nowhere, and the file is no clear text.
 """
 
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -42,10 +43,10 @@ class Scene:
         self.write_token(TOKENS[0])
         self.configure("kubernetes")
 
-    def configure(self, *names):
+    def configure(self, *names, annotations="team/*", node=""):
         filters = "".join(f"""
   - kubernetes: {{name: {name}, server: "https://127.0.0.1:{self.port}", ca: ../pki/ca.pem, token: ../account/token,
-                 wait: {WAIT_S}s, annotations: ["team/*"]}}""" for name in names)
+                 wait: {WAIT_S}s, annotations: ["{annotations}"]{node}}}""" for name in names)
         self.house.configure_agent(
             inputs="  - container: {paths: [../logs/pods/*/*/*.log], rescan: 1s}\n", spool=", retain: {age: 1d}",
             filters=f"""{filters}
@@ -270,6 +271,22 @@ def check_deleted(scene, files, pods, unknown):
     scene.arrives_with(unknown, {"app": "new"}, "deleted by the watch")
 
 
+def check_reload(scene, files):
+    """Another main takes over, with the pods of the one before; a configuration that is wrong does not."""
+    scene.api.add(pod("shop", "job-1", uid(2), {"run": "last"}, {"more/x": "1"}))
+    scene.arrives_with(files["job"], {"run": "last"}, "before the reload")
+    scene.configure("kubernetes", node=", node: a/b")
+    scene.agent.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "event=reload-refused " in scene.agent.text(), 30, "it was not refused")
+    need("is no node's name" in scene.agent.text(), "not for its node")
+    scene.configure("kubernetes", annotations="more/*")
+    scene.agent.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "event=reload " in scene.agent.text(), 30, lambda: f"no reload\n{scene.agent.tail()}")
+    need(scene.arrives(files["job"], "after the reload")["labels"] == {"run": "last"}, "no labels")
+    wait_until(lambda: scene.arrives(files["job"], "by the new choice").get("annotations") == {"more/x": "1"}, 30,
+               "the old choice of annotations")
+
+
 def check_cache(scene):
     """It is no clear text; a damaged one is left out, and told."""
     path = scene.house.path("agent/spool/kubernetes-kubernetes")
@@ -357,6 +374,8 @@ def main():
         print("ok check_down")
         check_deleted(scene, files, pods, unknown)
         print("ok check_deleted")
+        check_reload(scene, files)
+        print("ok check_reload")
         need(scene.agent.stop() == 0, "exit code")
         check_books(scene.agent)
         scene.stop_api()
