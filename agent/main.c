@@ -15,6 +15,13 @@
 #include "../filters/redact/ruleset.h"
 #include "taffrail/base.h"
 #include "taffrail/commands.h"
+#include "taffrail/http_client.h"
+
+#ifdef TF_HAVE_ISAL
+#define ISAL "ISA-L"
+#else
+#define ISAL "no ISA-L"
+#endif
 
 static const struct {
     const char *name, *about;
@@ -74,6 +81,7 @@ static void print_rules(void)
 /* What this binary is made of, for bug reports. */
 static void print_version(void)
 {
+    const char *curl = tf_http_client_version();
     uint32_t jit = 0;
     char pcre2[64] = "";
 
@@ -84,15 +92,10 @@ static void print_version(void)
     pcre2[strcspn(pcre2, " ")] = '\0';
     (void)printf("taffrail %s (%s, %s), spool format 1", TF_VERSION, TF_REVISION, TF_BUILD_KIND);
     print_rules();
-    (void)printf("libuv %s, OpenSSL %s, PCRE2 %s%s, zlib %s, libyaml %s%s\n", uv_version_string(),
-                 OpenSSL_version(OPENSSL_VERSION_STRING), pcre2, jit != 0 ? " JIT" : "",
-                 zlibVersion(), yaml_get_version_string(),
-#ifdef TF_HAVE_ISAL
-                 ", ISA-L"
-#else
-                 "; without: ISA-L"
-#endif
-    );
+    (void)printf("libuv %s, OpenSSL %s, PCRE2 %s%s, zlib %s, libyaml %s, %s, %s%s\n",
+                 uv_version_string(), OpenSSL_version(OPENSSL_VERSION_STRING), pcre2,
+                 jit != 0 ? " JIT" : "", zlibVersion(), yaml_get_version_string(), ISAL,
+                 curl != NULL ? "libcurl " : "no libcurl", curl != NULL ? curl : "");
 }
 
 int main(int argc, char **argv)

@@ -20,6 +20,8 @@
 
 #include <curl/curl.h>
 
+#include "taffrail/sandbox.h"
+
 #define READ_BYTES  16384L
 #define STATUS_OK   200
 #define IGNORED_MAX (64u << 10) /* of the body of another answer */
@@ -47,9 +49,9 @@ struct waiting {
     curl_socket_t fd;
 };
 
-bool tf_http_client_is_built(void)
+const char *tf_http_client_version(void)
 {
-    return true;
+    return curl_version_info(CURLVERSION_NOW)->version;
 }
 
 /* ---- the request -------------------------------------------------------------------------------
@@ -100,6 +102,9 @@ static void fill_outcome(const struct tf_http_client *client, CURLcode code,
                          struct tf_http_outcome *outcome)
 {
     *outcome = (struct tf_http_outcome){.is_whole = code == CURLE_OK, .status = status_of(client)};
+    if (code == CURLE_COULDNT_RESOLVE_HOST) {
+        tf_sandbox_look(NULL);
+    }
     if (outcome->status != 0 && outcome->status != STATUS_OK) {
         (void)snprintf(outcome->why, sizeof outcome->why, "the answer was status %u",
                        outcome->status);

@@ -7,9 +7,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-bool tf_http_client_is_built(void)
+const char *tf_http_client_version(void)
 {
-    return false;
+    return NULL;
 }
 
 int tf_http_client_new(uv_loop_t *loop, struct tf_http_client **out)

@@ -291,14 +291,14 @@ int tf_filters_constants(const struct tf_filters *filters, void *const *states, 
 /* ---- filters that learn -------------------------------------------------------------------------
  */
 
-int tf_filters_prepare(const struct tf_filters *filters, struct tf_needs *needs,
+int tf_filters_prepare(const struct tf_filters *filters, const char *host, struct tf_needs *needs,
                        struct tf_error *err)
 {
     int rc = 0;
 
     for (size_t i = 0; i < filters->count && rc == 0; i++) {
         if (filters->items[i].kind->prepare != NULL) {
-            rc = filters->items[i].kind->prepare(filters->items[i].self, needs, err);
+            rc = filters->items[i].kind->prepare(filters->items[i].self, host, needs, err);
         }
     }
     return rc;

@@ -149,7 +149,7 @@ int tf_pipeline_prepare(struct tf_pipeline *pipeline, bool is_reload, struct tf_
     int rc = tf_spool_prepare(spool, is_reload, needs, err);
 
     if (rc == 0) {
-        rc = tf_filters_prepare(pipeline->filters, needs, err);
+        rc = tf_filters_prepare(pipeline->filters, pipeline->config->agent.host.text, needs, err);
     }
     for (size_t i = 0; i < pipeline->input_count && rc == 0; i++) {
         const struct input *input = &pipeline->inputs[i];
@@ -221,7 +221,6 @@ static void on_filter_change(void *ctx)
 static int start_filters(struct tf_pipeline *pipeline, struct tf_error *err)
 {
     const struct tf_filter_start start = {.loop = pipeline->loop,
-                                          .host = pipeline->config->agent.host.text,
                                           .spool = pipeline->spool,
                                           .folder = pipeline->config->spool.path.text,
                                           .on_change = on_filter_change,

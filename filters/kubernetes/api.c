@@ -11,9 +11,9 @@
  * the token, which the kubelet replaces each hour, and the authorities are read again before each
  * request: at most WATCH_S + JITTER_S apart, and after a 401.
  *
- * Between two requests lies a random part of 1 s, doubled with each failure in a row up to 30 s: a
- * server that ends every watch at once is asked no faster than that. Only an answer with something
- * in it makes it short again.
+ * Between two requests lie 0.5 to 1 s, at random, doubled with each failure in a row up to 30 s: a
+ * server that ends every watch at once is asked no faster than that. Only a watch that brings
+ * something, or lasts, makes it short again; and after failures the server counts as up no sooner.
  *
  * Only metadata is asked for (PartialObjectMetadata); a server that knows no such thing sends whole
  * pods, which is the same to object.c.
@@ -130,17 +130,24 @@ static void fail(struct tf_api *api, const char *why)
            why, rest_ms);
 }
 
+static void note_up(struct tf_api *api)
+{
+    if (!api->is_up) {
+        api->is_up = true;
+        api->why[0] = '\0';
+        tf_log(TF_LOG_INFO, "kubernetes-up", TF_DETAILS(TF_STR("filter", api->args.name)),
+               "the API server answers");
+    }
+}
+
 /* The head of an answer with status 200 has come. */
 static void on_begun(void *ctx)
 {
     struct tf_api *api = ctx;
 
     api->requests++;
-    if (!api->is_up) {
-        api->is_up = true;
-        api->why[0] = '\0';
-        tf_log(TF_LOG_INFO, "kubernetes-up", TF_DETAILS(TF_STR("filter", api->args.name)),
-               "the API server answers");
+    if (!api->is_listing && api->failures < 2) {
+        note_up(api);
     }
 }
 
@@ -269,7 +276,10 @@ static int on_object(void *ctx, enum tf_split_part part, struct tf_slice object)
         api->ended_by = answer;
         return -ECANCELED;
     }
-    api->is_fruitful |= !api->is_listing && answer != TF_EVENT_MALFORMED;
+    if (!api->is_listing && answer != TF_EVENT_MALFORMED) {
+        api->is_fruitful = true;
+        note_up(api);
+    }
     return 0;
 }
 
@@ -292,6 +302,7 @@ static void end_list(struct tf_api *api)
 {
     api->is_changed |= tf_pods_end_list(api->args.pods, uv_now(api->args.loop));
     api->lists_newest = false;
+    note_up(api);
     tf_log(TF_LOG_INFO, "kubernetes-list", TF_DETAILS(TF_STR("filter", api->args.name)),
            "%" PRIu32 " pods are known, of node %s and lately deleted", api->args.pods->count,
            api->args.node);

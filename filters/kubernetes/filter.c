@@ -83,6 +83,7 @@ struct kubernetes {
     uint64_t waiting;
     char server[SERVER_BYTES];
     struct tf_server address;   /* of server */
+    const char *node;           /* NULL: not prepared */
     struct tf_api *api;         /* NULL: not started */
     struct tf_pod_cache *cache; /* the same */
     void (*on_change)(void *ctx);
@@ -389,7 +390,7 @@ static int kubernetes_open(const struct tf_filter_args *args, void **self, struc
                             "mode: kubelet is not there yet; write mode: api, which asks the API "
                             "server for the pods of this node");
     }
-    if (!tf_http_client_is_built()) {
+    if (tf_http_client_version() == NULL) {
         return tf_error_add(err, &args->at,
                             "this build has no HTTP client for the API server; build it with "
                             "libcurl (-DTF_CURL=ON), or leave the filter out");
@@ -450,27 +451,8 @@ static int find_server(struct kubernetes *kubernetes, struct tf_error *err)
     return 0;
 }
 
-/* Once the agent is confined, nothing that is not told here can be reached. */
-static int kubernetes_prepare(void *self, struct tf_needs *needs, struct tf_error *err)
-{
-    struct kubernetes *kubernetes = self;
-    int rc = find_server(kubernetes, err);
-
-    if (rc < 0) {
-        return rc;
-    }
-    tf_needs_path(needs, TF_NEED_FRESH, kubernetes->options->token.text);
-    tf_needs_path(needs, TF_NEED_FRESH, kubernetes->options->ca.text);
-    tf_needs_port(needs, TF_NEED_CONNECT, kubernetes->address.port);
-    if (!kubernetes->address.is_literal) {
-        tf_needs_names(needs);
-    }
-    return 0;
-}
-
 /* A name that goes into a URL as it is: RFC 1123. */
-static const char *find_node(const struct kubernetes *kubernetes, const char *host,
-                             struct tf_error *err)
+static int find_node(struct kubernetes *kubernetes, const char *host, struct tf_error *err)
 {
     const char *node = kubernetes->options->node.text;
 
@@ -479,12 +461,31 @@ static const char *find_node(const struct kubernetes *kubernetes, const char *ho
     if (node == NULL || node[0] == '\0' || strlen(node) > NODE_BYTES_MAX ||
         strspn(node, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") !=
             strlen(node)) {
-        (void)tf_error_add(err, &kubernetes->at,
-                           "node: %.100s is no node's name; write node: ${NODE_NAME}",
-                           node != NULL ? node : "nothing");
-        return NULL;
+        return tf_error_add(err, &kubernetes->at,
+                            "node: %.100s is no node's name; write node: ${NODE_NAME}",
+                            node != NULL ? node : "nothing");
     }
-    return node;
+    kubernetes->node = node;
+    return 0;
+}
+
+/* Once the agent is confined, nothing that is not told here can be reached. */
+static int kubernetes_prepare(void *self, const char *host, struct tf_needs *needs,
+                              struct tf_error *err)
+{
+    struct kubernetes *kubernetes = self;
+    int node_rc = find_node(kubernetes, host, err), rc = find_server(kubernetes, err);
+
+    if (rc < 0 || node_rc < 0) {
+        return rc < 0 ? rc : node_rc;
+    }
+    tf_needs_path(needs, TF_NEED_FRESH, kubernetes->options->token.text);
+    tf_needs_path(needs, TF_NEED_FRESH, kubernetes->options->ca.text);
+    tf_needs_port(needs, TF_NEED_CONNECT, kubernetes->address.port);
+    if (!kubernetes->address.is_literal) {
+        tf_needs_names(needs);
+    }
+    return 0;
 }
 
 static void on_change(void *ctx)
@@ -504,16 +505,14 @@ static int kubernetes_start(void *self, const struct tf_filter_start *start, str
                                .choice = {.labels = &kubernetes->options->labels,
                                           .annotations = &kubernetes->options->annotations},
                                .server = kubernetes->server,
-                               .node = find_node(kubernetes, start->host, err),
+                               .node = kubernetes->node,
                                .pods = &kubernetes->pods,
                                .on_change = on_change,
                                .ctx = kubernetes};
     int rc;
 
-    assert(kubernetes->address.port != 0); /* it was prepared */
-    if (args.node == NULL) {
-        return -EINVAL;
-    }
+    (void)err;
+    assert(kubernetes->node != NULL); /* it was prepared */
     kubernetes->on_change = start->on_change;
     kubernetes->change_ctx = start->ctx;
     rc = tf_pod_cache_new(start, kubernetes->name, &kubernetes->pods, &kubernetes->cache);

@@ -78,7 +78,6 @@ struct tf_filter_facts {
 /* With what a filter that learns begins. Borrowed until it has stopped. */
 struct tf_filter_start {
     uv_loop_t *loop;
-    const char *host; /* agent.host */
     struct tf_spool *spool;
     const char *folder;           /* the spool's, for a file KIND-NAME of its own */
     void (*on_change)(void *ctx); /* turn may answer otherwise now: sources that wait are asked */
@@ -148,9 +147,10 @@ struct tf_filter_kind {
 
     /* ---- of a filter that learns; all on the loop, all or none ---- */
 
-    /* For `run`, after open: says what it will need once the agent is confined; what it does not
+    /* For `run`, after open: checks what only a running agent has (host is agent.host, borrowed as
+     * long as the filter), and says what it will need once the agent is confined; what it does not
      * say is refused. Returns 0 or a negative errno, said in err. */
-    int (*prepare)(void *self, struct tf_needs *needs, struct tf_error *err);
+    int (*prepare)(void *self, const char *host, struct tf_needs *needs, struct tf_error *err);
     /* Begins to learn; before the first source. `check` and `tap` do not start filters. Returns 0
      * or a negative errno, said in err. */
     int (*start)(void *self, const struct tf_filter_start *start, struct tf_error *err);

@@ -69,7 +69,7 @@ int tf_filters_constants(const struct tf_filters *filters, void *const *states, 
 /* ---- filters that learn (filter.h); loop ---- */
 
 /* Before the agent is confined: what they will need then. The first that fails ends it. */
-int tf_filters_prepare(const struct tf_filters *filters, struct tf_needs *needs,
+int tf_filters_prepare(const struct tf_filters *filters, const char *host, struct tf_needs *needs,
                        struct tf_error *err);
 /* Starts them. The first that fails ends it; tf_filters_stop is due all the same. */
 int tf_filters_start(const struct tf_filters *filters, const struct tf_filter_start *start,

@@ -5,7 +5,7 @@
  * it comes, so that an answer may last for hours. The server's certificate and name are always
  * verified, against the authorities of the request and no others; nothing is read from the
  * environment, no redirect is followed, no proxy is asked, no cookie is kept. A build without
- * libcurl has no client: tf_http_client_is_built says so.
+ * libcurl has no client.
  */
 #ifndef TAFFRAIL_HTTP_CLIENT_H
 #define TAFFRAIL_HTTP_CLIENT_H
@@ -38,7 +38,8 @@ struct tf_http_get {
     void *ctx;
 };
 
-bool tf_http_client_is_built(void);
+/* Of libcurl; NULL in a build without it. */
+const char *tf_http_client_version(void);
 /* Returns new; 0, -ENOMEM, or -ENOSYS without libcurl. */
 int tf_http_client_new(uv_loop_t *loop, struct tf_http_client **out);
 /* Begins; copies what it was given. No other request runs. 0, -ENOMEM or -EINVAL: then on_done does

@@ -5,13 +5,14 @@ One agent, one server, scene after scene: labels and owners on records; a label 
 watch brings while its log waits; a watch that ends, breaks, and is too old (410); the token replaced (401); answers that are huge, malformed, or an
 error; the server down, when records of an unknown pod go on without labels after `wait`, and are counted; a
 restart in that time, which knows the pods from the file beside the spool; a pod that was deleted while its log was not
-read. Redaction goes over labels. In the end the books add up, the token stands nowhere, and the file is no clear text.
+read; reloads. Redaction goes over labels. In the end the books add up, the token stands nowhere, and the file is no clear text.
 """
 
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -42,12 +43,12 @@ class Scene:
         self.write_token(TOKENS[0])
         self.configure("kubernetes")
 
-    def configure(self, *names):
+    def configure(self, *names, annotations="team/*", node=""):
         filters = "".join(f"""
   - kubernetes: {{name: {name}, server: "https://127.0.0.1:{self.port}", ca: ../pki/ca.pem, token: ../account/token,
-                 wait: {WAIT_S}s, annotations: ["team/*"]}}""" for name in names)
+                 wait: {WAIT_S}s, annotations: ["{annotations}"]{node}}}""" for name in names)
         self.house.configure_agent(
-            inputs="  - container: {paths: [../logs/pods/*/*/*.log], rescan: 1s}\n",
+            inputs="  - container: {paths: [../logs/pods/*/*/*.log], rescan: 1s}\n", spool=", retain: {age: 1d}",
             filters=f"""{filters}
   - select: {{drop: [{{name: quiet, where: {{kubernetes.labels.logs: "^no$"}}}}]}}
 """)
@@ -156,7 +157,7 @@ def check_change(scene, files):
     found = scene.record_of("first line of a pod that is not known yet")["kubernetes"]
     need(found["labels"] == {"app": "late"}, str(found))
     need(scene.kubernetes_metric("unknown_records_total") == 0, "a record went without labels")
-    other = CriFile(scene.house, "shop", "other-name", uid(1)) # claims the uid of another pod
+    other = CriFile(scene.house, "shop", "other-name", uid(1))  # claims the uid of another pod
     need("labels" not in scene.arrives(other, "of nobody"), "labels of another pod")
     need(scene.kubernetes_metric("unknown_records_total") == 1, "it is not counted")
 
@@ -239,7 +240,6 @@ def check_down(scene, files):
     """Nobody answers: known pods keep their labels, over a restart too; unknown ones wait, and go without."""
     scene.stop_api()
     wait_until(lambda: scene.kubernetes_metric("up") == 0, 30, "it is up")
-    files["gone"].write(["written before the restart"])
     need(scene.agent.stop() == 0, "exit code")
     check_books(scene.agent)
     scene.start_agent()
@@ -269,6 +269,22 @@ def check_deleted(scene, files, pods, unknown):
     scene.api.delete(uid(20))
     time.sleep(1)
     scene.arrives_with(unknown, {"app": "new"}, "deleted by the watch")
+
+
+def check_reload(scene, files):
+    """Another main takes over, with the pods of the one before; a configuration that is wrong does not."""
+    scene.api.add(pod("shop", "job-1", uid(2), {"run": "last"}, {"more/x": "1"}))
+    scene.arrives_with(files["job"], {"run": "last"}, "before the reload")
+    scene.configure("kubernetes", node=", node: a/b")
+    scene.agent.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "event=reload-refused " in scene.agent.text(), 30, "it was not refused")
+    need("is no node's name" in scene.agent.text(), "not for its node")
+    scene.configure("kubernetes", annotations="more/*")
+    scene.agent.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "event=reload " in scene.agent.text(), 30, lambda: f"no reload\n{scene.agent.tail()}")
+    need(scene.arrives(files["job"], "after the reload")["labels"] == {"run": "last"}, "no labels")
+    wait_until(lambda: scene.arrives(files["job"], "by the new choice").get("annotations") == {"more/x": "1"}, 30,
+               "the old choice of annotations")
 
 
 def check_cache(scene):
@@ -344,11 +360,9 @@ def main():
                     owner("ReplicaSet", "pay-5f7c9d8b6d")),
                 pod("shop", "job-1", uid(2), None, None, owner("Job", "backup-29412345")),
                 pod("kube-system", "api-node-1", "0000-mirror", {"tier": "control-plane"},
-                    {"kubernetes.io/config.mirror": "5d41402abc4b2a76b9719d911017c592"}),
-                pod("shop", "gone", uid(3), {"app": "gone"})]
+                    {"kubernetes.io/config.mirror": "5d41402abc4b2a76b9719d911017c592"})]
         files = {"pay": CriFile(house, "shop", "pay-5f7c9d8b6d-x2x4z", uid(1)),
                  "job": CriFile(house, "shop", "job-1", uid(2)),
-                 "gone": CriFile(house, "shop", "gone", uid(3)),
                  "static": CriFile(house, "kube-system", "api-node-1", "5d41402abc4b2a76b9719d911017c592")}
         scene.start_api(pods)
         scene.start_agent()
@@ -360,6 +374,8 @@ def main():
         print("ok check_down")
         check_deleted(scene, files, pods, unknown)
         print("ok check_deleted")
+        check_reload(scene, files)
+        print("ok check_reload")
         need(scene.agent.stop() == 0, "exit code")
         check_books(scene.agent)
         scene.stop_api()
@@ -367,8 +383,8 @@ def main():
         check_two_filters(scene, files)
         check_cache(scene)
         replayed = house.run("replay", house.path("agent/spool"), "--grep", "labels of the list").stdout
-        for line in filter(None, replayed.splitlines()):
-            need("owner_name" in json.loads(line)["kubernetes"], "a replay without labels")
+        owners = [json.loads(line)["kubernetes"].get("owner_name") for line in replayed.splitlines()]
+        need(sorted(map(str, owners)) == ["backup", "pay"], f"replayed with the owners {owners}")
         need(collector.stop() == 0, "exit code")
         for log in (house.path("agent/agent.log"), house.records_path):
             with open(log, "rb") as file:

@@ -70,7 +70,7 @@ outputs: [file: {{path: own/out.ndjson}}]
     def errors(self):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as reply:
             text = reply.read().decode()
-        return int(re.search(r'^taffrail_input_errors_total{input="container",reason="unreadable"} (\d+)$', text, re.M)[1])
+        return int(re.search(r'^taffrail_input_errors_total{input="container",reason="open"} (\d+)$', text, re.M)[1])
 
 
 def opener_of(agent):

@@ -143,6 +143,31 @@ static void values_are_found_by_key_and_index(void **state)
 }
 
 /* In memory of its very size, cut at each byte. */
+static void members_and_items_come_in_their_order(void **state)
+{
+    struct tf_json in = tf_json(tf_slice_text(" {\"a\" : [1, {\"x\":2}] ,\"b\":\"c,\\\"}\"} "));
+    struct tf_slice name, value;
+
+    (void)state;
+    assert_true(tf_json_next_member(&in, &name, &value));
+    expect_slice(true, name, "a");
+    expect_slice(true, value, "[1, {\"x\":2}]");
+    assert_true(tf_json_next_member(&in, &name, &value));
+    expect_slice(true, name, "b");
+    expect_slice(true, value, "\"c,\\\"}\"");
+    assert_false(tf_json_next_member(&in, &name, &value));
+    in = tf_json(tf_slice_text("[1, {\"x\":2}]"));
+    assert_true(tf_json_next_item(&in, &value));
+    expect_slice(true, value, "1");
+    assert_true(tf_json_next_item(&in, &value));
+    expect_slice(true, value, "{\"x\":2}");
+    assert_false(tf_json_next_item(&in, &value));
+    in = tf_json(tf_slice_text("{}"));
+    assert_false(tf_json_next_member(&in, &name, &value));
+    in = tf_json(tf_slice_text("7"));
+    assert_false(tf_json_next_item(&in, &value));
+}
+
 static void broken_documents_are_refused(void **state)
 {
     static const char *const broken[] = {"",      "{",     "[1,]", "{\"a\":}", "{\"a\" 1}",
@@ -192,6 +217,7 @@ int main(void)
         cmocka_unit_test(broken_strings_are_refused),
         cmocka_unit_test(raw_strings_are_as_they_are_written),
         cmocka_unit_test(values_are_found_by_key_and_index),
+        cmocka_unit_test(members_and_items_come_in_their_order),
         cmocka_unit_test(broken_documents_are_refused),
         cmocka_unit_test(what_is_put_is_a_string),
     };

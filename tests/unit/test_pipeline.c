@@ -330,7 +330,6 @@ static int learner_start(void *self, const struct tf_filter_start *start, struct
     (void)err;
     world->start_copy = *start;
     world->filter_start = &world->start_copy;
-    assert_string_equal(start->host, "node-1");
     assert_string_equal(start->folder, world->folder);
     if (world->delay_ms > 0) {
         assert_int_equal(uv_timer_init(start->loop, &world->teacher), 0);
