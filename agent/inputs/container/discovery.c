@@ -187,9 +187,12 @@ static bool is_selected(const struct tf_scan *scan, const char *base)
             any_matches(&scan->include->containers, path.container_name));
 }
 
-static void tell_unreadable(const char *path, const char *why)
+/* What is gone meanwhile is nothing to tell, nor each file that a lost opener does not open. */
+static void tell_unreadable(const char *path, int rc, const char *why)
 {
-    tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", path)), "not read: %s", why);
+    if (rc != -ENOENT && rc != -ESHUTDOWN) {
+        tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", path)), "not read: %s", why);
+    }
 }
 
 /* ---- candidates
@@ -244,7 +247,7 @@ static void judge(struct tf_scan *scan, const char *path, const struct tf_opened
 {
     found->verdict = tf_judge(scan, opened, tf_path_hash(tf_slice_text(found->base)), found);
     if (found->verdict == TF_VERDICT_REFUSED) {
-        tell_unreadable(path, "its text has more than 4 GiB");
+        tell_unreadable(path, -EFBIG, "its text has more than 4 GiB");
     }
     found->is_left_out = found->verdict == TF_VERDICT_WAIT || found->verdict == TF_VERDICT_REFUSED;
 }
@@ -265,9 +268,7 @@ static bool open_found(struct tf_scan *scan, const struct tf_candidate *place, c
     if (rc < 0) {
         scan->is_complete = scan->is_complete && tf_scan_is_final(rc);
         scan->refused += rc == -EPERM;
-        if (rc != -ENOENT) {
-            tell_unreadable(path, opened.why);
-        }
+        tell_unreadable(path, rc, opened.why);
         found->is_left_out = true;
         return rc != -ENOENT;
     }
@@ -521,7 +522,7 @@ static void descend(struct walk *walk, const char *name, size_t part)
         walk->scan->is_complete = walk->scan->is_complete && fd == -EPERM;
         walk->scan->refused += fd == -EPERM;
         tf_snapshot_add(&walk->scan->snapshot, walk->scan->opener, walk->path);
-        tell_unreadable(walk->path, why);
+        tell_unreadable(walk->path, fd, why);
     } /* else gone meanwhile, a file, or a link: folders are not reached through links */
     walk->size = size;
     walk->path[size] = '\0';
@@ -610,7 +611,7 @@ static void walk_glob(struct tf_scan *scan, const struct tf_path_glob *glob)
     } else {
         scan->is_complete = false;
         scan->refused += fd == -EPERM;
-        tell_unreadable(glob->folder, why);
+        tell_unreadable(glob->folder, fd, why);
     }
 }
 
