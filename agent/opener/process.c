@@ -160,7 +160,7 @@ static int wait_until_ready(const struct tf_opener_process *process, int socket_
     if (size != sizeof status) {
         return size < 0 ? -errno : -ESHUTDOWN; /* it could not confine itself */
     }
-    tf_log(TF_LOG_INFO, "opener",
+    tf_log(status.layers == TF_SANDBOX_LAYERS ? TF_LOG_INFO : TF_LOG_WARN, "opener",
            TF_DETAILS(TF_NUM("pid", process->pid), TF_NUM("landlock", status.landlock_abi),
                       TF_BOOL("seccomp", status.has[TF_LAYER_SECCOMP]),
                       TF_BOOL("reads_all_logs", status.may_read_all)),
@@ -178,6 +178,7 @@ int tf_opener_process_start(struct tf_opener_process *process)
     }
     process->pid = fork();
     if (process->pid == 0) {
+        (void)close(pair[0]);
         _exit(run(process, pair[1]));
     }
     rc = process->pid < 0 ? -errno : 0;
@@ -192,7 +193,7 @@ int tf_opener_process_start(struct tf_opener_process *process)
 bool tf_opener_process_has_ended(struct tf_opener_process *process)
 {
     if (process != NULL && !process->has_ended && process->pid > 0 &&
-        waitpid(process->pid, NULL, WNOHANG) == process->pid) {
+        waitpid(process->pid, NULL, WNOHANG) != 0) { /* also where nobody keeps its end for us */
         process->has_ended = true;
     }
     return process != NULL && process->has_ended;

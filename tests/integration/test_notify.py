@@ -7,6 +7,7 @@ A capability that the manager gave is the agent's alone: no child inherits it.
 """
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -130,12 +131,14 @@ def check_capability(house):
     agent = Program([*words, "-c", configure(house)], house.path("agent/agent.log"))
     house.programs.append(agent)
     agent.wait_event("ready")
-    with open(f"/proc/{agent.pid}/status", encoding="ascii") as file:
-        status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-    need(int(status["CapPrm"], 16) == 1 << CAP_DAC_READ_SEARCH, f"it lost the capability: {status['CapPrm']}")
-    for set_name in ("CapAmb", "CapInh", "CapBnd"):
-        need(int(status[set_name], 16) == 0, f"children inherit {set_name} {status[set_name]}")
-    print("ok    a capability of the agent's is no child's")
+    opener = re.search(r"event=opener .* pid=(\d+)", agent.text())[1]
+    for pid, permitted in ((agent.pid, 0), (opener, 1 << CAP_DAC_READ_SEARCH)):
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        need(int(status["CapPrm"], 16) == permitted, f"{status['Name']}: {status['CapPrm']}")
+        for set_name in ("CapAmb", "CapInh", "CapBnd"):
+            need(int(status[set_name], 16) == 0, f"children inherit {set_name} {status[set_name]}")
+    print("ok    a capability of the agent's is the opener's alone")
 
 
 def main():

@@ -164,11 +164,13 @@ def status_of(pid):
 
 
 def check_reader(unit):
-    children = unit.children_of(unit.main_pid)
-    need(len(children) == 1, f"children: {children}")
-    status = status_of(children[0])
+    children = {status["Name"]: status for status in map(status_of, unit.children_of(unit.main_pid))}
+    need(sorted(children) == ["taffrail-journa", "taffrail-opener"], f"children: {sorted(children)}")
+    status, opener = children["taffrail-journa"], children["taffrail-opener"]
     need(int(status["CapPrm"], 16) == 0, f"the journal's reader has capabilities {status['CapPrm']}")
     need(status["Seccomp_filters"] == "3", f"filters on the journal's reader: {status['Seccomp_filters']}")
+    need((int(opener["CapPrm"], 16), int(opener["CapEff"], 16)) == (4, 0), "CAP_DAC_READ_SEARCH alone, and not in effect")
+    need(opener["Seccomp_filters"] == "2", f"filters on the opener: {opener['Seccomp_filters']}")
 
 
 def check_run(debian):
@@ -194,9 +196,9 @@ def check_run(debian):
                    lambda: told("no entries of the journal"))
         texts = [record["log"] for record in records(debian) if record["tag"] == "container"]
         need(texts == ["before the start", "password=[REDACTED:assigned-password]"], f"{texts}")
-        for pid in (unit.pid, unit.main_pid):
+        for pid, has in ((unit.pid, 4), (unit.main_pid, 0)):
             status = status_of(pid)
-            need((int(status["CapPrm"], 16), int(status["CapEff"], 16)) == (4, 0), "CAP_DAC_READ_SEARCH alone, and not in effect")
+            need((int(status["CapPrm"], 16), int(status["CapEff"], 16)) == (has, 0), f"capabilities {status['CapPrm']} of {status['Name']}")
         need("4 of 4 layers on" in told(""), told("the unit takes a layer from the sandbox"))
         need("jit=true" in told(""), told("the unit forbids PCRE2's JIT"))
         need("sealed=true" in told(""), told("the seal key of `pki seal` is not used"))
@@ -205,7 +207,7 @@ def check_run(debian):
         need(code == 0, told(f"exit {code}"))
     finally:
         unit.kill()
-    print("ok    run as the unit: root's log and the journal arrive, redacted; the reader has no capability")
+    print("ok    run as the unit: root's log and the journal arrive, redacted; only the opener has a capability")
 
 
 def check_removed(debian):

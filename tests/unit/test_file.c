@@ -2,6 +2,7 @@
  * test_file.c - the pump of one file (file.c), called by itself with a clock of its own: rates, and
  * pieces whose last one does not come.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -232,6 +233,27 @@ static void a_position_stays_before_what_is_held(void **state)
     assert_int_equal(tf_position_first(&world->io.position), 3 * LINE_SIZE);
 }
 
+/* Else it would be read anew, though a copy may hold what goes on. */
+static void without_an_opener_a_cut_file_waits(void **state)
+{
+    struct world *world = *state;
+    struct tf_opener rules;
+    struct tf_opener_process *process = tf_opener_process_new(); /* never started */
+
+    append(world, LINE, 10);
+    assert_int_equal(pump_at(world, 1), 10);
+    assert_int_equal(ftruncate(world->io.fd, 0), 0);
+    assert_int_equal(tf_opener_init(&rules), 0);
+    assert_int_equal(tf_opener_add_root(&rules, "/tmp"), 0);
+    assert_int_equal(tf_opener_add_root(&world->opener, "/tmp"), 0);
+    assert_int_equal(tf_opener_process_add(process, "logs", &rules), 0);
+    tf_opener_process_attach(process, "logs", &world->opener);
+    world->result = (struct tf_pump_result){0};
+    tf_file_pump(&world->io, &world->read, &world->batch, &world->result);
+    assert_int_equal(world->result.status, -ESHUTDOWN);
+    tf_opener_process_free(process);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,6 +267,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_print_of_dockers_first_line_is_of_its_end, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_position_stays_before_what_is_held, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_an_opener_a_cut_file_waits, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

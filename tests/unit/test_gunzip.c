@@ -293,6 +293,32 @@ static void what_cannot_be_judged_yet_waits(void **state)
     assert_int_equal(judge(world, NULL, 0, 0, &match, &text_bytes), TF_VERDICT_NEW);
 }
 
+/* It may be a copy of what stands under the base's name: that is found out, or it waits. */
+static void a_sibling_waits_while_its_base_cannot_be_opened(void **state)
+{
+    struct world *world = *state;
+    struct tf_opener_process *process = tf_opener_process_new(); /* never started */
+    struct tf_opener opener, rules;
+    struct tf_scan scan = {.opener = &opener};
+    struct tf_candidate candidate = {
+        .dir_path = "/tmp", .name = "no-such.log.1", .base = "/tmp/no-such.log", .base_size = 11};
+    struct tf_opened copy = {.fd = world->fd, .size = 10};
+    struct tf_found found = {.fd = -1};
+
+    append_member(world, 0, 5000);
+    assert_int_equal(tf_opener_init(&opener), 0);
+    assert_int_equal(tf_opener_init(&rules), 0);
+    assert_int_equal(tf_opener_add_root(&opener, "/tmp"), 0);
+    assert_int_equal(tf_opener_add_root(&rules, "/tmp"), 0);
+    assert_int_equal(tf_opener_process_add(process, "logs", &rules), 0);
+    tf_opener_process_attach(process, "logs", &opener);
+    assert_int_equal(tf_judge_copy(&scan, &candidate, &copy, &found), -ESHUTDOWN);
+    opener.process = NULL; /* and by itself: there is none, or none that may be opened */
+    assert_int_equal(tf_judge_copy(&scan, &candidate, &copy, &found), 0);
+    tf_opener_process_free(process);
+    tf_opener_fini(&opener);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +330,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_compressed_file_is_known_by_its_text, set_up, tear_down),
         cmocka_unit_test_setup_teardown(prints_across_blocks_are_compared, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_cannot_be_judged_yet_waits, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_sibling_waits_while_its_base_cannot_be_opened, set_up,
+                                        tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

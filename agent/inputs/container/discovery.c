@@ -187,10 +187,13 @@ static bool is_selected(const struct tf_scan *scan, const char *base)
             any_matches(&scan->include->containers, path.container_name));
 }
 
-static void tell_unreadable(struct tf_scan *scan, const char *path, const char *why)
+/* What is gone meanwhile is nothing to tell, nor each file that a lost opener does not open. */
+static void tell_unreadable(struct tf_scan *scan, const char *path, int rc, const char *why)
 {
-    scan->unreadable++;
-    tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", path)), "not read: %s", why);
+    if (rc != -ENOENT && rc != -ESHUTDOWN) {
+        scan->unreadable++;
+        tf_log(TF_LOG_WARN, "unreadable", TF_DETAILS(TF_STR("path", path)), "not read: %s", why);
+    }
 }
 
 /* ---- candidates
@@ -245,7 +248,7 @@ static void judge(struct tf_scan *scan, const char *path, const struct tf_opened
 {
     found->verdict = tf_judge(scan, opened, tf_path_hash(tf_slice_text(found->base)), found);
     if (found->verdict == TF_VERDICT_REFUSED) {
-        tell_unreadable(scan, path, "its text has more than 4 GiB");
+        tell_unreadable(scan, path, -EFBIG, "its text has more than 4 GiB");
     }
     found->is_left_out = found->verdict == TF_VERDICT_WAIT || found->verdict == TF_VERDICT_REFUSED;
 }
@@ -265,9 +268,7 @@ static bool open_found(struct tf_scan *scan, const struct tf_candidate *place, c
 
     if (rc < 0) {
         scan->is_complete = scan->is_complete && tf_scan_is_final(rc);
-        if (rc != -ENOENT) {
-            tell_unreadable(scan, path, opened.why);
-        }
+        tell_unreadable(scan, path, rc, opened.why);
         found->is_left_out = true;
         return rc != -ENOENT;
     }
@@ -520,7 +521,7 @@ static void descend(struct walk *walk, const char *name, size_t part)
     } else if (fd != -ENOENT && fd != -ENOTDIR && fd != -ELOOP) {
         walk->scan->is_complete = walk->scan->is_complete && fd == -EPERM;
         tf_snapshot_add(&walk->scan->snapshot, walk->scan->opener, walk->path);
-        tell_unreadable(walk->scan, walk->path, why);
+        tell_unreadable(walk->scan, walk->path, fd, why);
     } /* else gone meanwhile, a file, or a link: folders are not reached through links */
     walk->size = size;
     walk->path[size] = '\0';
@@ -608,7 +609,7 @@ static void walk_glob(struct tf_scan *scan, const struct tf_path_glob *glob)
         tf_snapshot_add(&scan->snapshot, scan->opener, glob->folder);
     } else {
         scan->is_complete = false;
-        tell_unreadable(scan, glob->folder, why);
+        tell_unreadable(scan, glob->folder, fd, why);
     }
 }
 
