@@ -83,7 +83,6 @@ static int look(struct tf_admin *admin, struct tf_facts *facts)
                                .host = admin->args.config->agent.host.text,
                                .conditions = &admin->conditions,
                                .now_ns = tf_now_ns(),
-                               .boot_ns = boot_ns(),
                                .started_ns = admin->started_ns,
                                .reloads = *admin->args.reloads,
                                .loop_delay = admin->loop_delay};
@@ -100,7 +99,7 @@ static int look(struct tf_admin *admin, struct tf_facts *facts)
                                                   .certificates = facts->certificates,
                                                   .certificate_count = facts->certificate_count,
                                                   .now_ns = facts->now_ns,
-                                                  .boot_ns = facts->boot_ns,
+                                                  .boot_ns = boot_ns(),
                                                   .now_ms = uv_now(admin->args.loop) + 1});
     }
     if (rc < 0) {

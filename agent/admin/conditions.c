@@ -185,16 +185,6 @@ static void look_at_output(struct tf_conditions *conditions, const struct tf_loo
     judge(conditions, look, item, !output->own.up && !look->status->is_stopping, DOWN_MS);
 }
 
-static uint64_t sum(const uint64_t *values, size_t count)
-{
-    uint64_t total = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        total += values[i];
-    }
-    return total;
-}
-
 static void look_at_spool(struct tf_conditions *conditions, const struct tf_look *look)
 {
     const struct tf_spool_status *spool = &look->status->spool;
@@ -218,7 +208,7 @@ static void look_at_spool(struct tf_conditions *conditions, const struct tf_look
             uv_strerror_r(spool->error, reason, sizeof reason));
     }
     judge(conditions, look, error,
-          has_risen(look, error, sum(spool->errors, TF_DISK_ERRORS), ERROR_MS), 0);
+          has_risen(look, error, tf_admin_sum(spool->errors, TF_DISK_ERRORS), ERROR_MS), 0);
 }
 
 static void look_at_evidence(struct tf_conditions *conditions, const struct tf_look *look)
@@ -241,14 +231,14 @@ static void look_at_evidence(struct tf_conditions *conditions, const struct tf_l
 static void look_at_records(struct tf_conditions *conditions, const struct tf_look *look)
 {
     const struct tf_status *status = look->status;
-    uint64_t gaps = sum(status->gaps, TF_GAPS);
+    uint64_t gaps = tf_admin_sum(status->gaps, TF_GAPS);
     struct tf_condition *gap = find(conditions, TF_CONDITION_GAP, "");
     struct tf_condition *withheld = find(conditions, TF_CONDITION_WITHHELD, "");
     struct tf_condition *off = find(conditions, TF_CONDITION_REDACTION_OFF, "");
     char text[TF_COUNTED_TEXT_BYTES], bytes[TF_COUNTED_TEXT_BYTES];
 
     SAY(gap, "%s since the start, up to %s lost", tf_counted_text(gaps, "gap", text),
-        tf_counted_text(sum(status->gap_bytes, TF_GAPS), "byte", bytes));
+        tf_counted_text(tf_admin_sum(status->gap_bytes, TF_GAPS), "byte", bytes));
     judge(conditions, look, gap, has_risen(look, gap, gaps, LATELY_MS), 0);
     SAY(withheld, "%s with a text withheld since the start",
         tf_counted_text(status->books.withheld, "record", text));
@@ -279,7 +269,7 @@ static void look_at_input(struct tf_conditions *conditions, const struct tf_look
                           const struct tf_status_input *input)
 {
     struct tf_condition *item = find(conditions, TF_CONDITION_INPUT_UNREADABLE, input->name);
-    uint64_t errors = sum(input->own.errors, TF_INPUT_ERRORS);
+    uint64_t errors = tf_admin_sum(input->own.errors, TF_INPUT_ERRORS);
     char times[TF_COUNTED_TEXT_BYTES];
 
     SAY(item, "input %s: it failed to open, read or accept something %s since the start",

@@ -15,6 +15,16 @@
 #include "taffrail/admin.h"
 #include "taffrail/status.h"
 
+static inline uint64_t tf_admin_sum(const uint64_t *values, size_t count)
+{
+    uint64_t total = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        total += values[i];
+    }
+    return total;
+}
+
 /* ---- conditions.c --------------------------------------------------------------------------- */
 
 enum tf_condition_code {
@@ -104,7 +114,7 @@ struct tf_facts {
     const struct tf_conditions *conditions;
     struct tf_certificate certificates[TF_CERTIFICATES_MAX];
     size_t certificate_count;
-    int64_t now_ns, boot_ns, started_ns;
+    int64_t now_ns, started_ns;
     struct tf_histogram loop_delay;
     uint64_t log_lines[TF_LOG_ERROR + 1];
     double cpu_s;

@@ -92,16 +92,6 @@ static void put_condition(void *ctx, const struct tf_condition *condition)
     end(json, '}');
 }
 
-static uint64_t sum(const uint64_t *values, size_t count)
-{
-    uint64_t total = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        total += values[i];
-    }
-    return total;
-}
-
 static void put_input(struct json *json, const struct tf_status_input *input)
 {
     begin(json, NULL, '{');
@@ -114,7 +104,7 @@ static void put_input(struct json *json, const struct tf_status_input *input)
     number(json, "malformed", input->malformed);
     number(json, "truncated", input->truncated);
     number(json, "refused", input->own.refused);
-    number(json, "errors", sum(input->own.errors, TF_INPUT_ERRORS));
+    number(json, "errors", tf_admin_sum(input->own.errors, TF_INPUT_ERRORS));
     number(json, "lag_bytes", input->own.lag_bytes);
     seconds(json, "lag_seconds", (double)input->own.lag_ms / 1e3);
     end(json, '}');
@@ -253,8 +243,8 @@ static void put_books(struct json *json, const struct tf_status *status)
     number(json, "held", books->held);
     number(json, "missing", books->missing);
     flag(json, "balanced", books->missing == 0);
-    number(json, "gaps", sum(status->gaps, TF_GAPS));
-    number(json, "gap_bytes_max", sum(status->gap_bytes, TF_GAPS));
+    number(json, "gaps", tf_admin_sum(status->gaps, TF_GAPS));
+    number(json, "gap_bytes_max", tf_admin_sum(status->gap_bytes, TF_GAPS));
     end(json, '}');
 }
 

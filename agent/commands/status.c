@@ -6,9 +6,8 @@
  * It asks as any client would, over the admin endpoint (docs/admin.md), and needs neither spool nor
  * keys. What answers may be anybody: an answer has at most ANSWER_MAX bytes and comes within
  * ANSWER_MS, the connection included; what is in it is shown with control characters as `?`, and
- * cut to the terminal's width. A live view is one write a
- * second to the alternate screen, each line cleared behind its text, so nothing flickers; rates are
- * the difference of two answers.
+ * cut to the terminal's width. A live view is one write a second to the alternate screen, each line
+ * cleared behind its text, so nothing flickers; rates are the difference of two answers.
  */
 #include <errno.h>
 #include <fcntl.h>

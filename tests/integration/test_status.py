@@ -4,7 +4,8 @@
 usage: test_status.py TAFFRAIL
 
 Strangers at the socket: one that takes no connection, one that says nothing, one that never ends, junk, a status full of
-control characters and figures beyond all bounds. Then where it asks, of several addresses of a configuration.
+control characters and figures beyond all bounds. Then where it asks, of several addresses of a configuration; and an agent
+whose port hostile clients hold: silent ones, slow ones, ones with endless heads.
 """
 
 import json
@@ -162,9 +163,36 @@ def it_asks_where_all_is_told(house):
     need(agent.stop() == 0, "a stop")
 
 
+def hostile_clients_keep_no_probe_out(house):
+    port = free_port()
+    path = house.configure_agent(inputs="  - container: {paths: [../logs/pods/*/*/*.log]}\n", outputs="  - file: {path: records.ndjson}\n")
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(f"admin: {{listen: ['0.0.0.0:{port}']}}\n")
+    agent = house.start("agent")
+    held = []
+    for number in range(100):  # 32 is the bound
+        one = socket.create_connection(("127.0.0.1", port), timeout=10)
+        if number % 3 == 1:
+            one.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
+        elif number % 3 == 2:
+            one.sendall(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 9000)
+        held.append(one)
+        if number % 10 == 9:
+            house.run("status", "--socket", f"127.0.0.1:{port}", "--check")
+    flood = socket.create_connection(("127.0.0.1", port), timeout=10)
+    flood.sendall(b"GET /healthz HTTP/1.1\r\n" + b"".join(b"X%d: y\r\n" % number for number in range(1000)) + b"\r\n")
+    answer = flood.recv(100)
+    need(answer.startswith(b"HTTP/1.1 431 "), f"a head of many fields: {answer}")
+    for one in [*held, flood]:
+        one.close()
+    house.run("status", "--socket", f"127.0.0.1:{port}", "--check")
+    need(agent.stop() == 0, "a stop")
+
+
 def main():
     with House(sys.argv[1]) as house:
-        for check in (strangers_end_in_time, a_signal_ends_it, nothing_is_obeyed, rules_are_told_by_their_hits, it_asks_where_all_is_told):
+        for check in (strangers_end_in_time, a_signal_ends_it, nothing_is_obeyed, rules_are_told_by_their_hits, it_asks_where_all_is_told,
+                      hostile_clients_keep_no_probe_out):
             check(house)
             print(f"ok    {check.__name__.replace('_', ' ')}")
 
