@@ -80,6 +80,7 @@ function makeStatus(uptime) {
     outputs: [{ name: "main", up: true, acked: 500 * uptime, pending: 1234, oldest_seconds: 773, ack_p99_seconds: 0.1 }],
     redaction: { off: false, redacted: 2 * uptime, withheld: 0, rules: [{ rule: "jwt", hits: 3 }, { rule: "<img>", hits: 12 }] },
     certificates: [{ use: "output/main", days: 9 }],
+    sandbox: { layers: [{ layer: "landlock", on: true }, { layer: "seccomp", on: uptime < 5 }] },
     books: { balanced: true, missing: 0, decoded: 7, spooled: 7, joined: 0, filtered: 0, held: 0, gaps: 0 },
   };
 }
@@ -127,6 +128,7 @@ async function main() {
   assert.match(shown("outputs"), /main up 500 .*1,234 12 min 53 s 100 ms/);
   assert.match(shown("way"), /read1,000\/s .*redacted2\.0\/s .*3\.0 KiB .*delivered500\/s/);
   assert.match(shown("certificates"), /output\/main .*9 days left \u25b2/);
+  assert.equal(shown("sandbox"), "2/2: landlock, seccomp");
   assert.match(shown("rules"), /<img> .*12 jwt .*3/);
   assert.match(shown("books"), /^Balanced: 7 decoded = 7 spooled/);
   const plots = Object.values(ids).flatMap(node => node.all("svg"));
@@ -145,6 +147,7 @@ async function main() {
     blocks_ready: true }];
   await ask(degraded);
   assert.equal(shown("state"), "Degraded: 1 thing needs you");
+  assert.equal(shown("sandbox"), "\u25b2 1/2: landlock, seccomp off");
   assert.match(shown("conditions"), /\u25a0 spool-full\s+no room.*Since 2026-11-23 10:02:11 UTC\. Safe meanwhile: inputs wait\..*docs\/conditions\.md/);
   assert.match(shown("outputs"), /\u25b2 down/);
   assert.match(shown("spool"), /full: inputs wait/);

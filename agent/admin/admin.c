@@ -74,10 +74,9 @@ static int look(struct tf_admin *admin, struct tf_facts *facts)
                                .conditions = &admin->conditions,
                                .now_ns = tf_now_ns(),
                                .started_ns = admin->started_ns,
+                               .reloads = *admin->args.reloads,
                                .loop_delay = admin->loop_delay};
-    for (int i = 0; i < 3; i++) {
-        (void)snprintf(facts->digest + 2 * i, 3, "%02x", admin->args.config->digest[i]);
-    }
+    tf_config_digest(&admin->args.config->mark, facts->digest);
     rc = tf_pipeline_status(admin->pipeline, &facts->status);
     if (rc < 0) {
         return rc;

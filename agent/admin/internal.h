@@ -92,7 +92,8 @@ bool tf_conditions_hold(const struct tf_conditions *conditions, enum tf_conditio
 
 struct tf_facts {
     const char *version, *host;
-    char digest[7]; /* of the configuration, its first six digits */
+    char digest[TF_CONFIG_DIGEST_BYTES];
+    struct tf_reloads reloads;
     struct tf_status status;
     const struct tf_conditions *conditions;
     struct tf_certificate certificates[TF_CERTIFICATES_MAX];

@@ -216,6 +216,13 @@ static void put_conditions(const struct metric *metric, const struct tf_facts *f
     }
 }
 
+static void put_reloads(const struct metric *metric, const struct tf_facts *facts,
+                        struct tf_buf *out)
+{
+    put_count(out, metric, &(struct labels){{"result"}, {"taken"}}, facts->reloads.taken);
+    put_count(out, metric, &(struct labels){{"result"}, {"refused"}}, facts->reloads.refused);
+}
+
 static void put_layers(const struct metric *metric, const struct tf_facts *facts,
                        struct tf_buf *out)
 {
@@ -360,6 +367,7 @@ static const char *const level_words[] = {"debug", "info", "warn", "error"};
 static const struct metric metrics[] = {
     {"taffrail_build_info", G, "build, always 1", .write = put_build},
     {"taffrail_config_info", G, "configuration in use, always 1", .write = put_digest},
+    {"taffrail_config_reloads_total", C, "reloads taken over or refused", .write = put_reloads},
     {"taffrail_condition", G, "1 while it holds", .write = put_conditions},
     {"taffrail_input_bytes_total", C, "bytes read", INPUTS, COUNT, IN(bytes)},
     {"taffrail_input_records_total", C, "records decoded", INPUTS, COUNT, IN(records)},

@@ -277,6 +277,10 @@ void tf_status_write(const struct tf_facts *facts, struct tf_buf *out)
     text(&json, "version", facts->version);
     text(&json, "host", facts->host);
     text(&json, "digest", facts->digest);
+    begin(&json, "reloads", '{');
+    number(&json, "taken", facts->reloads.taken);
+    number(&json, "refused", facts->reloads.refused);
+    end(&json, '}');
     text(&json, "state", state_of(facts));
     flag(&json, "ready", facts->is_ready);
     moment(&json, "time", facts->now_ns);

@@ -102,31 +102,8 @@ int tf_notify_send(const struct tf_notify *notify, const char *lines)
     return sent < 0 ? -errno : 0;
 }
 
-/* One that is not taken is made up for by the next: the manager waits for two. */
-static void on_watchdog_timer(uv_timer_t *timer)
-{
-    const struct tf_notify *notify = timer->data;
-
-    (void)tf_notify_send(notify, "WATCHDOG=1");
-}
-
-int tf_notify_watch(struct tf_notify *notify, uv_loop_t *loop)
-{
-    if (notify->watchdog_ms == 0) {
-        return 0;
-    }
-    (void)uv_timer_init(loop, &notify->timer); /* cannot fail */
-    notify->timer.data = notify;
-    notify->is_timing = true;
-    return uv_timer_start(&notify->timer, on_watchdog_timer, 0, notify->watchdog_ms);
-}
-
 void tf_notify_close(struct tf_notify *notify)
 {
-    if (notify->is_timing) {
-        notify->is_timing = false;
-        uv_close((uv_handle_t *)&notify->timer, NULL);
-    }
     if (notify->fd >= 0) {
         (void)close(notify->fd);
         notify->fd = -1;

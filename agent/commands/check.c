@@ -54,10 +54,12 @@ static void on_admin_closed(void *ctx)
 
 static int build_admin(struct check *check, uv_loop_t *loop)
 {
+    static const struct tf_reloads none;
     struct tf_admin *admin = NULL;
-    int rc =
-        tf_admin_new(&(struct tf_admin_args){.loop = loop, .config = check->config, .version = ""},
-                     &admin, &check->err);
+    int rc = tf_admin_new(
+        &(struct tf_admin_args){
+            .loop = loop, .config = check->config, .version = "", .reloads = &none},
+        &admin, &check->err);
 
     if (rc == 0) {
         tf_admin_close(admin, on_admin_closed, NULL); /* never started: at once */

@@ -1,8 +1,12 @@
 /*
  * run.c - `taffrail run`: the agent; with a forward input, the collector.
  *
- *     read the configuration → narrow the process → fork the one that opens logs (opener.h) → build
- *     every plugin → confine the process → start → loop → stop
+ *     the parent (parent.h) ─ forks ─> main: read the configuration → narrow the process → fork the
+ *     one that opens logs (opener.h) → build every plugin → confine the process → SOUND → GO →
+ * start → loop → stop
+ *
+ * At SIGHUP the parent forks another main. That does the same up to SOUND, while this one works;
+ * then this one leaves, and the other has its GO (docs/reload.md).
  *
  * SIGTERM and SIGINT stop it: inputs close, what was read is committed, outputs get until
  * agent.stop_timeout for their acks; a second signal ends it at once, and nothing is lost by that
@@ -10,8 +14,8 @@
  * certificate is wrong; 3 when the machine refuses (spool locked, port taken, no memory), or names
  * can be looked up only after another start (sandbox.h).
  *
- * A service manager that asks (sd_notify(3)) hears READY=1 once all is started, WATCHDOG=1 for as
- * long as the loop turns, and STOPPING=1.
+ * A service manager that asks (sd_notify(3)) hears by the parent that all is started, that the loop
+ * turns, and that it stops.
  */
 #include <assert.h>
 #include <errno.h>
@@ -21,7 +25,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
@@ -31,8 +34,8 @@
 #include "taffrail/commands.h"
 #include "taffrail/container.h"
 #include "taffrail/log.h"
-#include "taffrail/notify.h"
 #include "taffrail/opener.h"
+#include "taffrail/parent.h"
 #include "taffrail/pipeline.h"
 #include "taffrail/sandbox.h"
 
@@ -43,35 +46,42 @@
 #define SPARE_WORKERS         2u     /* for syncs, opens and names, beside the pump jobs */
 #define NOTICE_BYTES_MAX      8192u  /* more than all names of a configuration take */
 #define CLOSE_MS              10000u /* what a stop needs beside agent.stop_timeout */
+#define LOADING_MS            30000u /* of a reload; rules of ten times our own take 2 s */
+#define PLACE_BYTES           256u
+#define NUMBER_BYTES          48u
 
 static const char usage[] =
     "usage: taffrail run [-c FILE]\n"
     "Reads what the configuration's inputs name, redacts it, and ships it to its outputs; with a\n"
     "forward input it is the collector. Runs in the foreground, logs on stderr.\n"
     "  -c FILE  configuration (" TF_CONFIG_FILE_DEFAULT ")\n"
-    "signals: TERM, INT stop after what was read is safe; USR1 prints the books\n"
+    "signals: TERM, INT stop after what was read is safe; HUP takes a changed configuration over,\n"
+    "         if it is sound; USR1 prints the books\n"
     "example: taffrail check -c conf/taffrail.yaml && taffrail run -c conf/taffrail.yaml\n";
 
 struct run {
+    const char *file;
+    const struct tf_channel *channel; /* to the parent */
     uv_loop_t loop;
-    uv_signal_t signals[4];
+    uv_signal_t signal, child;
+    uv_poll_t heard;  /* of the channel */
+    uv_timer_t alive; /* for the service manager's watchdog */
+    bool is_watching; /* the four are open */
     struct tf_config *config;
     struct tf_pipeline *pipeline;
     struct tf_admin *admin;
-    struct tf_notify notify;
-    bool is_stopping, has_lost_opener;
+    struct tf_message go; /* what the parent said with it */
+    struct tf_reloads reloads;
+    char changed[TF_CONFIG_NAMES_BYTES]; /* by this reload */
+    bool is_stopping, was_told_to_stop, has_lost_opener;
 };
 
-/* No core file, no file for others, all descriptors that the limit allows, keys in locked memory
- * where the machine lets us. */
+/* All descriptors that the limit allows, keys in locked memory where the machine lets us. */
 static void narrow_process(void)
 {
-    const struct rlimit none = {0, 0};
     struct rlimit files;
 
-    (void)umask(077);
     (void)signal(SIGPIPE, SIG_IGN);
-    (void)setrlimit(RLIMIT_CORE, &none);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &files);
@@ -99,15 +109,14 @@ static int size_thread_pool(const struct tf_config *config)
     return setenv("UV_THREADPOOL_SIZE", text, 1) == 0 ? 0 : -errno;
 }
 
-/* ---- the service manager ------------------------------------------------------------------- */
+/* ---- the parent ----------------------------------------------------------------------------- */
 
-static void warn_of_notify(int rc)
+static void say(const struct run *run, const struct tf_message *message)
 {
-    if (rc < 0) {
-        char reason[64];
+    int rc = tf_channel_send(run->channel, message);
 
-        tf_log(TF_LOG_WARN, "notify", NULL, 0, "the service manager cannot be told: %s",
-               uv_strerror_r(rc, reason, sizeof reason));
+    if (rc < 0 && rc != -EPIPE) { /* the end of the parent is heard in its turn */
+        tf_log(TF_LOG_WARN, "parent", NULL, 0, "the parent does not listen: %s", uv_strerror(rc));
     }
 }
 
@@ -119,51 +128,116 @@ static void append_names(struct tf_buf *text, const char *verb, const struct tf_
     }
 }
 
-static void notify_ready(struct run *run)
+/* The loop owns all state, so a loop that stands still is an agent that does. */
+static void on_alive_timer(uv_timer_t *timer)
 {
+    say(timer->data, &(struct tf_message){.word = TF_WORD_ALIVE});
+}
+
+static void say_ready(struct run *run)
+{
+    struct tf_message message = {.word = TF_WORD_READY};
     struct tf_buf text;
 
     tf_buf_init(&text, NOTICE_BYTES_MAX);
-    (void)tf_buf_append_text(&text, "READY=1\nSTATUS=");
     append_names(&text, "reads", &run->config->inputs);
     append_names(&text, "; ships to", &run->config->outputs);
     (void)tf_buf_append_byte(&text, '\0');
-    warn_of_notify(tf_notify_send(&run->notify, text.error == 0 ? text.data : "READY=1"));
+    if (text.error == 0) { /* the longest names are cut */
+        (void)snprintf(message.text, sizeof message.text, "%s", text.data);
+    }
     tf_buf_fini(&text);
-    warn_of_notify(tf_notify_watch(&run->notify, &run->loop));
+    say(run, &message);
+    if (run->channel->alive_ms > 0) {
+        (void)uv_timer_start(&run->alive, on_alive_timer, 0, run->channel->alive_ms);
+    }
 }
 
-/* The manager's patience is stretched to ours: agent.stop_timeout may be longer. */
-static void notify_stopping(struct run *run)
+/* How long an end may take: agent.stop_timeout, and what closing needs. */
+static uint32_t end_ms(const struct run *run)
 {
-    uint64_t stop_ms = run->config->agent.stop_timeout_ms;
-    char text[160];
-
-    (void)snprintf(text, sizeof text,
-                   "STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu\nSTATUS=stopping; outputs get %llu ms for "
-                   "acknowledgements",
-                   (unsigned long long)(stop_ms + CLOSE_MS) * 1000, (unsigned long long)stop_ms);
-    warn_of_notify(tf_notify_send(&run->notify, text));
+    return (uint32_t)run->config->agent.stop_timeout_ms + CLOSE_MS;
 }
 
-/* ---- start and stop ------------------------------------------------------------------------- */
-
-static void close_signals(struct run *run)
+static void say_stopping(struct run *run)
 {
-    for (size_t i = 0; i < TF_COUNT(run->signals); i++) {
-        if (!uv_is_closing((uv_handle_t *)&run->signals[i])) {
-            uv_close((uv_handle_t *)&run->signals[i], NULL);
+    struct tf_message message = {.word = TF_WORD_STOPPING, .number = end_ms(run)};
+
+    (void)snprintf(message.text, sizeof message.text,
+                   "stopping; outputs get %llu ms for acknowledgements",
+                   (unsigned long long)run->config->agent.stop_timeout_ms);
+    say(run, &message);
+}
+
+static void say_sound(const struct run *run)
+{
+    say(run, &(struct tf_message){.word = TF_WORD_SOUND,
+                                  .number = end_ms(run),
+                                  .log_format = (uint32_t)run->config->agent.log_format,
+                                  .mark = run->config->mark});
+}
+
+/* Until its GO another main works, and the agent does not depend on this one. */
+static bool is_candidate(const struct run *run)
+{
+    return run->channel->is_reload && run->go.word != TF_WORD_GO;
+}
+
+/* What is wrong, as it is told before a start; beside a main that works, in the log. */
+static void tell(const struct run *run, const struct tf_error *err)
+{
+    const char *event = is_candidate(run) ? "reload-refused" : "start";
+    char at[PLACE_BYTES], which[NUMBER_BYTES]; /* each is a subject of its own: none a repeat */
+    size_t number = 0;
+
+    if (!run->channel->is_reload) {
+        (void)tf_error_print(err, stderr);
+        return;
+    }
+    for (size_t i = 0; i < err->count; i++) {
+        const struct tf_finding *finding = &err->findings[i];
+
+        if (finding->severity != TF_SEVERITY_ERROR) {
+            continue;
         }
+        (void)snprintf(which, sizeof which, "%zu/%zu", ++number, err->errors);
+        (void)snprintf(at, sizeof at, finding->line > 0 ? "%s:%u:%u" : "%s",
+                       finding->file != NULL ? finding->file : "", finding->line, finding->column);
+        tf_log(TF_LOG_ERROR, event, TF_DETAILS(TF_STR("error", which), TF_STR("at", at)), "%s",
+               finding->text);
+    }
+}
+
+static void say_unsound(const struct run *run, const struct tf_error *err)
+{
+    say(run, &(struct tf_message){.word = TF_WORD_UNSOUND, .number = (uint32_t)err->errors});
+}
+
+/* ---- stop ----------------------------------------------------------------------------------- */
+
+static void close_handle(void *handle)
+{
+    if (!uv_is_closing(handle)) {
+        uv_close(handle, NULL);
+    }
+}
+
+static void close_handles(struct run *run)
+{
+    if (run->is_watching) {
+        close_handle(&run->signal);
+        close_handle(&run->child);
+        close_handle(&run->heard);
+        close_handle(&run->alive);
     }
 }
 
 static void on_admin_closed(void *ctx)
 {
-    struct run *run = ctx;
-
-    tf_log(TF_LOG_INFO, "stopped", NULL, 0, "what was not read yet is read at the next start");
-    close_signals(run);
-    tf_notify_close(&run->notify);
+    if (!is_candidate(ctx)) {
+        tf_log(TF_LOG_INFO, "stopped", NULL, 0, "what was not read yet is read at the next start");
+    }
+    close_handles(ctx);
 }
 
 static void on_stopped(void *ctx)
@@ -178,29 +252,33 @@ static void on_stopped(void *ctx)
 static void stop(struct run *run)
 {
     run->is_stopping = true;
-    notify_stopping(run);
+    say_stopping(run);
     tf_pipeline_stop(run->pipeline, on_stopped, run);
 }
 
-static void on_stop_signal(uv_signal_t *handle, int number)
+static void stop_for(struct run *run, const char *why, int signal_number)
 {
-    struct run *run = handle->data;
-
     if (run->is_stopping) {
-        _exit(128 + number); /* asked twice: what is committed is safe at any instant */
+        return;
     }
-    tf_log(TF_LOG_INFO, "stop", TF_DETAILS(TF_NUM("signal", number)), "stopping");
+    tf_log(TF_LOG_INFO, "stop", TF_DETAILS(TF_NUM("signal", signal_number)), "%s", why);
     stop(run);
 }
 
-static void on_books_signal(uv_signal_t *handle, int number)
+static void leave(struct run *run)
 {
-    struct run *run = handle->data;
-
-    (void)number;
-    if (!run->is_stopping) {
-        tf_pipeline_log_books(run->pipeline);
+    if (run->is_stopping) {
+        return;
     }
+    run->is_stopping = true;
+    tf_log(TF_LOG_INFO, "stop", NULL, 0, "another main takes over");
+    tf_pipeline_leave(run->pipeline, on_stopped, run);
+}
+
+/* Of the parent itself a terminal or a manager may have asked as well. */
+static void on_stop_signal(uv_signal_t *handle, int number)
+{
+    stop_for(handle->data, "stopping", number);
 }
 
 /* Without the process that opens logs none can be opened, and the right to start another is gone.
@@ -221,46 +299,118 @@ static void on_child_signal(uv_signal_t *handle, int number)
     check_opener(handle->data);
 }
 
-static int watch_signals(struct run *run)
-{
-    static const struct {
-        int number;
-        uv_signal_cb fn;
-    } signals[] = {{SIGTERM, on_stop_signal},
-                   {SIGINT, on_stop_signal},
-                   {SIGUSR1, on_books_signal},
-                   {SIGCHLD, on_child_signal}};
-    int rc = 0;
+/* ---- what the parent says ------------------------------------------------------------------- */
 
-    static_assert(TF_COUNT(signals) == TF_COUNT(((struct run *)0)->signals), "one handle each");
-    for (size_t i = 0; i < TF_COUNT(signals); i++) {
-        (void)uv_signal_init(&run->loop, &run->signals[i]); /* fails only with a failed loop */
-        run->signals[i].data = run;
+static void on_refused(struct run *run, const struct tf_message *message)
+{
+    char digest[TF_CONFIG_DIGEST_BYTES], count[NUMBER_BYTES];
+
+    run->reloads = message->reloads;
+    if (run->is_stopping) {
+        return;
     }
-    for (size_t i = 0; i < TF_COUNT(signals) && rc == 0; i++) {
-        rc = uv_signal_start(&run->signals[i], signals[i].fn, signals[i].number);
+    tf_config_digest(&run->config->mark, digest);
+    (void)snprintf(count, sizeof count, "%llu", (unsigned long long)message->reloads.refused);
+    tf_log(TF_LOG_ERROR, "reload-refused",
+           TF_DETAILS(TF_STR("refused", count), TF_STR("digest", digest)),
+           "%s; the old configuration goes on; run taffrail check", message->text);
+    (void)tf_pipeline_audit(run->pipeline, "reload-refused", message->text,
+                            TF_DETAILS(TF_STR("digest", digest)));
+}
+
+static void on_message(struct run *run, const struct tf_message *message)
+{
+    switch (message->word) {
+    case TF_WORD_STOP:
+        if (run->was_told_to_stop) {
+            _exit(128 + (int)message->number); /* what is committed is safe at any instant */
+        }
+        run->was_told_to_stop = true;
+        stop_for(run, "stopping", (int)message->number);
+        break;
+    case TF_WORD_LEAVE:
+        leave(run);
+        break;
+    case TF_WORD_REFUSED:
+        on_refused(run, message);
+        break;
+    case TF_WORD_BOOKS:
+        if (!run->is_stopping) {
+            tf_pipeline_log_books(run->pipeline);
+        }
+        break;
+    default: /* main's own words, and GO, which comes once */
+        break;
+    }
+}
+
+static void on_heard(uv_poll_t *poll, int status, int events)
+{
+    struct run *run = poll->data;
+    struct tf_message message;
+    int rc = status < 0 ? -EPIPE : tf_channel_receive(run->channel, &message);
+
+    (void)events;
+    if (rc == 0) {
+        on_message(run, &message);
+    } else if (rc == -EPIPE) {
+        (void)uv_poll_stop(poll);
+        stop_for(run, "the parent is gone; stopping", 0);
+    }
+}
+
+/* Before the start of the pipeline, so that no thread exists that would take a signal. */
+static int watch(struct run *run)
+{
+    int rc;
+
+    (void)uv_signal_init(&run->loop, &run->signal); /* fails only with a failed loop */
+    (void)uv_signal_init(&run->loop, &run->child);
+    (void)uv_timer_init(&run->loop, &run->alive);
+    rc = uv_poll_init(&run->loop, &run->heard, run->channel->fd);
+    assert(rc == 0); /* the descriptor is a socket, and nobody else's */
+    run->signal.data = run->child.data = run->alive.data = run->heard.data = run;
+    rc = uv_signal_start(&run->signal, on_stop_signal, SIGTERM);
+    if (rc == 0) {
+        rc = uv_signal_start(&run->child, on_child_signal, SIGCHLD);
+    }
+    if (rc == 0) {
+        rc = uv_poll_start(&run->heard, UV_READABLE, on_heard);
     }
     return rc;
 }
 
+/* ---- start ---------------------------------------------------------------------------------- */
+
 static void log_start(const struct tf_config *config)
 {
-    char digest[7];
+    char digest[TF_CONFIG_DIGEST_BYTES];
 
-    for (int i = 0; i < 3; i++) {
-        (void)snprintf(digest + 2 * i, 3, "%02x", config->digest[i]);
-    }
+    tf_config_digest(&config->mark, digest);
     tf_log(TF_LOG_INFO, "start",
            TF_DETAILS(TF_STR("host", config->agent.host.text), TF_NUM("pid", getpid()),
                       TF_STR("config", config->file), TF_STR("digest", digest)),
            "taffrail %s", TF_VERSION);
 }
 
+static void log_reload(const struct run *run)
+{
+    char digest[TF_CONFIG_DIGEST_BYTES], was[TF_CONFIG_DIGEST_BYTES];
+
+    tf_config_digest(&run->config->mark, digest);
+    tf_config_digest(&run->go.mark, was);
+    tf_log(TF_LOG_INFO, "reload",
+           TF_DETAILS(TF_STR("digest", digest), TF_STR("was", was), TF_STR("changed", run->changed),
+                      TF_NUM("took_ms", uv_hrtime() / TF_MS_IN_NS - run->go.began_ms)),
+           "a new configuration took over");
+}
+
 /* The last step for which the process has the rights that it was started with. */
 static int confine(struct run *run, struct tf_error *err)
 {
     struct tf_needs *needs = tf_needs_new();
-    int rc = needs != NULL ? tf_pipeline_prepare(run->pipeline, needs, err) : -ENOMEM;
+    int rc = needs != NULL ? tf_pipeline_prepare(run->pipeline, run->channel->is_reload, needs, err)
+                           : -ENOMEM;
 
     if (rc == 0) {
         tf_admin_needs(run->admin, needs);
@@ -270,59 +420,97 @@ static int confine(struct run *run, struct tf_error *err)
     return rc;
 }
 
-/* Builds and starts; what is wrong is printed. Returns the exit code, FINE while it runs. */
+/* Builds all that needs neither the spool's lock nor a listener. 0 or a negative errno. */
+static int build(struct run *run, struct tf_error *err)
+{
+    int rc = tf_pipeline_new(&run->loop, run->config, &run->pipeline, err);
+
+    if (rc == 0) {
+        rc = tf_admin_new(&(struct tf_admin_args){.loop = &run->loop,
+                                                  .config = run->config,
+                                                  .version = TF_VERSION,
+                                                  .reloads = &run->reloads},
+                          &run->admin, err);
+    }
+    return rc == 0 ? confine(run, err) : rc;
+}
+
+/* -ECANCELED: it is not wanted any more. */
+static int wait_for_go(struct run *run)
+{
+    int rc = tf_channel_wait(run->channel, &run->go);
+
+    if (rc < 0 || run->go.word != TF_WORD_GO) {
+        return -ECANCELED;
+    }
+    run->reloads = run->go.reloads;
+    if (run->go.is_reload) {
+        tf_config_changed(&run->go.mark, &run->config->mark, run->changed);
+        tf_pipeline_takes_over(run->pipeline, run->changed);
+    }
+    (void)signal(SIGINT, SIG_IGN); /* a terminal sends it to the parent too */
+    return 0;
+}
+
+/* Takes the spool, and begins. */
+static int begin(struct run *run, struct tf_error *err)
+{
+    int rc = watch(run);
+
+    run->is_watching = true;
+    if (rc == 0) {
+        rc = tf_pipeline_start(run->pipeline, err);
+    }
+    return rc == 0 ? tf_admin_start(run->admin, run->pipeline, err) : rc;
+}
+
+/* Returns the exit code, FINE while it runs. */
 static int start(struct run *run)
 {
     struct tf_error err;
     int rc;
 
     tf_error_init(&err);
-    rc = tf_pipeline_new(&run->loop, run->config, &run->pipeline, &err);
+    rc = build(run, &err);
     if (rc == 0) {
-        rc = tf_admin_new(&(struct tf_admin_args){.loop = &run->loop,
-                                                  .config = run->config,
-                                                  .version = TF_VERSION},
-                          &run->admin, &err);
+        say_sound(run);
+        rc = wait_for_go(run);
+        rc = rc == 0 ? begin(run, &err) : rc;
+    } else {
+        say_unsound(run, &err);
     }
-    if (rc == 0) {
-        rc = confine(run, &err);
-    }
-    if (rc == 0) {
-        rc = tf_pipeline_start(run->pipeline, &err);
-    }
-    if (rc == 0) {
-        rc = tf_admin_start(run->admin, run->pipeline, &err);
-    }
-    (void)tf_error_print(&err, stderr);
-    if (rc < 0 && err.errors == 0) {
+    tell(run, &err);
+    if (rc < 0 && rc != -ECANCELED && err.errors == 0) {
         tf_log(TF_LOG_ERROR, "start", NULL, 0, "cannot start: %s", uv_strerror(rc));
     }
     tf_error_fini(&err);
     if (rc < 0) {
         return rc == -EINVAL ? TF_EXIT_USAGE : TF_EXIT_CANNOT_RUN;
     }
+    if (run->go.is_reload) {
+        log_reload(run);
+    }
     tf_log(TF_LOG_INFO, "ready", NULL, 0, "reading");
-    notify_ready(run);
+    say_ready(run);
     return TF_EXIT_FINE;
+}
+
+static void end_failed_start(struct run *run)
+{
+    if (run->pipeline != NULL) {
+        run->is_stopping = true;
+        tf_pipeline_stop(run->pipeline, on_stopped, run);
+    }
 }
 
 static int run_loop(struct run *run)
 {
-    int code = TF_EXIT_CANNOT_RUN;
+    int code = start(run);
 
-    if (watch_signals(run) == 0) {
-        code = start(run);
-    }
     if (code == TF_EXIT_FINE) {
         check_opener(run); /* it may have ended before its signal was looked for */
-    }
-    if (code != TF_EXIT_FINE) {
-        if (run->pipeline != NULL) {
-            stop(run);
-        } else {
-            close_signals(run);
-            tf_notify_close(&run->notify);
-        }
+    } else {
+        end_failed_start(run);
     }
     (void)uv_run(&run->loop, UV_RUN_DEFAULT);
     tf_sandbox_end();
@@ -333,27 +521,27 @@ static int run_loop(struct run *run)
     return code;
 }
 
-static int load(const char *file, struct tf_config **out)
+/* The configuration, and what it says of this process. What is wrong is told. */
+static int load(struct run *run)
 {
     struct tf_error err;
     int rc;
 
     tf_error_init(&err);
-    rc = tf_config_load(file, &tf_plugins, out, &err);
-    (void)tf_error_print(&err, stderr);
-    tf_error_fini(&err);
-    return rc;
-}
-
-/* What is wrong is printed. */
-static int begin_sandbox(const struct tf_config *config)
-{
-    struct tf_error err;
-    int rc;
-
-    tf_error_init(&err);
-    rc = tf_sandbox_begin(&config->sandbox, &err);
-    (void)tf_error_print(&err, stderr);
+    rc = tf_config_load(run->file, &tf_plugins, &run->config, &err);
+    if (rc == 0) {
+        tf_log_configure((enum tf_log_level)run->config->agent.log_level,
+                         (enum tf_log_format)run->config->agent.log_format);
+        if (!run->channel->is_reload) {
+            log_start(run->config);
+        }
+        narrow_process();
+        rc = tf_sandbox_begin(&run->config->sandbox, &err);
+    }
+    if (rc < 0) {
+        say_unsound(run, &err);
+    }
+    tell(run, &err);
     tf_error_fini(&err);
     return rc;
 }
@@ -376,11 +564,31 @@ static int start_opener(struct tf_config *config)
     return 0;
 }
 
+static int run_main(void *file, const struct tf_channel *channel)
+{
+    struct run run = {.file = file, .channel = channel};
+    int code = TF_EXIT_CANNOT_RUN;
+
+    bound_memory();
+    tf_sandbox_main();
+    if (load(&run) < 0) {
+        tf_config_free(run.config);
+        return TF_EXIT_USAGE;
+    }
+    if (start_opener(run.config) == 0 && size_thread_pool(run.config) == 0 &&
+        uv_loop_init(&run.loop) == 0) {
+        code = run_loop(&run);
+        (void)uv_loop_close(&run.loop);
+    }
+    tf_opener_process_free(run.config->opener);
+    tf_config_free(run.config);
+    return code;
+}
+
 int tf_command_run(int argc, char **argv)
 {
-    const char *file = TF_CONFIG_FILE_DEFAULT;
-    struct run run = {0};
-    int code = TF_EXIT_CANNOT_RUN;
+    static char default_file[] = TF_CONFIG_FILE_DEFAULT;
+    char *file = default_file;
 
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0) {
@@ -394,29 +602,6 @@ int tf_command_run(int argc, char **argv)
             return TF_EXIT_USAGE;
         }
     }
-    bound_memory();
-    if (load(file, &run.config) < 0) {
-        return TF_EXIT_USAGE;
-    }
-    tf_log_configure((enum tf_log_level)run.config->agent.log_level,
-                     (enum tf_log_format)run.config->agent.log_format);
-    log_start(run.config);
-    narrow_process();
-    if (begin_sandbox(run.config) < 0) {
-        tf_config_free(run.config);
-        return TF_EXIT_USAGE;
-    }
-    if (start_opener(run.config) < 0) {
-        tf_config_free(run.config);
-        return TF_EXIT_CANNOT_RUN;
-    }
-    warn_of_notify(tf_notify_open(&run.notify));
-    if (size_thread_pool(run.config) == 0 && uv_loop_init(&run.loop) == 0) {
-        code = run_loop(&run);
-        (void)uv_loop_close(&run.loop);
-    }
-    tf_notify_close(&run.notify); /* for a loop that was never made */
-    tf_opener_process_free(run.config->opener);
-    tf_config_free(run.config);
-    return code;
+    return tf_parent_run(
+        &(struct tf_parent_args){.main = run_main, .ctx = file, .loading_ms = LOADING_MS});
 }

@@ -438,6 +438,14 @@ static void put_books(struct screen *screen, struct tf_slice all)
     }
 }
 
+static void put_config(struct screen *screen, struct tf_slice all)
+{
+    struct tf_slice reloads = member(all, "reloads");
+
+    put(screen, "CONFIG         %s, reloads taken %s, refused %s", text(all, "digest").text,
+        count_text(number(reloads, "taken")).text, count_text(number(reloads, "refused")).text);
+}
+
 static void put_sandbox(struct screen *screen, struct tf_slice all)
 {
     struct tf_slice list = member(member(all, "sandbox"), "layers"), item;
@@ -464,6 +472,7 @@ static void draw(struct screen *screen, struct tf_slice all)
     put_outputs(screen, all);
     put_rules(screen, all);
     put_books(screen, all);
+    put_config(screen, all);
     put_sandbox(screen, all);
 }
 

@@ -213,8 +213,8 @@ const struct tf_option tf_config_sections[] = {
     {0},
 };
 
-static const char *const section_names[] = {"agent",   "inputs",  "filters", "spool",
-                                            "sandbox", "outputs", "admin"};
+static const char *const section_names[TF_CONFIG_SECTIONS] = {
+    "agent", "inputs", "filters", "spool", "sandbox", "outputs", "admin"};
 
 static const char *section_word(const void *words, size_t index)
 {
@@ -333,6 +333,70 @@ static void check_sandbox(struct tf_load *load, const struct tf_yaml *node)
     }
 }
 
+/* ---- what it says --------------------------------------------------------------------------- */
+
+/* FNV-1a: it tells what was changed, not who may have changed it. */
+static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        hash = (hash ^ ((const unsigned char *)bytes)[i]) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
+static uint64_t hash_text(uint64_t hash, const char *text)
+{
+    return hash_bytes(hash, text != NULL ? text : "", text != NULL ? strlen(text) + 1 : 1);
+}
+
+/* Types and counts make two trees of the same texts differ. Depth: TF_YAML_DEPTH_MAX. */
+static uint64_t hash_node(uint64_t hash,
+                          const struct tf_yaml *node) // NOLINT(misc-no-recursion)
+{
+    hash = hash_bytes(hash, &node->type, sizeof node->type);
+    hash = hash_bytes(hash, &node->count, sizeof node->count);
+    hash = hash_text(hash, node->key);
+    hash = hash_text(hash, node->text);
+    for (const struct tf_yaml *below = node->first; below != NULL; below = below->next) {
+        hash = hash_node(hash, below);
+    }
+    return hash;
+}
+
+static void mark_sections(const struct tf_yaml *root, struct tf_config_mark *mark)
+{
+    for (size_t i = 0; i < TF_CONFIG_SECTIONS; i++) {
+        const struct tf_yaml *section = tf_yaml_get(root, section_names[i]);
+
+        if (section != NULL) {
+            mark->sections[i] = hash_node(UINT64_C(0xcbf29ce484222325), section);
+        }
+    }
+}
+
+void tf_config_digest(const struct tf_config_mark *mark, char text[TF_CONFIG_DIGEST_BYTES])
+{
+    for (int i = 0; i < 3; i++) {
+        (void)snprintf(text + 2 * i, 3, "%02x", mark->digest[i]);
+    }
+}
+
+void tf_config_changed(const struct tf_config_mark *before, const struct tf_config_mark *after,
+                       char names[TF_CONFIG_NAMES_BYTES])
+{
+    size_t size = 0;
+
+    (void)snprintf(names, TF_CONFIG_NAMES_BYTES, "nothing");
+    for (size_t i = 0; i < TF_CONFIG_SECTIONS; i++) {
+        if (before->sections[i] != after->sections[i]) {
+            size += (size_t)snprintf(names + size, TF_CONFIG_NAMES_BYTES - size, "%s%s",
+                                     size > 0 ? "," : "", section_names[i]);
+        }
+    }
+}
+
+/* ---- the root ------------------------------------------------------------------------------- */
+
 static void read_root(struct tf_load *load, const struct tf_yaml *root)
 {
     struct tf_config *config = load->config;
@@ -347,6 +411,7 @@ static void read_root(struct tf_load *load, const struct tf_yaml *root)
         return;
     }
     refuse_unknown_sections(load, root);
+    mark_sections(root, &config->mark);
     tf_options_fill(&scope, tf_config_sections, root, config);
     check_agent(load, tf_yaml_get(tf_yaml_get(root, "agent"), "host") != NULL);
     check_spool(load, tf_yaml_get(root, "spool"));
@@ -369,7 +434,7 @@ static int parse_into(struct tf_load *load, struct tf_slice yaml)
                             "larger than %u bytes; no configuration needs so many",
                             TF_CONFIG_FILE_MAX);
     }
-    (void)SHA256((const unsigned char *)yaml.data, yaml.size, load->config->digest);
+    (void)SHA256((const unsigned char *)yaml.data, yaml.size, load->config->mark.digest);
     rc = tf_yaml_parse(yaml, load->config->file, load->reader.arena, &root, load->reader.err);
     if (rc == -ENODATA) {
         return tf_error_add(load->reader.err, &(struct tf_place){.file = load->config->file},

@@ -188,7 +188,7 @@ int tf_books_audit(struct tf_pipeline *pipeline)
     const struct books *books = &pipeline->books;
 
     return tf_pipeline_audit(
-        pipeline, "stop", "the agent stops",
+        pipeline, "stop", pipeline->is_leaving ? "another main takes over" : "the agent stops",
         TF_DETAILS(TF_NUM("decoded", books->decoded), TF_NUM("spooled", books->spooled),
                    TF_NUM("joined", books->joined), TF_NUM("filtered", books->filtered),
                    TF_NUM("redacted", books->redacted), TF_NUM("withheld", books->withheld)));

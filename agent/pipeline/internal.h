@@ -145,8 +145,10 @@ struct tf_pipeline {
     uint32_t rule_book_count, rule_book_capacity;
     bool is_started, stopping, inputs_closed, rewinding;
     uv_timer_t stop_timer;
-    uint64_t stop_deadline_ms;
-    struct tf_feed *closing_feed; /* of the output that is closing now */
+    bool is_leaving;                             /* another main takes over */
+    const char *changed;                         /* since the main before; NULL: there was none */
+    uint64_t stop_deadline_ms, acks_deadline_ms; /* the second is not later */
+    struct tf_feed *closing_feed;                /* of the output that is closing now */
     uint32_t open_handles;
     void (*on_stopped)(void *ctx);
     void *stopped_ctx;

@@ -135,10 +135,16 @@ done:
     return rc;
 }
 
-int tf_pipeline_prepare(struct tf_pipeline *pipeline, struct tf_needs *needs, struct tf_error *err)
+void tf_pipeline_takes_over(struct tf_pipeline *pipeline, const char *changed)
+{
+    pipeline->changed = changed;
+}
+
+int tf_pipeline_prepare(struct tf_pipeline *pipeline, bool is_reload, struct tf_needs *needs,
+                        struct tf_error *err)
 {
     const struct tf_spool_options *spool = &pipeline->config->spool;
-    int rc = tf_spool_prepare(spool, needs, err);
+    int rc = tf_spool_prepare(spool, is_reload, needs, err);
 
     for (size_t i = 0; i < pipeline->input_count && rc == 0; i++) {
         const struct input *input = &pipeline->inputs[i];
@@ -260,8 +266,18 @@ static int audit_sandbox(struct tf_pipeline *pipeline)
 
 static int audit_start(struct tf_pipeline *pipeline)
 {
-    int rc = tf_pipeline_audit(pipeline, "start", "the agent starts", NULL, 0);
+    char digest[TF_CONFIG_DIGEST_BYTES];
+    int rc;
 
+    tf_config_digest(&pipeline->config->mark, digest);
+    if (pipeline->changed == NULL) {
+        rc = tf_pipeline_audit(pipeline, "start", "the agent starts",
+                               TF_DETAILS(TF_STR("digest", digest)));
+    } else {
+        rc = tf_pipeline_audit(
+            pipeline, "reload", "a new configuration took over",
+            TF_DETAILS(TF_STR("digest", digest), TF_STR("changed", pipeline->changed)));
+    }
     if (rc == 0) {
         rc = audit_sandbox(pipeline);
     }
@@ -370,11 +386,8 @@ static void close_feed_then_next(void *ctx)
     close_next_output(pipeline);
 }
 
-static bool all_delivered(const struct tf_pipeline *pipeline)
+static bool all_acked(const struct tf_pipeline *pipeline)
 {
-    if (tf_spool_unsynced_bytes(pipeline->spool) > 0) {
-        return false;
-    }
     for (size_t i = 0; i < pipeline->output_count; i++) {
         struct tf_feed_status status;
 
@@ -394,12 +407,15 @@ static void on_stop_poll(uv_timer_t *timer)
 {
     struct tf_pipeline *pipeline = timer->data;
     bool is_late = uv_now(pipeline->loop) >= pipeline->stop_deadline_ms;
+    bool is_synced, waits_for_acks;
 
     tf_frames_close_all(pipeline);
     if (is_late && pipeline->spool != NULL) {
         tf_spool_give_up(pipeline->spool);
     }
-    if (!pipeline->inputs_closed || (!all_delivered(pipeline) && !is_late)) {
+    is_synced = tf_spool_unsynced_bytes(pipeline->spool) == 0;
+    waits_for_acks = uv_now(pipeline->loop) < pipeline->acks_deadline_ms && !all_acked(pipeline);
+    if (!pipeline->inputs_closed || ((!is_synced || waits_for_acks) && !is_late)) {
         return;
     }
     (void)uv_timer_stop(timer);
@@ -427,6 +443,25 @@ static void close_next_input(void *ctx)
     (void)tf_books_audit(pipeline); /* without memory for it, the log has the books */
 }
 
+static void begin_stop(struct tf_pipeline *pipeline)
+{
+    uint64_t now_ms = uv_now(pipeline->loop);
+    uint64_t patience_ms = pipeline->config->agent.stop_timeout_ms;
+
+    pipeline->stop_deadline_ms = now_ms + patience_ms;
+    if (pipeline->is_leaving && patience_ms > TF_LEAVE_ACKS_MS) {
+        patience_ms = TF_LEAVE_ACKS_MS;
+    }
+    pipeline->acks_deadline_ms = now_ms + patience_ms;
+    (void)uv_timer_start(&pipeline->stop_timer, on_stop_poll, 0, STOP_POLL_MS);
+}
+
+void tf_pipeline_leave(struct tf_pipeline *pipeline, void (*on_stopped)(void *ctx), void *ctx)
+{
+    pipeline->is_leaving = true;
+    tf_pipeline_stop(pipeline, on_stopped, ctx);
+}
+
 void tf_pipeline_stop(struct tf_pipeline *pipeline, void (*on_stopped)(void *ctx), void *ctx)
 {
     if (pipeline->stopping) {
@@ -436,9 +471,7 @@ void tf_pipeline_stop(struct tf_pipeline *pipeline, void (*on_stopped)(void *ctx
     pipeline->on_stopped = on_stopped;
     pipeline->stopped_ctx = ctx;
     if (pipeline->open_handles > 0) {
-        pipeline->stop_deadline_ms =
-            uv_now(pipeline->loop) + pipeline->config->agent.stop_timeout_ms;
-        (void)uv_timer_start(&pipeline->stop_timer, on_stop_poll, 0, STOP_POLL_MS);
+        begin_stop(pipeline);
     }
     close_next_input(pipeline);
 }

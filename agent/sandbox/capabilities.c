@@ -64,6 +64,15 @@ bool tf_capabilities_keep(uint64_t keep)
     return (permitted & ~keep) == 0 && effective == 0;
 }
 
+void tf_capabilities_use(uint64_t wanted)
+{
+    uint64_t permitted = 0, effective = 0;
+
+    if (get(&permitted, &effective)) {
+        (void)set(permitted, permitted & wanted);
+    }
+}
+
 bool tf_capabilities_may_read_all(void)
 {
     return may_read_all;

@@ -21,7 +21,11 @@
 
 /* ---- capabilities.c ------------------------------------------------------------------------- */
 
-#define TF_CAPABILITY_READ (UINT64_C(1) << 2) /* CAP_DAC_READ_SEARCH, capabilities(7) */
+/* capabilities(7) */
+#define TF_CAPABILITY_READ   (UINT64_C(1) << 2) /* CAP_DAC_READ_SEARCH */
+#define TF_CAPABILITY_KILL   (UINT64_C(1) << 5)
+#define TF_CAPABILITY_SETGID (UINT64_C(1) << 6)
+#define TF_CAPABILITY_SETUID (UINT64_C(1) << 7)
 
 /* None can be gained by running a program from now on. Where that is not permitted nothing changes:
  * no_new_privs does the same. */
@@ -30,6 +34,8 @@ void tf_capabilities_bound(void);
 /* Drops all but those of keep that are permitted; none is effective then. False: some are left. */
 bool tf_capabilities_keep(uint64_t keep);
 bool tf_capabilities_may_read_all(void); /* of what was kept */
+/* Of those that are permitted, these come into effect. */
+void tf_capabilities_use(uint64_t wanted);
 
 /* ---- landlock.c ----------------------------------------------------------------------------- */
 

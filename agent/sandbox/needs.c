@@ -242,16 +242,6 @@ static void allow_always(const struct tf_landlock *rules)
     (void)tf_landlock_allow(rules, "/dev/null", TF_LANDLOCK_READ_FILE | TF_LANDLOCK_WRITE_FILE);
 }
 
-/* A service manager may listen on an abstract socket (sd_notify(3)). */
-static uint64_t scopes(void)
-{
-    const char *notify = getenv("NOTIFY_SOCKET");
-
-    return notify != NULL && notify[0] == '@'
-               ? TF_LANDLOCK_SCOPE_SIGNAL
-               : TF_LANDLOCK_SCOPE_SIGNAL | TF_LANDLOCK_SCOPE_ABSTRACT;
-}
-
 int tf_needs_enforce(const struct tf_needs *needs, bool is_opener)
 {
     struct tf_landlock rules;
@@ -260,7 +250,7 @@ int tf_needs_enforce(const struct tf_needs *needs, bool is_opener)
     if (needs->no_memory) {
         return -ENOMEM;
     }
-    if (!tf_landlock_begin(&rules, true, scopes())) {
+    if (!tf_landlock_begin(&rules, true, TF_LANDLOCK_SCOPE_SIGNAL | TF_LANDLOCK_SCOPE_ABSTRACT)) {
         return 0;
     }
     tf_sandbox_raise(); /* logs may lie in folders that only root enters */

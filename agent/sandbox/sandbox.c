@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -36,7 +37,40 @@ const char *const tf_sandbox_layers[TF_SANDBOX_LAYERS] = {
 const char *const tf_sandbox_memories[] = {
     [TF_MEMORY_OPEN] = "none", [TF_MEMORY_SECCOMP] = "seccomp", [TF_MEMORY_KERNEL] = "kernel"};
 
+/* From debuggers, and from others who would look into /proc. */
+static void hide(void)
+{
+#ifndef __SANITIZE_ADDRESS__ /* its search for leaks at the end traces the threads */
+    (void)prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL);
+#endif
+}
+
 static struct tf_sandbox_status held; /* written while there is one thread */
+
+/* ---- the parent, and what main has of it ---------------------------------------------------- */
+
+void tf_sandbox_parent(void)
+{
+    tf_capabilities_bound();
+    (void)tf_capabilities_keep(TF_CAPABILITY_READ | TF_CAPABILITY_KILL | TF_CAPABILITY_SETGID |
+                               TF_CAPABILITY_SETUID);
+    (void)prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL);
+    hide();
+}
+
+void tf_sandbox_kill(pid_t pid, int signal)
+{
+    tf_capabilities_use(TF_CAPABILITY_KILL);
+    (void)kill(pid, signal);
+    tf_capabilities_use(0);
+}
+
+void tf_sandbox_main(void)
+{
+    tf_capabilities_use(~UINT64_C(0));
+}
+
+/* ---- beginning ------------------------------------------------------------------------------ */
 
 int tf_sandbox_begin(const struct tf_sandbox_options *options, struct tf_error *err)
 {
@@ -146,9 +180,7 @@ int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_n
                   : has_mdwe    ? TF_MEMORY_KERNEL
                   : has_seccomp ? TF_MEMORY_SECCOMP
                                 : TF_MEMORY_OPEN;
-#ifndef __SANITIZE_ADDRESS__ /* its search for leaks at the end traces the threads */
-    (void)prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL);
-#endif
+    hide();
     rc = tell(options, err);
     held.is_closed = true;
     if (rc == 0) {

@@ -93,22 +93,31 @@ static bool has_segments(int dir_fd)
     return has_any;
 }
 
-/* The lock is held as long as *lock_fd is open. */
-static int take_lock(int dir_fd, const struct tf_spool_options *options, int *lock_fd,
-                     struct tf_error *err)
+/* -EBUSY: another agent has it. */
+static int try_lock(int dir_fd, const struct tf_spool_options *options, int *lock_fd,
+                    struct tf_error *err)
 {
     *lock_fd = openat(dir_fd, "LOCK", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
     if (*lock_fd < 0) {
         return disk_error(err, options, -errno, "LOCK cannot be opened");
     }
     if (flock(*lock_fd, LOCK_EX | LOCK_NB) < 0) {
-        int rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
-
-        return disk_error(err, options, rc,
-                          "another agent writes here; stop it, or give each its "
-                          "own spool.path");
+        return errno == EWOULDBLOCK ? -EBUSY
+                                    : disk_error(err, options, -errno, "LOCK cannot be taken");
     }
     return 0;
+}
+
+/* The lock is held as long as *lock_fd is open. */
+static int take_lock(int dir_fd, const struct tf_spool_options *options, int *lock_fd,
+                     struct tf_error *err)
+{
+    int rc = try_lock(dir_fd, options, lock_fd, err);
+
+    return rc == -EBUSY ? disk_error(err, options, rc,
+                                     "another agent writes here; stop it, or give each its "
+                                     "own spool.path")
+                        : rc;
 }
 
 /* ---- spool id ------------------------------------------------------------------------------- */
@@ -447,17 +456,22 @@ static void add_needs(const struct tf_spool_options *options, struct tf_needs *n
     }
 }
 
-int tf_spool_prepare(const struct tf_spool_options *options, struct tf_needs *needs,
+int tf_spool_prepare(const struct tf_spool_options *options, bool is_reload, struct tf_needs *needs,
                      struct tf_error *err)
 {
     struct tf_keyring *ring = tf_secure_new(sizeof *ring);
     int dir_fd = -1, lock_fd = -1, rc = ring != NULL ? check_options(options, err) : -ENOMEM;
 
+    if (rc == 0 && is_reload) { /* before the other main leaves, not behind */
+        rc = tf_spool_check(options, err);
+    }
     if (rc == 0) {
         rc = open_dir(options, true, &dir_fd, err);
     }
     if (rc == 0) {
-        rc = take_lock(dir_fd, options, &lock_fd, err);
+        rc = is_reload ? try_lock(dir_fd, options, &lock_fd, err)
+                       : take_lock(dir_fd, options, &lock_fd, err);
+        rc = is_reload && rc == -EBUSY ? 0 : rc;
     }
     if (rc == 0) {
         rc = load_ring(options, !has_segments(dir_fd), ring, err);

@@ -14,6 +14,7 @@
 #include <uv.h>
 
 #include "taffrail/config.h"
+#include "taffrail/parent.h"
 #include "taffrail/pipeline.h"
 #include "taffrail/sandbox.h"
 
@@ -21,8 +22,9 @@ struct tf_admin;
 
 struct tf_admin_args {
     uv_loop_t *loop;
-    const struct tf_config *config; /* borrowed for the life of the admin */
-    const char *version;            /* the same */
+    const struct tf_config *config;   /* borrowed for the life of the admin */
+    const char *version;              /* the same */
+    const struct tf_reloads *reloads; /* the same; what it says may change */
 };
 
 /*

@@ -170,9 +170,23 @@ struct tf_admin_options {
     struct tf_tls_options tls;
 };
 
+/* What a file says, to tell two of them apart. */
+#define TF_CONFIG_SECTIONS     7u
+#define TF_CONFIG_DIGEST_BYTES 7u /* as text: six digits and NUL */
+#define TF_CONFIG_NAMES_BYTES  64u
+struct tf_config_mark {
+    uint8_t digest[32];                    /* SHA-256 of the file's bytes */
+    uint64_t sections[TF_CONFIG_SECTIONS]; /* a hash of each section, however it is laid out */
+};
+/* The digest's first six digits. */
+void tf_config_digest(const struct tf_config_mark *mark, char text[TF_CONFIG_DIGEST_BYTES]);
+/* The names of sections that differ, "inputs,spool"; "nothing". */
+void tf_config_changed(const struct tf_config_mark *before, const struct tf_config_mark *after,
+                       char names[TF_CONFIG_NAMES_BYTES]);
+
 struct tf_config {
     const char *file;
-    uint8_t digest[32]; /* SHA-256 of the file's bytes */
+    struct tf_config_mark mark;
     struct tf_agent_options agent;
     struct tf_plugin_list inputs;
     struct tf_plugin_list filters; /* redact is always there, and last, unless redact_off */

@@ -11,8 +11,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include <uv.h>
-
 #include "taffrail/base.h"
 
 struct tf_notify {
@@ -20,8 +18,6 @@ struct tf_notify {
     struct sockaddr_un to;
     socklen_t to_bytes;
     uint64_t watchdog_ms; /* between two signs of life; 0: none wanted */
-    uv_timer_t timer;
-    bool is_timing;
 };
 
 /*
@@ -39,14 +35,7 @@ int tf_notify_open(struct tf_notify *notify);
 #define TF_NOTIFY_PATIENCE_MS 1000
 int tf_notify_send(const struct tf_notify *notify, const char *lines);
 
-/*
- * Sends WATCHDOG=1 from the loop, at once and then in half the time after which the manager takes
- * the agent for dead. The loop owns all state, so a loop that stands still is an agent that does.
- * Does nothing where no watchdog is wanted. Returns 0 or a negative errno.
- */
-int tf_notify_watch(struct tf_notify *notify, uv_loop_t *loop);
-
-/* Sends nothing any more. After tf_notify_watch the loop must run once more. */
+/* Sends nothing any more. */
 void tf_notify_close(struct tf_notify *notify);
 
 #endif

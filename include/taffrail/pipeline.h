@@ -27,13 +27,22 @@ int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_p
                     struct tf_error *err);
 /*
  * For `run`, between the two: makes what cannot be made once the agent is confined, and adds to
- * needs what will be needed then. Returns 0 or a negative errno, said in err.
+ * needs what will be needed then. is_reload: another main works meanwhile. Returns 0 or a negative
+ * errno, said in err.
  */
-int tf_pipeline_prepare(struct tf_pipeline *pipeline, struct tf_needs *needs, struct tf_error *err);
+int tf_pipeline_prepare(struct tf_pipeline *pipeline, bool is_reload, struct tf_needs *needs,
+                        struct tf_error *err);
+/* Before the start: it takes over from a main of another configuration, in which these sections
+ * (borrowed) were different. The audit then says so instead of a start. */
+void tf_pipeline_takes_over(struct tf_pipeline *pipeline, const char *changed);
 /* Opens the spool, starts outputs, then inputs. */
 int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err);
 /* Stops inputs, flushes, waits for acks up to agent.stop_timeout, closes all; then on_stopped. */
 void tf_pipeline_stop(struct tf_pipeline *pipeline, void (*on_stopped)(void *ctx), void *ctx);
+/* The same for another main that waits to take over: acks are waited for TF_LEAVE_ACKS_MS at most,
+ * since it sends again what has none. */
+#define TF_LEAVE_ACKS_MS 1000u
+void tf_pipeline_leave(struct tf_pipeline *pipeline, void (*on_stopped)(void *ctx), void *ctx);
 void tf_pipeline_free(struct tf_pipeline *pipeline);
 
 /* Pump jobs at once: agent.workers, by default the cores, at most 4. */

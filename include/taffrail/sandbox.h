@@ -1,8 +1,8 @@
 /*
  * sandbox.h - the agent gives up, for good, what it does not need.
  *
- * Two steps, both on the loop's thread before any other thread exists: `begin` right after the
- * configuration was read, `close` when every plugin is open and has said what it will need. A
+ * Two steps of main, both on the loop's thread before any other thread exists: `begin` right after
+ * the configuration was read, `close` when every plugin is open and has said what it will need. A
  * layer that the kernel lacks takes nothing from the others. docs/sandbox.md.
  */
 #ifndef TAFFRAIL_SANDBOX_H
@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "taffrail/config.h"
 
@@ -63,6 +64,13 @@ struct tf_sandbox_status {
     int landlock_abi;  /* 0: files and ports are as the user's rights say */
     enum tf_sandbox_memory memory;
 };
+
+/* For the parent of the agent (parent.h): it gives up all rights but those that main begins with,
+ * and has none of these in effect. */
+void tf_sandbox_parent(void);
+void tf_sandbox_kill(pid_t pid, int signal); /* it may also have become another user */
+/* For main, to read its configuration with: they come into effect. */
+void tf_sandbox_main(void);
 
 /* Becomes options.user, drops capabilities, forbids to gain any. 0, or -EINVAL, said in err. */
 int tf_sandbox_begin(const struct tf_sandbox_options *options, struct tf_error *err);

@@ -143,9 +143,11 @@ struct tf_spool_status {
 /*
  * Makes what lies beside or above the spool's own files, once: its folder, the key where none is
  * named. From then on tf_spool_open and all that follows writes in the folder only; key files are
- * still read. Adds to needs what that is. Errors as of tf_spool_open.
+ * still read. Adds to needs what that is. is_reload: another main may have this spool open, which
+ * then is no error; what tf_spool_open would find wrong is found now, as by tf_spool_check. Errors
+ * as of tf_spool_open.
  */
-int tf_spool_prepare(const struct tf_spool_options *options, struct tf_needs *needs,
+int tf_spool_prepare(const struct tf_spool_options *options, bool is_reload, struct tf_needs *needs,
                      struct tf_error *err);
 
 /*

@@ -7,6 +7,7 @@ the events that they log, and ended by their pid. Writers imitate the runtimes: 
 reads what the collector wrote, while it writes.
 """
 
+import contextlib
 import gzip
 import json
 import os
@@ -57,7 +58,7 @@ def wait_until(condition, timeout_s, what):
 
 
 class Program:
-    """One run of the binary: its pid, and its log from this start on."""
+    """One run of the binary: the pid of its main process, and its log from this start on."""
 
     def __init__(self, words, log, env=None):
         self.log = log
@@ -66,9 +67,18 @@ class Program:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=to, stderr=to,
                                             env={**os.environ, **(env or {})})
 
+    def children(self):
+        """Of the process that was started, which of `taffrail run` is the parent (docs/reload.md)."""
+        try:
+            with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as file:
+                return [int(word) for word in file.read().split()]
+        except OSError:
+            return []
+
     @property
     def pid(self):
-        return self.process.pid
+        """Of the main process, the older one in a reload."""
+        return (self.children() or [self.process.pid])[0]
 
     def text(self):
         with open(self.log, "rb") as file:
@@ -100,8 +110,10 @@ class Program:
             raise Failed(f"{self.log}: did not stop in {timeout_s} s:\n{self.tail()}") from None
 
     def kill(self):
+        """SIGKILL to the main process, of which the parent dies too."""
         if self.process.poll() is None:
-            self.process.kill()
+            with contextlib.suppress(ProcessLookupError):  # it ended just now
+                os.kill(self.pid, signal.SIGKILL)
         self.process.wait()
 
 

@@ -148,7 +148,8 @@ def live(house, path):
 
 def check_command(house, path):
     once = house.run("status", "--socket", f"unix:{path}").stdout.decode()
-    for word in ("node-1", "healthy, ready", "container", "forward", "balanced", "SANDBOX        no_new_privs, capabilities, landlock, seccomp"):
+    for word in ("node-1", "healthy, ready", "container", "forward", "balanced", "reloads taken 0, refused 0",
+                 "SANDBOX        no_new_privs, capabilities, landlock, seccomp"):
         need(word in once, f"{word} is not in {once}")
     from_file = house.run("status", "-c", house.path("agent/agent.yaml"), "--once").stdout.decode()
     need("node-1" in from_file, f"{from_file}")

@@ -266,6 +266,28 @@ def case_kills(machine):
     print(f"    {kills} kills, {count} entries")
 
 
+def case_reloads(machine):
+    """Main and its reader are replaced while entries come (docs/reload.md); the last main is of another configuration."""
+    count = 12000
+    machine.configure()
+    machine.start()
+    flood = flood_in_background(machine, count, 5000)
+    for number in range(1, 5):
+        if number == 4:
+            machine.configure("start_at: oldest, helper: journalctl")
+        time.sleep(random.uniform(0.1, 0.4))
+        machine.agent.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: machine.agent.text().count(" event=reload ") == number, 30, machine.agent.tail)  # pylint: disable=cell-var-from-loop
+    flood.join()
+    machine.sync()
+    machine.wait_numbers(count)
+    wait_until(lambda: len(machine.agent.children()) == 1, 15, "the old main is still there")
+    need(machine.reader_words()[0].endswith("journalctl"), f"{machine.reader_words()}")
+    machine.stop()
+    check_books(machine.agent)
+    machine.need_each_once(count)
+
+
 def case_journalctl(machine):
     """The fallback keeps the same promise."""
     count = 12000

@@ -310,11 +310,11 @@ def deleted_in_a_crowd(scene):
         scene.arrived(part, 1)
 
     need(scene.collector.stop() == 0, scene.collector.tail())
-    scene.agent.process.send_signal(signal.SIGSTOP)  # all of them begin to wait at the same moment
+    os.kill(scene.agent.pid, signal.SIGSTOP)  # all of them begin to wait at the same moment
     for part in parts[:-1]:
         files[part].write(random_texts(f"{scene.name}-{part}", 1, CROWD_LINES))
     os.unlink(files["hurried"].path)
-    scene.agent.process.send_signal(signal.SIGCONT)
+    os.kill(scene.agent.pid, signal.SIGCONT)
     scene.agent.wait_event("spool-full", 60)
     late = files["late"]
     begin = os.path.getsize(late.path)

@@ -2,7 +2,7 @@
 """test_notify.py TAFFRAIL - what a service manager hears of the agent (sd_notify(3)), and gives it.
 
 READY=1 comes once it reads, not before; WATCHDOG=1 as long as its loop turns: a process that is stopped sends
-none, and goes on with it; STOPPING=1 with the time that it takes. An agent that cannot start is never ready.
+none, and goes on with it; RELOADING=1 and READY=1 around a reload; STOPPING=1 with the time that it takes. An agent that cannot start is never ready.
 A capability that the manager gave is the agent's alone: no child inherits it.
 """
 
@@ -62,7 +62,7 @@ def check_life(house):
     for _ in range(3):
         manager.hear_until("WATCHDOG")
     os.kill(agent.pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, agent.pid, os.WSTOPPED)
+    time.sleep(WATCHDOG_S)  # until it stands still
     manager.drain()
     silence = manager.hear(5 * WATCHDOG_S)
     need(silence == {}, f"a process that stands still sent {silence}")
@@ -73,6 +73,34 @@ def check_life(house):
     need(last["EXTEND_TIMEOUT_USEC"] == "40000000", f"last: {last}")
     need(agent.process.wait(15 * PATIENCE) == 0, "it did not stop well")
     print("ok    ready, signs of life, silence when stopped, stopping")
+
+
+def check_reload(house):
+    """The manager is told that it lasts, and is patient until the loop of the next main turns."""
+    manager = Manager(house.path("notify"))
+    configure(house)
+    agent = house.start("agent", manager.env)
+    manager.hear_until("READY")
+    agent.process.send_signal(signal.SIGHUP)
+    began = manager.hear_until("RELOADING")
+    need(0 <= time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6 - int(began["MONOTONIC_USEC"]) < 15e6 * PATIENCE, f"{began}")
+    need(int(manager.hear_until("WATCHDOG_USEC")["WATCHDOG_USEC"]) == 600 * 10**6, "no patience")
+    manager.hear_until("READY")
+    need(int(manager.hear_until("WATCHDOG_USEC")["WATCHDOG_USEC"]) == int(WATCHDOG_S * 1e6), "the watchdog is not as before")
+    manager.hear_until("WATCHDOG")
+    os.kill(agent.pid, signal.SIGSTOP)
+    time.sleep(WATCHDOG_S)
+    manager.drain()
+    need(manager.hear(5 * WATCHDOG_S) == {}, "the next main's signs of life do not come from its loop")
+    os.kill(agent.pid, signal.SIGCONT)
+    with open(house.path("agent/agent.yaml"), "a", encoding="utf-8") as file:
+        file.write("kafka: {}\n")
+    agent.process.send_signal(signal.SIGHUP)
+    manager.hear_until("RELOADING")
+    last = manager.hear_until("READY")
+    need(last["STATUS"] == "reads container; ships to file" and agent.has_event("reload-refused"), f"refused: {last}")
+    need(agent.stop() == 0, agent.tail())
+    print("ok    a reload begins and ends, taken or refused")
 
 
 def check_failed_start(house):
@@ -114,7 +142,7 @@ def check_capability(house):
 
 
 def main():
-    for check in (check_life, check_failed_start, check_nobody_there, check_capability):
+    for check in (check_life, check_reload, check_failed_start, check_nobody_there, check_capability):
         with House(sys.argv[1]) as house:
             check(house)
 

@@ -164,7 +164,7 @@ def status_of(pid):
 
 
 def check_reader(unit):
-    children = {status["Name"]: status for status in map(status_of, unit.children())}
+    children = {status["Name"]: status for status in map(status_of, unit.children_of(unit.main_pid))}
     need(sorted(children) == ["taffrail-journa", "taffrail-opener"], f"children: {sorted(children)}")
     status, opener = children["taffrail-journa"], children["taffrail-opener"]
     need(int(status["CapPrm"], 16) == 0, f"the journal's reader has capabilities {status['CapPrm']}")
@@ -196,8 +196,9 @@ def check_run(debian):
                    lambda: told("no entries of the journal"))
         texts = [record["log"] for record in records(debian) if record["tag"] == "container"]
         need(texts == ["before the start", "password=[REDACTED:assigned-password]"], f"{texts}")
-        status = status_of(unit.pid)
-        need(int(status["CapPrm"], 16) == 0, f"the agent has capabilities {status['CapPrm']}")
+        for pid, permitted in ((unit.pid, 4), (unit.main_pid, 0)):
+            status = status_of(pid)
+            need((int(status["CapPrm"], 16), int(status["CapEff"], 16)) == (permitted, 0), "CAP_DAC_READ_SEARCH is the parent's, not in effect")
         need("4 of 4 layers on" in told(""), told("the unit takes a layer from the sandbox"))
         need("jit=true" in told(""), told("the unit forbids PCRE2's JIT"))
         need("sealed=true" in told(""), told("the seal key of `pki seal` is not used"))

@@ -10,6 +10,7 @@ root's logs, from a file capability and from `user`. Host names are looked up. R
 import errno
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import sys
 from harness import CriFile, Failed, House, Program, free_port, need, wait_until
 
 READ = 1 << 2  # CAP_DAC_READ_SEARCH, linux/capability.h
+BEGIN = READ | 1 << 5 | 1 << 6 | 1 << 7  # and CAP_KILL, CAP_SETGID, CAP_SETUID
 NOBODY = 65534
 STRANGER = 65532
 LAYERS = ("no_new_privs", "capabilities", "landlock", "seccomp")
@@ -48,6 +50,19 @@ def check_confined(pid, uid=0, permitted=0):
     need(core.split()[4:6] == ["0", "0"], core)
 
 
+def check_parent(pid, uid=0, permitted=BEGIN):
+    """It keeps what a main begins with, and has none of it in effect."""
+    need(os.listdir(f"/proc/{pid}/task") == [str(pid)], "the parent has threads")
+    status = status_of(pid, pid)
+    need(int(status["CapPrm"], 16) == permitted, f"the parent's permitted: {status['CapPrm']}")
+    for name in ("CapEff", "CapInh", "CapAmb", *(("CapBnd",) if uid == 0 else ())):
+        need(int(status[name], 16) == 0, f"the parent's {name}: {status[name]}")
+    need(status["NoNewPrivs"] == "1" and status["Uid"].split() == [str(uid)] * 4, f"the parent: {status}")
+    need(os.stat(f"/proc/{pid}/maps").st_uid == 0, "the parent is dumpable")
+    open_files = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd") if int(fd) > 2]
+    need(all(name.startswith(("socket:", "anon_inode:[signalfd]")) for name in open_files), f"the parent's files: {open_files}")
+
+
 def check_running(house, _):
     """Agent and collector at work, the collector by its name."""
     house.make_pki()
@@ -63,6 +78,7 @@ def check_running(house, _):
     for program in programs:
         need('event=sandbox msg="4 of 4 layers on"' in program.text(), program.tail())
         check_confined(program.pid)
+        check_parent(program.process.pid)
     for program in reversed(programs):
         need(program.stop() == 0, program.tail())
     with open(house.records_path, encoding="utf-8") as file:
@@ -205,6 +221,7 @@ def check_file_capability(house, _):
     wait_until(lambda: has_hello(house), 15, agent.tail)
     need(" reads_all_logs=true " in agent.text() and '"4 of 4 layers on"' in agent.text(), agent.tail())
     check_confined(agent.pid, STRANGER)
+    check_parent(agent.process.pid, STRANGER, permitted=READ)
     need(not agent.has_event("watches"), "no hints from the kernel")
     need(agent.stop() == 0, agent.tail())
     print("ok    another user reads root's logs by a file capability, and not without")
@@ -214,6 +231,12 @@ def check_user(house, _):
     """Root becomes another user, who reads root's logs and owns the rest."""
     agent = start(house, house.binary, "run", "-c", write_config(house, "{user: nobody}", owner=NOBODY))
     wait_until(lambda: has_hello(house), 15, agent.tail)
+    check_confined(agent.pid, NOBODY)
+    check_parent(agent.process.pid)
+    pid = agent.pid
+    agent.process.send_signal(signal.SIGHUP)  # the next one becomes that user too
+    agent.wait_event("reload")
+    wait_until(lambda: agent.children() and agent.pid != pid, 15, agent.tail)
     check_confined(agent.pid, NOBODY)
     need("0" not in status_of(agent.pid, agent.pid)["Groups"].split(), "it kept root's groups")
     need(agent.stop() == 0, agent.tail())

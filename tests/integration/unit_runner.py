@@ -191,9 +191,14 @@ class Unit:
         except socket.timeout:
             return {}
 
-    def children(self):
-        with open(f"/proc/{self.pid}/task/{self.pid}/children", encoding="ascii") as file:
+    @staticmethod
+    def children_of(pid):
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
             return [int(word) for word in file.read().split()]
+
+    @property
+    def main_pid(self):
+        return self.children_of(self.pid)[0]
 
     def stop(self):
         """KillMode=mixed: SIGTERM to it alone. Returns the exit code."""

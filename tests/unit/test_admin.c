@@ -357,6 +357,7 @@ static void metrics_say_what_is(void **state)
     outputs[0].own.failures = 5;
     tf_histogram_add(&outputs[0].feed.ack, 1000);
     tf_histogram_add(&outputs[0].feed.ack, UINT64_C(5000000000));
+    facts.reloads = (struct tf_reloads){.taken = 12, .refused = 3};
     facts.status.spool.bytes_pending = 11;
     facts.status.sandbox.has[TF_LAYER_LANDLOCK] = false;
     text = write_text(tf_metrics_write, &facts, &out);
@@ -366,6 +367,8 @@ static void metrics_say_what_is(void **state)
     has_line(text, "taffrail_input_refused_total{input=\"in\",reason=\"identity\"} 3");
     has_line(text, "taffrail_redactions_total{rule=\"a\\\"b\\\\c\\nd??\"} 7");
     has_line(text, "taffrail_filtered_records_total{filter=\"probes\",rule=\"healthz\"} 8");
+    has_line(text, "taffrail_config_reloads_total{result=\"taken\"} 12");
+    has_line(text, "taffrail_config_reloads_total{result=\"refused\"} 3");
     has_line(text, "taffrail_sandbox_layer{layer=\"landlock\"} 0");
     has_line(text, "taffrail_sandbox_layer{layer=\"seccomp\"} 1");
     has_line(text, "taffrail_spool_bytes{state=\"pending\"} 11");
@@ -554,6 +557,7 @@ static void on_stopped(void *ctx)
 /* Reads an empty folder, writes to a file; admin as given. */
 static int make_world(const char *admin)
 {
+    static const struct tf_reloads reloads;
     char yaml[1024];
 
     memset(&world, 0, sizeof world);
@@ -570,7 +574,8 @@ static int make_world(const char *admin)
                      0);
     assert_int_equal(uv_loop_init(&world.loop), 0);
     return tf_admin_new(
-        &(struct tf_admin_args){.loop = &world.loop, .config = world.config, .version = "1.2.3"},
+        &(struct tf_admin_args){
+            .loop = &world.loop, .config = world.config, .version = "1.2.3", .reloads = &reloads},
         &world.admin, &world.err);
 }
 

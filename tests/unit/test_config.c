@@ -489,11 +489,34 @@ static void digest_is_the_hash_of_the_bytes(void **state)
     struct tf_config *one = sound(SMALL), *two = sound(SMALL "# more\n");
 
     (void)state;
-    assert_memory_not_equal(one->digest, start, sizeof start);
-    assert_memory_not_equal(one->digest, two->digest, sizeof one->digest);
+    assert_memory_not_equal(one->mark.digest, start, sizeof start);
+    assert_memory_not_equal(one->mark.digest, two->mark.digest, sizeof one->mark.digest);
     tf_config_free(one);
     tf_config_free(two);
     tf_config_free(NULL);
+}
+
+static void changes(const char *before, const char *after, const char *wanted)
+{
+    struct tf_config *one = sound(before), *two = sound(after);
+    char names[TF_CONFIG_NAMES_BYTES];
+
+    tf_config_changed(&one->mark, &two->mark, names);
+    assert_string_equal(names, wanted);
+    tf_config_free(one);
+    tf_config_free(two);
+}
+
+static void a_section_is_changed_by_what_it_says(void **state)
+{
+    (void)state;
+    changes(SMALL, SMALL, "nothing");
+    changes(SMALL, "# otherwise laid out\n" OUTPUTS "inputs:\n  - read:\n      {}\n", "nothing");
+    changes(SMALL, SMALL "spool: {sync: never}\n", "spool");
+    changes(SMALL "spool: {sync: never}\n", SMALL "spool: {sync: always}\n", "spool");
+    changes(SMALL "agent: {host: ab}\n", SMALL "agent: {host: abc}\n", "agent");
+    changes(SMALL "agent: {host: ab}\nsandbox: {}\nadmin: {}\nspool: {}\nfilters: []\n", SMALL,
+            "agent,filters,spool,sandbox,admin");
 }
 
 /* ---- environment ---------------------------------------------------------------------------- */
@@ -1512,6 +1535,7 @@ int main(void)
         cmocka_unit_test(sizes_and_times_have_all_their_units),
         cmocka_unit_test(sync_is_a_time_always_or_never),
         cmocka_unit_test(digest_is_the_hash_of_the_bytes),
+        cmocka_unit_test(a_section_is_changed_by_what_it_says),
         cmocka_unit_test(variables_expand_inside_values),
         cmocka_unit_test(wrong_variables_are_told_without_what_they_hold),
         cmocka_unit_test(a_wrong_size_is_told_with_what_could_be_meant),

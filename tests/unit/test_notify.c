@@ -11,7 +11,6 @@
 #include "taffrail/notify.h"
 
 #define WATCHDOG_USEC "20000"
-#define SIGNS_WANTED  3
 
 /* The manager's end: a socket that is bound to a path or, after '@', to an abstract name. */
 struct manager {
@@ -88,17 +87,13 @@ static void messages_reach_an_abstract_socket(void **state)
 static void nobody_asks_nothing_fails(void **state)
 {
     struct tf_notify notify;
-    uv_loop_t loop;
 
     (void)state;
     assert_int_equal(unsetenv("NOTIFY_SOCKET"), 0);
     assert_int_equal(setenv("WATCHDOG_USEC", WATCHDOG_USEC, 1), 0);
     assert_int_equal(tf_notify_open(&notify), 0);
+    assert_true(notify.watchdog_ms == 0);
     assert_int_equal(tf_notify_send(&notify, "READY=1"), 0);
-    assert_int_equal(uv_loop_init(&loop), 0);
-    assert_int_equal(tf_notify_watch(&notify, &loop), 0);
-    assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
-    assert_int_equal(uv_loop_close(&loop), 0);
     tf_notify_close(&notify);
 }
 
@@ -185,35 +180,6 @@ static void the_watchdog_wants_half_its_time(void **state)
     assert_int_equal(watchdog_ms("99999999999999999999999", NULL), 0);
 }
 
-static void a_loop_that_runs_shows_life(void **state)
-{
-    struct manager manager;
-    struct tf_notify notify;
-    uv_loop_t loop;
-
-    (void)state;
-    listen_at(&manager, '@');
-    assert_int_equal(setenv("WATCHDOG_USEC", WATCHDOG_USEC, 1), 0);
-    assert_int_equal(unsetenv("WATCHDOG_PID"), 0);
-    assert_int_equal(tf_notify_open(&notify), 0);
-    assert_int_equal(uv_loop_init(&loop), 0);
-    assert_int_equal(tf_notify_watch(&notify, &loop), 0);
-    assert_string_equal(heard(&manager), ""); /* the loop has not run */
-    for (int signs = 0; signs < SIGNS_WANTED;) {
-        const char *message;
-
-        assert_int_not_equal(uv_run(&loop, UV_RUN_ONCE), 0);
-        while (message = heard(&manager), message[0] != '\0') {
-            assert_string_equal(message, "WATCHDOG=1");
-            signs++;
-        }
-    }
-    tf_notify_close(&notify);
-    assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0); /* nothing keeps it */
-    assert_int_equal(uv_loop_close(&loop), 0);
-    end_listening(&manager);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -224,7 +190,6 @@ int main(void)
         cmocka_unit_test(a_manager_that_is_gone_is_an_error),
         cmocka_unit_test(children_do_not_inherit_it),
         cmocka_unit_test(the_watchdog_wants_half_its_time),
-        cmocka_unit_test(a_loop_that_runs_shows_life),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,541 @@
+/*
+ * parent.c - starts main, and another one beside it at SIGHUP; passes signals on, and what main
+ * says to the service manager.
+ *
+ *     LOADING ─ SOUND heard ─> SOUND ─ GO said ─> WORKING ─ LEAVE said ─> LEAVING ─ ended ─> gone
+ *        └─ dies, or is late: refused                └─ ends: so does the parent
+ *
+ * The first main gets its GO at once. A next one gets it when the one that works has ended: only
+ * then spool and listeners are free. There are two at most; a SIGHUP meanwhile is kept for later.
+ *
+ * It is one loop over a signalfd and one channel for each main, without threads and libuv, so that
+ * it may fork at any time. It keeps the rights that a main begins with, none of them in effect
+ * (sandbox.h), so it trusts nothing that it is told: a main that lies can end itself, or be taken
+ * for one that works. A helper of main (one that opens files for it) would be forked by start_main
+ * too, with the other end of a pair of main's, and end with that: reap passes over its pid.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "taffrail/commands.h"
+#include "taffrail/log.h"
+#include "taffrail/notify.h"
+#include "taffrail/sandbox.h"
+
+#define MESSAGES_A_TURN 16u
+#define START_USEC      "600000000" /* as the unit's TimeoutStartSec: a spool of many segments */
+
+enum state { NONE, LOADING, SOUND, WORKING, LEAVING };
+
+struct process {
+    enum state state;
+    pid_t pid;
+    int fd;               /* of its channel; -1: it closed it */
+    uint64_t deadline_ms; /* then it is killed; 0: never */
+    bool was_late, is_ready;
+    uint32_t leave_ms, errors;
+    struct tf_config_mark mark;
+    char status[TF_MESSAGE_TEXT_BYTES]; /* for the service manager */
+};
+
+struct parent {
+    const struct tf_parent_args *args;
+    int signal_fd;
+    sigset_t mask_before;
+    struct tf_notify notify;
+    struct process current, next;
+    bool wants_reload; /* SIGHUP came while there was no time for it */
+    int stop_signal;   /* 0: it shall not stop */
+    uint64_t began_ms; /* of the reload */
+    struct tf_reloads reloads;
+    int status; /* of wait(2): how main ended */
+    bool nobody_took_over;
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / TF_MS_IN_NS;
+}
+
+/* ---- the service manager -------------------------------------------------------------------- */
+
+static void notify(const struct parent *parent, const char *format, ...) TF_PRINTF(2, 3);
+static void notify(const struct parent *parent, const char *format, ...)
+{
+    char lines[TF_MESSAGE_TEXT_BYTES + 256];
+    va_list args;
+    int rc;
+
+    va_start(args, format);
+    (void)vsnprintf(lines, sizeof lines, format, args);
+    va_end(args);
+    rc = tf_notify_send(&parent->notify, lines);
+    if (rc < 0) {
+        tf_log(TF_LOG_WARN, "notify", NULL, 0, "the service manager cannot be told: %s",
+               strerrordesc_np(-rc));
+    }
+}
+
+/* Between GO and READY the loop does not turn yet. */
+static void be_patient(const struct parent *parent)
+{
+    if (parent->notify.watchdog_ms > 0) {
+        notify(parent, "WATCHDOG=1\nWATCHDOG_USEC=" START_USEC);
+    }
+}
+
+static void notify_ready(const struct parent *parent)
+{
+    notify(parent, "READY=1\nSTATUS=%s", parent->current.status);
+    if (parent->notify.watchdog_ms > 0 && parent->reloads.taken > 0) {
+        notify(parent, "WATCHDOG_USEC=%llu",
+               (unsigned long long)parent->notify.watchdog_ms * 2 * 1000);
+    }
+}
+
+/* One line, whatever main says. */
+static void keep_status(struct process *process, const char *text)
+{
+    size_t i = 0;
+
+    for (; text[i] != '\0'; i++) {
+        process->status[i] = (unsigned char)text[i] < ' ' ? '?' : text[i];
+    }
+    process->status[i] = '\0';
+}
+
+/* ---- starting ------------------------------------------------------------------------------- */
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0) {
+        (void)close(*fd);
+    }
+    *fd = -1;
+}
+
+/* In the child: nothing of the parent's is left in it, so that the end of the parent shows. */
+static int be_main(struct parent *parent, int fd)
+{
+    struct tf_channel channel = {.fd = fd,
+                                 .alive_ms = parent->notify.watchdog_ms,
+                                 .is_reload = parent->current.state != NONE};
+
+    close_fd(&parent->signal_fd);
+    close_fd(&parent->current.fd);
+    close_fd(&parent->next.fd);
+    tf_notify_close(&parent->notify);
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM, 0UL, 0UL, 0UL); /* while it loads, and hears nothing */
+    (void)signal(SIGHUP, SIG_IGN); /* a terminal sends signals to both; these are the parent's */
+    (void)signal(SIGUSR1, SIG_IGN);
+    (void)sigprocmask(SIG_SETMASK, &parent->mask_before, NULL);
+    return parent->args->main(parent->args->ctx, &channel);
+}
+
+/* Does not return in the child. */
+static int start_main(struct parent *parent, struct process *process)
+{
+    int fds[2];
+    pid_t pid;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0) {
+        return -errno;
+    }
+    pid = fork();
+    if (pid < 0) {
+        int rc = -errno;
+
+        (void)close(fds[0]);
+        (void)close(fds[1]);
+        return rc;
+    }
+    if (pid == 0) {
+        (void)close(fds[0]);
+        exit(be_main(parent, fds[1])); // NOLINT(concurrency-mt-unsafe): its threads have ended
+    }
+    (void)close(fds[1]);
+    *process = (struct process){.state = LOADING, .pid = pid, .fd = fds[0]};
+    return 0;
+}
+
+/* ---- a reload ------------------------------------------------------------------------------- */
+
+static void say(const struct process *process, const struct tf_message *message)
+{
+    if (process->fd >= 0) {
+        (void)tf_message_send(process->fd,
+                              message); /* the end of one that is gone is seen by reap */
+    }
+}
+
+static void refuse(struct parent *parent, const char *why)
+{
+    struct tf_message message = {.word = TF_WORD_REFUSED};
+
+    parent->reloads.refused++;
+    message.reloads = parent->reloads;
+    (void)snprintf(message.text, sizeof message.text, "%s", why);
+    say(&parent->current, &message);
+    if (parent->current.state == WORKING) {
+        notify_ready(parent);
+    }
+}
+
+static void begin_reload(struct parent *parent)
+{
+    char why[128];
+    int rc;
+
+    parent->wants_reload = false;
+    parent->began_ms = now_ms();
+    notify(parent, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=loading a new configuration",
+           (unsigned long long)parent->began_ms * 1000);
+    rc = start_main(parent, &parent->next);
+    if (rc < 0) {
+        (void)snprintf(why, sizeof why, "no process for it: %s", strerrordesc_np(-rc));
+        refuse(parent, why);
+        return;
+    }
+    parent->next.deadline_ms = parent->began_ms + parent->args->loading_ms;
+}
+
+static void reload_if_wanted(struct parent *parent)
+{
+    if (parent->wants_reload && parent->stop_signal == 0 && parent->current.state == WORKING &&
+        parent->current.is_ready && parent->next.state == NONE) {
+        begin_reload(parent);
+    }
+}
+
+/* The last one has ended. */
+static void let_next_work(struct parent *parent)
+{
+    struct tf_message message = {.word = TF_WORD_GO,
+                                 .is_reload = true,
+                                 .mark = parent->current.mark,
+                                 .began_ms = parent->began_ms};
+
+    message.reloads.refused = parent->reloads.refused;
+    message.reloads.taken = ++parent->reloads.taken;
+    parent->current = parent->next;
+    parent->next = (struct process){.fd = -1};
+    parent->current.state = WORKING;
+    be_patient(parent);
+    say(&parent->current, &message);
+}
+
+/* ---- what main says ------------------------------------------------------------------------- */
+
+static void on_sound(struct parent *parent, struct process *process,
+                     const struct tf_message *message)
+{
+    if (process->state != LOADING) {
+        return;
+    }
+    process->state = SOUND;
+    process->deadline_ms = 0;
+    process->leave_ms = message->number;
+    process->mark = message->mark;
+    tf_log_configure(TF_LOG_INFO, (enum tf_log_format)message->log_format);
+    if (process == &parent->current) {
+        process->state = WORKING;
+        say(process, &(struct tf_message){.word = TF_WORD_GO});
+    } else if (parent->current.state == WORKING) {
+        parent->current.state = LEAVING;
+        parent->current.deadline_ms = now_ms() + parent->current.leave_ms;
+        say(&parent->current, &(struct tf_message){.word = TF_WORD_LEAVE});
+    }
+}
+
+static void on_message(struct parent *parent, struct process *process,
+                       const struct tf_message *message)
+{
+    bool works = process == &parent->current && process->state == WORKING;
+
+    if (message->word == TF_WORD_SOUND) {
+        on_sound(parent, process, message);
+    } else if (message->word == TF_WORD_UNSOUND) {
+        process->errors = message->number;
+    } else if (message->word == TF_WORD_ALIVE && works) {
+        notify(parent, "WATCHDOG=1");
+    } else if (message->word == TF_WORD_READY && works && !process->is_ready) {
+        process->is_ready = true;
+        keep_status(process, message->text);
+        notify_ready(parent);
+    } else if (message->word == TF_WORD_STOPPING && works) {
+        keep_status(process, message->text);
+        notify(parent, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu\nSTATUS=%s",
+               (unsigned long long)message->number * 1000, process->status);
+    }
+}
+
+static void hear(struct parent *parent, struct process *process)
+{
+    struct tf_message message;
+    int rc = 0;
+
+    for (unsigned i = 0; i < MESSAGES_A_TURN && process->fd >= 0 && rc != -EAGAIN; i++) {
+        rc = tf_message_receive(process->fd, &message);
+        if (rc == 0) {
+            on_message(parent, process, &message);
+        } else if (rc != -EAGAIN && rc != -EPROTO) {
+            close_fd(&process->fd); /* its end comes by SIGCHLD */
+        }
+    }
+}
+
+/* ---- ends ----------------------------------------------------------------------------------- */
+
+static void describe_end(const struct parent *parent, const struct process *process, int status,
+                         char *text, size_t size)
+{
+    char count[TF_COUNTED_TEXT_BYTES];
+
+    if (process->was_late) {
+        (void)snprintf(text, size, "it was not loaded within %llu ms",
+                       (unsigned long long)parent->args->loading_ms);
+    } else if (WIFSIGNALED(status)) {
+        (void)snprintf(text, size, "loading it, the new process died of signal %d",
+                       WTERMSIG(status));
+    } else if (process->errors == 0) { /* no memory, or it says nothing */
+        (void)snprintf(text, size, "loading it, the new process ended with %d",
+                       WEXITSTATUS(status));
+    } else {
+        (void)snprintf(text, size, "%s", tf_counted_text(process->errors, "error", count));
+    }
+}
+
+static void on_next_ended(struct parent *parent, int status)
+{
+    char why[128];
+
+    hear(parent, &parent->next);
+    describe_end(parent, &parent->next, status, why, sizeof why);
+    close_fd(&parent->next.fd);
+    parent->next.state = NONE;
+    if (parent->stop_signal == 0) {
+        refuse(parent, why);
+    }
+}
+
+static void on_current_ended(struct parent *parent, int status)
+{
+    bool was_leaving;
+
+    hear(parent, &parent->current);
+    close_fd(&parent->current.fd);
+    was_leaving = parent->current.state == LEAVING && parent->stop_signal == 0;
+    if (was_leaving && parent->next.state == SOUND) {
+        let_next_work(parent);
+        return;
+    }
+    parent->current.state = NONE;
+    parent->status = status;
+    parent->nobody_took_over = was_leaving;
+}
+
+/* As a container's first process it has children of others, too. */
+static void reap(struct parent *parent)
+{
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (parent->next.state != NONE && pid == parent->next.pid) {
+            on_next_ended(parent, status);
+        } else if (parent->current.state != NONE && pid == parent->current.pid) {
+            on_current_ended(parent, status);
+        }
+    }
+}
+
+static void kill_late(struct process *process)
+{
+    if (process->state != NONE && process->deadline_ms != 0 && now_ms() >= process->deadline_ms) {
+        process->was_late = true;
+        process->deadline_ms = 0;
+        tf_sandbox_kill(process->pid, SIGKILL);
+    }
+}
+
+/* ---- signals -------------------------------------------------------------------------------- */
+
+static void stop(struct parent *parent, int number)
+{
+    parent->stop_signal = number;
+    if (parent->next.state != NONE) {
+        tf_sandbox_kill(parent->next.pid, SIGKILL); /* it has nothing to lose */
+    }
+    if (parent->current.state == LOADING || parent->current.fd < 0) {
+        tf_sandbox_kill(parent->current.pid, number); /* it hears nothing yet, or any more */
+    } else {
+        say(&parent->current,
+            &(struct tf_message){.word = TF_WORD_STOP, .number = (uint32_t)number});
+    }
+}
+
+static void on_signal(struct parent *parent, int number)
+{
+    switch (number) {
+    case SIGHUP:
+        parent->wants_reload = true;
+        break;
+    case SIGUSR1:
+        say(&parent->current, &(struct tf_message){.word = TF_WORD_BOOKS});
+        break;
+    case SIGTERM:
+    case SIGINT:
+        stop(parent, number);
+        break;
+    case SIGCHLD:
+        reap(parent);
+        break;
+    default: /* of a watchdog, for a main that hangs */
+        tf_sandbox_kill(parent->current.pid, number);
+        break;
+    }
+}
+
+static void read_signals(struct parent *parent)
+{
+    struct signalfd_siginfo info;
+
+    while (read(parent->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        on_signal(parent, (int)info.ssi_signo);
+    }
+}
+
+/* Those that are blocked wait, also for a container's first process, which others do not reach. */
+static int watch_signals(struct parent *parent)
+{
+    static const int numbers[] = {SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGCHLD, SIGABRT, SIGQUIT};
+    sigset_t mask;
+
+    (void)sigemptyset(&mask);
+    for (size_t i = 0; i < TF_COUNT(numbers); i++) {
+        (void)sigaddset(&mask, numbers[i]);
+    }
+    (void)sigprocmask(SIG_BLOCK, &mask, &parent->mask_before);
+    parent->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+    return parent->signal_fd < 0 ? -errno : 0;
+}
+
+/* ---- the loop ------------------------------------------------------------------------------- */
+
+static int timeout_ms(const struct parent *parent)
+{
+    const struct process *processes[] = {&parent->current, &parent->next};
+    uint64_t now = now_ms(), first = UINT64_MAX;
+
+    for (size_t i = 0; i < TF_COUNT(processes); i++) {
+        uint64_t deadline = processes[i]->state == NONE ? 0 : processes[i]->deadline_ms;
+
+        first = deadline != 0 && deadline < first ? deadline : first;
+    }
+    if (first == UINT64_MAX) {
+        return -1;
+    }
+    first = first > now ? first - now : 0;
+    return first < INT_MAX ? (int)first : INT_MAX;
+}
+
+static void turn(struct parent *parent)
+{
+    struct pollfd fds[] = {{.fd = parent->signal_fd, .events = POLLIN},
+                           {.fd = parent->current.fd, .events = POLLIN},
+                           {.fd = parent->next.fd, .events = POLLIN}};
+
+    (void)poll(fds, TF_COUNT(fds), timeout_ms(parent)); /* those below 0 are left out */
+    hear(parent, &parent->current);
+    hear(parent, &parent->next);
+    read_signals(parent);
+    kill_late(&parent->current);
+    kill_late(&parent->next);
+    reload_if_wanted(parent);
+}
+
+/* Ends as main did. */
+static int end_as(const struct parent *parent)
+{
+    int number = WTERMSIG(parent->status);
+    sigset_t mask;
+
+    if (parent->nobody_took_over) {
+        return TF_EXIT_CANNOT_RUN;
+    }
+    if (!WIFSIGNALED(parent->status)) {
+        return WEXITSTATUS(parent->status);
+    }
+    if (number == parent->stop_signal) {
+        return TF_EXIT_FINE; /* it was stopped while it loaded */
+    }
+    if (parent->stop_signal == 0) {
+        tf_log(TF_LOG_ERROR, "main-died", TF_DETAILS(TF_NUM("signal", number)),
+               "the agent's main process died of a signal; what was not committed is read again "
+               "by the next start");
+    }
+    (void)signal(number, SIG_DFL);
+    (void)sigemptyset(&mask);
+    (void)sigaddset(&mask, number);
+    (void)sigprocmask(SIG_UNBLOCK, &mask, NULL);
+    (void)kill(getpid(), number);
+    return 128 + number;
+}
+
+static void narrow(void)
+{
+    const struct rlimit none = {0, 0};
+
+    (void)umask(077);
+    (void)setrlimit(RLIMIT_CORE, &none);
+    tf_sandbox_parent();
+}
+
+int tf_parent_run(const struct tf_parent_args *args)
+{
+    struct parent parent = {
+        .args = args, .signal_fd = -1, .current = {.fd = -1}, .next = {.fd = -1}};
+    int rc = tf_notify_open(&parent.notify);
+
+    if (rc < 0) {
+        tf_log(TF_LOG_WARN, "notify", NULL, 0, "the service manager cannot be told: %s",
+               strerrordesc_np(-rc));
+    }
+    narrow();
+    rc = watch_signals(&parent);
+    if (rc == 0) {
+        rc = start_main(&parent, &parent.current);
+    }
+    if (rc < 0) {
+        tf_log(TF_LOG_ERROR, "start", NULL, 0, "cannot start: %s", strerrordesc_np(-rc));
+    }
+    while (parent.current.state != NONE) {
+        turn(&parent);
+    }
+    if (parent.next.state != NONE) { /* it hears the end of its channel, but may be busy */
+        tf_sandbox_kill(parent.next.pid, SIGKILL);
+        (void)waitpid(parent.next.pid, NULL, 0);
+    }
+    close_fd(&parent.next.fd);
+    close_fd(&parent.signal_fd);
+    tf_notify_close(&parent.notify);
+    return rc < 0 ? TF_EXIT_CANNOT_RUN : end_as(&parent);
+}

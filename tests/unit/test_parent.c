@@ -1,0 +1,513 @@
+/*
+ * test_parent.c - the parent and mains that do what a test says: they work, crash, hang, lie.
+ *
+ * The parent runs in a process of its own, for it gives up rights and takes signals. What mains
+ * have seen is in memory that all of them share.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "taffrail/log.h"
+#include "taffrail/parent.h"
+
+#define MAINS_MAX  8
+#define LOADING_MS 400u
+#define LEAVE_MS   400u
+#define WAIT_MS    20000u
+
+enum act {
+    WORK,
+    IS_UNSOUND,    /* says so, and ends with 2 */
+    ENDS_LOADING,  /* with 3, and says nothing */
+    DIES_LOADING,  /* of a signal */
+    HANGS_LOADING, /* for ever */
+    WAITS_LOADING, /* until the test lets it */
+    DIES_WITH_GO,  /* ends with 3 when it has its GO */
+    HANGS_LEAVING, /* hears LEAVE, and does nothing */
+    HANGS_WORKING, /* hears nothing */
+    DIES_WORKING,  /* of a signal, once it works */
+    ENDS_WORKING,  /* with 5 */
+    SAYS_ALL,      /* every word and much nonsense, then works */
+};
+
+/* Seen by all processes. */
+static struct shared {
+    enum act acts[MAINS_MAX];
+    atomic_int started, working, left, stopped, refused, orphans, books, may_go_on;
+    atomic_int pids[MAINS_MAX];
+    struct tf_message go, refusal;
+} * shared;
+
+static pid_t parent;
+
+/* ---- a main ---------------------------------------------------------------------------------- */
+
+static void say(const struct tf_channel *channel, enum tf_word word, uint32_t number)
+{
+    (void)tf_channel_send(channel, &(struct tf_message){.word = word, .number = number});
+}
+
+static void say_all(const struct tf_channel *channel)
+{
+    char bytes[sizeof(struct tf_message) + 8];
+
+    for (int word = 0; word < TF_WORDS; word++) {
+        struct tf_message message = {.word = (enum tf_word)word, .number = UINT32_MAX};
+
+        memset(message.text, '\n', sizeof message.text - 1);
+        (void)tf_channel_send(channel, &message);
+    }
+    for (size_t size = 0; size < sizeof bytes; size += 97) {
+        memset(bytes, (int)size | 1, sizeof bytes);
+        (void)send(channel->fd, bytes, size + 1, MSG_DONTWAIT);
+    }
+}
+
+static void hang(void)
+{
+    for (;;) {
+        (void)pause();
+    }
+}
+
+static int work(const struct tf_channel *channel, enum act act)
+{
+    struct tf_message message;
+
+    for (;;) {
+        int rc = tf_channel_wait(channel, &message);
+
+        if (rc < 0) {
+            atomic_fetch_add(&shared->orphans, 1);
+            return 0;
+        }
+        if (message.word == TF_WORD_STOP) {
+            atomic_fetch_add(&shared->stopped, 1);
+            return 0;
+        }
+        if (message.word == TF_WORD_LEAVE && act == HANGS_LEAVING) {
+            hang();
+        }
+        if (message.word == TF_WORD_LEAVE) {
+            atomic_fetch_add(&shared->left, 1);
+            return 0;
+        }
+        if (message.word == TF_WORD_REFUSED) {
+            shared->refusal = message;
+            atomic_fetch_add(&shared->refused, 1);
+        }
+        atomic_fetch_add(&shared->books, message.word == TF_WORD_BOOKS);
+    }
+}
+
+static int fake_main(void *ctx, const struct tf_channel *channel)
+{
+    int number = atomic_fetch_add(&shared->started, 1);
+    enum act act = shared->acts[number];
+
+    (void)ctx;
+    atomic_store(&shared->pids[number], (int)getpid());
+    if (act == IS_UNSOUND) {
+        say(channel, TF_WORD_UNSOUND, 3);
+        return 2;
+    }
+    if (act == ENDS_LOADING) {
+        return 3;
+    }
+    if (act == DIES_LOADING) {
+        (void)kill(getpid(), SIGKILL);
+    }
+    if (act == HANGS_LOADING) {
+        hang();
+    }
+    while (act == WAITS_LOADING && atomic_load(&shared->may_go_on) == 0) {
+        (void)usleep(1000);
+    }
+    if (act == SAYS_ALL) {
+        say_all(channel);
+    }
+    (void)tf_channel_send(channel, &(struct tf_message){.word = TF_WORD_SOUND,
+                                                        .number = LEAVE_MS,
+                                                        .mark.digest = {(uint8_t)(number + 1)}});
+    (void)signal(SIGTERM, SIG_IGN); /* main stops at it, by its loop */
+    if (tf_channel_wait(channel, &shared->go) < 0) {
+        atomic_fetch_add(&shared->orphans, 1);
+        return 0;
+    }
+    if (act == DIES_WITH_GO) {
+        return 3;
+    }
+    (void)tf_channel_send(channel,
+                          &(struct tf_message){.word = TF_WORD_READY, .text = "reads\nMAINPID=1"});
+    atomic_store(&shared->working, number + 1);
+    if (act == DIES_WORKING) {
+        (void)kill(getpid(), SIGKILL);
+    }
+    if (act == HANGS_WORKING) {
+        hang();
+    }
+    return act == ENDS_WORKING ? 5 : work(channel, act);
+}
+
+/* ---- the fixture ----------------------------------------------------------------------------- */
+
+static int set_up(void **state)
+{
+    (void)state;
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return shared == MAP_FAILED ? -1 : 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    return munmap(shared, sizeof *shared);
+}
+
+static void start(const enum act *acts, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        shared->acts[i] = acts[i];
+    }
+    parent = fork();
+    assert_true(parent >= 0);
+    if (parent == 0) {
+        _exit(tf_parent_run(&(struct tf_parent_args){.main = fake_main, .loading_ms = LOADING_MS}));
+    }
+}
+
+#define START(...)                                                                                 \
+    start((const enum act[]){__VA_ARGS__}, sizeof((enum act[]){__VA_ARGS__}) / sizeof(enum act))
+
+static void reaches(atomic_int *value, int wanted)
+{
+    for (unsigned ms = 0; atomic_load(value) < wanted && ms < WAIT_MS; ms++) {
+        (void)usleep(1000);
+    }
+    assert_int_equal(atomic_load(value), wanted);
+}
+
+static void reload(void)
+{
+    assert_int_equal(kill(parent, SIGHUP), 0);
+}
+
+/* Its exit code, or 128 and the signal. */
+static int ended(void)
+{
+    int status = 0;
+
+    assert_int_equal(waitpid(parent, &status, 0), parent);
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static int stopped_by(int number)
+{
+    assert_int_equal(kill(parent, number), 0);
+    return ended();
+}
+
+static bool is_there(int number)
+{
+    return kill(atomic_load(&shared->pids[number]), 0) == 0;
+}
+
+/* ---- tests ----------------------------------------------------------------------------------- */
+
+static void a_next_main_works_when_the_last_has_left(void **state)
+{
+    (void)state;
+    START(WORK, WORK, WORK);
+    reaches(&shared->working, 1);
+    assert_false(shared->go.is_reload);
+    reload();
+    reaches(&shared->working, 2);
+    assert_int_equal(atomic_load(&shared->left), 1);
+    assert_true(shared->go.is_reload);
+    assert_int_equal(shared->go.mark.digest[0], 1); /* of the main before */
+    assert_int_equal(shared->go.reloads.taken, 1);
+    assert_false(is_there(0));
+    reload();
+    reaches(&shared->working, 3);
+    assert_int_equal(shared->go.mark.digest[0], 2);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+    assert_int_equal(atomic_load(&shared->stopped), 1);
+}
+
+static void is_refused(const char *why)
+{
+    reload();
+    reaches(&shared->refused, 1);
+    assert_string_equal(shared->refusal.text, why);
+    assert_int_equal(shared->refusal.reloads.refused, 1);
+    assert_int_equal(atomic_load(&shared->left), 0);
+    reload(); /* and a sound one is taken after it */
+    reaches(&shared->working, 3);
+    assert_int_equal(shared->go.reloads.refused, 1);
+    assert_int_equal(stopped_by(SIGINT), 0);
+}
+
+static void one_that_is_not_sound_changes_nothing(void **state)
+{
+    (void)state;
+    START(WORK, IS_UNSOUND, WORK);
+    reaches(&shared->working, 1);
+    is_refused("3 errors");
+}
+
+static void one_that_dies_changes_nothing(void **state)
+{
+    (void)state;
+    START(WORK, DIES_LOADING, WORK);
+    reaches(&shared->working, 1);
+    is_refused("loading it, the new process died of signal 9");
+}
+
+static void one_that_ends_changes_nothing(void **state)
+{
+    (void)state;
+    START(WORK, ENDS_LOADING, WORK);
+    reaches(&shared->working, 1);
+    is_refused("loading it, the new process ended with 3");
+}
+
+static void one_that_hangs_is_killed(void **state)
+{
+    (void)state;
+    START(WORK, HANGS_LOADING, WORK);
+    reaches(&shared->working, 1);
+    is_refused("it was not loaded within 400 ms");
+    assert_false(is_there(1));
+}
+
+static void a_second_reload_waits_for_the_first(void **state)
+{
+    (void)state;
+    START(WORK, WAITS_LOADING, WORK);
+    reaches(&shared->working, 1);
+    reload();
+    reaches(&shared->started, 2);
+    reload();
+    reload();
+    (void)usleep(20000);
+    assert_int_equal(atomic_load(&shared->started), 2); /* never two beside the one that works */
+    atomic_store(&shared->may_go_on, 1);
+    reaches(&shared->working, 3);
+    assert_int_equal(shared->go.reloads.taken, 2);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+static void one_that_will_not_leave_is_killed(void **state)
+{
+    (void)state;
+    START(HANGS_LEAVING, WORK);
+    reaches(&shared->working, 1);
+    reload();
+    reaches(&shared->working, 2);
+    assert_false(is_there(0));
+    assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+static void one_that_fails_with_its_go_ends_all(void **state)
+{
+    (void)state;
+    START(WORK, DIES_WITH_GO);
+    reaches(&shared->working, 1);
+    reload();
+    assert_int_equal(ended(), 3);
+}
+
+static void the_parent_ends_as_main_did(void **state)
+{
+    (void)state;
+    START(ENDS_WORKING);
+    assert_int_equal(ended(), 5);
+    START(DIES_WORKING, DIES_WORKING);
+    assert_int_equal(ended(), 128 + SIGKILL);
+}
+
+static void a_stop_ends_what_is_loading(void **state)
+{
+    (void)state;
+    START(WORK, HANGS_LOADING);
+    reaches(&shared->working, 1);
+    reload();
+    reaches(&shared->started, 2);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+    assert_false(is_there(1));
+    assert_int_equal(atomic_load(&shared->refused), 0);
+}
+
+static void a_stop_reaches_one_that_loads_first(void **state)
+{
+    (void)state;
+    START(HANGS_LOADING);
+    reaches(&shared->started, 1);
+    (void)usleep(20000); /* its signals are as they were */
+    assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+static void the_end_of_the_parent_is_heard(void **state)
+{
+    (void)state;
+    START(WORK);
+    reaches(&shared->working, 1);
+    assert_int_equal(stopped_by(SIGKILL), 128 + SIGKILL);
+    reaches(&shared->orphans, 1);
+}
+
+/* Also by one that waits for its GO: no copy of the parent's end is left in it. */
+static void the_end_of_the_parent_is_heard_in_a_reload(void **state)
+{
+    (void)state;
+    START(HANGS_LEAVING, WORK);
+    reaches(&shared->working, 1);
+    reload();
+    reaches(&shared->started, 2);
+    (void)usleep(50000);
+    assert_int_equal(stopped_by(SIGKILL), 128 + SIGKILL);
+    reaches(&shared->orphans, 1);
+    (void)kill(atomic_load(&shared->pids[0]), SIGKILL);
+}
+
+static void signals_are_passed_on(void **state)
+{
+    (void)state;
+    START(WORK);
+    reaches(&shared->working, 1);
+    assert_int_equal(kill(parent, SIGUSR1), 0);
+    reaches(&shared->books, 1);
+    assert_int_equal(stopped_by(SIGINT), 0);
+}
+
+static void what_kills_is_passed_on_to_one_that_hangs(void **state)
+{
+    (void)state;
+    START(HANGS_WORKING);
+    reaches(&shared->working, 1);
+    assert_int_equal(stopped_by(SIGABRT), 128 + SIGABRT);
+    assert_false(is_there(0));
+}
+
+/* ---- what the service manager hears -----------------------------------------------------------
+ */
+
+static int listen_as_manager(char path[64])
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    (void)snprintf(path, 64, "/tmp/taffrail-parent-%d", (int)getpid());
+    (void)unlink(path);
+    (void)snprintf(at.sun_path, sizeof at.sun_path, "%s", path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(setenv("NOTIFY_SOCKET", path, 1), 0);
+    return fd;
+}
+
+static void hears(int fd, const char *begin)
+{
+    char text[2048];
+    ssize_t size = recv(fd, text, sizeof text - 1, 0);
+
+    assert_true(size > 0);
+    text[size] = '\0';
+    if (strncmp(text, begin, strlen(begin)) != 0) {
+        fail_msg("heard %s instead of %s", text, begin);
+    }
+}
+
+static void a_reload_is_told_and_main_says_one_line(void **state)
+{
+    char path[64];
+    int fd = listen_as_manager(path);
+
+    (void)state;
+    START(WORK, IS_UNSOUND, WORK);
+    hears(fd, "READY=1\nSTATUS=reads?MAINPID=1");
+    reload();
+    hears(fd, "RELOADING=1\nMONOTONIC_USEC=");
+    hears(fd, "READY=1\nSTATUS=reads?MAINPID=1");
+    reaches(&shared->refused, 1);
+    reload();
+    hears(fd, "RELOADING=1\nMONOTONIC_USEC=");
+    hears(fd, "READY=1\nSTATUS=reads?MAINPID=1");
+    assert_int_equal(stopped_by(SIGTERM), 0);
+    (void)close(fd);
+    (void)unlink(path);
+    (void)unsetenv("NOTIFY_SOCKET");
+}
+
+static void a_main_that_says_anything_harms_itself_alone(void **state)
+{
+    (void)state;
+    START(SAYS_ALL, SAYS_ALL, WORK);
+    reaches(&shared->working, 1);
+    reload();
+    reaches(&shared->working, 2);
+    reload();
+    reaches(&shared->working, 3);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+static void only_messages_are_read(void **state)
+{
+    struct tf_message message = {.word = TF_WORD_GO, .is_reload = true}, out;
+    unsigned char bytes[sizeof message];
+
+    (void)state;
+    assert_true(tf_message_read(&message, sizeof message, &out));
+    assert_false(tf_message_read(&message, sizeof message - 1, &out));
+    memcpy(bytes, &message, sizeof bytes);
+    bytes[offsetof(struct tf_message, is_reload)] = 2;
+    assert_false(tf_message_read(bytes, sizeof bytes, &out));
+    memcpy(bytes, &message, sizeof bytes);
+    bytes[offsetof(struct tf_message, word)] = TF_WORDS;
+    assert_false(tf_message_read(bytes, sizeof bytes, &out));
+    memcpy(bytes, &message, sizeof bytes);
+    bytes[offsetof(struct tf_message, log_format)] = TF_LOG_JSON + 1;
+    assert_false(tf_message_read(bytes, sizeof bytes, &out));
+    memcpy(bytes, &message, sizeof bytes);
+    memset(bytes + offsetof(struct tf_message, text), 'x', sizeof message.text);
+    assert_false(tf_message_read(bytes, sizeof bytes, &out));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_next_main_works_when_the_last_has_left),
+        TEST(one_that_is_not_sound_changes_nothing),
+        TEST(one_that_dies_changes_nothing),
+        TEST(one_that_ends_changes_nothing),
+        TEST(one_that_hangs_is_killed),
+        TEST(a_second_reload_waits_for_the_first),
+        TEST(one_that_will_not_leave_is_killed),
+        TEST(one_that_fails_with_its_go_ends_all),
+        TEST(the_parent_ends_as_main_did),
+        TEST(a_stop_ends_what_is_loading),
+        TEST(a_stop_reaches_one_that_loads_first),
+        TEST(the_end_of_the_parent_is_heard),
+        TEST(the_end_of_the_parent_is_heard_in_a_reload),
+        TEST(signals_are_passed_on),
+        TEST(what_kills_is_passed_on_to_one_that_hangs),
+        TEST(a_reload_is_told_and_main_says_one_line),
+        TEST(a_main_that_says_anything_harms_itself_alone),
+        TEST(only_messages_are_read),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
