@@ -67,7 +67,7 @@ static int take_part(const char **path, char name[NAME_MAX + 1])
 
 static int open_old_step(int dir_fd, const char *name, int flags)
 {
-    struct statx above, below;
+    struct statx above = {0}, below = {0};
     int fd = openat(dir_fd, name, flags);
     int rc = fd < 0 ? -errno : stat_fd(dir_fd, &above);
 

@@ -3,7 +3,7 @@
 
 Lines come through it, over rotation and links, also from folders that only root enters; what a hostile container plants
 is not read, and counted; main opens no log (strace); the process is confined, by /proc and by a probe that tries from
-inside; it survives signals to all, and ends with main. When it is killed, or asked what is no request, the agent stops
+inside; it survives signals to all, and ends with its main, also at a reload. When it is killed, or asked what is no request, the agent stops
 with 3, and another start goes on without a line lost or doubled. Root.
 """
 
@@ -255,6 +255,12 @@ def check_ends(house, _):
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # as a service manager, or a terminal
         os.kill(pid, number)
     logs.wait_for(written, agent)
+    agent.process.send_signal(signal.SIGHUP)  # another main, with an opener of its own
+    agent.wait_event("reload")
+    wait_until(lambda: not is_alive(pid), 15, "it outlives a main that left")
+    write()
+    logs.wait_for(written, agent)
+    pid = opener_of(agent)
     agent.kill()
     wait_until(lambda: not is_alive(pid), 15, "it outlives a main that was killed")
     write()
@@ -274,7 +280,7 @@ def check_ends(house, _):
     agent = logs.start()
     logs.wait_for(written, agent)
     need(agent.stop() == 0, agent.tail())
-    print(f"ok    killed, asked nonsense, left alone: each of {len(written)} lines once")
+    print(f"ok    reloaded, killed, asked nonsense, left alone: each of {len(written)} lines once")
 
 
 def ask_nonsense(agent):
