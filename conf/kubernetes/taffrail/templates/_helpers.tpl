@@ -92,6 +92,8 @@ unconfined
 {{- with .Values.networkPolicy.extraEgress -}}
 {{- toYaml . -}}
 {{- end -}}
+{{- end -}}
+
 {{/* "yes" when the agent asks the API server, so that it needs a role and a token. */}}
 {{- define "taffrail.asksApi" -}}
 {{- if not (has .Values.kubernetes.mode (list "path" "api")) }}{{ fail "kubernetes.mode: path or api; kubelet is not there yet" }}{{ end -}}
