@@ -58,6 +58,18 @@ def check_libraries(packages):
     need("cmake" not in packages, "a tool is not a part")
 
 
+def check_image(packages):
+    need(packages["taffrail-image"]["versionInfo"].startswith("sha256:"), "no digest of the image")
+    need("libcmocka0" not in packages, "what tests need is in the image")
+    for name, source in (("libcurl4", "curl"), ("libmicrohttpd12", "libmicrohttpd")):
+        need(name in packages, f"{name} is missing")
+        one = packages[name]
+        told = f"built for the image from Debian's source package {source} {one['versionInfo']}"
+        need(one.get("sourceInfo") == told and one["supplier"] == "NOASSERTION", f"{name} passes for Debian's own: {one}")
+        need(one["externalRefs"][0]["referenceLocator"].startswith(f"pkg:deb/debian/{name}@"), f"{name}: scanners do not know it")
+    need(not any("gnutls" in name for name in packages), "libraries that nobody calls")
+
+
 def main():
     if shutil.which("dpkg-query") is None:
         print("skipped: the SBOM (no dpkg)")
@@ -75,8 +87,7 @@ def main():
             continue
         packages = check(json.loads(make("image", path)))
         check_libraries(packages)
-        need(packages["taffrail-image"]["versionInfo"].startswith("sha256:"), "no digest of the image")
-        need("libcmocka0" not in packages, "what tests need is in the image")
+        check_image(packages)
         print(f"ok    image: {len(packages)} packages")
 
 
