@@ -79,7 +79,9 @@ const struct tf_condition_kind tf_condition_kinds[TF_CONDITIONS] = {
                                     .safe = "records are complete; secrets in them are not masked",
                                     .is_logged = true}, /* the audit has it from the start on */
     [TF_CONDITION_SANDBOX_PARTIAL] = {.code = "sandbox-partial",
-                                      .safe = "all works; the layers that are on still confine it"},
+                                      .safe = "all works; the layers that are on still confine it",
+                                      .is_logged = true,
+                                      .is_audited = true},
 };
 
 /* ---- the list ------------------------------------------------------------------------------- */
