@@ -235,6 +235,7 @@ static void put_sandbox(struct json *json, const struct tf_sandbox_status *sandb
     }
     end(json, ']');
     number(json, "landlock", (uint64_t)sandbox->landlock_abi);
+    text(json, "seccomp", tf_sandbox_calls[sandbox->calls]);
     text(json, "memory", tf_sandbox_memories[sandbox->memory]);
     flag(json, "reads_all_logs", sandbox->may_read_all);
     flag(json, "opener", sandbox->has_opener);

@@ -513,7 +513,8 @@ static void put_config(struct screen *screen, struct tf_slice all)
 
 static void put_sandbox(struct screen *screen, struct tf_slice all)
 {
-    struct tf_slice list = member(member(all, "sandbox"), "layers"), item;
+    struct tf_slice sandbox = member(all, "sandbox"), list = member(sandbox, "layers"), item;
+    bool is_strict = strcmp(text(sandbox, "seccomp").text, "strict") == 0;
     char on[256] = "";
 
     for (size_t i = 0; tf_json_item(list, i, &item); i++) {
@@ -524,7 +525,7 @@ static void put_sandbox(struct screen *screen, struct tf_slice all)
                            text(item, "layer").text);
         }
     }
-    put(screen, "SANDBOX        %s", on[0] != '\0' ? on : "none");
+    put(screen, "SANDBOX        %s%s", on[0] != '\0' ? on : "none", is_strict ? " strict" : "");
 }
 
 static void draw(struct screen *screen, struct tf_slice all)

@@ -5,12 +5,12 @@
  *              no_new_privs
  *     hand_over  the last capability too, where another process opens logs
  *     close    compiled rules unwritable → files, ports (Landlock) → no page becomes executable
- *              (PR_SET_MDWE) → calls (seccomp) → undumpable
+ *              (PR_SET_MDWE) → undumpable → calls (seccomp)
  *
  * The order is not free: Landlock belongs to a thread and to those that it makes, so it comes
  * before libuv's pool; PCRE2 compiles into executable pages, so it has done so before; seccomp
- * refuses what steps before it may need; an undumpable process of another user than root loses
- * parts of its own /proc. Where the kernel has no PR_SET_MDWE, seccomp does what it would.
+ * refuses what steps before it need; an undumpable process of another user than root loses parts of
+ * its own /proc. Where the kernel has no PR_SET_MDWE, seccomp does what it would.
  */
 #include "internal.h"
 
@@ -36,6 +36,8 @@ const char *const tf_sandbox_layers[TF_SANDBOX_LAYERS] = {
 };
 const char *const tf_sandbox_memories[] = {
     [TF_MEMORY_OPEN] = "none", [TF_MEMORY_SECCOMP] = "seccomp", [TF_MEMORY_KERNEL] = "kernel"};
+const char *const tf_sandbox_calls[] = {
+    [TF_CALLS_OPEN] = "none", [TF_CALLS_NORMAL] = "normal", [TF_CALLS_STRICT] = "strict"};
 
 /* From debuggers, and from others who would look into /proc. */
 static void hide(void)
@@ -153,7 +155,7 @@ static void log_layers(void)
            TF_DETAILS(TF_BOOL("no_new_privs", held.has[TF_LAYER_NO_NEW_PRIVS]),
                       TF_BOOL("capabilities", held.has[TF_LAYER_CAPABILITIES]),
                       TF_NUM("landlock", held.landlock_abi),
-                      TF_BOOL("seccomp", held.has[TF_LAYER_SECCOMP]),
+                      TF_STR("seccomp", tf_sandbox_calls[held.calls]),
                       TF_STR("memory", tf_sandbox_memories[held.memory]),
                       TF_BOOL("reads_all_logs", held.may_read_all),
                       TF_BOOL("opener", held.has_opener), TF_NUM("uid", geteuid())),
@@ -161,6 +163,18 @@ static void log_layers(void)
 }
 
 /* ---- closing -------------------------------------------------------------------------------- */
+
+static enum tf_sandbox_calls close_calls(const struct tf_sandbox_options *options,
+                                         const struct tf_needs *needs, bool has_mdwe)
+{
+    bool is_strict = options->mode == TF_SANDBOX_STRICT, runs = tf_needs_run_programs(needs);
+
+    if (!(is_strict ? tf_calls_allow(runs) : tf_calls_refuse(runs, !has_mdwe)) ||
+        !calls_are_refused()) {
+        return TF_CALLS_OPEN;
+    }
+    return is_strict ? TF_CALLS_STRICT : TF_CALLS_NORMAL;
+}
 
 int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_needs *needs,
                      struct tf_error *err)
@@ -172,7 +186,9 @@ int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_n
         return abi;
     }
     has_mdwe = prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0UL, 0UL, 0UL) == 0;
-    has_seccomp = tf_calls_refuse(tf_needs_run_programs(needs), !has_mdwe) && calls_are_refused();
+    hide();
+    held.calls = close_calls(options, needs, has_mdwe);
+    has_seccomp = held.calls != TF_CALLS_OPEN;
     held.landlock_abi = abi > 0 && (tf_needs_root(needs) || files_are_refused()) ? abi : 0;
     held.has[TF_LAYER_LANDLOCK] = held.landlock_abi > 0;
     held.has[TF_LAYER_SECCOMP] = has_seccomp;
@@ -180,7 +196,6 @@ int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_n
                   : has_mdwe    ? TF_MEMORY_KERNEL
                   : has_seccomp ? TF_MEMORY_SECCOMP
                                 : TF_MEMORY_OPEN;
-    hide();
     rc = tell(options, err);
     held.is_closed = true;
     if (rc == 0) {
@@ -206,6 +221,7 @@ int tf_sandbox_close_opener(const struct tf_needs *needs, struct tf_sandbox_stat
     has_mdwe = prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0UL, 0UL, 0UL) == 0;
     (void)prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL);
     held.has[TF_LAYER_SECCOMP] = tf_calls_allow_opener() && calls_are_refused();
+    held.calls = held.has[TF_LAYER_SECCOMP] ? TF_CALLS_STRICT : TF_CALLS_OPEN;
     held.memory = has_mdwe                     ? TF_MEMORY_KERNEL
                   : held.has[TF_LAYER_SECCOMP] ? TF_MEMORY_SECCOMP
                                                : TF_MEMORY_OPEN;

@@ -46,6 +46,12 @@ enum tf_sandbox_memory {
     TF_MEMORY_KERNEL,  /* none is or may, by PR_SET_MDWE */
 };
 
+enum tf_sandbox_calls {
+    TF_CALLS_OPEN,   /* no layer seccomp */
+    TF_CALLS_NORMAL, /* calls without use here are refused */
+    TF_CALLS_STRICT, /* all but those of a list are */
+};
+
 enum tf_sandbox_layer {
     TF_LAYER_NO_NEW_PRIVS,
     TF_LAYER_CAPABILITIES, /* none is left but one, which is raised only while a log is opened */
@@ -55,6 +61,7 @@ enum tf_sandbox_layer {
 };
 extern const char *const tf_sandbox_layers[TF_SANDBOX_LAYERS]; /* their names */
 extern const char *const tf_sandbox_memories[TF_MEMORY_KERNEL + 1];
+extern const char *const tf_sandbox_calls[TF_CALLS_STRICT + 1];
 
 /* What holds, each tried from inside. All false: tf_sandbox_close was not called. */
 struct tf_sandbox_status {
@@ -65,6 +72,7 @@ struct tf_sandbox_status {
     bool has_opener;   /* it is the opener's alone */
     int landlock_abi;  /* 0: files and ports are as the user's rights say */
     enum tf_sandbox_memory memory;
+    enum tf_sandbox_calls calls;
 };
 
 /* For the parent of the agent (parent.h): it gives up all rights but those that main begins with,
