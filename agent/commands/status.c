@@ -526,6 +526,9 @@ static void put_sandbox(struct screen *screen, struct tf_slice all)
         }
     }
     put(screen, "SANDBOX        %s%s", on[0] != '\0' ? on : "none", is_strict ? " strict" : "");
+    for (size_t i = 0; tf_json_item(member(sandbox, "roles"), i, &item); i++) {
+        put(screen, "  %-12.20s %.80s", text(item, "role").text, text(item, "layers").text);
+    }
 }
 
 static void draw(struct screen *screen, struct tf_slice all)

@@ -160,6 +160,7 @@ static int wait_until_ready(const struct tf_opener_process *process, int socket_
     if (size != sizeof status) {
         return size < 0 ? -errno : -ESHUTDOWN; /* it could not confine itself */
     }
+    tf_sandbox_note(TF_ROLE_OPENER, status.has);
     tf_log(status.layers == TF_SANDBOX_LAYERS ? TF_LOG_INFO : TF_LOG_WARN, "opener",
            TF_DETAILS(TF_NUM("pid", process->pid), TF_NUM("landlock", status.landlock_abi),
                       TF_STR("seccomp", tf_sandbox_calls[status.calls]),

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -34,6 +35,11 @@ const char *const tf_sandbox_layers[TF_SANDBOX_LAYERS] = {
     [TF_LAYER_LANDLOCK] = "landlock",
     [TF_LAYER_SECCOMP] = "seccomp",
 };
+const char *const tf_sandbox_roles[TF_SANDBOX_ROLES] = {
+    [TF_ROLE_PARENT] = "parent",
+    [TF_ROLE_OPENER] = "opener",
+    [TF_ROLE_JOURNAL_READER] = "journal-reader",
+};
 const char *const tf_sandbox_memories[] = {
     [TF_MEMORY_OPEN] = "none", [TF_MEMORY_SECCOMP] = "seccomp", [TF_MEMORY_KERNEL] = "kernel"};
 const char *const tf_sandbox_calls[] = {
@@ -47,17 +53,21 @@ static void hide(void)
 #endif
 }
 
-static struct tf_sandbox_status held; /* written while there is one thread */
+static struct tf_sandbox_status held; /* written while there is one thread, but for a role's */
 
 /* ---- the parent, and what main has of it ---------------------------------------------------- */
 
 void tf_sandbox_parent(void)
 {
+    bool has[TF_SANDBOX_LAYERS] = {0};
+
     tf_capabilities_bound();
-    (void)tf_capabilities_keep(TF_CAPABILITY_READ | TF_CAPABILITY_KILL | TF_CAPABILITY_SETGID |
-                               TF_CAPABILITY_SETUID);
+    has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(TF_CAPABILITY_READ | TF_CAPABILITY_KILL |
+                                                      TF_CAPABILITY_SETGID | TF_CAPABILITY_SETUID);
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL);
+    has[TF_LAYER_NO_NEW_PRIVS] = prctl(PR_GET_NO_NEW_PRIVS, 0UL, 0UL, 0UL, 0UL) == 1;
     hide();
+    tf_sandbox_note(TF_ROLE_PARENT, has); /* main is forked with it */
 }
 
 void tf_sandbox_kill(pid_t pid, int signal)
@@ -151,6 +161,8 @@ static int tell(const struct tf_sandbox_options *options, struct tf_error *err)
 
 static void log_layers(void)
 {
+    char parent[TF_SANDBOX_TEXT_BYTES];
+
     tf_log(TF_LOG_INFO, "sandbox",
            TF_DETAILS(TF_BOOL("no_new_privs", held.has[TF_LAYER_NO_NEW_PRIVS]),
                       TF_BOOL("capabilities", held.has[TF_LAYER_CAPABILITIES]),
@@ -160,6 +172,11 @@ static void log_layers(void)
                       TF_BOOL("reads_all_logs", held.may_read_all),
                       TF_BOOL("opener", held.has_opener), TF_NUM("uid", geteuid())),
            "%u of %u layers on", held.layers, (unsigned)TF_SANDBOX_LAYERS);
+    if (held.roles[TF_ROLE_PARENT].is_there) {
+        tf_sandbox_text(held.roles[TF_ROLE_PARENT].has, parent);
+        tf_log(TF_LOG_INFO, "sandbox-parent", TF_DETAILS(TF_STR("layers", parent)),
+               "the process that starts others has these, and can have no more");
+    }
 }
 
 /* ---- closing -------------------------------------------------------------------------------- */
@@ -238,6 +255,25 @@ void tf_sandbox_end(void)
 {
     tf_pages_unseal();
     tf_stale_forget();
+}
+
+void tf_sandbox_note(enum tf_sandbox_role role, const bool has[TF_SANDBOX_LAYERS])
+{
+    held.roles[role].is_there = true;
+    memcpy(held.roles[role].has, has, sizeof held.roles[role].has);
+}
+
+void tf_sandbox_text(const bool has[TF_SANDBOX_LAYERS], char text[TF_SANDBOX_TEXT_BYTES])
+{
+    size_t size = 0;
+
+    (void)snprintf(text, TF_SANDBOX_TEXT_BYTES, "none");
+    for (unsigned i = 0; i < TF_SANDBOX_LAYERS; i++) {
+        if (has[i]) {
+            size += (size_t)snprintf(text + size, TF_SANDBOX_TEXT_BYTES - size, "%s%s",
+                                     size > 0 ? ", " : "", tf_sandbox_layers[i]);
+        }
+    }
 }
 
 void tf_sandbox_status(struct tf_sandbox_status *out)

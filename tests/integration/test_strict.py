@@ -43,6 +43,9 @@ ARCHITECTURES = (0xC000003E, 0xC00000B7)  # AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH6
 UNKNOWN = -1  # __NR_SCMP_ERROR
 NOT_LISTED = {"clone3": "answered with ENOSYS: calls.c", "unshare": "the layer is tried from inside: sandbox.c"}
 
+PARENTS = "no_new_privs, capabilities"
+ALL = f"{PARENTS}, landlock, seccomp"
+
 Listed = collections.namedtuple("Listed", "all rarely")
 Made = collections.namedtuple("Made", "main programs opener")  # {call: an example} each
 
@@ -150,15 +153,19 @@ class Scene:
                    lambda: f"{len(self.house.records())} of {count}\n{self.house.programs[-1].tail()}")
         need(len(self.house.records()) == count, f"{len(self.house.records())} instead of {count}")
 
-    def look(self, role):
-        """Status and metrics tell which list holds."""
+    def look(self, role, *others):
+        """Status and metrics tell which list holds, and the layers of the other processes."""
         admin, is_strict = self.house.path(role, "admin.sock"), self.mode == "strict"
         metrics = metrics_of(admin)
         need(metrics['taffrail_sandbox_layer{layer="seccomp"}'] == 1, "the layer is off")
         need(metrics["taffrail_sandbox_strict"] == is_strict, "the metric's mode")
-        need(status_of(admin)["sandbox"]["seccomp"] == self.mode, "the status' mode")
+        sandbox = status_of(admin)["sandbox"]
+        need(sandbox["seccomp"] == self.mode, "the status' mode")
+        roles = {item["role"]: item["layers"] for item in sandbox["roles"]}
+        need(roles == {"parent": PARENTS, **dict.fromkeys(others, ALL)}, f"{roles}")
         screen = self.house.run("status", "--socket", f"unix:{admin}", "--once").stdout.decode()
         need(("seccomp strict\n" in screen) == is_strict, screen)
+        need(all(re.search(rf"^  {name} +{layers}$", screen, re.M) for name, layers in roles.items()), screen)
 
 
 def make_journal(house):
@@ -198,10 +205,17 @@ def deliver(house, mode, helper=None):
             for log in logs:
                 log.rotate()
             gzip_by_kubelet(f"{logs[0].path}.20261124-{turn + 1:06d}")
-    for role, program in (("collector", collector), ("agent", agent)):
-        scene.look(role)
+    others = ["opener", *(["journal-reader"] if helper == "reader" else [])]
+    for role, program, processes in (("collector", collector, []), ("agent", agent, others)):
+        scene.look(role, *processes)
         scene.reload(program)
-        scene.look(role)
+    logs[0].write(["behind the reload"])
+    count += 1
+    scene.arrived(count)
+    if helper == "reader":
+        need(agent.text().count(" event=journal-sandbox ") == 2, agent.tail())  # two mains, a reader each
+    need(agent.text().count(" event=sandbox-parent ") == 2, agent.tail())
+    scene.look("agent", *others)
     scene.stop(collector)
     logs[0].write(["while it was away"])
     agent.wait_event("output-down", 60)

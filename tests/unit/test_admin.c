@@ -61,6 +61,7 @@ static struct tf_status make_status(void)
                               .sandbox = {.is_closed = true,
                                           .has = {true, true, true, true},
                                           .calls = TF_CALLS_NORMAL,
+                                          .roles = {[TF_ROLE_OPENER] = {true, {true, true}}},
                                           .layers = TF_SANDBOX_LAYERS},
                               .spool = {.max_bytes = 1000},
                               .inputs = inputs,
@@ -572,7 +573,7 @@ static void status_is_one_object(void **state)
 {
     struct tf_conditions conditions = new_conditions();
     struct tf_facts facts = make_facts(&conditions);
-    struct tf_slice whole, list, item;
+    struct tf_slice whole, list, item, roles;
     struct tf_buf out;
 
     (void)state;
@@ -594,6 +595,10 @@ static void status_is_one_object(void **state)
     assert_false(tf_json_member(item, "ack_p50_seconds", &list)); /* none was acknowledged */
     assert_true(tf_json_member(whole, "sandbox", &item) && tf_json_member(item, "layers", &list));
     expect_member(item, "seccomp", "\"normal\"");
+    assert_true(tf_json_member(item, "roles", &roles) && tf_json_item(roles, 0, &item));
+    expect_member(item, "role", "\"opener\"");
+    expect_member(item, "layers", "\"no_new_privs, capabilities\"");
+    assert_false(tf_json_item(roles, 1, &item)); /* others have not told */
     assert_true(tf_json_item(list, 2, &item));
     expect_member(item, "layer", "\"landlock\"");
     expect_member(item, "on", "true");
