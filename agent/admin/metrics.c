@@ -282,6 +282,14 @@ static void put_layers(const struct metric *metric, const struct tf_facts *facts
     }
 }
 
+static void put_strict(const struct metric *metric, const struct tf_facts *facts,
+                       struct tf_buf *out)
+{
+    const struct labels none = {0};
+
+    put_count(out, metric, &none, facts->status.sandbox.calls == TF_CALLS_STRICT);
+}
+
 /* A batch with hits of very many rules tells some of them together: the rest is theirs. */
 static void put_filtered(const struct metric *metric, const struct tf_facts *facts,
                          struct tf_buf *out)
@@ -521,6 +529,7 @@ static const struct metric metrics[] = {
     {"taffrail_ledger_missing_records", G, "0, or the books do not balance", AGENT, COUNT,
      AT(status.books.missing)},
     {"taffrail_sandbox_layer", G, "1 when on", .write = put_layers},
+    {"taffrail_sandbox_strict", G, "1 when only calls of a list are allowed", .write = put_strict},
     {"taffrail_loop_delay_seconds", H, "how late the loop runs", AGENT, HISTOGRAM, AT(loop_delay)},
     {"taffrail_log_lines_total", C, "own log", AGENT, COUNT, AT(log_lines),
      BY("level", level_words)},

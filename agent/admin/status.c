@@ -225,9 +225,23 @@ static void put_sandbox(struct json *json, const struct tf_sandbox_status *sandb
     }
     end(json, ']');
     number(json, "landlock", (uint64_t)sandbox->landlock_abi);
+    text(json, "seccomp", tf_sandbox_calls[sandbox->calls]);
     text(json, "memory", tf_sandbox_memories[sandbox->memory]);
     flag(json, "reads_all_logs", sandbox->may_read_all);
     flag(json, "opener", sandbox->has_opener);
+    begin(json, "roles", '[');
+    for (unsigned i = 0; i < TF_SANDBOX_ROLES; i++) {
+        if (sandbox->roles[i].is_there) {
+            char layers[TF_SANDBOX_TEXT_BYTES];
+
+            tf_sandbox_text(sandbox->roles[i].has, layers);
+            begin(json, NULL, '{');
+            text(json, "role", tf_sandbox_roles[i]);
+            text(json, "layers", layers);
+            end(json, '}');
+        }
+    }
+    end(json, ']');
     end(json, '}');
 }
 

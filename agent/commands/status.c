@@ -512,7 +512,8 @@ static void put_config(struct screen *screen, struct tf_slice all)
 
 static void put_sandbox(struct screen *screen, struct tf_slice all)
 {
-    struct tf_slice list = member(member(all, "sandbox"), "layers"), item;
+    struct tf_slice sandbox = member(all, "sandbox"), list = member(sandbox, "layers"), item;
+    bool is_strict = strcmp(text(sandbox, "seccomp").text, "strict") == 0;
     char on[256] = "";
 
     for (size_t i = 0; tf_json_item(list, i, &item); i++) {
@@ -523,7 +524,10 @@ static void put_sandbox(struct screen *screen, struct tf_slice all)
                            text(item, "layer").text);
         }
     }
-    put(screen, "SANDBOX        %s", on[0] != '\0' ? on : "none");
+    put(screen, "SANDBOX        %s%s", on[0] != '\0' ? on : "none", is_strict ? " strict" : "");
+    for (size_t i = 0; tf_json_item(member(sandbox, "roles"), i, &item); i++) {
+        put(screen, "  %-12.20s %.80s", text(item, "role").text, text(item, "layers").text);
+    }
 }
 
 static void draw(struct screen *screen, struct tf_slice all)

@@ -157,6 +157,12 @@ static const struct tf_option spool_options[] = {
 };
 
 static const struct tf_option sandbox_options[] = {
+    {.name = "mode",
+     .type = TF_OPTION_CHOICE,
+     .offset = offsetof(struct tf_sandbox_options, mode),
+     .def = "normal",
+     .choices = "normal|strict",
+     .about = "system calls: those without use here are refused, or only those of a list allowed"},
     {.name = "opener",
      .type = TF_OPTION_CHOICE,
      .offset = offsetof(struct tf_sandbox_options, opener),

@@ -160,9 +160,10 @@ static int wait_until_ready(const struct tf_opener_process *process, int socket_
     if (size != sizeof status) {
         return size < 0 ? -errno : -ESHUTDOWN; /* it could not confine itself */
     }
+    tf_sandbox_note(TF_ROLE_OPENER, status.has);
     tf_log(status.layers == TF_SANDBOX_LAYERS ? TF_LOG_INFO : TF_LOG_WARN, "opener",
            TF_DETAILS(TF_NUM("pid", process->pid), TF_NUM("landlock", status.landlock_abi),
-                      TF_BOOL("seccomp", status.has[TF_LAYER_SECCOMP]),
+                      TF_STR("seccomp", tf_sandbox_calls[status.calls]),
                       TF_BOOL("reads_all_logs", status.may_read_all)),
            "a process of its own opens logs, with %u of %u layers on", status.layers,
            (unsigned)TF_SANDBOX_LAYERS);

@@ -282,7 +282,7 @@ static int audit_sandbox(struct tf_pipeline *pipeline)
         TF_DETAILS(TF_NUM("layers", status.layers), TF_NUM("landlock", status.landlock_abi),
                    TF_STR("no_new_privs", status.has[TF_LAYER_NO_NEW_PRIVS] ? "on" : "off"),
                    TF_STR("capabilities", status.has[TF_LAYER_CAPABILITIES] ? "on" : "off"),
-                   TF_STR("seccomp", status.has[TF_LAYER_SECCOMP] ? "on" : "off")));
+                   TF_STR("seccomp", tf_sandbox_calls[status.calls])));
 }
 
 static int audit_start(struct tf_pipeline *pipeline)

@@ -7,15 +7,14 @@
  * and NETLINK's routes, which the C library asks for addresses.
  *
  * It is a list of what is refused: a new C library that makes a new call goes on working. A call
- * that this kernel or architecture lacks cannot be refused, nor made. The opener is so small that
- * its list can be that of what is allowed.
+ * that this kernel or architecture lacks cannot be refused, nor made. In mode strict, and in the
+ * opener, which is small, the list is that of what is allowed (allowed.c).
  */
-#include "internal.h"
+#include "calls.h"
 
 #ifdef TF_HAVE_SECCOMP
 #include <errno.h>
 #include <linux/netlink.h>
-#include <seccomp.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
@@ -111,10 +110,19 @@ static void refuse_executable(scmp_filter_ctx filter)
                            SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, PROT_EXEC));
 }
 
+/* Of all threads. */
+static bool load(scmp_filter_ctx filter)
+{
+    bool is_loaded =
+        seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1) == 0 && seccomp_load(filter) == 0;
+
+    seccomp_release(filter);
+    return is_loaded;
+}
+
 bool tf_calls_refuse(bool may_execute, bool is_memory)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-    bool is_loaded;
 
     if (filter == NULL) {
         return false;
@@ -130,54 +138,75 @@ bool tf_calls_refuse(bool may_execute, bool is_memory)
     if (is_memory) {
         refuse_executable(filter);
     }
-    is_loaded =
-        seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1) == 0 && seccomp_load(filter) == 0;
-    seccomp_release(filter);
-    return is_loaded;
+    return load(filter);
 }
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-bool tf_calls_allow_opener(void)
-{
-    return false; /* a sanitizer makes calls of its own */
-}
+#define MAKES_OTHER_CALLS true /* a sanitizer does */
 #else
-/* Requests, opening, watches, raising the right to read; its log; noticing what was replaced; its
- * end. */
-static const int allowed[] = {
-    SCMP_SYS(recvmsg),         SCMP_SYS(sendmsg),
-    SCMP_SYS(openat2),         SCMP_SYS(openat),
-    SCMP_SYS(statx),           SCMP_SYS(readlinkat),
-    SCMP_SYS(fgetxattr),       SCMP_SYS(fcntl),
-    SCMP_SYS(close),           SCMP_SYS(inotify_add_watch),
-    SCMP_SYS(capset),          SCMP_SYS(write),
-    SCMP_SYS(clock_gettime),   SCMP_SYS(newfstatat),
-    SCMP_SYS(restart_syscall), SCMP_SYS(exit_group),
-};
-
-bool tf_calls_allow_opener(void)
-{
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-    bool is_loaded = filter != NULL;
-
-    for (size_t i = 0; i < TF_COUNT(allowed) && is_loaded; i++) {
-        is_loaded = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0) == 0;
-    }
-    is_loaded = is_loaded && seccomp_load(filter) == 0;
-    seccomp_release(filter);
-    return is_loaded;
-}
+#define MAKES_OTHER_CALLS false
 #endif
-#else
-bool tf_calls_allow_opener(void)
+
+/* A call that this architecture lacks is passed over. */
+static bool allow(scmp_filter_ctx filter, const struct tf_calls *calls)
 {
-    return false;
+    bool is_added = true;
+
+    for (size_t i = 0; i < calls->count && is_added; i++) {
+        const struct tf_call *call = &calls->items[i];
+
+        is_added = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call->number, call->test_count,
+                                          call->tests) == 0;
+    }
+    return is_added;
 }
 
+/* Told that there is no clone3, the C library takes clone, whose flags can be looked at. */
+static bool deny_clone3(scmp_filter_ctx filter)
+{
+    return seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0) == 0;
+}
+
+/* more: NULL, or what is allowed besides. */
+static bool allow_only(const struct tf_calls *calls, const struct tf_calls *more)
+{
+    scmp_filter_ctx filter = MAKES_OTHER_CALLS ? NULL : seccomp_init(SCMP_ACT_ERRNO(EPERM));
+
+    if (filter == NULL) {
+        return false;
+    }
+    if (!deny_clone3(filter) || !allow(filter, calls) || (more != NULL && !allow(filter, more))) {
+        seccomp_release(filter);
+        return false;
+    }
+    return load(filter);
+}
+
+bool tf_calls_allow(bool may_execute)
+{
+    return allow_only(&tf_allowed_main, may_execute ? &tf_allowed_programs : NULL);
+}
+
+bool tf_calls_allow_opener(void)
+{
+    return allow_only(&tf_allowed_opener, NULL);
+}
+#else
 bool tf_calls_refuse(bool may_execute, bool is_memory)
 {
     (void)may_execute;
     (void)is_memory;
+    return false;
+}
+
+bool tf_calls_allow(bool may_execute)
+{
+    (void)may_execute;
+    return false;
+}
+
+bool tf_calls_allow_opener(void)
+{
     return false;
 }
 #endif

@@ -7,6 +7,7 @@
  *     needs.c         what plugins need, as such rules
  *     names.c         how host names are looked up
  *     calls.c         which system calls are refused
+ *     allowed.c       which are allowed, in mode strict and in the opener; calls.h
  *     pages.c         compiled rules become unwritable
  *     stale.c         what was replaced since the start
  *     user.c          from root to another user
@@ -99,6 +100,10 @@ void tf_stale_forget(void);
 /* Refuses calls in all threads; also pages that become executable, where is_memory. False: there
  * is no filter. */
 bool tf_calls_refuse(bool may_execute, bool is_memory);
+
+/* Mode strict: refuses, in all threads, whatever is not on the list; no page becomes executable.
+ * False: there is no filter. */
+bool tf_calls_allow(bool may_execute);
 
 /* Allows the opener's calls only. False: there is no filter. */
 bool tf_calls_allow_opener(void);

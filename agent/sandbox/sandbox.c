@@ -5,12 +5,12 @@
  *              no_new_privs
  *     hand_over  the last capability too, where another process opens logs
  *     close    compiled rules unwritable → files, ports (Landlock) → no page becomes executable
- *              (PR_SET_MDWE) → calls (seccomp) → undumpable
+ *              (PR_SET_MDWE) → undumpable → calls (seccomp)
  *
  * The order is not free: Landlock belongs to a thread and to those that it makes, so it comes
  * before libuv's pool; PCRE2 compiles into executable pages, so it has done so before; seccomp
- * refuses what steps before it may need; an undumpable process of another user than root loses
- * parts of its own /proc. Where the kernel has no PR_SET_MDWE, seccomp does what it would.
+ * refuses what steps before it need; an undumpable process of another user than root loses parts of
+ * its own /proc. Where the kernel has no PR_SET_MDWE, seccomp does what it would.
  */
 #include "internal.h"
 
@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -34,8 +35,15 @@ const char *const tf_sandbox_layers[TF_SANDBOX_LAYERS] = {
     [TF_LAYER_LANDLOCK] = "landlock",
     [TF_LAYER_SECCOMP] = "seccomp",
 };
+const char *const tf_sandbox_roles[TF_SANDBOX_ROLES] = {
+    [TF_ROLE_PARENT] = "parent",
+    [TF_ROLE_OPENER] = "opener",
+    [TF_ROLE_JOURNAL_READER] = "journal-reader",
+};
 const char *const tf_sandbox_memories[] = {
     [TF_MEMORY_OPEN] = "none", [TF_MEMORY_SECCOMP] = "seccomp", [TF_MEMORY_KERNEL] = "kernel"};
+const char *const tf_sandbox_calls[] = {
+    [TF_CALLS_OPEN] = "none", [TF_CALLS_NORMAL] = "normal", [TF_CALLS_STRICT] = "strict"};
 
 /* From debuggers, and from others who would look into /proc. */
 static void hide(void)
@@ -45,17 +53,21 @@ static void hide(void)
 #endif
 }
 
-static struct tf_sandbox_status held; /* written while there is one thread */
+static struct tf_sandbox_status held; /* written while there is one thread, but for a role's */
 
 /* ---- the parent, and what main has of it ---------------------------------------------------- */
 
 void tf_sandbox_parent(void)
 {
+    bool has[TF_SANDBOX_LAYERS] = {0};
+
     tf_capabilities_bound();
-    (void)tf_capabilities_keep(TF_CAPABILITY_READ | TF_CAPABILITY_KILL | TF_CAPABILITY_SETGID |
-                               TF_CAPABILITY_SETUID);
+    has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(TF_CAPABILITY_READ | TF_CAPABILITY_KILL |
+                                                      TF_CAPABILITY_SETGID | TF_CAPABILITY_SETUID);
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL);
+    has[TF_LAYER_NO_NEW_PRIVS] = prctl(PR_GET_NO_NEW_PRIVS, 0UL, 0UL, 0UL, 0UL) == 1;
     hide();
+    tf_sandbox_note(TF_ROLE_PARENT, has); /* main is forked with it */
 }
 
 void tf_sandbox_kill(pid_t pid, int signal)
@@ -149,18 +161,37 @@ static int tell(const struct tf_sandbox_options *options, struct tf_error *err)
 
 static void log_layers(void)
 {
+    char parent[TF_SANDBOX_TEXT_BYTES];
+
     tf_log(TF_LOG_INFO, "sandbox",
            TF_DETAILS(TF_BOOL("no_new_privs", held.has[TF_LAYER_NO_NEW_PRIVS]),
                       TF_BOOL("capabilities", held.has[TF_LAYER_CAPABILITIES]),
                       TF_NUM("landlock", held.landlock_abi),
-                      TF_BOOL("seccomp", held.has[TF_LAYER_SECCOMP]),
+                      TF_STR("seccomp", tf_sandbox_calls[held.calls]),
                       TF_STR("memory", tf_sandbox_memories[held.memory]),
                       TF_BOOL("reads_all_logs", held.may_read_all),
                       TF_BOOL("opener", held.has_opener), TF_NUM("uid", geteuid())),
            "%u of %u layers on", held.layers, (unsigned)TF_SANDBOX_LAYERS);
+    if (held.roles[TF_ROLE_PARENT].is_there) {
+        tf_sandbox_text(held.roles[TF_ROLE_PARENT].has, parent);
+        tf_log(TF_LOG_INFO, "sandbox-parent", TF_DETAILS(TF_STR("layers", parent)),
+               "the process that starts others has these, and can have no more");
+    }
 }
 
 /* ---- closing -------------------------------------------------------------------------------- */
+
+static enum tf_sandbox_calls close_calls(const struct tf_sandbox_options *options,
+                                         const struct tf_needs *needs, bool has_mdwe)
+{
+    bool is_strict = options->mode == TF_SANDBOX_STRICT, runs = tf_needs_run_programs(needs);
+
+    if (!(is_strict ? tf_calls_allow(runs) : tf_calls_refuse(runs, !has_mdwe)) ||
+        !calls_are_refused()) {
+        return TF_CALLS_OPEN;
+    }
+    return is_strict ? TF_CALLS_STRICT : TF_CALLS_NORMAL;
+}
 
 int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_needs *needs,
                      struct tf_error *err)
@@ -172,7 +203,9 @@ int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_n
         return abi;
     }
     has_mdwe = prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0UL, 0UL, 0UL) == 0;
-    has_seccomp = tf_calls_refuse(tf_needs_run_programs(needs), !has_mdwe) && calls_are_refused();
+    hide();
+    held.calls = close_calls(options, needs, has_mdwe);
+    has_seccomp = held.calls != TF_CALLS_OPEN;
     held.landlock_abi = abi > 0 && (tf_needs_root(needs) || files_are_refused()) ? abi : 0;
     held.has[TF_LAYER_LANDLOCK] = held.landlock_abi > 0;
     held.has[TF_LAYER_SECCOMP] = has_seccomp;
@@ -180,7 +213,6 @@ int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_n
                   : has_mdwe    ? TF_MEMORY_KERNEL
                   : has_seccomp ? TF_MEMORY_SECCOMP
                                 : TF_MEMORY_OPEN;
-    hide();
     rc = tell(options, err);
     held.is_closed = true;
     if (rc == 0) {
@@ -206,6 +238,7 @@ int tf_sandbox_close_opener(const struct tf_needs *needs, struct tf_sandbox_stat
     has_mdwe = prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0UL, 0UL, 0UL) == 0;
     (void)prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL);
     held.has[TF_LAYER_SECCOMP] = tf_calls_allow_opener() && calls_are_refused();
+    held.calls = held.has[TF_LAYER_SECCOMP] ? TF_CALLS_STRICT : TF_CALLS_OPEN;
     held.memory = has_mdwe                     ? TF_MEMORY_KERNEL
                   : held.has[TF_LAYER_SECCOMP] ? TF_MEMORY_SECCOMP
                                                : TF_MEMORY_OPEN;
@@ -222,6 +255,25 @@ void tf_sandbox_end(void)
 {
     tf_pages_unseal();
     tf_stale_forget();
+}
+
+void tf_sandbox_note(enum tf_sandbox_role role, const bool has[TF_SANDBOX_LAYERS])
+{
+    held.roles[role].is_there = true;
+    memcpy(held.roles[role].has, has, sizeof held.roles[role].has);
+}
+
+void tf_sandbox_text(const bool has[TF_SANDBOX_LAYERS], char text[TF_SANDBOX_TEXT_BYTES])
+{
+    size_t size = 0;
+
+    (void)snprintf(text, TF_SANDBOX_TEXT_BYTES, "none");
+    for (unsigned i = 0; i < TF_SANDBOX_LAYERS; i++) {
+        if (has[i]) {
+            size += (size_t)snprintf(text + size, TF_SANDBOX_TEXT_BYTES - size, "%s%s",
+                                     size > 0 ? ", " : "", tf_sandbox_layers[i]);
+        }
+    }
 }
 
 void tf_sandbox_status(struct tf_sandbox_status *out)

@@ -147,7 +147,10 @@ struct tf_spool_options {
 
 enum tf_opener_mode { TF_OPENER_ON, TF_OPENER_OFF };
 
+enum tf_sandbox_mode { TF_SANDBOX_NORMAL, TF_SANDBOX_STRICT };
+
 struct tf_sandbox_options {
+    int mode;            /* enum tf_sandbox_mode: calls are refused by a list, or allowed by one */
     int opener;          /* enum tf_opener_mode: a process of its own opens logs */
     bool required;       /* no start with less than all layers */
     struct tf_text user; /* whom root becomes; NULL: it stays */

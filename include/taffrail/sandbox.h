@@ -46,6 +46,12 @@ enum tf_sandbox_memory {
     TF_MEMORY_KERNEL,  /* none is or may, by PR_SET_MDWE */
 };
 
+enum tf_sandbox_calls {
+    TF_CALLS_OPEN,   /* no layer seccomp */
+    TF_CALLS_NORMAL, /* calls without use here are refused */
+    TF_CALLS_STRICT, /* all but those of a list are */
+};
+
 enum tf_sandbox_layer {
     TF_LAYER_NO_NEW_PRIVS,
     TF_LAYER_CAPABILITIES, /* none is left but one, which is raised only while a log is opened */
@@ -55,6 +61,22 @@ enum tf_sandbox_layer {
 };
 extern const char *const tf_sandbox_layers[TF_SANDBOX_LAYERS]; /* their names */
 extern const char *const tf_sandbox_memories[TF_MEMORY_KERNEL + 1];
+extern const char *const tf_sandbox_calls[TF_CALLS_STRICT + 1];
+
+/* The processes besides main. */
+enum tf_sandbox_role {
+    TF_ROLE_PARENT, /* has no Landlock and no filter: another main may need other files (parent.h)
+                     */
+    TF_ROLE_OPENER,
+    TF_ROLE_JOURNAL_READER, /* the one that said so last */
+    TF_SANDBOX_ROLES
+};
+extern const char *const tf_sandbox_roles[TF_SANDBOX_ROLES]; /* their names */
+
+struct tf_sandbox_role_status {
+    bool is_there; /* it has told */
+    bool has[TF_SANDBOX_LAYERS];
+};
 
 /* What holds, each tried from inside. All false: tf_sandbox_close was not called. */
 struct tf_sandbox_status {
@@ -65,6 +87,8 @@ struct tf_sandbox_status {
     bool has_opener;   /* it is the opener's alone */
     int landlock_abi;  /* 0: files and ports are as the user's rights say */
     enum tf_sandbox_memory memory;
+    enum tf_sandbox_calls calls;
+    struct tf_sandbox_role_status roles[TF_SANDBOX_ROLES];
 };
 
 /* For the parent of the agent (parent.h): it gives up all rights but those that main begins with,
@@ -108,7 +132,14 @@ bool tf_sandbox_is_outdated(void); /* the agent stops or has stopped for that */
 /* Before rules are freed; none matches any more. */
 void tf_sandbox_end(void);
 
-/* From any thread. */
+/* Keeps what a process of role has told of itself; the parent's is known already. */
+void tf_sandbox_note(enum tf_sandbox_role role, const bool has[TF_SANDBOX_LAYERS]);
+
+/* "no_new_privs, capabilities"; "none". */
+#define TF_SANDBOX_TEXT_BYTES 64u
+void tf_sandbox_text(const bool has[TF_SANDBOX_LAYERS], char text[TF_SANDBOX_TEXT_BYTES]);
+
+/* On the loop's thread, as tf_sandbox_note. */
 void tf_sandbox_status(struct tf_sandbox_status *out);
 
 /*

@@ -3,8 +3,8 @@
  * outside.
  *
  *     sandbox_probe inside read=PATH write=PATH outside=PATH connect=PORT listen=PORT [run=PROGRAM]
- * [user=NAME] confines itself as the agent does, to these needs; then prints a line "NAME RESULT"
- * for each trial: 0, a number, or the errno with which the call was refused
+ * [user=NAME] [mode=strict] confines itself as the agent does, to these needs; then prints a line
+ * "NAME RESULT" for each trial: 0, a number, or the errno with which the call was refused
  *
  *     sandbox_probe opener ROOT OUTSIDE
  * confines itself as the process that opens logs below ROOT; then the same. Both have a file `file`
@@ -20,14 +20,17 @@
 #include <linux/capability.h>
 #include <linux/netlink.h>
 #include <pthread.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -128,6 +131,35 @@ static void try_sockets(void)
     say_fd("socket_hidden", (int)syscall(SYS_socket, (1UL << 32) + AF_ALG, SOCK_SEQPACKET, 0));
 }
 
+static int do_nothing(void)
+{
+    return 0;
+}
+
+static long make_namespace(void)
+{
+    long pid = syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
+
+    if (pid == 0) {
+        _exit(0);
+    }
+    return pid < 0 ? -1 : 0;
+}
+
+/* Each but the last two is let through in mode normal. */
+static void try_unlisted(void)
+{
+    say("getppid", syscall(SYS_getppid) < 0 ? -1 : 0);
+    say("getpriority", syscall(SYS_getpriority, PRIO_PROCESS, 0) < 0 ? -1 : 0);
+    say("umask", syscall(SYS_umask, 077) < 0 ? -1 : 0);
+    say("setuid", syscall(SYS_setuid, getuid()));
+    say("set_name", prctl(PR_SET_NAME, "other"));
+    say("ioctl", ioctl(STDERR_FILENO, FIOCLEX));
+    say_child("fork", do_nothing);
+    say("clone3", syscall(SYS_clone3, NULL, 0));
+    say("namespace", make_namespace());
+}
+
 static void try_calls(void)
 {
     say_child("ptrace", be_traced);
@@ -208,6 +240,8 @@ static bool take_need(struct tf_needs *needs, char *word, struct tf_sandbox_opti
         tf_needs_port(needs, TF_NEED_LISTEN, listen_port = (uint16_t)strtoul(value, NULL, 10));
     } else if (strcmp(word, "outside") == 0) {
         outside = value;
+    } else if (strcmp(word, "mode") == 0) {
+        options->mode = strcmp(value, "strict") == 0 ? TF_SANDBOX_STRICT : TF_SANDBOX_NORMAL;
     } else {
         options->user.text = value;
     }
@@ -235,11 +269,13 @@ static int probe(int argc, char **argv)
     say("layers", status.layers);
     say("landlock", status.landlock_abi);
     say("memory", status.memory);
+    say("calls", status.calls);
     try_files();
     try_sockets();
     try_calls();
     try_memory();
     try_capability();
+    try_unlisted();
     return 0;
 }
 

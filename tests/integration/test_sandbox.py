@@ -113,6 +113,7 @@ CALLS = {"socket_unix": 0, "socket_route": 0, "socket_uevent": errno.EPERM, "soc
          "process_vm_readv": errno.EPERM, "io_uring": errno.EPERM, "keyctl": errno.EPERM, "unshare": errno.EPERM,
          "bpf": errno.EPERM, "userfaultfd": errno.EPERM, "mount": errno.EPERM, "execute": errno.EPERM}
 MEMORY = {"map_both": errno.EACCES, "make_executable": errno.EACCES, "dumpable": 0}
+UNLISTED = ("getppid", "getpriority", "umask", "setuid", "set_name", "ioctl", "fork")
 RIGHTS = {"effective": 0, "effective_of_thread": 0, "raised": READ, "lowered": 0}
 
 
@@ -129,6 +130,27 @@ def check_inside(house, binary):
         wanted.update(map_both=errno.EPERM, make_executable=errno.EPERM)
     need_trials(found, wanted)
     print(f"ok    {len(wanted)} trials from inside, Landlock {found['landlock']}")
+
+
+def check_strict(house, binary):
+    """What mode normal lets through and is on no list; what is on the list by its arguments only."""
+    found = probe(house, binary)
+    need(found["calls"] == 1, f"mode normal: {found}")
+    need_trials(found, dict.fromkeys(UNLISTED, 0))
+    # What is refused is so before Landlock and the kernel are asked, so all is EPERM.
+    wanted = {**FILES, **CALLS, **dict.fromkeys(UNLISTED, errno.EPERM), "link_inside": errno.EPERM,
+              "map_both": errno.EPERM, "make_executable": errno.EPERM, "dumpable": errno.EPERM, "effective": errno.EPERM,
+              "clone3": errno.ENOSYS, "namespace": errno.EPERM}
+    found = probe(house, binary, more=["mode=strict"])
+    need((found["layers"], found["calls"]) == (4, 2), f"mode strict: {found}")
+    need_trials(found, wanted)
+    wanted.update(fork=0, effective=0, set_name=0, dumpable=0, execute=errno.EACCES)
+    found = probe(house, binary, run=shutil.which("ls"), more=["mode=strict"])
+    need_trials(found, wanted)
+    need_trials(probe(house, binary, run=os.path.realpath("/bin/true"), more=["mode=strict"]), {**wanted, "execute": 0})
+    found = probe(house, binary, binary, "without", "seccomp", more=["mode=strict"])
+    need((found["layers"], found["calls"]) == (3, 0), f"strict without seccomp: {found}")
+    print(f"ok    mode strict: {len(wanted)} trials from inside; a program that is needed starts")
 
 
 def check_program(house, binary):
@@ -322,7 +344,7 @@ def main():
         print("skip  not root")
         return
     binary = os.path.abspath(sys.argv[2])
-    for check in (check_running, check_inside, check_program, check_missing_layers, check_required,
+    for check in (check_running, check_inside, check_strict, check_program, check_missing_layers, check_required,
                   check_file_capability, check_user, check_names, check_folder):
         with House(sys.argv[1]) as house:
             check(house, binary)

@@ -60,6 +60,8 @@ static struct tf_status make_status(void)
                               .filter_count = TF_COUNT(filters),
                               .sandbox = {.is_closed = true,
                                           .has = {true, true, true, true},
+                                          .calls = TF_CALLS_NORMAL,
+                                          .roles = {[TF_ROLE_OPENER] = {true, {true, true}}},
                                           .layers = TF_SANDBOX_LAYERS},
                               .spool = {.max_bytes = 1000},
                               .inputs = inputs,
@@ -470,6 +472,7 @@ static void metrics_say_what_is(void **state)
     facts.status.books.joined = 7;
     facts.status.books.filtered = 10;
     facts.status.sandbox.has[TF_LAYER_LANDLOCK] = false;
+    facts.status.sandbox.calls = TF_CALLS_STRICT;
     text = write_text(tf_metrics_write, &facts, &out);
     has_line(text, "taffrail_build_info{version=\"1.2.3\",revision=\"0a1b2c\"} 1");
     has_line(text, "taffrail_input_bytes_total{input=\"pods\"} 18446744073709551615");
@@ -496,6 +499,7 @@ static void metrics_say_what_is(void **state)
     has_line(text, "taffrail_config_reloads_total{result=\"refused\"} 3");
     has_line(text, "taffrail_sandbox_layer{layer=\"landlock\"} 0");
     has_line(text, "taffrail_sandbox_layer{layer=\"seccomp\"} 1");
+    has_line(text, "taffrail_sandbox_strict 1");
     has_line(text, "taffrail_spool_bytes{state=\"pending\"} 11");
     has_line(text, "taffrail_output_oldest_seconds{output=\"main\"} 2.5");
     has_line(text, "taffrail_output_inflight_frames{output=\"disk\"} 4");
@@ -569,7 +573,7 @@ static void status_is_one_object(void **state)
 {
     struct tf_conditions conditions = new_conditions();
     struct tf_facts facts = make_facts(&conditions);
-    struct tf_slice whole, list, item;
+    struct tf_slice whole, list, item, roles;
     struct tf_buf out;
 
     (void)state;
@@ -590,6 +594,11 @@ static void status_is_one_object(void **state)
     expect_member(item, "name", "\"disk\"");
     assert_false(tf_json_member(item, "ack_p50_seconds", &list)); /* none was acknowledged */
     assert_true(tf_json_member(whole, "sandbox", &item) && tf_json_member(item, "layers", &list));
+    expect_member(item, "seccomp", "\"normal\"");
+    assert_true(tf_json_member(item, "roles", &roles) && tf_json_item(roles, 0, &item));
+    expect_member(item, "role", "\"opener\"");
+    expect_member(item, "layers", "\"no_new_privs, capabilities\"");
+    assert_false(tf_json_item(roles, 1, &item)); /* others have not told */
     assert_true(tf_json_item(list, 2, &item));
     expect_member(item, "layer", "\"landlock\"");
     expect_member(item, "on", "true");

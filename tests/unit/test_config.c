@@ -698,6 +698,20 @@ static void a_value_of_the_wrong_shape_says_what_it_wants(void **state)
           "t.yaml:4:31: error: allow: the list is empty; it needs at least one\n");
 }
 
+static void the_sandbox_has_two_modes(void **state)
+{
+    struct tf_config *config = sound(SMALL);
+
+    (void)state;
+    assert_int_equal(config->sandbox.mode, TF_SANDBOX_NORMAL);
+    tf_config_free(config);
+    config = sound("sandbox: {mode: strict}\n" SMALL);
+    assert_int_equal(config->sandbox.mode, TF_SANDBOX_STRICT);
+    tf_config_free(config);
+    finds("sandbox: {mode: default}\n" SMALL,
+          "t.yaml:1:17: error: sandbox.mode: \"default\" is not one of normal|strict\n");
+}
+
 static void agent_values_are_checked(void **state)
 {
     struct tf_buf text;
@@ -757,12 +771,13 @@ static void an_unknown_key_names_the_nearest(void **state)
 static void keys_of_other_releases_are_unknown(void **state)
 {
     (void)state;
-    finds("kafka: {listen: x}\nsandbox: {mode: strict}\nspool: {seel: auto, key: [x]}\n"
+    finds("kafka: {listen: x}\nsandbox: {calls: strict}\nspool: {seel: auto, key: [x]}\n"
           "agent: {log: {colour: x}}\nimputs: []\n"
           "filters: [multiline: {}]\ninputs: [journald: {}, raed: {}]\noutputs: [kafka: {}]\n",
           "t.yaml:1:1: error: unknown section \"kafka\"; known: agent, inputs, filters, spool, "
           "sandbox, outputs, admin\n"
-          "t.yaml:2:11: error: unknown key \"mode\" in sandbox; known: opener, required, user\n"
+          "t.yaml:2:11: error: unknown key \"calls\" in sandbox; known: mode, opener, "
+          "required, user\n"
           "t.yaml:3:9: error: unknown key \"seel\" in spool; nearest: \"seal\"\n"
           "t.yaml:3:21: error: unknown key \"key\" in spool; nearest: \"keys\"\n"
           "t.yaml:4:15: error: unknown key \"colour\" in agent.log; known: level, format\n"
@@ -1543,6 +1558,7 @@ int main(void)
         cmocka_unit_test(bounds_are_told_in_units),
         cmocka_unit_test(other_scalars_say_what_they_want),
         cmocka_unit_test(a_value_of_the_wrong_shape_says_what_it_wants),
+        cmocka_unit_test(the_sandbox_has_two_modes),
         cmocka_unit_test(agent_values_are_checked),
         cmocka_unit_test(quoted_values_are_cut_and_escaped),
         cmocka_unit_test(an_unknown_key_names_the_nearest),

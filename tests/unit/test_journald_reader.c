@@ -5,6 +5,8 @@
  */
 #include "journald_fixture.h"
 
+#include "taffrail/sandbox.h"
+
 #define CURSOR                                                                                     \
     "s=00000000000000000000000000000001;i=1;b=00000000000000000000000000000002;m=1;t=%llx;x=1"
 
@@ -120,6 +122,23 @@ static void it_is_closed_also_when_it_ended_in_a_pause(void **state)
     begin_stop();
     atomic_store(&hold_filter, false);
     end_stop();
+}
+
+static void it_tells_which_layers_confine_it(void **state)
+{
+    struct tf_sandbox_status sandbox;
+    const struct tf_sandbox_role_status *reader = &sandbox.roles[TF_ROLE_JOURNAL_READER];
+
+    (void)state;
+    begin("echo 'taffrail-journal: sandbox: no_new_privs limits landlock=7' >&2\n"
+          "entry said said; exec sleep 1000");
+    expect_record("\"log\":\"said\"");
+    run_for(100); /* the other pipe */
+    tf_sandbox_status(&sandbox);
+    assert_true(reader->is_there && reader->has[TF_LAYER_NO_NEW_PRIVS]);
+    assert_true(reader->has[TF_LAYER_LANDLOCK]);
+    assert_false(reader->has[TF_LAYER_CAPABILITIES] || reader->has[TF_LAYER_SECCOMP]);
+    assert_non_null(strstr(arguments_of(1), "--verbose"));
 }
 
 /* ---- it ends again and again ------------------------------------------------------------------
@@ -278,6 +297,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_it_wrote_before_it_ended_is_read_behind_a_pause),
         TEST(it_is_closed_also_when_it_ended_in_a_pause),
+        TEST(it_tells_which_layers_confine_it),
         TEST(what_cannot_be_read_is_stepped_over),
         TEST(nothing_to_come_is_stepped_over),
         TEST(deaths_that_are_not_of_reading_step_over_nothing),

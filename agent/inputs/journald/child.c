@@ -140,6 +140,7 @@ static void add_place(const struct tf_journald *input, const struct tf_child_sta
 static void fill_reader(const struct tf_journald *input, const struct tf_child_start *start,
                         struct tf_child_args *args)
 {
+    tf_child_args_add(args, "--verbose"); /* says once which layers of its sandbox hold */
     add_place(input, start, args);
     if (start->after[0] != '\0') {
         tf_child_args_add(args, "--after=%s", start->after);

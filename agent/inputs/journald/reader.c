@@ -27,6 +27,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "taffrail/sandbox.h"
+
 #define SILENCE_MS     30000u /* without a heartbeat it hangs: three of them */
 #define BACKOFF_MIN_MS 100u
 #define BACKOFF_MAX_MS 10000u
@@ -144,12 +146,39 @@ static void on_err_room(uv_handle_t *handle, size_t wanted, uv_buf_t *buf)
         uv_buf_init(reader->line + reader->line_size, LINE_MAX_BYTES - (unsigned)reader->line_size);
 }
 
+/* Which layers hold in the child, in words of taffrail-journal. False: it says something else. */
+static bool take_layers(const struct reader *reader, const char *line)
+{
+    static const char begin[] = "taffrail-journal: sandbox:";
+    bool has[TF_SANDBOX_LAYERS];
+    char layers[TF_SANDBOX_TEXT_BYTES];
+    unsigned count = 0;
+
+    if (strncmp(line, begin, sizeof begin - 1) != 0) {
+        return false;
+    }
+    for (unsigned i = 0; i < TF_SANDBOX_LAYERS; i++) {
+        has[i] = strstr(line + sizeof begin - 1, tf_sandbox_layers[i]) != NULL;
+        count += has[i];
+    }
+    tf_sandbox_note(TF_ROLE_JOURNAL_READER, has);
+    tf_sandbox_text(has, layers);
+    tf_log(count == TF_SANDBOX_LAYERS ? TF_LOG_INFO : TF_LOG_WARN, "journal-sandbox",
+           TF_DETAILS(TF_STR("input", name_of(reader)), TF_STR("layers", layers)),
+           "the journal is read by a process with %u of %u layers on", count,
+           (unsigned)TF_SANDBOX_LAYERS);
+    return true;
+}
+
 static void tell_line(struct reader *reader, size_t size)
 {
     char line[LINE_MAX_BYTES + 1];
 
     memcpy(line, reader->line, size);
     line[size] = '\0';
+    if (take_layers(reader, line)) {
+        return;
+    }
     tf_log(TF_LOG_WARN, "journal-reader", TF_DETAILS(TF_STR("input", name_of(reader))), "%s", line);
 }
 
