@@ -122,7 +122,7 @@ def check_lintian(deb):
 
 def check_installed(debian):
     debian.run("dpkg", "-i", "/taffrail.deb")
-    need("(release)" in debian.run("taffrail", "--version"), "no release build")
+    need(", release)" in debian.run("taffrail", "--version"), "no release build")
     need("libsystemd" in debian.run("/usr/libexec/taffrail/taffrail-journal", "--version"), "no reader of the journal")
     groups = debian.run("id", "-nG", "taffrail").split()
     need(groups[0] == "taffrail" and set(groups[1:]) == {"adm", "systemd-journal"}, f"groups {groups}")
