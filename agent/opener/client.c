@@ -14,63 +14,30 @@
 
 static int send_request(int fd, const struct tf_request *request)
 {
-    const int fds[] = {request->asked.inotify_fd, request->asked.fd};
-    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof fds)] = {0};
-    uint8_t data[TF_REQUEST_BYTES_MAX];
-    struct iovec part = {.iov_base = data, .iov_len = tf_request_encode(request, data)};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    ssize_t size;
+    struct tf_packet packet = {.fds = {request->asked.inotify_fd, request->asked.fd}};
 
-    if (request->asked.op == TF_OPEN_WATCH) {
-        struct cmsghdr *head;
-
-        message.msg_control = control;
-        message.msg_controllen = sizeof control;
-        head = CMSG_FIRSTHDR(&message);
-        head->cmsg_level = SOL_SOCKET;
-        head->cmsg_type = SCM_RIGHTS;
-        head->cmsg_len = CMSG_LEN(sizeof fds);
-        memcpy(CMSG_DATA(head), fds, sizeof fds);
-    }
-    do {
-        size = sendmsg(fd, &message, MSG_NOSIGNAL);
-    } while (size < 0 && errno == EINTR);
-    return size < 0 ? -errno : 0;
+    packet.fd_count = request->asked.op == TF_OPEN_WATCH ? 2 : 0;
+    packet.size = tf_request_encode(request, packet.data);
+    return tf_packet_send(fd, &packet);
 }
 
 /* The descriptor of a reply goes to answer->opened.fd. */
 static int receive_reply(int fd, uint32_t *id, struct tf_answer *answer)
 {
-    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-    uint8_t data[TF_REPLY_BYTES_MAX];
-    struct iovec part = {.iov_base = data, .iov_len = sizeof data};
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = control,
-                             .msg_controllen = sizeof control};
-    const struct cmsghdr *head;
-    int opened = -1, rc;
-    ssize_t size;
+    struct tf_packet packet;
+    int rc = tf_packet_receive(fd, &packet);
 
-    do {
-        size = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
-    } while (size < 0 && errno == EINTR);
-    if (size <= 0) {
-        return size < 0 ? -errno : -EPIPE;
+    if (rc > 0) {
+        rc = packet.fd_count <= 1 ? tf_reply_decode(packet.data, packet.size, id, answer) : -EPROTO;
+    } else if (rc == 0) {
+        rc = -EPIPE;
     }
-    head = CMSG_FIRSTHDR(&message);
-    if (head != NULL && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS &&
-        head->cmsg_len == CMSG_LEN(sizeof opened)) {
-        memcpy(&opened, CMSG_DATA(head), sizeof opened);
+    if (rc < 0) {
+        tf_packet_close(&packet);
+        return rc;
     }
-    rc = (message.msg_flags & MSG_TRUNC) != 0 ? -EPROTO
-                                              : tf_reply_decode(data, (size_t)size, id, answer);
-    if (rc < 0 && opened >= 0) {
-        (void)close(opened);
-        opened = -1;
-    }
-    answer->opened.fd = opened;
-    return rc;
+    answer->opened.fd = packet.fd_count > 0 ? packet.fds[0] : -1;
+    return 0;
 }
 
 /* It is of this request, of its rules, and has a descriptor only where one was asked for. */

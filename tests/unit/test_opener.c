@@ -863,6 +863,7 @@ struct liar {
     int rc;
     uint16_t root;
     int descriptor; /* -1: none */
+    bool twice;     /* and once more */
 };
 
 static void *lie(void *ctx)
@@ -876,7 +877,9 @@ static void *lie(void *ctx)
     if (size > 0 && tf_request_decode(data, (size_t)size, &request) == 0) {
         answer.spot.root = liar->root;
         size = (ssize_t)tf_reply_encode(request.id + liar->id, &answer, data);
-        send_by_hand(liar->fd, data, (size_t)size, &liar->descriptor, liar->descriptor >= 0);
+        send_by_hand(liar->fd, data, (size_t)size,
+                     (const int[]){liar->descriptor, liar->descriptor},
+                     (size_t)(liar->descriptor >= 0) + liar->twice);
     }
     (void)close(liar->fd);
     return NULL;
@@ -920,6 +923,7 @@ static void what_is_no_reply_ends_the_asking(void **state)
     assert_int_equal(hear(TF_OPEN_WATCH, (struct liar){.descriptor = 1}), -ESHUTDOWN);
     assert_int_equal(hear(TF_OPEN_FILE, (struct liar){.rc = -EPERM, .descriptor = 1}), -ESHUTDOWN);
     assert_int_equal(hear(TF_OPEN_LOOK, (struct liar){.root = 1, .descriptor = -1}), -ESHUTDOWN);
+    assert_int_equal(hear(TF_OPEN_FILE, (struct liar){.descriptor = 1, .twice = true}), -ESHUTDOWN);
 }
 
 /* ---- the process ------------------------------------------------------------------------------
