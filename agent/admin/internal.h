@@ -96,7 +96,8 @@ struct tf_look {
     uint64_t now_ms; /* the loop's, above 0 */
 };
 
-/* Takes one look: conditions begin and end. 0, or -ENOMEM: nothing was looked at. */
+/* Takes one look: conditions begin and end. Not while it stops. 0, or -ENOMEM: nothing was looked
+ * at. */
 int tf_conditions_look(struct tf_conditions *conditions, const struct tf_look *look);
 void tf_conditions_fini(struct tf_conditions *conditions);
 /* Calls fn for each that holds, the worst first. */
