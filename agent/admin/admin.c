@@ -31,7 +31,6 @@
 #define HEAD_BYTES      8192u
 #define IDLE_MS         10000u
 #define LOOK_MS         1000u
-#define ADDRESSES_MAX   8u
 #define ANSWER_MAX      (4u << 20) /* 128 inputs and outputs and 1000 rules take 1 MiB */
 #define TEXT_TYPE       "text/plain; charset=utf-8"
 #define NOTHING_ALLOWED "default-src 'none'; frame-ancestors 'none'"
@@ -48,7 +47,7 @@ struct door {
 struct tf_admin {
     struct tf_admin_args args;
     struct tf_tls *tls;
-    struct door doors[ADDRESSES_MAX];
+    struct door doors[TF_ADMIN_ADDRESSES_MAX];
     size_t door_count;
     struct tf_pipeline *pipeline; /* NULL: not started */
     struct tf_conditions conditions;
@@ -364,7 +363,7 @@ int tf_admin_new(const struct tf_admin_args *args, struct tf_admin **out, struct
                           "admin.listen needs the HTTP server, which this build leaves out; build "
                           "with libmicrohttpd (-DTF_HTTP=ON), or write off");
     }
-    for (size_t i = 0; i < options->listen.count && i < ADDRESSES_MAX; i++) {
+    for (size_t i = 0; i < options->listen.count; i++) {
         other = add_door(admin, &options->listen.items[i], err);
         rc = rc == 0 ? other : rc;
     }
