@@ -578,6 +578,28 @@ static int ask_status(struct status *status, struct tf_slice *all)
     return code == 200 && tf_json_is_whole(*all) ? 0 : code == 404 ? -ENODATA : -EPROTO;
 }
 
+/* Writes all of it to stdout; the exit code. */
+static int print(struct tf_buf *out)
+{
+    int rc = tf_buf_write(out, STDOUT_FILENO, NULL);
+    char reason[64];
+
+    if (rc < 0) {
+        (void)fprintf(stderr, "status: cannot write it: %s\n",
+                      uv_strerror_r(rc, reason, sizeof reason));
+        return TF_EXIT_CANNOT_RUN;
+    }
+    return TF_EXIT_FINE;
+}
+
+/* The answer without its head, whatever its size. */
+static int print_body(struct tf_buf *answer, struct tf_slice body)
+{
+    tf_buf_consume(answer, (size_t)(body.data - answer->data));
+    answer->size = body.size; /* the NUL behind it goes */
+    return print(answer);
+}
+
 static int print_once(struct status *status)
 {
     static struct counters none;
@@ -588,15 +610,14 @@ static int print_once(struct status *status)
     if (rc < 0) {
         return cannot_ask(status, rc);
     }
-    tf_buf_init(&screen.out, SCREEN_MAX);
     if (status->mode == JSON) {
-        (void)tf_buf_append(&screen.out, all.data, all.size);
-    } else {
-        draw(&screen, all);
+        return print_body(&status->answer, all);
     }
-    rc = tf_buf_write(&screen.out, STDOUT_FILENO, NULL);
+    tf_buf_init(&screen.out, SCREEN_MAX);
+    draw(&screen, all);
+    rc = print(&screen.out);
     tf_buf_fini(&screen.out);
-    return rc < 0 ? TF_EXIT_CANNOT_RUN : TF_EXIT_FINE;
+    return rc;
 }
 
 static int check(struct status *status)
