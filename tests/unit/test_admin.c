@@ -195,6 +195,17 @@ static void expect_member(struct tf_slice object, const char *key, const char *w
     }
 }
 
+static bool find_item(struct tf_slice array, size_t index, struct tf_slice *out)
+{
+    struct tf_json in = tf_json(array);
+    bool is_there;
+
+    do {
+        is_there = tf_json_next_item(&in, out);
+    } while (is_there && index-- > 0);
+    return is_there;
+}
+
 static void status_is_one_object(void **state)
 {
     struct tf_conditions conditions = new_conditions();
@@ -212,23 +223,23 @@ static void status_is_one_object(void **state)
     expect_member(whole, "host", "\"a\\u0022b\\u005cc\\u000ad\\u0001\\ufffd\"");
     expect_member(whole, "state", "\"degraded\"");
     expect_member(whole, "uptime_seconds", "10.000");
-    assert_true(tf_json_member(whole, "conditions", &list) && tf_json_item(list, 0, &item));
+    assert_true(tf_json_member(whole, "conditions", &list) && find_item(list, 0, &item));
     expect_member(item, "code", "\"output-down\"");
     expect_member(item, "since", "\"2026-11-18T11:06:41.000Z\"");
-    assert_false(tf_json_item(list, 1, &item));
-    assert_true(tf_json_member(whole, "outputs", &list) && tf_json_item(list, 1, &item));
+    assert_false(find_item(list, 1, &item));
+    assert_true(tf_json_member(whole, "outputs", &list) && find_item(list, 1, &item));
     expect_member(item, "name", "\"disk\"");
     assert_false(tf_json_member(item, "ack_p50_seconds", &list)); /* none was acknowledged */
     assert_true(tf_json_member(whole, "sandbox", &item) && tf_json_member(item, "layers", &list));
     expect_member(item, "seccomp", "\"normal\"");
-    assert_true(tf_json_member(item, "roles", &roles) && tf_json_item(roles, 0, &item));
+    assert_true(tf_json_member(item, "roles", &roles) && find_item(roles, 0, &item));
     expect_member(item, "role", "\"opener\"");
     expect_member(item, "layers", "\"no_new_privs, capabilities\"");
-    assert_false(tf_json_item(roles, 1, &item)); /* others have not told */
-    assert_true(tf_json_item(list, 2, &item));
+    assert_false(find_item(roles, 1, &item)); /* others have not told */
+    assert_true(find_item(list, 2, &item));
     expect_member(item, "layer", "\"landlock\"");
     expect_member(item, "on", "true");
-    assert_true(tf_json_member(whole, "certificates", &list) && tf_json_item(list, 0, &item));
+    assert_true(tf_json_member(whole, "certificates", &list) && find_item(list, 0, &item));
     expect_member(item, "days", "3");
     tf_buf_fini(&out);
     tf_conditions_fini(&conditions);
