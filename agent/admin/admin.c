@@ -188,16 +188,16 @@ static unsigned answer_page(const struct tf_facts *facts, struct tf_buf *out)
 
 static const struct route {
     const char *path, *type;
-    bool is_for_all, wants_process;
+    bool is_for_all, needs_look, wants_process; /* facts are empty without a look */
     unsigned (*answer)(const struct tf_facts *facts, struct tf_buf *out);
     const char *policy;
 } routes[] = {
-    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", true, true, answer_metrics,
+    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", true, true, true, answer_metrics,
      NOTHING_ALLOWED},
-    {"/healthz", TEXT_TYPE, true, false, answer_health, NOTHING_ALLOWED},
-    {"/readyz", TEXT_TYPE, true, false, answer_ready, NOTHING_ALLOWED},
-    {"/status", "application/json", false, false, answer_status, NOTHING_ALLOWED},
-    {"/", "text/html; charset=utf-8", false, false, answer_page, tf_page_policy},
+    {"/healthz", TEXT_TYPE, true, false, false, answer_health, NOTHING_ALLOWED},
+    {"/readyz", TEXT_TYPE, true, true, false, answer_ready, NOTHING_ALLOWED},
+    {"/status", "application/json", false, true, false, answer_status, NOTHING_ALLOWED},
+    {"/", "text/html; charset=utf-8", false, false, false, answer_page, tf_page_policy},
 };
 
 static const struct route *find_route(const struct door *door, const char *path)
@@ -239,11 +239,11 @@ static void refuse(struct tf_http_request *request, unsigned status, const char 
 static void answer_route(struct tf_admin *admin, struct tf_http_request *request,
                          const struct route *route)
 {
-    struct tf_facts facts;
+    struct tf_facts facts = {0};
     struct tf_buf body;
     unsigned status;
 
-    if (look(admin, &facts) < 0) {
+    if (route->needs_look && look(admin, &facts) < 0) {
         refuse(request, 503, "no memory for an answer\n");
         return;
     }

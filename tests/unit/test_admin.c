@@ -319,6 +319,7 @@ static struct {
     struct tf_admin *admin;
     struct tf_error err;
     bool is_stopped, is_closed;
+    unsigned looks; /* at the output, so at the pipeline */
 } world;
 
 static void on_stopped(void *ctx)
@@ -326,13 +327,25 @@ static void on_stopped(void *ctx)
     *(bool *)ctx = true;
 }
 
+static void count_look(const void *self, struct tf_output_status *status)
+{
+    world.looks++;
+    tf_output_file.status(self, status);
+}
+
 /* Reads an empty folder, writes to a file; admin as given. */
 static int make_world(const char *admin)
 {
     static const struct tf_reloads reloads;
+    static struct tf_output_kind counted;
+    static const struct tf_output_kind *const counted_outputs[] = {&counted, NULL};
+    struct tf_plugins plugins = tf_plugins;
     char yaml[1024];
 
     memset(&world, 0, sizeof world);
+    counted = tf_output_file;
+    counted.status = count_look;
+    plugins.outputs = counted_outputs;
     (void)snprintf(world.folder, sizeof world.folder, "/tmp/taffrail-admin-XXXXXX");
     assert_non_null(mkdtemp(world.folder));
     tf_error_init(&world.err);
@@ -341,7 +354,7 @@ static int make_world(const char *admin)
                    "inputs: [container: {paths: [logs/*.log], format: plain}]\n"
                    "spool: {path: spool, keep_free: 0}\noutputs: [file: {path: out}]\n%s",
                    admin);
-    assert_int_equal(tf_config_parse(tf_slice_text(yaml), "t.yaml", world.folder, &tf_plugins,
+    assert_int_equal(tf_config_parse(tf_slice_text(yaml), "t.yaml", world.folder, &plugins,
                                      &world.config, &world.err),
                      0);
     assert_int_equal(uv_loop_init(&world.loop), 0);
@@ -475,6 +488,27 @@ static void a_unix_socket_tells_all(void **state)
     HAS(text, "\r\n\r\n<!DOCTYPE html>");
     text = ask_unix(ASK("GET", "/../etc/passwd", "x"));
     HAS(text, "HTTP/1.1 404 ");
+    end_world();
+}
+
+/* What needs no look needs no memory for it: a liveness probe is answered as long as the loop
+ * turns.
+ */
+static void health_and_the_page_take_no_look(void **state)
+{
+    enum { ASKED = 30 }; /* the timer looks once a second */
+
+    (void)state;
+    assert_int_equal(make_world(unix_admin()), 0);
+    assert_int_equal(start_world(), 0);
+    for (unsigned i = 0; i < ASKED; i++) {
+        HAS(ask_unix(ASK("GET", "/healthz", "x")), "HTTP/1.1 200 ");
+        HAS(ask_unix(ASK("GET", "/", "x")), "HTTP/1.1 200 ");
+    }
+    assert_true(world.looks < ASKED);
+    world.looks = 0;
+    HAS(ask_unix(ASK("GET", "/readyz", "x")), "HTTP/1.1 200 ");
+    assert_true(world.looks > 0);
     end_world();
 }
 
@@ -622,6 +656,7 @@ int main(void)
         cmocka_unit_test(what_is_not_ready_says_why),
         cmocka_unit_test(the_page_runs_its_own_script_alone),
         cmocka_unit_test(a_unix_socket_tells_all),
+        cmocka_unit_test(health_and_the_page_take_no_look),
         cmocka_unit_test(every_answer_has_the_headers),
         cmocka_unit_test(only_get_and_head),
         cmocka_unit_test(loopback_is_asked_by_address),
