@@ -51,7 +51,7 @@ static const char usage[] =
     "  --once    one look\n"
     "  --json    as /status has it\n"
     "  --check   print nothing; exit 0 when it is ready, else 1\n"
-    "exit: 0 fine, 1 --check found it not ready, 2 usage or configuration, 3 nobody answers\n"
+    "exit: 0 fine; 1 --check: not ready or no answer; 2 usage or configuration; 3 no answer\n"
     "examples: taffrail status --once\n"
     "          taffrail status --socket 127.0.0.1:24280 --json\n";
 

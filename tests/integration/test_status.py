@@ -175,6 +175,12 @@ def what_cannot_be_written_is_said(house):
     stranger.close()
 
 
+def a_configuration_that_cannot_be_read_is_2(house):
+    for word in ("--check", "--once"):
+        done = house.run("status", "-c", house.path("nowhere.yaml"), word, check=False)
+        need(done.returncode == 2 and b"cannot be read" in done.stderr, f"{word}: {done}")
+
+
 def it_asks_where_all_is_told(house):
     port = free_port()
     house.make_pki()
@@ -221,8 +227,9 @@ def hostile_clients_keep_no_probe_out(house):
 
 def main():
     with House(sys.argv[1]) as house:
-        for check in (strangers_end_in_time, a_signal_ends_it, nothing_is_obeyed, rules_are_told_by_their_hits, long_lists_end_in_time, json_is_the_body_as_it_is,
-                      what_cannot_be_written_is_said, it_asks_where_all_is_told, hostile_clients_keep_no_probe_out):
+        for check in (strangers_end_in_time, a_signal_ends_it, nothing_is_obeyed, rules_are_told_by_their_hits, long_lists_end_in_time,
+                      json_is_the_body_as_it_is, what_cannot_be_written_is_said, a_configuration_that_cannot_be_read_is_2,
+                      it_asks_where_all_is_told, hostile_clients_keep_no_probe_out):
             check(house)
             print(f"ok    {check.__name__.replace('_', ' ')}")
 
