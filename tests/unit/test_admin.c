@@ -245,6 +245,69 @@ static void status_is_one_object(void **state)
     tf_conditions_fini(&conditions);
 }
 
+/* Names and numbers in order: "a":1,"b":2. */
+static void has_figures(const char *text, const char *names)
+{
+    char copy[512], wanted[1024] = "";
+    int value = 1;
+
+    (void)snprintf(copy, sizeof copy, "%s", names);
+    for (char *name = strtok(copy, " "); name != NULL; name = strtok(NULL, " ")) {
+        size_t size = strlen(wanted);
+
+        (void)snprintf(wanted + size, sizeof wanted - size, ",\"%s\":%d", name, value++);
+    }
+    if (strstr(text, wanted + 1) == NULL) {
+        fail_msg("no %s in %s", wanted + 1, text);
+    }
+}
+
+/* Each number is told by its own name. */
+static void status_has_every_figure(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_facts facts = make_facts(&conditions);
+    struct tf_buf out;
+    const char *text;
+
+    (void)state;
+    inputs[0].own = (struct tf_input_status){
+        .sources = 1, .connections = 2, .refused = 7, .errors = {3, 5}, .lag_bytes = 9};
+    inputs[0].bytes = 3;
+    inputs[0].records = 4;
+    inputs[0].malformed = 5;
+    inputs[0].truncated = 6;
+    outputs[0].feed =
+        (struct tf_feed_status){.pending_at_start = 1,
+                                .acked = 2,
+                                .acked_bytes = 3,
+                                .skipped = 4,
+                                .expired = 5,
+                                .rejected = 6,
+                                .pending = 7,
+                                .pending_bytes = 8,
+                                .oldest_pending_ns = facts.now_ns - 2500 * TF_MS_IN_NS};
+    facts.status.spool = (struct tf_spool_status){.bytes_pending = 1,
+                                                  .pending_events = 2,
+                                                  .bytes_retained = 3,
+                                                  .max_bytes = 4,
+                                                  .free_bytes = 5,
+                                                  .segments = 6,
+                                                  .written_bytes = 7};
+    facts.status.books = (struct tf_status_books){
+        .decoded = 1, .spooled = 2, .joined = 3, .filtered = 4, .held = 5, .missing = 6};
+    text = write_text(tf_status_write, &facts, &out);
+    has_figures(text, "sources connections bytes records malformed truncated refused errors "
+                      "lag_bytes");
+    has_figures(text, "pending_at_start acked acked_bytes skipped expired rejected pending "
+                      "pending_bytes");
+    HAS(text, ",\"pending_bytes\":8,\"oldest_seconds\":2.500,");
+    has_figures(text, "pending_bytes pending_records retained_bytes max_bytes free_bytes segments "
+                      "written_bytes");
+    has_figures(text, "decoded spooled joined filtered held missing");
+    tf_buf_fini(&out);
+}
+
 static void what_is_not_ready_says_why(void **state)
 {
     struct tf_conditions conditions = new_conditions();
@@ -653,6 +716,7 @@ int main(void)
         cmocka_unit_test(metrics_say_how_outputs_and_the_process_are),
         cmocka_unit_test(metrics_are_well_formed),
         cmocka_unit_test(status_is_one_object),
+        cmocka_unit_test(status_has_every_figure),
         cmocka_unit_test(what_is_not_ready_says_why),
         cmocka_unit_test(the_page_runs_its_own_script_alone),
         cmocka_unit_test(a_unix_socket_tells_all),
