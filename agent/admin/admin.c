@@ -421,6 +421,17 @@ static int open_door(struct door *door)
     return 0;
 }
 
+/* What to do where it cannot listen. */
+static const char *mend_of(const struct door *door, int rc)
+{
+    if (door->address.unix_path[0] != '\0') {
+        return "the folder of a socket must be there, and ours to write";
+    }
+    return rc == -EACCES ? "ports below 1024 want a right that the agent gives up; take another"
+           : rc == -EADDRINUSE ? "another program has it; take another port"
+                               : "write an address of this machine";
+}
+
 int tf_admin_start(struct tf_admin *admin, struct tf_pipeline *pipeline, struct tf_error *err)
 {
     bool is_wanted = admin->args.config->admin.is_written;
@@ -444,11 +455,9 @@ int tf_admin_start(struct tf_admin *admin, struct tf_pipeline *pipeline, struct 
         char reason[64];
 
         if (rc < 0 && is_wanted) {
-            (void)tf_error_add(
-                err, &door->text->at,
-                "admin.listen: cannot listen on %s: %s; the folder of a socket must be there, and "
-                "ours to write",
-                door->text->text, uv_strerror_r(rc, reason, sizeof reason));
+            (void)tf_error_add(err, &door->text->at, "admin.listen: cannot listen on %s: %s; %s",
+                               door->text->text, uv_strerror_r(rc, reason, sizeof reason),
+                               mend_of(door, rc));
             first = first == 0 ? rc : first;
         } else if (rc < 0) {
             tf_log(TF_LOG_WARN, "admin", TF_DETAILS(TF_STR("address", door->text->text)),

@@ -562,13 +562,13 @@ static const char *reason_text(int rc, char text[64])
 
 static int cannot_ask(const struct status *status, int rc)
 {
+    const char *mend = rc == -ENODATA
+                           ? "give admin.listen a unix:PATH or a loopback address besides, or"
+                           : "is an agent running there, and may you ask it?";
     char reason[64];
 
-    (void)fprintf(
-        stderr,
-        "status: %s: %s; is an agent running there, and may you ask it? name another with "
-        "--socket\n",
-        status->address_text, reason_text(rc, reason));
+    (void)fprintf(stderr, "status: %s: %s; %s name another with --socket\n", status->address_text,
+                  reason_text(rc, reason), mend);
     return TF_EXIT_CANNOT_RUN;
 }
 

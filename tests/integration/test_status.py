@@ -190,7 +190,7 @@ def it_asks_where_all_is_told(house):
     house.write("agent/agent.yaml", f"{text}admin: {{listen: ['0.0.0.0:{port}']}}\n")
     agent = house.start("agent")
     done = house.run("status", "-c", path, "--once", check=False)
-    need(done.returncode == 3 and b"metrics and probes are read there, and nothing else" in done.stderr, f"{done}")
+    need(done.returncode == 3 and b"nothing else; give admin.listen a unix:PATH" in done.stderr, f"{done}")
     house.run("status", "-c", path, "--check")
     need(agent.stop() == 0, "a stop")
     house.write("agent/agent.yaml", f"{text}admin: {{listen: ['0.0.0.0:{port}', '127.0.0.1:{port + 1}']}}\n")

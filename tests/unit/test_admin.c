@@ -690,6 +690,7 @@ static void only_a_written_address_ends_a_start(void **state)
     assert_int_equal(make_world("admin: {listen: 'unix:/nowhere/at/all'}\n"), 0);
     assert_int_equal(start_world(), UV_ENOENT);
     HAS(tf_error_first(&world.err), "admin.listen: cannot listen on unix:/nowhere/at/all: ");
+    HAS(tf_error_first(&world.err), "; the folder of a socket must be there");
     end_world();
 }
 
