@@ -6,10 +6,11 @@
  *     LISTING, WATCHING --ended, failed--> RESTING
  *
  * A list is made when there is no version to go on from: at the start from the API server's cache
- * (resourceVersion=0), after 410 Gone from its store. A watch is ended by the server after some
- * minutes, and begins anew where it was; bookmarks keep that place fresh while nothing changes. So
- * the token, which the kubelet replaces each hour, and the authorities are read again before each
- * request: at most WATCH_S + JITTER_S apart, and after a 401.
+ * (resourceVersion=0), from its store after 410 Gone, and when it refuses a version again. A watch
+ * is ended by the server after some minutes, and begins anew where it was; bookmarks keep that
+ * place fresh while nothing changes. So the token, which the kubelet replaces each hour, and the
+ * authorities are read again before each request: at most WATCH_S + JITTER_S apart, and after a
+ * 401.
  *
  * Between two requests lie 0.5 to 1 s, at random, doubled with each failure in a row up to 30 s: a
  * server that ends every watch at once is asked no faster than that. Only a watch that brings
@@ -341,6 +342,31 @@ static const char *why_ended(const struct tf_api *api, const struct tf_http_outc
     return "";
 }
 
+/* The server answers, and from this version on it gives nothing: the version is too large after a
+ * restore of its store, or what comes next cannot be taken. The token is another matter. */
+static bool is_version_refused(const struct tf_api *api, const struct tf_http_outcome *outcome)
+{
+    bool is_error = outcome->status != 0 && outcome->status != 200 && outcome->status != 401;
+
+    return !api->is_fruitful && (is_error || api->is_unsound || api->ended_by == TF_EVENT_REFUSED);
+}
+
+static void forget_version(struct tf_api *api)
+{
+    api->events.version[0] = '\0';
+    api->lists_newest = true;
+}
+
+static void fail_request(struct tf_api *api, const struct tf_http_outcome *outcome, const char *why)
+{
+    fail(api, why);
+    if (api->is_listing) {
+        api->events.version[0] = '\0';
+    } else if (api->failures > 1 && is_version_refused(api, outcome)) {
+        forget_version(api);
+    }
+}
+
 static void on_done(void *ctx, const struct tf_http_outcome *outcome)
 {
     struct tf_api *api = ctx;
@@ -349,12 +375,10 @@ static void on_done(void *ctx, const struct tf_http_outcome *outcome)
 
     tf_split_fini(&api->split);
     if (is_gone) {
-        api->events.version[0] = '\0';
-        api->lists_newest = true;
+        forget_version(api);
         end_watch(api);
     } else if (why[0] != '\0') {
-        api->events.version[0] = api->is_listing ? '\0' : api->events.version[0];
-        fail(api, why);
+        fail_request(api, outcome, why);
     } else if (api->is_listing) {
         end_list(api);
     } else {
