@@ -13,8 +13,8 @@
  *          8         of each pod: 1 byte, 1 when it was deleted; u32 size; the bytes (kubernetes.h)
  *
  * A file that is not exactly so is left out as a whole, and the log says so: the API server has all
- * that lives. A change is written TF_POD_CACHE_LATE_MS later, with those that came since then; one
- * write is under way at a time, on a worker.
+ * that lives. A change is written TF_POD_CACHE_LATE_MS later, with those that came since then, and
+ * so again after a failure; one write is under way at a time, on a worker.
  */
 #include "kubernetes.h"
 
@@ -215,11 +215,15 @@ static void tell_failure(struct tf_pod_cache *cache, int status, const char *wha
            uv_strerror_r(status, reason, sizeof reason));
 }
 
-static void tell_unwritten(struct tf_pod_cache *cache, int status)
+/* A full disk is emptied some day, and then nothing else need change. */
+static void fail_write(struct tf_pod_cache *cache, int status)
 {
     tell_failure(cache, status,
                  "the labels of pods cannot be kept on disk; a restart without the API server "
                  "would lack them");
+    if (!cache->is_closing) {
+        tf_pod_cache_changed(cache);
+    }
 }
 
 static void on_written(uv_work_t *work, int status)
@@ -230,7 +234,7 @@ static void on_written(uv_work_t *work, int status)
     cache->is_writing = false;
     tf_buf_fini(&cache->sealed);
     if (rc < 0) {
-        tell_unwritten(cache, rc);
+        fail_write(cache, rc);
     }
     if (cache->is_closing) {
         close_timer(cache);
@@ -267,7 +271,7 @@ static void begin_write(struct tf_pod_cache *cache)
     cache->is_writing = rc == 0;
     if (rc < 0) {
         tf_buf_fini(&cache->sealed);
-        tell_unwritten(cache, rc);
+        fail_write(cache, rc);
     }
 }
 
