@@ -123,7 +123,7 @@ struct tf_pod_cache {
     uint64_t failures;
     /* of the write that is under way; the worker's */
     uv_work_t work;
-    struct tf_buf sealed;
+    struct tf_buf text, sealed;
     int status;
     void (*on_closed)(void *ctx);
     void *closed_ctx;
@@ -201,7 +201,12 @@ static void write_work(uv_work_t *work)
 {
     struct tf_pod_cache *cache = TF_CONTAINER_OF(work, struct tf_pod_cache, work);
 
-    cache->status = write_file(cache);
+    cache->status = tf_box_seal(cache->box, tf_buf_slice(&cache->text), &cache->sealed);
+    if (cache->status == 0) {
+        cache->status = write_file(cache);
+    }
+    tf_buf_wipe(&cache->text);
+    tf_buf_fini(&cache->sealed);
 }
 
 static void close_timer(struct tf_pod_cache *cache);
@@ -232,7 +237,6 @@ static void on_written(uv_work_t *work, int status)
     int rc = status < 0 ? status : cache->status;
 
     cache->is_writing = false;
-    tf_buf_fini(&cache->sealed);
     if (rc < 0) {
         fail_write(cache, rc);
     }
@@ -243,34 +247,20 @@ static void on_written(uv_work_t *work, int status)
     }
 }
 
-/* All pods, sealed: some megabytes at most, and some kilobytes in the field. */
-static int make_text(struct tf_pod_cache *cache)
-{
-    struct tf_buf text;
-    int rc;
-
-    tf_buf_init(&text, TEXT_MAX);
-    tf_pod_cache_encode(cache->pods, &text);
-    rc = text.error;
-    if (rc == 0) {
-        rc = tf_box_seal(cache->box, tf_buf_slice(&text), &cache->sealed);
-    }
-    tf_buf_wipe(&text);
-    return rc;
-}
-
+/* The loop has the pods, so it makes the text; sealing some megabytes would hold it up. */
 static void begin_write(struct tf_pod_cache *cache)
 {
     int rc;
 
     cache->is_changed = false;
-    rc = make_text(cache);
+    tf_pod_cache_encode(cache->pods, &cache->text);
+    rc = cache->text.error;
     if (rc == 0) {
         rc = uv_queue_work(cache->loop, &cache->work, write_work, on_written);
     }
     cache->is_writing = rc == 0;
     if (rc < 0) {
-        tf_buf_fini(&cache->sealed);
+        tf_buf_wipe(&cache->text);
         fail_write(cache, rc);
     }
 }
@@ -321,6 +311,7 @@ int tf_pod_cache_new(const struct tf_filter_start *start, const char *name, stru
     cache->dir_fd = open(start->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     rc = cache->dir_fd < 0 ? -errno : 0;
     cache->box = tf_box_new(start->spool, PURPOSE);
+    tf_buf_init(&cache->text, TEXT_MAX);
     tf_buf_init(&cache->sealed, FILE_BYTES_MAX);
     if (rc < 0 || cache->box == NULL) {
         cache_free(cache);
