@@ -6,7 +6,9 @@
  *
  * libcurl says which sockets it waits for and how long; a poll handle each and one timer tell it
  * when to go on (curl_multi_socket_action, libcurl-multi(3)). Names are looked up on a thread of
- * libcurl's own. From inside its callbacks libcurl may not be called, so on_done comes after them.
+ * libcurl's own, which may wait long for an answer: a request that ends before is not waited for
+ * with it (CURLOPT_QUICK_EXIT), and the thread ends by itself. From inside its callbacks libcurl
+ * may not be called, so on_done comes after them.
  *
  * What a request may do is set in set_options, and nothing is left to the environment: libcurl
  * would take proxies from there, and authorities from the system.
@@ -165,6 +167,7 @@ static int set_options(struct tf_http_client *client, const struct tf_http_get *
         curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L),
         curl_easy_setopt(easy, CURLOPT_HTTPHEADER, client->headers),
         curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L),
+        curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L),
         curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, READ_BYTES),
         curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)get->connect_ms),
         curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)get->whole_ms),
