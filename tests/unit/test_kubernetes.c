@@ -296,6 +296,7 @@ static void a_server_is_a_host_and_a_port(void **state)
                                         "https://a:0",
                                         "https://a:65536",
                                         "https://a:99999999999999999999",
+                                        "https://a:000443", /* no more than a URL has room for */
                                         "https://a:",
                                         "https://a:443x",
                                         "https://a/path",
