@@ -30,7 +30,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <openssl/crypto.h>
 #include <openssl/rand.h>
 
 #include "taffrail/http_client.h"
@@ -126,7 +125,7 @@ static void fail(struct tf_api *api, const char *why)
     (void)snprintf(api->why, sizeof api->why, "%s", why);
     rest_ms = rest(api);
     tf_log(TF_LOG_WARN, "kubernetes-down", TF_DETAILS(TF_STR("filter", api->args.name)),
-           "the API server was not reached: %s; records have the labels that are known, retry in "
+           "the API server gives no labels: %s; records have the labels that are known, retry in "
            "%" PRIu64 " ms",
            why, rest_ms);
 }
