@@ -18,6 +18,8 @@
 #include "../../agent/spool/internal.h"
 #include "../../filters/kubernetes/kubernetes.h"
 
+#include "taffrail/http_client.h"
+
 #define HASTE    50u
 #define ATTEMPTS 3u
 
@@ -208,6 +210,35 @@ static void a_stop_tries_once(void **state)
     assert_file_holds(f, 0);
 }
 
+static void a_folder_that_is_not_there_is_named(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_kubernetes_options options = {.server.text = "https://127.0.0.1:1",
+                                            .node.text = "node-1",
+                                            .token.text = "",
+                                            .ca.text = ""};
+    struct tf_filter_args args = {.name = "labels", .options = &options};
+    struct tf_needs *needs = tf_needs_new();
+    struct tf_error err;
+    void *self;
+
+    if (tf_http_client_version() == NULL) {
+        skip(); /* it does not open */
+    }
+    f->start.folder = "/no/such/folder";
+    tf_error_init(&err);
+    assert_non_null(needs);
+    assert_int_equal(tf_filter_kubernetes.open(&args, &self, &err), 0);
+    assert_int_equal(tf_filter_kubernetes.prepare(self, "host", needs, &err), 0);
+    assert_true(tf_filter_kubernetes.start(self, &f->start, &err) < 0);
+    assert_string_equal(tf_error_first(&err),
+                        "filter labels: its file in /no/such/folder cannot be "
+                        "kept: no such file or directory");
+    tf_filter_kubernetes.close(self);
+    tf_needs_free(needs);
+    tf_error_fini(&err);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -216,6 +247,7 @@ int main(void)
         TEST(the_loop_does_not_seal),
         TEST(a_write_that_failed_is_tried_again),
         TEST(a_stop_tries_once),
+        TEST(a_folder_that_is_not_there_is_named),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
