@@ -59,6 +59,16 @@ const char *tf_http_client_version(void)
 /* ---- the request -------------------------------------------------------------------------------
  */
 
+/* A token is among them. What libcurl has of it is out of reach. */
+static void free_headers(struct tf_http_client *client)
+{
+    for (struct curl_slist *item = client->headers; item != NULL; item = item->next) {
+        explicit_bzero(item->data, strlen(item->data));
+    }
+    curl_slist_free_all(client->headers);
+    client->headers = NULL;
+}
+
 static void end_request(struct tf_http_client *client)
 {
     if (client->easy != NULL) {
@@ -66,8 +76,7 @@ static void end_request(struct tf_http_client *client)
         curl_easy_cleanup(client->easy);
         client->easy = NULL;
     }
-    curl_slist_free_all(client->headers);
-    client->headers = NULL;
+    free_headers(client);
 }
 
 static unsigned status_of(const struct tf_http_client *client)
