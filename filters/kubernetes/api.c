@@ -218,7 +218,11 @@ static void read_work(uv_work_t *work)
     struct credentials *own = &api->credentials;
 
     own->failed_path = own->token_path;
-    own->status = tf_buf_append_text(&own->header, BEARER);
+    /* At once, for a buffer that grows leaves the token behind. */
+    own->status = tf_buf_reserve(&own->header, own->header.limit_bytes);
+    if (own->status == 0) {
+        own->status = tf_buf_append_text(&own->header, BEARER);
+    }
     if (own->status == 0) {
         own->status = read_file(own->token_path, TOKEN_BYTES_MAX, &own->header);
     }
