@@ -30,8 +30,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <openssl/rand.h>
-
+#include "taffrail/chance.h"
 #include "taffrail/http_client.h"
 #include "taffrail/log.h"
 #include "taffrail/sandbox.h"
@@ -89,25 +88,13 @@ struct tf_api {
 /* ---- time ---------------------------------------------------------------------------------------
  */
 
-/* Without randomness the limit: late is safe, in step is not. */
-static uint64_t random_up_to(uint64_t limit)
-{
-    uint64_t value;
-
-    return RAND_bytes((unsigned char *)&value, sizeof value) == 1 ? value % (limit + 1) : limit;
-}
-
 static void on_timer(uv_timer_t *timer);
 
 static uint64_t rest(struct tf_api *api)
 {
-    uint64_t limit_ms = REST_MS;
+    uint64_t limit_ms = tf_backoff_ms(REST_MS, REST_MAX_MS, api->failures);
 
-    for (uint32_t i = 1; i < api->failures && limit_ms < REST_MAX_MS; i++) {
-        limit_ms *= 2;
-    }
-    limit_ms = limit_ms < REST_MAX_MS ? limit_ms : REST_MAX_MS;
-    limit_ms = limit_ms / 2 + random_up_to(limit_ms / 2);
+    limit_ms = limit_ms / 2 + tf_random_up_to(limit_ms / 2);
     (void)uv_timer_start(&api->timer, on_timer, limit_ms, 0);
     return limit_ms;
 }
@@ -401,7 +388,7 @@ static void make_url(const struct tf_api *api, char url[URL_BYTES])
     if (!api->is_listing) {
         (void)snprintf(url + size, URL_BYTES - (size_t)size,
                        "&watch=true&allowWatchBookmarks=true&resourceVersion=%s&timeoutSeconds=%u",
-                       api->events.version, WATCH_S + (unsigned)random_up_to(JITTER_S));
+                       api->events.version, WATCH_S + (unsigned)tf_random_up_to(JITTER_S));
     } else if (!api->lists_newest) {
         (void)snprintf(url + size, URL_BYTES - (size_t)size, "&resourceVersion=0");
     }
