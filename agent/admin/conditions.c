@@ -285,7 +285,7 @@ static void look_at_filter(struct tf_conditions *conditions, const struct tf_loo
     struct tf_condition *item = find(conditions, TF_CONDITION_KUBERNETES_DOWN, filter->name);
     char without[TF_COUNTED_TEXT_BYTES];
 
-    SAY(item, "filter %s: the API server was not reached: %s; %s without labels since the start",
+    SAY(item, "filter %s: the API server gives no labels: %s; %s without labels since the start",
         filter->name, filter->own.why, tf_counted_text(filter->unknown_records, "record", without));
     judge(conditions, look, item, !filter->own.is_up, KUBERNETES_MS);
 }

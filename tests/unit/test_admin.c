@@ -96,6 +96,9 @@ static void metrics_say_what_inputs_and_filters_did(void **state)
     has_line(text, "taffrail_filtered_records_total{filter=\"redact\",rule=\"pin\"} 1");
     has_line(text, "taffrail_filtered_records_total{filter=\"taffrail\",rule=\"others\"} 1");
     has_line(text, "taffrail_kubernetes_up{filter=\"labels\"} 1");
+    has_line(text,
+             "# HELP taffrail_kubernetes_left_out_total pods, labels and annotations beyond a "
+             "bound, and what is malformed");
     has_line(text, "taffrail_kubernetes_left_out_total{filter=\"labels\"} 6");
     has_line(text, "taffrail_kubernetes_unknown_records_total{filter=\"labels\"} 9");
     has_line(text, "taffrail_redactions_total{rule=\"a\\\"b\\\\c\\nd??\"} 7");
