@@ -29,10 +29,12 @@ IDLE_CPU_MAX_S = 0.010
 SCALE_FILES, SCALE_FEW = 10000, 10
 SCALE_WARM_S, SCALE_WARM_MAX_S = 2, 4  # wanted, and allowed
 JOURNAL_ENTRIES = 200000
-# Wanted are 200,000 entries a second of CPU, of the agent and of its reader each. Seconds are the machine's, so less
-# than this fails only where it is slow beside journalctl -o json as well, which reads the same files in the same minute.
-# Measured on 2 cores of an EPYC: the agent 0.25 of its CPU (0.38 when each field was searched anew), the reader 0.09.
-JOURNAL_MIN_A_SECOND = 150000
+# 200,000 entries a second of CPU, of the agent and of its reader each, in the best of some runs: what else the machine
+# does only adds to the CPU that one takes. Seconds are the machine's, so less than this fails only where it is slow
+# beside journalctl -o json as well, which reads the same files in the same minute.
+# Measured on 2 cores of an EPYC: the agent 0.14 to 0.25 of its CPU, the reader 0.08 and 0.09.
+JOURNAL_MIN_A_SECOND = 200000
+JOURNAL_RUNS = 5
 JSON_RATIO_MAX = {"agent": 0.35, "reader": 0.15}
 JOURNAL_REMOTE = "/usr/lib/systemd/systemd-journal-remote"
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -340,16 +342,23 @@ def child_of(pid):
     return int(read(f"/proc/{pid}/task/{pid}/children").split()[0])
 
 
-def spool_journal(house, folder, entries):
+def spool_journal_once(house, entries):
     """CPU of an agent and of its reader, in s, from their start until so many entries of a journal are in the spool."""
-    os.makedirs(folder, exist_ok=True)
-    house.configure_agent(inputs=f"  - journald: {{start_at: oldest, paths: [{folder}]}}", spool=", max_size: 4GiB",
-                          agent="host: node-1, workers: 1")
+    shutil.rmtree(house.path("agent", "spool"), ignore_errors=True)
     agent = house.start("agent")
     wait_until(lambda: told(agent, "books", "spooled") >= entries, 120, lambda: "the journal was not read: " + agent.tail())
     used = cpu_exact_s(agent.pid), cpu_exact_s(child_of(agent.pid))
     need(agent.stop() == 0, agent.tail())
     return used
+
+
+def spool_journal(house, folder, entries):
+    """The same, the best of each in some runs."""
+    os.makedirs(folder, exist_ok=True)
+    house.configure_agent(inputs=f"  - journald: {{start_at: oldest, paths: [{folder}]}}", spool=", max_size: 4GiB",
+                          agent="host: node-1, workers: 1")
+    runs = [spool_journal_once(house, entries) for _ in range(JOURNAL_RUNS)]
+    return min(agent_s for agent_s, _ in runs), min(reader_s for _, reader_s in runs)
 
 
 def bench_journald(binary):
