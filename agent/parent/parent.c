@@ -11,8 +11,7 @@
  * It is one loop over a signalfd and one channel for each main, without threads and libuv, so that
  * it may fork at any time. It keeps the rights that a main begins with, none of them in effect
  * (sandbox.h), so it trusts nothing that it is told: a main that lies can end itself, or be taken
- * for one that works. A helper of main (one that opens files for it) would be forked by start_main
- * too, with the other end of a pair of main's, and end with that: reap passes over its pid.
+ * for one that works.
  */
 #include "internal.h"
 
