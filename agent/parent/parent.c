@@ -398,7 +398,9 @@ static void on_signal(struct parent *parent, int number)
         parent->wants_reload = true;
         break;
     case SIGUSR1:
-        say(&parent->current, &(struct tf_message){.word = TF_WORD_BOOKS});
+        if (parent->current.state == WORKING) { /* one that waits for its GO takes nothing else */
+            say(&parent->current, &(struct tf_message){.word = TF_WORD_BOOKS});
+        }
         break;
     case SIGTERM:
     case SIGINT:

@@ -146,6 +146,9 @@ static int fake_main(void *ctx, const struct tf_channel *channel)
         atomic_fetch_add(&shared->orphans, 1);
         return 0;
     }
+    if (shared->go.word != TF_WORD_GO) { /* as run.c does it */
+        return 3;
+    }
     if (act == DIES_WITH_GO) {
         return 3;
     }
@@ -392,6 +395,19 @@ static void signals_are_passed_on(void **state)
     assert_int_equal(stopped_by(SIGINT), 0);
 }
 
+static void books_are_not_asked_of_one_that_loads(void **state)
+{
+    (void)state;
+    START(WAITS_LOADING);
+    reaches(&shared->started, 1);
+    assert_int_equal(kill(parent, SIGUSR1), 0);
+    (void)usleep(20000); /* the parent has taken it */
+    atomic_store(&shared->may_go_on, 1);
+    reaches(&shared->working, 1);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+    assert_int_equal(atomic_load(&shared->books), 0);
+}
+
 static void what_kills_is_passed_on_to_one_that_hangs(void **state)
 {
     (void)state;
@@ -503,6 +519,7 @@ int main(void)
         TEST(the_end_of_the_parent_is_heard),
         TEST(the_end_of_the_parent_is_heard_in_a_reload),
         TEST(signals_are_passed_on),
+        TEST(books_are_not_asked_of_one_that_loads),
         TEST(what_kills_is_passed_on_to_one_that_hangs),
         TEST(a_reload_is_told_and_main_says_one_line),
         TEST(a_main_that_says_anything_harms_itself_alone),
