@@ -326,10 +326,10 @@ static void on_next_ended(struct parent *parent, int status)
 {
     char why[128];
 
+    parent->next.state = NONE; /* what it says last may count its errors, but it is not sound */
     hear(parent, &parent->next);
     describe_end(parent, &parent->next, status, why, sizeof why);
     close_fd(&parent->next.fd);
-    parent->next.state = NONE;
     if (parent->stop_signal == 0) {
         refuse(parent, why);
     }
@@ -465,9 +465,9 @@ static void turn(struct parent *parent)
                            {.fd = parent->next.fd, .events = POLLIN}};
 
     (void)poll(fds, TF_COUNT(fds), timeout_ms(parent)); /* those below 0 are left out */
+    read_signals(parent); /* ends first: what a dead one said before is no reason to do anything */
     hear(parent, &parent->current);
     hear(parent, &parent->next);
-    read_signals(parent);
     kill_late(&parent->current);
     kill_late(&parent->next);
     reload_if_wanted(parent);
@@ -480,6 +480,9 @@ static int end_as(const struct parent *parent)
     sigset_t mask;
 
     if (parent->nobody_took_over) {
+        tf_log(TF_LOG_ERROR, "main-died", NULL, 0,
+               "the new main died when the old one had been told to leave; the agent ends, to be "
+               "started again");
         return TF_EXIT_CANNOT_RUN;
     }
     if (!WIFSIGNALED(parent->status)) {

@@ -35,6 +35,7 @@ enum act {
     HANGS_LOADING, /* for ever */
     WAITS_LOADING, /* until the test lets it */
     DIES_WITH_GO,  /* ends with 3 when it has its GO */
+    DIES_SOUND,    /* when the test lets it: says SOUND, and dies of a signal */
     HANGS_LEAVING, /* hears LEAVE, and does nothing */
     HANGS_WORKING, /* hears nothing */
     DIES_WORKING,  /* of a signal, once it works */
@@ -45,12 +46,13 @@ enum act {
 /* Seen by all processes. */
 static struct shared {
     enum act acts[MAINS_MAX];
-    atomic_int started, working, left, stopped, refused, orphans, books, may_go_on;
+    atomic_int started, working, leaving, left, stopped, refused, orphans, books, may_go_on;
     atomic_int pids[MAINS_MAX];
     struct tf_message go, refusal;
 } * shared;
 
 static pid_t parent;
+static int log_fd = -1; /* the parent's stderr, where a test reads it */
 
 /* ---- a main ---------------------------------------------------------------------------------- */
 
@@ -97,6 +99,7 @@ static int work(const struct tf_channel *channel, enum act act)
             atomic_fetch_add(&shared->stopped, 1);
             return 0;
         }
+        atomic_fetch_add(&shared->leaving, message.word == TF_WORD_LEAVE);
         if (message.word == TF_WORD_LEAVE && act == HANGS_LEAVING) {
             hang();
         }
@@ -132,7 +135,7 @@ static int fake_main(void *ctx, const struct tf_channel *channel)
     if (act == HANGS_LOADING) {
         hang();
     }
-    while (act == WAITS_LOADING && atomic_load(&shared->may_go_on) == 0) {
+    while ((act == WAITS_LOADING || act == DIES_SOUND) && atomic_load(&shared->may_go_on) == 0) {
         (void)usleep(1000);
     }
     if (act == SAYS_ALL) {
@@ -141,6 +144,9 @@ static int fake_main(void *ctx, const struct tf_channel *channel)
     (void)tf_channel_send(channel, &(struct tf_message){.word = TF_WORD_SOUND,
                                                         .number = LEAVE_MS,
                                                         .mark.digest = {(uint8_t)(number + 1)}});
+    if (act == DIES_SOUND) {
+        (void)kill(getpid(), SIGKILL);
+    }
     (void)signal(SIGTERM, SIG_IGN); /* main stops at it, by its loop */
     if (tf_channel_wait(channel, &shared->go) < 0) {
         atomic_fetch_add(&shared->orphans, 1);
@@ -187,6 +193,9 @@ static void start(const enum act *acts, size_t count)
     parent = fork();
     assert_true(parent >= 0);
     if (parent == 0) {
+        if (log_fd >= 0) {
+            (void)dup2(log_fd, STDERR_FILENO);
+        }
         _exit(tf_parent_run(&(struct tf_parent_args){.main = fake_main, .loading_ms = LOADING_MS}));
     }
 }
@@ -225,6 +234,23 @@ static int stopped_by(int number)
 static bool is_there(int number)
 {
     return kill(atomic_load(&shared->pids[number]), 0) == 0;
+}
+
+/* It has ended; nobody need have waited for it. */
+static void is_dead(int number)
+{
+    char path[64], text[256] = "";
+
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", atomic_load(&shared->pids[number]));
+    for (unsigned ms = 0; strstr(text, ") Z ") == NULL && ms < WAIT_MS; ms++) {
+        FILE *file = fopen(path, "re");
+
+        assert_non_null(file);
+        assert_non_null(fgets(text, sizeof text, file));
+        (void)fclose(file);
+        (void)usleep(1000);
+    }
+    assert_non_null(strstr(text, ") Z "));
 }
 
 /* ---- tests ----------------------------------------------------------------------------------- */
@@ -330,6 +356,44 @@ static void one_that_fails_with_its_go_ends_all(void **state)
     reaches(&shared->working, 1);
     reload();
     assert_int_equal(ended(), 3);
+}
+
+/* Also when the parent sees both its SOUND and its end at once. */
+static void one_that_dies_sound_changes_nothing(void **state)
+{
+    (void)state;
+    START(WORK, DIES_SOUND, WORK);
+    reaches(&shared->working, 1);
+    reload();
+    reaches(&shared->started, 2);
+    assert_int_equal(kill(parent, SIGSTOP), 0);
+    atomic_store(&shared->may_go_on, 1);
+    is_dead(1);
+    assert_int_equal(kill(parent, SIGCONT), 0);
+    reaches(&shared->refused, 1);
+    assert_string_equal(shared->refusal.text, "loading it, the new process died of signal 9");
+    assert_int_equal(atomic_load(&shared->leaving), 0);
+    reload();
+    reaches(&shared->working, 3);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+static void one_that_dies_when_the_last_leaves_ends_all(void **state)
+{
+    char text[2048] = "";
+
+    (void)state;
+    log_fd = memfd_create("log", MFD_CLOEXEC);
+    START(HANGS_LEAVING, WORK);
+    reaches(&shared->working, 1);
+    reload();
+    reaches(&shared->leaving, 1);
+    assert_int_equal(kill(atomic_load(&shared->pids[1]), SIGKILL), 0);
+    assert_int_equal(ended(), 3);
+    assert_true(pread(log_fd, text, sizeof text - 1, 0) > 0);
+    assert_non_null(strstr(text, "event=main-died msg=\"the new main died when"));
+    (void)close(log_fd);
+    log_fd = -1;
 }
 
 static void the_parent_ends_as_main_did(void **state)
@@ -513,6 +577,8 @@ int main(void)
         TEST(a_second_reload_waits_for_the_first),
         TEST(one_that_will_not_leave_is_killed),
         TEST(one_that_fails_with_its_go_ends_all),
+        TEST(one_that_dies_sound_changes_nothing),
+        TEST(one_that_dies_when_the_last_leaves_ends_all),
         TEST(the_parent_ends_as_main_did),
         TEST(a_stop_ends_what_is_loading),
         TEST(a_stop_reaches_one_that_loads_first),
