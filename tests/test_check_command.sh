@@ -52,6 +52,11 @@ openssl genpkey -algorithm ed25519 | openssl pkey -pubout >"$folder/auditor.pem"
 expect 'another kind of key exits' 1 $?
 expect 'another kind of key' 1 "$(grep -c 'error: spool.auditor: .* is not a public X25519 key' "$folder/err")"
 
+sed 's/path: spool,/path: not-there\/spool,/' "$folder/sound.yaml" >"$folder/above.yaml"
+"$taffrail" check -c "$folder/above.yaml" >"$folder/out" 2>"$folder/err"
+expect 'no folder for the spool exits' 0 $?
+expect 'no folder for the spool' 1 "$(grep -c 'warning: .*the folder ".*/not-there" is not there; make it before the start' "$folder/err")"
+
 printf 'imputs: []\n%s\nagent: {workers: x}\n' "$sound" >"$folder/wrong.yaml"
 "$taffrail" check -c "$folder/wrong.yaml" >"$folder/out" 2>"$folder/err"
 expect 'wrong exits' 1 $?

@@ -31,7 +31,6 @@
 #define HEAD_BYTES      8192u
 #define IDLE_MS         10000u
 #define LOOK_MS         1000u
-#define ADDRESSES_MAX   8u
 #define ANSWER_MAX      (4u << 20) /* 128 inputs and outputs and 1000 rules take 1 MiB */
 #define TEXT_TYPE       "text/plain; charset=utf-8"
 #define NOTHING_ALLOWED "default-src 'none'; frame-ancestors 'none'"
@@ -48,7 +47,7 @@ struct door {
 struct tf_admin {
     struct tf_admin_args args;
     struct tf_tls *tls;
-    struct door doors[ADDRESSES_MAX];
+    struct door doors[TF_ADMIN_ADDRESSES_MAX];
     size_t door_count;
     struct tf_pipeline *pipeline; /* NULL: not started */
     struct tf_conditions conditions;
@@ -189,16 +188,16 @@ static unsigned answer_page(const struct tf_facts *facts, struct tf_buf *out)
 
 static const struct route {
     const char *path, *type;
-    bool is_for_all, wants_process;
+    bool is_for_all, needs_look, wants_process; /* facts are empty without a look */
     unsigned (*answer)(const struct tf_facts *facts, struct tf_buf *out);
     const char *policy;
 } routes[] = {
-    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", true, true, answer_metrics,
+    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", true, true, true, answer_metrics,
      NOTHING_ALLOWED},
-    {"/healthz", TEXT_TYPE, true, false, answer_health, NOTHING_ALLOWED},
-    {"/readyz", TEXT_TYPE, true, false, answer_ready, NOTHING_ALLOWED},
-    {"/status", "application/json", false, false, answer_status, NOTHING_ALLOWED},
-    {"/", "text/html; charset=utf-8", false, false, answer_page, tf_page_policy},
+    {"/healthz", TEXT_TYPE, true, false, false, answer_health, NOTHING_ALLOWED},
+    {"/readyz", TEXT_TYPE, true, true, false, answer_ready, NOTHING_ALLOWED},
+    {"/status", "application/json", false, true, false, answer_status, NOTHING_ALLOWED},
+    {"/", "text/html; charset=utf-8", false, false, false, answer_page, tf_page_policy},
 };
 
 static const struct route *find_route(const struct door *door, const char *path)
@@ -240,11 +239,11 @@ static void refuse(struct tf_http_request *request, unsigned status, const char 
 static void answer_route(struct tf_admin *admin, struct tf_http_request *request,
                          const struct route *route)
 {
-    struct tf_facts facts;
+    struct tf_facts facts = {0};
     struct tf_buf body;
     unsigned status;
 
-    if (look(admin, &facts) < 0) {
+    if (route->needs_look && look(admin, &facts) < 0) {
         refuse(request, 503, "no memory for an answer\n");
         return;
     }
@@ -364,7 +363,7 @@ int tf_admin_new(const struct tf_admin_args *args, struct tf_admin **out, struct
                           "admin.listen needs the HTTP server, which this build leaves out; build "
                           "with libmicrohttpd (-DTF_HTTP=ON), or write off");
     }
-    for (size_t i = 0; i < options->listen.count && i < ADDRESSES_MAX; i++) {
+    for (size_t i = 0; i < options->listen.count; i++) {
         other = add_door(admin, &options->listen.items[i], err);
         rc = rc == 0 ? other : rc;
     }
@@ -422,6 +421,17 @@ static int open_door(struct door *door)
     return 0;
 }
 
+/* What to do where it cannot listen. */
+static const char *mend_of(const struct door *door, int rc)
+{
+    if (door->address.unix_path[0] != '\0') {
+        return "the folder of a socket must be there, and ours to write";
+    }
+    return rc == -EACCES ? "ports below 1024 want a right that the agent gives up; take another"
+           : rc == -EADDRINUSE ? "another program has it; take another port"
+                               : "write an address of this machine";
+}
+
 int tf_admin_start(struct tf_admin *admin, struct tf_pipeline *pipeline, struct tf_error *err)
 {
     bool is_wanted = admin->args.config->admin.is_written;
@@ -445,11 +455,9 @@ int tf_admin_start(struct tf_admin *admin, struct tf_pipeline *pipeline, struct 
         char reason[64];
 
         if (rc < 0 && is_wanted) {
-            (void)tf_error_add(
-                err, &door->text->at,
-                "admin.listen: cannot listen on %s: %s; the folder of a socket must be there, and "
-                "ours to write",
-                door->text->text, uv_strerror_r(rc, reason, sizeof reason));
+            (void)tf_error_add(err, &door->text->at, "admin.listen: cannot listen on %s: %s; %s",
+                               door->text->text, uv_strerror_r(rc, reason, sizeof reason),
+                               mend_of(door, rc));
             first = first == 0 ? rc : first;
         } else if (rc < 0) {
             tf_log(TF_LOG_WARN, "admin", TF_DETAILS(TF_STR("address", door->text->text)),

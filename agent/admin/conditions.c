@@ -184,7 +184,7 @@ static void look_at_output(struct tf_conditions *conditions, const struct tf_loo
     SAY(item, "output %s: %s; %s in the spool for it", output->name,
         output->own.why[0] != '\0' ? output->own.why : "not connected",
         tf_counted_text(output->feed.pending, "record", waiting));
-    judge(conditions, look, item, !output->own.up && !look->status->is_stopping, DOWN_MS);
+    judge(conditions, look, item, !output->own.up, DOWN_MS);
 }
 
 static void look_at_spool(struct tf_conditions *conditions, const struct tf_look *look)
@@ -285,9 +285,9 @@ static void look_at_filter(struct tf_conditions *conditions, const struct tf_loo
     struct tf_condition *item = find(conditions, TF_CONDITION_KUBERNETES_DOWN, filter->name);
     char without[TF_COUNTED_TEXT_BYTES];
 
-    SAY(item, "filter %s: the API server was not reached: %s; %s without labels since the start",
+    SAY(item, "filter %s: the API server gives no labels: %s; %s without labels since the start",
         filter->name, filter->own.why, tf_counted_text(filter->unknown_records, "record", without));
-    judge(conditions, look, item, !filter->own.is_up && !look->status->is_stopping, KUBERNETES_MS);
+    judge(conditions, look, item, !filter->own.is_up, KUBERNETES_MS);
 }
 
 static void look_at_certificate(struct tf_conditions *conditions, const struct tf_look *look,

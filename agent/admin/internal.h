@@ -25,6 +25,20 @@ static inline uint64_t tf_admin_sum(const uint64_t *values, size_t count)
     return total;
 }
 
+/* How long the oldest record waits for this output, 0 when none does. */
+static inline double tf_admin_oldest_s(const struct tf_feed_status *feed, int64_t now_ns)
+{
+    int64_t oldest_ns = feed->oldest_pending_ns;
+
+    return oldest_ns != 0 && now_ns > oldest_ns ? (double)(now_ns - oldest_ns) / 1e9 : 0;
+}
+
+/* What it counts was redacted: neither withheld by a limit nor dropped. */
+static inline bool tf_admin_is_redaction(const struct tf_status_rule *rule)
+{
+    return strcmp(rule->kind, "redact") == 0 && !rule->is_withheld && !rule->is_dropped;
+}
+
 /* ---- conditions.c --------------------------------------------------------------------------- */
 
 enum tf_condition_code {
@@ -96,7 +110,8 @@ struct tf_look {
     uint64_t now_ms; /* the loop's, above 0 */
 };
 
-/* Takes one look: conditions begin and end. 0, or -ENOMEM: nothing was looked at. */
+/* Takes one look: conditions begin and end. Not while it stops. 0, or -ENOMEM: nothing was looked
+ * at. */
 int tf_conditions_look(struct tf_conditions *conditions, const struct tf_look *look);
 void tf_conditions_fini(struct tf_conditions *conditions);
 /* Calls fn for each that holds, the worst first. */

@@ -314,7 +314,7 @@ static void put_redactions(const struct metric *metric, const struct tf_facts *f
     for (size_t i = 0; i < facts->status.rule_count; i++) {
         const struct tf_status_rule *rule = &facts->status.rules[i];
 
-        if (strcmp(rule->kind, "redact") == 0 && !rule->is_withheld && !rule->is_dropped) {
+        if (tf_admin_is_redaction(rule)) {
             put_count(out, metric, &(struct labels){{"rule"}, {rule->rule}}, rule->hits);
         }
     }
@@ -334,11 +334,9 @@ static void put_oldest(const struct metric *metric, const struct tf_facts *facts
 {
     for (size_t i = 0; i < facts->status.output_count; i++) {
         const struct tf_status_output *output = &facts->status.outputs[i];
-        int64_t oldest_ns = output->feed.oldest_pending_ns;
-        int64_t age_ns =
-            oldest_ns != 0 && facts->now_ns > oldest_ns ? facts->now_ns - oldest_ns : 0;
 
-        put_double(out, metric, &(struct labels){{"output"}, {output->name}}, (double)age_ns / 1e9);
+        put_double(out, metric, &(struct labels){{"output"}, {output->name}},
+                   tf_admin_oldest_s(&output->feed, facts->now_ns));
     }
 }
 
@@ -476,8 +474,9 @@ static const struct metric metrics[] = {
      COUNT, LEARNED(own.requests)},
     {"taffrail_kubernetes_failures_total", C, "lists and watches that failed", KUBERNETES, COUNT,
      LEARNED(own.failures)},
-    {"taffrail_kubernetes_left_out_total", C, "pods, labels and annotations beyond a bound",
-     KUBERNETES, COUNT, LEARNED(own.left_out)},
+    {"taffrail_kubernetes_left_out_total", C,
+     "pods, labels and annotations beyond a bound, and what is malformed", KUBERNETES, COUNT,
+     LEARNED(own.left_out)},
     {"taffrail_kubernetes_cache_failures_total", C, "times that the pods could not be kept on disk",
      KUBERNETES, COUNT, LEARNED(own.cache_failures)},
     {"taffrail_kubernetes_unknown_records_total", C, "went without labels, their pod not known",

@@ -148,9 +148,6 @@ static void put_output(struct json *json, const struct tf_facts *facts,
                        const struct tf_status_output *output)
 {
     const struct tf_feed_status *feed = &output->feed;
-    int64_t age_ns = feed->oldest_pending_ns != 0 && facts->now_ns > feed->oldest_pending_ns
-                         ? facts->now_ns - feed->oldest_pending_ns
-                         : 0;
 
     begin(json, NULL, '{');
     text(json, "name", output->name);
@@ -167,7 +164,7 @@ static void put_output(struct json *json, const struct tf_facts *facts,
     number(json, "rejected", feed->rejected);
     number(json, "pending", feed->pending);
     number(json, "pending_bytes", feed->pending_bytes);
-    seconds(json, "oldest_seconds", (double)age_ns / 1e9);
+    seconds(json, "oldest_seconds", tf_admin_oldest_s(feed, facts->now_ns));
     number(json, "inflight", feed->in_flight);
     number(json, "retries", output->own.retries);
     put_quantile(json, "ack_p50_seconds", &feed->ack, 500);
@@ -186,7 +183,7 @@ static void put_rules(struct json *json, const struct tf_status *status)
     for (size_t i = 0; i < status->rule_count; i++) {
         const struct tf_status_rule *rule = &status->rules[i];
 
-        if (strcmp(rule->kind, "redact") == 0 && !rule->is_withheld && !rule->is_dropped) {
+        if (tf_admin_is_redaction(rule)) {
             begin(json, NULL, '{');
             text(json, "rule", rule->rule);
             number(json, "hits", rule->hits);

@@ -89,26 +89,6 @@ bool tf_json_member(struct tf_slice object, const char *key, struct tf_slice *ou
     return false;
 }
 
-bool tf_json_item(struct tf_slice array, size_t index, struct tf_slice *out)
-{
-    struct tf_json in = tf_json(array);
-    struct tf_slice value;
-
-    if (!tf_json_take(&in, '[')) {
-        return false;
-    }
-    do {
-        if (!take_value(&in, &value)) {
-            return false;
-        }
-        if (index-- == 0) {
-            *out = value;
-            return true;
-        }
-    } while (tf_json_take(&in, ','));
-    return false;
-}
-
 bool tf_json_next_member(struct tf_json *in, struct tf_slice *name, struct tf_slice *value)
 {
     return (tf_json_take(in, '{') || tf_json_take(in, ',')) && tf_json_raw(in, name) &&

@@ -51,7 +51,7 @@ static const char usage[] =
     "  --once    one look\n"
     "  --json    as /status has it\n"
     "  --check   print nothing; exit 0 when it is ready, else 1\n"
-    "exit: 0 fine, 1 --check found it not ready, 2 usage or configuration, 3 nobody answers\n"
+    "exit: 0 fine; 1 --check: not ready or no answer; 2 usage or configuration; 3 no answer\n"
     "examples: taffrail status --once\n"
     "          taffrail status --socket 127.0.0.1:24280 --json\n";
 
@@ -387,11 +387,13 @@ static void put_head(struct screen *screen, struct tf_slice all)
         strlen(time.text) > 19 ? time.text + 11 : "");
 }
 
+/* Lists of any length: each is passed over once, and a screen that is full ends it. */
 static void put_conditions(struct screen *screen, struct tf_slice all)
 {
-    struct tf_slice list = member(all, "conditions"), item;
+    struct tf_json list = tf_json(member(all, "conditions"));
+    struct tf_slice item;
 
-    for (size_t i = 0; tf_json_item(list, i, &item); i++) {
+    while (screen->out.error == 0 && tf_json_next_item(&list, &item)) {
         put(screen, "! %-14s %s", text(item, "code").text, text(item, "text").text);
         put(screen, "  since %.19sZ; %s", text(item, "since").text, text(item, "safe").text);
     }
@@ -399,10 +401,11 @@ static void put_conditions(struct screen *screen, struct tf_slice all)
 
 static void put_inputs(struct screen *screen, struct tf_slice all)
 {
-    struct tf_slice list = member(all, "inputs"), item;
+    struct tf_json list = tf_json(member(all, "inputs"));
+    struct tf_slice item;
 
     put(screen, "%-14s %9s %11s %9s %10s", "INPUT", "SOURCES", "RECORDS/s", "MiB/s", "LAG");
-    for (size_t i = 0; tf_json_item(list, i, &item) && i < NAMES_MAX; i++) {
+    for (size_t i = 0; i < NAMES_MAX && tf_json_next_item(&list, &item); i++) {
         struct shown name = text(item, "name");
         double records = rate(screen, "records", name.text, number(item, "records"));
         double bytes = rate(screen, "bytes", name.text, number(item, "bytes"));
@@ -436,11 +439,12 @@ static void put_spool(struct screen *screen, struct tf_slice all)
 
 static void put_outputs(struct screen *screen, struct tf_slice all)
 {
-    struct tf_slice list = member(all, "outputs"), item;
+    struct tf_json list = tf_json(member(all, "outputs"));
+    struct tf_slice item;
 
     put(screen, "%-14s %-6s %11s %11s %9s  %s", "OUTPUT", "STATE", "RECORDS/s", "PENDING", "OLDEST",
         "ACK p50/p99");
-    for (size_t i = 0; tf_json_item(list, i, &item) && i < NAMES_MAX; i++) {
+    for (size_t i = 0; i < NAMES_MAX && tf_json_next_item(&list, &item); i++) {
         struct shown name = text(item, "name");
         double acked = rate(screen, "acked", name.text, number(item, "acked"));
         char acks[64] = "-";
@@ -458,14 +462,15 @@ static void put_outputs(struct screen *screen, struct tf_slice all)
 /* The rules with most hits, the most first; of those with as many the first ones. */
 static void put_rules(struct screen *screen, struct tf_slice all)
 {
-    struct tf_slice redaction = member(all, "redaction"), list = member(redaction, "rules"), item;
+    struct tf_slice redaction = member(all, "redaction"), item;
+    struct tf_json list = tf_json(member(redaction, "rules"));
     struct {
         struct tf_slice rule;
         double hits;
     } best[RULES_SHOWN] = {0};
     char shown[512] = "";
 
-    for (size_t i = 0; tf_json_item(list, i, &item); i++) {
+    while (tf_json_next_item(&list, &item)) {
         double hits = number(item, "hits");
         size_t at = RULES_SHOWN;
 
@@ -512,11 +517,13 @@ static void put_config(struct screen *screen, struct tf_slice all)
 
 static void put_sandbox(struct screen *screen, struct tf_slice all)
 {
-    struct tf_slice sandbox = member(all, "sandbox"), list = member(sandbox, "layers"), item;
+    struct tf_slice sandbox = member(all, "sandbox"), item;
+    struct tf_json layers = tf_json(member(sandbox, "layers"));
+    struct tf_json roles = tf_json(member(sandbox, "roles"));
     bool is_strict = strcmp(text(sandbox, "seccomp").text, "strict") == 0;
     char on[256] = "";
 
-    for (size_t i = 0; tf_json_item(list, i, &item); i++) {
+    while (tf_json_next_item(&layers, &item)) {
         size_t size = strlen(on);
 
         if (is_true(item, "on")) {
@@ -525,7 +532,7 @@ static void put_sandbox(struct screen *screen, struct tf_slice all)
         }
     }
     put(screen, "SANDBOX        %s%s", on[0] != '\0' ? on : "none", is_strict ? " strict" : "");
-    for (size_t i = 0; tf_json_item(member(sandbox, "roles"), i, &item); i++) {
+    while (screen->out.error == 0 && tf_json_next_item(&roles, &item)) {
         put(screen, "  %-12.20s %.80s", text(item, "role").text, text(item, "layers").text);
     }
 }
@@ -555,13 +562,13 @@ static const char *reason_text(int rc, char text[64])
 
 static int cannot_ask(const struct status *status, int rc)
 {
+    const char *mend = rc == -ENODATA
+                           ? "give admin.listen a unix:PATH or a loopback address besides, or"
+                           : "is an agent running there, and may you ask it?";
     char reason[64];
 
-    (void)fprintf(
-        stderr,
-        "status: %s: %s; is an agent running there, and may you ask it? name another with "
-        "--socket\n",
-        status->address_text, reason_text(rc, reason));
+    (void)fprintf(stderr, "status: %s: %s; %s name another with --socket\n", status->address_text,
+                  reason_text(rc, reason), mend);
     return TF_EXIT_CANNOT_RUN;
 }
 
@@ -578,6 +585,28 @@ static int ask_status(struct status *status, struct tf_slice *all)
     return code == 200 && tf_json_is_whole(*all) ? 0 : code == 404 ? -ENODATA : -EPROTO;
 }
 
+/* Writes all of it to stdout; the exit code. */
+static int print(struct tf_buf *out)
+{
+    int rc = tf_buf_write(out, STDOUT_FILENO, NULL);
+    char reason[64];
+
+    if (rc < 0) {
+        (void)fprintf(stderr, "status: cannot write it: %s\n",
+                      uv_strerror_r(rc, reason, sizeof reason));
+        return TF_EXIT_CANNOT_RUN;
+    }
+    return TF_EXIT_FINE;
+}
+
+/* The answer without its head, whatever its size. */
+static int print_body(struct tf_buf *answer, struct tf_slice body)
+{
+    tf_buf_consume(answer, (size_t)(body.data - answer->data));
+    answer->size = body.size; /* the NUL behind it goes */
+    return print(answer);
+}
+
 static int print_once(struct status *status)
 {
     static struct counters none;
@@ -588,15 +617,14 @@ static int print_once(struct status *status)
     if (rc < 0) {
         return cannot_ask(status, rc);
     }
-    tf_buf_init(&screen.out, SCREEN_MAX);
     if (status->mode == JSON) {
-        (void)tf_buf_append(&screen.out, all.data, all.size);
-    } else {
-        draw(&screen, all);
+        return print_body(&status->answer, all);
     }
-    rc = tf_buf_write(&screen.out, STDOUT_FILENO, NULL);
+    tf_buf_init(&screen.out, SCREEN_MAX);
+    draw(&screen, all);
+    rc = print(&screen.out);
     tf_buf_fini(&screen.out);
-    return rc < 0 ? TF_EXIT_CANNOT_RUN : TF_EXIT_FINE;
+    return rc;
 }
 
 static int check(struct status *status)

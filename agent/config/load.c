@@ -23,8 +23,6 @@
 #define LABELS_MAX     64u
 #define READ_BYTES     65536u
 
-#define ADMIN_ADDRESSES_MAX 8u
-
 /* ---- option tables -------------------------------------------------------------------------- */
 
 static const struct tf_option log_options[] = {
@@ -309,10 +307,10 @@ static void check_admin(struct tf_load *load, const struct tf_yaml *node)
     struct tf_admin_options *admin = &load->config->admin;
 
     admin->is_written = tf_yaml_get(node, "listen") != NULL;
-    if (admin->listen.count > ADMIN_ADDRESSES_MAX) {
+    if (admin->listen.count > TF_ADMIN_ADDRESSES_MAX) {
         (void)tf_error_add(load->reader.err, &admin->listen.at,
                            "admin.listen: %zu addresses are too many; write %u or less",
-                           admin->listen.count, ADMIN_ADDRESSES_MAX);
+                           admin->listen.count, TF_ADMIN_ADDRESSES_MAX);
     }
     for (size_t i = 0; i < admin->listen.count; i++) {
         const struct tf_text *item = &admin->listen.items[i];

@@ -6,7 +6,9 @@
  *
  * libcurl says which sockets it waits for and how long; a poll handle each and one timer tell it
  * when to go on (curl_multi_socket_action, libcurl-multi(3)). Names are looked up on a thread of
- * libcurl's own. From inside its callbacks libcurl may not be called, so on_done comes after them.
+ * libcurl's own, which may wait long for an answer: a request that ends before is not waited for
+ * with it (CURLOPT_QUICK_EXIT), and the thread ends by itself. From inside its callbacks libcurl
+ * may not be called, so on_done comes after them.
  *
  * What a request may do is set in set_options, and nothing is left to the environment: libcurl
  * would take proxies from there, and authorities from the system.
@@ -57,6 +59,16 @@ const char *tf_http_client_version(void)
 /* ---- the request -------------------------------------------------------------------------------
  */
 
+/* A token is among them. What libcurl has of it is out of reach. */
+static void free_headers(struct tf_http_client *client)
+{
+    for (struct curl_slist *item = client->headers; item != NULL; item = item->next) {
+        explicit_bzero(item->data, strlen(item->data));
+    }
+    curl_slist_free_all(client->headers);
+    client->headers = NULL;
+}
+
 static void end_request(struct tf_http_client *client)
 {
     if (client->easy != NULL) {
@@ -64,8 +76,7 @@ static void end_request(struct tf_http_client *client)
         curl_easy_cleanup(client->easy);
         client->easy = NULL;
     }
-    curl_slist_free_all(client->headers);
-    client->headers = NULL;
+    free_headers(client);
 }
 
 static unsigned status_of(const struct tf_http_client *client)
@@ -165,6 +176,7 @@ static int set_options(struct tf_http_client *client, const struct tf_http_get *
         curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L),
         curl_easy_setopt(easy, CURLOPT_HTTPHEADER, client->headers),
         curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L),
+        curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L),
         curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, READ_BYTES),
         curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)get->connect_ms),
         curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)get->whole_ms),

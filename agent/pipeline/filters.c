@@ -340,12 +340,11 @@ void tf_filters_stop(struct tf_filters *filters, void (*on_stopped)(void *ctx), 
     stop_next(filters);
 }
 
-enum tf_filter_turn tf_filters_turn(const struct tf_filters *filters, void *const *states,
-                                    const char *tag, uint64_t now_ms, uint64_t *until_ms)
+struct tf_filters_turn tf_filters_turn(const struct tf_filters *filters, void *const *states,
+                                       const char *tag, uint64_t now_ms)
 {
-    enum tf_filter_turn all = TF_TURN_GO;
+    struct tf_filters_turn all = {.waits = false};
 
-    *until_ms = 0;
     for (size_t i = 0; i < filters->count; i++) {
         const struct filter *filter = &filters->items[i];
         enum tf_filter_turn turn = TF_TURN_GO;
@@ -354,8 +353,9 @@ enum tf_filter_turn tf_filters_turn(const struct tf_filters *filters, void *cons
         if (filter->kind->turn != NULL && states[i] != NULL && filter_applies(filter, tag)) {
             turn = filter->kind->turn(filter->self, states[i], now_ms, &one_ms);
         }
-        all = turn > all ? turn : all;
-        *until_ms = one_ms > *until_ms ? one_ms : *until_ms;
+        all.waits = all.waits || turn == TF_TURN_WAIT;
+        all.renews = all.renews || turn == TF_TURN_RENEW;
+        all.until_ms = one_ms > all.until_ms ? one_ms : all.until_ms;
     }
     return all;
 }

@@ -381,19 +381,20 @@ static void after_job(uv_work_t *work, int status)
 static bool takes_turn(struct tf_source *source)
 {
     struct tf_pipeline *pipeline = source->pipeline;
-    uint64_t until_ms;
-    enum tf_filter_turn turn = tf_filters_turn(pipeline->filters, source->filter_states,
-                                               source->tag, uv_now(pipeline->loop), &until_ms);
+    struct tf_filters_turn turn = tf_filters_turn(pipeline->filters, source->filter_states,
+                                                  source->tag, uv_now(pipeline->loop));
     int rc = 0;
 
-    source->waits_for_filter = turn == TF_TURN_WAIT;
-    if (turn == TF_TURN_WAIT) {
+    source->wants_renewal = source->wants_renewal || turn.renews;
+    source->waits_for_filter = turn.waits;
+    if (turn.waits) {
         source->state = TF_SOURCE_ASLEEP;
         forget_time(source);
-        wake_at(source, until_ms);
+        wake_at(source, turn.until_ms);
         return false;
     }
-    if (turn == TF_TURN_RENEW) {
+    if (source->wants_renewal) {
+        source->wants_renewal = false;
         rc = tf_source_renew(source);
     }
     if (rc < 0) {

@@ -75,7 +75,6 @@ static void copy_inputs(const struct tf_pipeline *pipeline, struct tf_status *ou
         *to = (struct tf_status_input){.name = input->name,
                                        .kind = input->kind->name,
                                        .is_receiver = input->kind->is_receiver,
-                                       .is_open = input->open,
                                        .bytes = input->bytes,
                                        .records = input->records,
                                        .malformed = input->malformed,

@@ -161,7 +161,7 @@ static const struct tf_call of_main[] = {
     SOME(mmap, MASKED(2, WRITE_EXEC, PROT_EXEC)),
     SOME(mprotect, MASKED(2, PROT_EXEC, 0)),
     RARELY(mremap, "large pieces of memory that grow"),
-    RARELY(getrandom, "OpenSSL's generator, seeded anew each hour"),
+    RARELY(getrandom, "OpenSSL's generator, seeded anew each hour; pauses by chance"),
 
     /* Threads, no processes. clone3 hides its flags behind a pointer; calls.c. */
     SOME(clone, MASKED(0, CLONE_THREAD, CLONE_THREAD)),

@@ -278,16 +278,18 @@ static void tell_gone(struct tf_spool *spool, size_t gone)
     const struct tf_retention_job *job = &spool->retention;
     const struct tf_segment *first = spool->segments, *last = first + gone - 1;
     uint64_t lost = lost_events(spool, gone);
-    char text[256];
+    char text[256], unsent[96] = "all had reached every output";
 
     spool->status.expired_events += lost;
+    if (lost > 0) {
+        (void)snprintf(unsent, sizeof unsent, "%llu %s in them had not reached every output",
+                       (unsigned long long)lost, tf_plural(lost, "record", "records"));
+    }
     (void)snprintf(text, sizeof text,
-                   "segments %llu to %llu, up to frame %llu/%llu, are deleted: %s; %llu %s in "
-                   "them had not reached every output",
+                   "segments %llu to %llu, up to frame %llu/%llu, are deleted: %s; %s",
                    (unsigned long long)first->no, (unsigned long long)last->no,
                    (unsigned long long)TF_SEQ_RUN(last->last_seq),
-                   (unsigned long long)TF_SEQ_N(last->last_seq), causes[job->expiry.cause],
-                   (unsigned long long)lost, tf_plural(lost, "record", "records"));
+                   (unsigned long long)TF_SEQ_N(last->last_seq), causes[job->expiry.cause], unsent);
     tf_log(lost > 0 ? TF_LOG_WARN : TF_LOG_INFO, "expired",
            TF_DETAILS(TF_STR("spool", spool->path), TF_NUM("records", lost)), "%s", text);
     if (spool->callbacks.on_event != NULL) {

@@ -569,6 +569,21 @@ static int check_segment_keys(int dir_fd, const struct tf_spool_options *options
     return rc;
 }
 
+/* Only the spool's own folder is made by a start. */
+static void check_above(const struct tf_spool_options *options, struct tf_error *err)
+{
+    const char *path = options->path.text, *slash = strrchr(path, '/');
+    char *above = slash > path ? strndup(path, (size_t)(slash - path)) : NULL;
+    struct stat st;
+
+    if (above != NULL && stat(above, &st) < 0 && errno == ENOENT) {
+        tf_warning_add(err, &options->path.at,
+                       "spool \"%s\": the folder \"%s\" is not there; make it before the start",
+                       path, above);
+    }
+    free(above);
+}
+
 int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err)
 {
     struct tf_keyring *ring = tf_secure_new(sizeof *ring);
@@ -578,7 +593,10 @@ int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err)
 
     if (rc == 0) {
         rc = open_dir(options, false, &dir_fd, err);
-        rc = rc == -ENOENT ? 0 : rc; /* the first start makes it */
+        if (rc == -ENOENT) { /* the first start makes it */
+            check_above(options, err);
+            rc = 0;
+        }
     }
     if (rc == 0) {
         keys_rc = tf_keys_load(options, false, ring, &made, err);

@@ -6,10 +6,11 @@
  *     LISTING, WATCHING --ended, failed--> RESTING
  *
  * A list is made when there is no version to go on from: at the start from the API server's cache
- * (resourceVersion=0), after 410 Gone from its store. A watch is ended by the server after some
- * minutes, and begins anew where it was; bookmarks keep that place fresh while nothing changes. So
- * the token, which the kubelet replaces each hour, and the authorities are read again before each
- * request: at most WATCH_S + JITTER_S apart, and after a 401.
+ * (resourceVersion=0), from its store after 410 Gone, and when it refuses a version again. A watch
+ * is ended by the server after some minutes, and begins anew where it was; bookmarks keep that
+ * place fresh while nothing changes. So the token, which the kubelet replaces each hour, and the
+ * authorities are read again before each request: at most WATCH_S + JITTER_S apart, and after a
+ * 401.
  *
  * Between two requests lie 0.5 to 1 s, at random, doubled with each failure in a row up to 30 s: a
  * server that ends every watch at once is asked no faster than that. Only a watch that brings
@@ -29,9 +30,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <openssl/crypto.h>
-#include <openssl/rand.h>
-
+#include "taffrail/chance.h"
 #include "taffrail/http_client.h"
 #include "taffrail/log.h"
 #include "taffrail/sandbox.h"
@@ -89,25 +88,13 @@ struct tf_api {
 /* ---- time ---------------------------------------------------------------------------------------
  */
 
-/* Without randomness the limit: late is safe, in step is not. */
-static uint64_t random_up_to(uint64_t limit)
-{
-    uint64_t value;
-
-    return RAND_bytes((unsigned char *)&value, sizeof value) == 1 ? value % (limit + 1) : limit;
-}
-
 static void on_timer(uv_timer_t *timer);
 
 static uint64_t rest(struct tf_api *api)
 {
-    uint64_t limit_ms = REST_MS;
+    uint64_t limit_ms = tf_backoff_ms(REST_MS, REST_MAX_MS, api->failures);
 
-    for (uint32_t i = 1; i < api->failures && limit_ms < REST_MAX_MS; i++) {
-        limit_ms *= 2;
-    }
-    limit_ms = limit_ms < REST_MAX_MS ? limit_ms : REST_MAX_MS;
-    limit_ms = limit_ms / 2 + random_up_to(limit_ms / 2);
+    limit_ms = limit_ms / 2 + tf_random_up_to(limit_ms / 2);
     (void)uv_timer_start(&api->timer, on_timer, limit_ms, 0);
     return limit_ms;
 }
@@ -125,7 +112,7 @@ static void fail(struct tf_api *api, const char *why)
     (void)snprintf(api->why, sizeof api->why, "%s", why);
     rest_ms = rest(api);
     tf_log(TF_LOG_WARN, "kubernetes-down", TF_DETAILS(TF_STR("filter", api->args.name)),
-           "the API server was not reached: %s; records have the labels that are known, retry in "
+           "the API server gives no labels: %s; records have the labels that are known, retry in "
            "%" PRIu64 " ms",
            why, rest_ms);
 }
@@ -218,7 +205,11 @@ static void read_work(uv_work_t *work)
     struct credentials *own = &api->credentials;
 
     own->failed_path = own->token_path;
-    own->status = tf_buf_append_text(&own->header, BEARER);
+    /* At once, for a buffer that grows leaves the token behind. */
+    own->status = tf_buf_reserve(&own->header, own->header.limit_bytes);
+    if (own->status == 0) {
+        own->status = tf_buf_append_text(&own->header, BEARER);
+    }
     if (own->status == 0) {
         own->status = read_file(own->token_path, TOKEN_BYTES_MAX, &own->header);
     }
@@ -341,6 +332,31 @@ static const char *why_ended(const struct tf_api *api, const struct tf_http_outc
     return "";
 }
 
+/* The server answers, and from this version on it gives nothing: the version is too large after a
+ * restore of its store, or what comes next cannot be taken. The token is another matter. */
+static bool is_version_refused(const struct tf_api *api, const struct tf_http_outcome *outcome)
+{
+    bool is_error = outcome->status != 0 && outcome->status != 200 && outcome->status != 401;
+
+    return !api->is_fruitful && (is_error || api->is_unsound || api->ended_by == TF_EVENT_REFUSED);
+}
+
+static void forget_version(struct tf_api *api)
+{
+    api->events.version[0] = '\0';
+    api->lists_newest = true;
+}
+
+static void fail_request(struct tf_api *api, const struct tf_http_outcome *outcome, const char *why)
+{
+    fail(api, why);
+    if (api->is_listing) {
+        api->events.version[0] = '\0';
+    } else if (api->failures > 1 && is_version_refused(api, outcome)) {
+        forget_version(api);
+    }
+}
+
 static void on_done(void *ctx, const struct tf_http_outcome *outcome)
 {
     struct tf_api *api = ctx;
@@ -349,12 +365,10 @@ static void on_done(void *ctx, const struct tf_http_outcome *outcome)
 
     tf_split_fini(&api->split);
     if (is_gone) {
-        api->events.version[0] = '\0';
-        api->lists_newest = true;
+        forget_version(api);
         end_watch(api);
     } else if (why[0] != '\0') {
-        api->events.version[0] = api->is_listing ? '\0' : api->events.version[0];
-        fail(api, why);
+        fail_request(api, outcome, why);
     } else if (api->is_listing) {
         end_list(api);
     } else {
@@ -374,7 +388,7 @@ static void make_url(const struct tf_api *api, char url[URL_BYTES])
     if (!api->is_listing) {
         (void)snprintf(url + size, URL_BYTES - (size_t)size,
                        "&watch=true&allowWatchBookmarks=true&resourceVersion=%s&timeoutSeconds=%u",
-                       api->events.version, WATCH_S + (unsigned)random_up_to(JITTER_S));
+                       api->events.version, WATCH_S + (unsigned)tf_random_up_to(JITTER_S));
     } else if (!api->lists_newest) {
         (void)snprintf(url + size, URL_BYTES - (size_t)size, "&resourceVersion=0");
     }

@@ -13,8 +13,8 @@
  *          8         of each pod: 1 byte, 1 when it was deleted; u32 size; the bytes (kubernetes.h)
  *
  * A file that is not exactly so is left out as a whole, and the log says so: the API server has all
- * that lives. A change is written TF_POD_CACHE_LATE_MS later, with those that came since then; one
- * write is under way at a time, on a worker.
+ * that lives. A change is written TF_POD_CACHE_LATE_MS later, with those that came since then, and
+ * so again after a failure; one write is under way at a time, on a worker.
  */
 #include "kubernetes.h"
 
@@ -123,7 +123,7 @@ struct tf_pod_cache {
     uint64_t failures;
     /* of the write that is under way; the worker's */
     uv_work_t work;
-    struct tf_buf sealed;
+    struct tf_buf text, sealed;
     int status;
     void (*on_closed)(void *ctx);
     void *closed_ctx;
@@ -201,7 +201,12 @@ static void write_work(uv_work_t *work)
 {
     struct tf_pod_cache *cache = TF_CONTAINER_OF(work, struct tf_pod_cache, work);
 
-    cache->status = write_file(cache);
+    cache->status = tf_box_seal(cache->box, tf_buf_slice(&cache->text), &cache->sealed);
+    if (cache->status == 0) {
+        cache->status = write_file(cache);
+    }
+    tf_buf_wipe(&cache->text);
+    tf_buf_fini(&cache->sealed);
 }
 
 static void close_timer(struct tf_pod_cache *cache);
@@ -215,11 +220,15 @@ static void tell_failure(struct tf_pod_cache *cache, int status, const char *wha
            uv_strerror_r(status, reason, sizeof reason));
 }
 
-static void tell_unwritten(struct tf_pod_cache *cache, int status)
+/* A full disk is emptied some day, and then nothing else need change. */
+static void fail_write(struct tf_pod_cache *cache, int status)
 {
     tell_failure(cache, status,
                  "the labels of pods cannot be kept on disk; a restart without the API server "
                  "would lack them");
+    if (!cache->is_closing) {
+        tf_pod_cache_changed(cache);
+    }
 }
 
 static void on_written(uv_work_t *work, int status)
@@ -228,9 +237,8 @@ static void on_written(uv_work_t *work, int status)
     int rc = status < 0 ? status : cache->status;
 
     cache->is_writing = false;
-    tf_buf_fini(&cache->sealed);
     if (rc < 0) {
-        tell_unwritten(cache, rc);
+        fail_write(cache, rc);
     }
     if (cache->is_closing) {
         close_timer(cache);
@@ -239,35 +247,21 @@ static void on_written(uv_work_t *work, int status)
     }
 }
 
-/* All pods, sealed: some megabytes at most, and some kilobytes in the field. */
-static int make_text(struct tf_pod_cache *cache)
-{
-    struct tf_buf text;
-    int rc;
-
-    tf_buf_init(&text, TEXT_MAX);
-    tf_pod_cache_encode(cache->pods, &text);
-    rc = text.error;
-    if (rc == 0) {
-        rc = tf_box_seal(cache->box, tf_buf_slice(&text), &cache->sealed);
-    }
-    tf_buf_wipe(&text);
-    return rc;
-}
-
+/* The loop has the pods, so it makes the text; sealing some megabytes would hold it up. */
 static void begin_write(struct tf_pod_cache *cache)
 {
     int rc;
 
     cache->is_changed = false;
-    rc = make_text(cache);
+    tf_pod_cache_encode(cache->pods, &cache->text);
+    rc = cache->text.error;
     if (rc == 0) {
         rc = uv_queue_work(cache->loop, &cache->work, write_work, on_written);
     }
     cache->is_writing = rc == 0;
     if (rc < 0) {
-        tf_buf_fini(&cache->sealed);
-        tell_unwritten(cache, rc);
+        tf_buf_wipe(&cache->text);
+        fail_write(cache, rc);
     }
 }
 
@@ -317,6 +311,7 @@ int tf_pod_cache_new(const struct tf_filter_start *start, const char *name, stru
     cache->dir_fd = open(start->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     rc = cache->dir_fd < 0 ? -errno : 0;
     cache->box = tf_box_new(start->spool, PURPOSE);
+    tf_buf_init(&cache->text, TEXT_MAX);
     tf_buf_init(&cache->sealed, FILE_BYTES_MAX);
     if (rc < 0 || cache->box == NULL) {
         cache_free(cache);

@@ -9,8 +9,8 @@
  *     ERROR             O is a Status; code 410: the version to go on from is not known any more
  *
  * The version in O is where the next watch goes on. It is opaque, so it is only kept and sent back.
- * An object that is malformed is passed over and counted: what it would have changed comes with the
- * next list.
+ * An object that is malformed, as one without a version, is passed over and counted: what it would
+ * have changed comes with the next list.
  */
 #include "kubernetes.h"
 
@@ -34,21 +34,40 @@ static bool is_version(struct tf_slice text)
     return text.size > 0 && text.size <= TF_VERSION_MAX;
 }
 
-enum tf_pod_answer tf_pod_events_metadata(struct tf_pod_events *events, struct tf_slice metadata)
+static bool find_version(struct tf_slice metadata, struct tf_slice *version)
 {
-    struct tf_slice value, version;
+    struct tf_slice value;
     struct tf_json in;
 
-    if (!tf_json_is_whole(metadata) || !tf_json_member(metadata, "resourceVersion", &value)) {
-        return TF_EVENT_MALFORMED;
+    if (!tf_json_member(metadata, "resourceVersion", &value)) {
+        return false;
     }
     in = tf_json(value);
-    if (value.data[0] != '"' || !tf_json_raw(&in, &version) || !is_version(version)) {
-        return TF_EVENT_MALFORMED;
-    }
+    return value.data[0] == '"' && tf_json_raw(&in, version) && is_version(*version);
+}
+
+static void keep_version(struct tf_pod_events *events, struct tf_slice version)
+{
     memcpy(events->version, version.data, version.size);
     events->version[version.size] = '\0';
+}
+
+enum tf_pod_answer tf_pod_events_metadata(struct tf_pod_events *events, struct tf_slice metadata)
+{
+    struct tf_slice version;
+
+    if (!tf_json_is_whole(metadata) || !find_version(metadata, &version)) {
+        return TF_EVENT_MALFORMED;
+    }
+    keep_version(events, version);
     return TF_EVENT_NONE;
+}
+
+/* For what is lost, or too old to go on from: a watch would never bring it. */
+static enum tf_pod_answer list_again(struct tf_pod_events *events)
+{
+    events->version[0] = '\0';
+    return TF_EVENT_GONE;
 }
 
 static enum tf_pod_answer take_pod(struct tf_pod_events *events, struct tf_slice object,
@@ -67,7 +86,10 @@ static enum tf_pod_answer take_pod(struct tf_pod_events *events, struct tf_slice
         rc = tf_pods_put(events->pods, tf_buf_slice(&bytes), now_ms);
     }
     tf_buf_fini(&bytes);
-    if (rc == -EPROTO) {
+    if (rc == -ENOMEM) {
+        return list_again(events);
+    }
+    if (rc < 0 && rc != -ENOSPC) { /* ENOSPC: the table has counted it */
         return TF_EVENT_MALFORMED;
     }
     return is_deleted || events->pods->version != before ? TF_EVENT_CHANGED : TF_EVENT_NONE;
@@ -92,8 +114,7 @@ static enum tf_pod_answer take_error(struct tf_pod_events *events, struct tf_sli
     struct tf_slice code;
 
     if (tf_json_member(status, "code", &code) && tf_slice_equal(code, tf_slice_text("410"))) {
-        events->version[0] = '\0';
-        return TF_EVENT_GONE;
+        return list_again(events);
     }
     return TF_EVENT_REFUSED;
 }
@@ -102,20 +123,21 @@ static enum tf_pod_answer take_event(struct tf_pod_events *events, struct tf_sli
                                      struct tf_slice object, uint64_t now_ms)
 {
     enum tf_pod_answer answer = TF_EVENT_MALFORMED;
-    struct tf_slice metadata;
+    struct tf_slice metadata, version;
 
     if (is_type(type, "ERROR")) {
         return take_error(events, object);
+    }
+    if (!tf_json_member(object, "metadata", &metadata) || !find_version(metadata, &version)) {
+        return TF_EVENT_MALFORMED;
     }
     if (is_type(type, "BOOKMARK")) {
         answer = TF_EVENT_NONE;
     } else if (is_type(type, "ADDED") || is_type(type, "MODIFIED") || is_type(type, "DELETED")) {
         answer = take_pod(events, object, is_type(type, "DELETED"), now_ms);
     }
-    if (answer != TF_EVENT_MALFORMED &&
-        (!tf_json_member(object, "metadata", &metadata) ||
-         tf_pod_events_metadata(events, metadata) != TF_EVENT_NONE)) {
-        answer = TF_EVENT_MALFORMED;
+    if (answer == TF_EVENT_NONE || answer == TF_EVENT_CHANGED) {
+        keep_version(events, version);
     }
     return answer;
 }

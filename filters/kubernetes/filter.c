@@ -509,14 +509,19 @@ static int kubernetes_start(void *self, const struct tf_filter_start *start, str
                                .pods = &kubernetes->pods,
                                .on_change = on_change,
                                .ctx = kubernetes};
+    char reason[64];
     int rc;
 
-    (void)err;
     assert(kubernetes->node != NULL); /* it was prepared */
     kubernetes->on_change = start->on_change;
     kubernetes->change_ctx = start->ctx;
     rc = tf_pod_cache_new(start, kubernetes->name, &kubernetes->pods, &kubernetes->cache);
-    return rc == 0 ? tf_api_new(&args, &kubernetes->api) : rc;
+    if (rc < 0) {
+        return tf_error_add(err, &kubernetes->at, "filter %s: its file in %s cannot be kept: %s",
+                            kubernetes->name, start->folder,
+                            uv_strerror_r(rc, reason, sizeof reason));
+    }
+    return tf_api_new(&args, &kubernetes->api);
 }
 
 static void on_cache_closed(void *ctx)

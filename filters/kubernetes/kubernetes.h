@@ -212,7 +212,8 @@ int tf_pod_cache_decode(struct tf_slice text, struct tf_pods *pods, uint64_t now
 struct tf_pod_cache;
 
 /* Reads the file into pods, then keeps it: a change is written within TF_POD_CACHE_LATE_MS. A file
- * that cannot be used is told in the log and left out. Returns new; 0 or -ENOMEM. */
+ * that cannot be used is told in the log and left out. Returns new; 0, or -errno: there is no such
+ * folder, or no memory. */
 #define TF_POD_CACHE_LATE_MS 5000u
 int tf_pod_cache_new(const struct tf_filter_start *start, const char *name, struct tf_pods *pods,
                      struct tf_pod_cache **out);

@@ -9,6 +9,7 @@
 #define SCHEME     "https://"
 #define HOST_MAX   253u
 #define PORT_USUAL 443u
+#define DIGITS_MAX 5u
 
 /* ":PORT" or nothing, then "/" or nothing. */
 static int take_port(const char *at, uint16_t *port)
@@ -16,7 +17,8 @@ static int take_port(const char *at, uint16_t *port)
     uint32_t value = *at == ':' ? 0 : PORT_USUAL;
 
     if (*at == ':') {
-        for (at++; *at >= '0' && *at <= '9' && value <= UINT16_MAX; at++) {
+        at++;
+        for (unsigned i = 0; i < DIGITS_MAX && *at >= '0' && *at <= '9'; i++, at++) {
             value = value * 10 + (uint32_t)(*at - '0');
         }
     }

@@ -166,9 +166,12 @@ struct tf_tls_options {
 };
 extern const struct tf_option tf_tls_option_table[];
 
+#define TF_ADMIN_ADDRESSES_MAX 8u
+
 struct tf_admin_options {
-    struct tf_texts listen; /* "unix:PATH" or "ADDRESS:PORT"; none: off */
-    bool is_written;        /* listen stands in the file: then a start needs it */
+    /* "unix:PATH" or "ADDRESS:PORT", at most TF_ADMIN_ADDRESSES_MAX; none: off */
+    struct tf_texts listen;
+    bool is_written; /* listen stands in the file: then a start needs it */
     bool has_tls;
     struct tf_tls_options tls;
 };

@@ -76,8 +76,13 @@ int tf_filters_start(const struct tf_filters *filters, const struct tf_filter_st
                      struct tf_error *err);
 /* Stops all, started or not, then calls on_stopped; also within this call. */
 void tf_filters_stop(struct tf_filters *filters, void (*on_stopped)(void *ctx), void *ctx);
-/* What all of them say before a job: the one that waits the longest, or else one that renews. */
-enum tf_filter_turn tf_filters_turn(const struct tf_filters *filters, void *const *states,
-                                    const char *tag, uint64_t now_ms, uint64_t *until_ms);
+/* What all of them say before a job. One may wait and another have learned more: it says so once.
+ */
+struct tf_filters_turn {
+    bool waits, renews;
+    uint64_t until_ms; /* of the one that waits the longest */
+};
+struct tf_filters_turn tf_filters_turn(const struct tf_filters *filters, void *const *states,
+                                       const char *tag, uint64_t now_ms);
 
 #endif

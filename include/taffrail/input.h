@@ -149,6 +149,7 @@ struct tf_source {
     bool is_urgent;        /* every second job is for such ones */
     bool wake_again;       /* woken while running */
     bool waits_for_filter; /* asleep until a filter knows more, or its time is up */
+    bool wants_renewal;    /* a filter has learned more since its constants were made */
     int64_t deficit_bytes; /* at most 0: taken beyond its share */
     uint32_t held_records; /* by its filters, after its last job: a pump then has a position */
     uint32_t jobs;         /* batches not yet durable, and the running one */

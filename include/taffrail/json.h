@@ -57,10 +57,9 @@ char *tf_json_text(struct tf_json *in, char *to, bool takes_controls);
 
 #define TF_JSON_DEPTH_MAX 32u /* deeper is refused */
 
-/* The value of a key of an object, or an array's item, as it is written: borrows from object or
- * array. False: it is not there, or what stands before it is no JSON. */
+/* The value of a key of an object, as it is written: borrows from object. False: it is not there,
+ * or what stands before it is no JSON. */
 bool tf_json_member(struct tf_slice object, const char *key, struct tf_slice *out);
-bool tf_json_item(struct tf_slice array, size_t index, struct tf_slice *out);
 /*
  * Takes the next member of an object, or the next item of an array, off `in`, which begins at its
  * bracket; name and value are as they are written, borrowed. False at the end. For a text that

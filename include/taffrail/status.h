@@ -20,7 +20,7 @@ extern const char *const tf_gaps[TF_GAPS];
 
 struct tf_status_input {
     const char *name, *kind;
-    bool is_receiver, is_open;
+    bool is_receiver;
     uint64_t bytes, records, malformed, truncated; /* since start; records that are durable */
     struct tf_input_status own;
 };

@@ -191,9 +191,6 @@ void tf_forward_link_closed(void *ctx, int status, const char *reason);
 /* Notes why a connection ends; the first reason stays, what follows is its consequence. */
 void tf_forward_note(struct forward *self, const char *format, ...) TF_PRINTF(2, 3);
 
-/* 0..limit, both included. */
-uint64_t tf_forward_random(uint64_t limit);
-
 /* session.c: what a link does while it lives; sends what there is; what time alone brings. */
 extern const struct tf_link_events tf_forward_link_events;
 void tf_forward_pump(struct forward *self);

@@ -18,8 +18,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include <openssl/rand.h>
-
+#include "taffrail/chance.h"
 #include "taffrail/log.h"
 
 #define BACKOFF_BASE_MS 500u
@@ -27,25 +26,9 @@
 
 /* ---- time and chance ------------------------------------------------------------------------ */
 
-/* Without randomness the limit: late is safe, in step is not. */
-uint64_t tf_forward_random(uint64_t limit)
-{
-    uint64_t value;
-
-    if (RAND_bytes((unsigned char *)&value, sizeof value) != 1) {
-        return limit;
-    }
-    return limit == UINT64_MAX ? value : value % (limit + 1);
-}
-
 static uint64_t backoff_ms(uint32_t failures)
 {
-    uint64_t limit = BACKOFF_BASE_MS;
-
-    for (uint32_t i = 1; i < failures && limit < BACKOFF_CAP_MS; i++) {
-        limit *= 2;
-    }
-    return tf_forward_random(limit < BACKOFF_CAP_MS ? limit : BACKOFF_CAP_MS);
+    return tf_random_up_to(tf_backoff_ms(BACKOFF_BASE_MS, BACKOFF_CAP_MS, failures));
 }
 
 /* ---- whom to call --------------------------------------------------------------------------- */

@@ -20,6 +20,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "taffrail/chance.h"
 #include "taffrail/log.h"
 
 #define UNKNOWN_ACKS_MAX   16u
@@ -29,7 +30,7 @@
 
 static uint64_t jittered_age_ms(uint64_t age_ms)
 {
-    return age_ms - age_ms / 10 + tf_forward_random(age_ms / 5);
+    return age_ms - age_ms / 10 + tf_random_up_to(age_ms / 5);
 }
 
 /* The next thing that time alone brings. Called after each change of what it depends on. */

@@ -145,6 +145,42 @@ def rules_are_told_by_their_hits(house):
     need(b"  1 record, b 7, d 7, a 2, withheld 0\n" in out, out.decode())
 
 
+def long_lists_end_in_time(house):
+    """Of all that an answer may hold: each list is passed over once."""
+    for way in (("conditions",), ("redaction", "rules"), ("sandbox", "layers"), ("sandbox", "roles")):
+        body = "[" + ",".join(["{}"] * 2500000) + "]"
+        for key in reversed(way):
+            body = f'{{"{key}":{body}}}'
+        code, _, err, took_s = ask(house, f"long-{way[-1]}", once(body.encode()), "--once")
+        full = way[-1] in ("conditions", "roles")  # a line each
+        need(code == (3 if full else 0) and ("cannot write it" in err) == full, f"{way}: {code}, {err}")
+        need(took_s < ANSWER_S, f"{way}: {took_s:.1f} s")
+
+
+def json_is_the_body_as_it_is(house):
+    """An agent answers up to 4 MiB."""
+    body = json.dumps({"inputs": [{"name": "n" * 1000}] * 4000}).encode() + b"\n"
+    need(len(body) > 3 << 20, f"{len(body)} bytes")
+    code, out, err, _ = ask(house, "large", once(body), "--json")
+    need(code == 0 and out == body, f"--json: {code}, {len(out)} bytes of {len(body)}, {err}")
+
+
+def what_cannot_be_written_is_said(house):
+    stranger = Stranger(house.path("unwritten.sock"), once(b"{}"))
+    for word in ("--json", "--once"):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([house.binary, "status", "--socket", f"unix:{house.path('unwritten.sock')}", word], stdout=full,
+                                  stderr=subprocess.PIPE, timeout=60, check=False)
+        need(done.returncode == 3 and done.stderr == b"status: cannot write it: no space left on device\n", f"{word}: {done}")
+    stranger.close()
+
+
+def a_configuration_that_cannot_be_read_is_2(house):
+    for word in ("--check", "--once"):
+        done = house.run("status", "-c", house.path("nowhere.yaml"), word, check=False)
+        need(done.returncode == 2 and b"cannot be read" in done.stderr, f"{word}: {done}")
+
+
 def it_asks_where_all_is_told(house):
     port = free_port()
     house.make_pki()
@@ -154,7 +190,7 @@ def it_asks_where_all_is_told(house):
     house.write("agent/agent.yaml", f"{text}admin: {{listen: ['0.0.0.0:{port}']}}\n")
     agent = house.start("agent")
     done = house.run("status", "-c", path, "--once", check=False)
-    need(done.returncode == 3 and b"metrics and probes are read there, and nothing else" in done.stderr, f"{done}")
+    need(done.returncode == 3 and b"nothing else; give admin.listen a unix:PATH" in done.stderr, f"{done}")
     house.run("status", "-c", path, "--check")
     need(agent.stop() == 0, "a stop")
     house.write("agent/agent.yaml", f"{text}admin: {{listen: ['0.0.0.0:{port}', '127.0.0.1:{port + 1}']}}\n")
@@ -191,8 +227,9 @@ def hostile_clients_keep_no_probe_out(house):
 
 def main():
     with House(sys.argv[1]) as house:
-        for check in (strangers_end_in_time, a_signal_ends_it, nothing_is_obeyed, rules_are_told_by_their_hits, it_asks_where_all_is_told,
-                      hostile_clients_keep_no_probe_out):
+        for check in (strangers_end_in_time, a_signal_ends_it, nothing_is_obeyed, rules_are_told_by_their_hits, long_lists_end_in_time,
+                      json_is_the_body_as_it_is, what_cannot_be_written_is_said, a_configuration_that_cannot_be_read_is_2,
+                      it_asks_where_all_is_told, hostile_clients_keep_no_probe_out):
             check(house)
             print(f"ok    {check.__name__.replace('_', ' ')}")
 

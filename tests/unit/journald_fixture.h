@@ -40,6 +40,7 @@
 
 static atomic_int fail_syncs; /* so many calls fail */
 static atomic_bool hold_syncs, hold_filter;
+static atomic_bool filter_waits;              /* a batch is held */
 static atomic_int fail_filter;                /* so many calls have no memory */
 static atomic_uint filter_takes = UINT32_MAX; /* records at most; more are too large together */
 
@@ -111,8 +112,10 @@ static int filter_apply(void *self, void *scratch, void *state, struct tf_batch 
     (void)scratch;
     (void)state;
     while (atomic_load(&hold_filter)) {
+        atomic_store(&filter_waits, true);
         (void)usleep(1000);
     }
+    atomic_store(&filter_waits, false);
     if (atomic_load(&fail_filter) > 0) {
         (void)atomic_fetch_sub(&fail_filter, 1);
         return -ENOMEM;

@@ -96,6 +96,9 @@ static void metrics_say_what_inputs_and_filters_did(void **state)
     has_line(text, "taffrail_filtered_records_total{filter=\"redact\",rule=\"pin\"} 1");
     has_line(text, "taffrail_filtered_records_total{filter=\"taffrail\",rule=\"others\"} 1");
     has_line(text, "taffrail_kubernetes_up{filter=\"labels\"} 1");
+    has_line(text,
+             "# HELP taffrail_kubernetes_left_out_total pods, labels and annotations beyond a "
+             "bound, and what is malformed");
     has_line(text, "taffrail_kubernetes_left_out_total{filter=\"labels\"} 6");
     has_line(text, "taffrail_kubernetes_unknown_records_total{filter=\"labels\"} 9");
     has_line(text, "taffrail_redactions_total{rule=\"a\\\"b\\\\c\\nd??\"} 7");
@@ -195,6 +198,17 @@ static void expect_member(struct tf_slice object, const char *key, const char *w
     }
 }
 
+static bool find_item(struct tf_slice array, size_t index, struct tf_slice *out)
+{
+    struct tf_json in = tf_json(array);
+    bool is_there;
+
+    do {
+        is_there = tf_json_next_item(&in, out);
+    } while (is_there && index-- > 0);
+    return is_there;
+}
+
 static void status_is_one_object(void **state)
 {
     struct tf_conditions conditions = new_conditions();
@@ -212,26 +226,89 @@ static void status_is_one_object(void **state)
     expect_member(whole, "host", "\"a\\u0022b\\u005cc\\u000ad\\u0001\\ufffd\"");
     expect_member(whole, "state", "\"degraded\"");
     expect_member(whole, "uptime_seconds", "10.000");
-    assert_true(tf_json_member(whole, "conditions", &list) && tf_json_item(list, 0, &item));
+    assert_true(tf_json_member(whole, "conditions", &list) && find_item(list, 0, &item));
     expect_member(item, "code", "\"output-down\"");
     expect_member(item, "since", "\"2026-11-18T11:06:41.000Z\"");
-    assert_false(tf_json_item(list, 1, &item));
-    assert_true(tf_json_member(whole, "outputs", &list) && tf_json_item(list, 1, &item));
+    assert_false(find_item(list, 1, &item));
+    assert_true(tf_json_member(whole, "outputs", &list) && find_item(list, 1, &item));
     expect_member(item, "name", "\"disk\"");
     assert_false(tf_json_member(item, "ack_p50_seconds", &list)); /* none was acknowledged */
     assert_true(tf_json_member(whole, "sandbox", &item) && tf_json_member(item, "layers", &list));
     expect_member(item, "seccomp", "\"normal\"");
-    assert_true(tf_json_member(item, "roles", &roles) && tf_json_item(roles, 0, &item));
+    assert_true(tf_json_member(item, "roles", &roles) && find_item(roles, 0, &item));
     expect_member(item, "role", "\"opener\"");
     expect_member(item, "layers", "\"no_new_privs, capabilities\"");
-    assert_false(tf_json_item(roles, 1, &item)); /* others have not told */
-    assert_true(tf_json_item(list, 2, &item));
+    assert_false(find_item(roles, 1, &item)); /* others have not told */
+    assert_true(find_item(list, 2, &item));
     expect_member(item, "layer", "\"landlock\"");
     expect_member(item, "on", "true");
-    assert_true(tf_json_member(whole, "certificates", &list) && tf_json_item(list, 0, &item));
+    assert_true(tf_json_member(whole, "certificates", &list) && find_item(list, 0, &item));
     expect_member(item, "days", "3");
     tf_buf_fini(&out);
     tf_conditions_fini(&conditions);
+}
+
+/* Names and numbers in order: "a":1,"b":2. */
+static void has_figures(const char *text, const char *names)
+{
+    char copy[512], wanted[1024] = "";
+    int value = 1;
+
+    (void)snprintf(copy, sizeof copy, "%s", names);
+    for (char *name = strtok(copy, " "); name != NULL; name = strtok(NULL, " ")) {
+        size_t size = strlen(wanted);
+
+        (void)snprintf(wanted + size, sizeof wanted - size, ",\"%s\":%d", name, value++);
+    }
+    if (strstr(text, wanted + 1) == NULL) {
+        fail_msg("no %s in %s", wanted + 1, text);
+    }
+}
+
+/* Each number is told by its own name. */
+static void status_has_every_figure(void **state)
+{
+    struct tf_conditions conditions = new_conditions();
+    struct tf_facts facts = make_facts(&conditions);
+    struct tf_buf out;
+    const char *text;
+
+    (void)state;
+    inputs[0].own = (struct tf_input_status){
+        .sources = 1, .connections = 2, .refused = 7, .errors = {3, 5}, .lag_bytes = 9};
+    inputs[0].bytes = 3;
+    inputs[0].records = 4;
+    inputs[0].malformed = 5;
+    inputs[0].truncated = 6;
+    outputs[0].feed =
+        (struct tf_feed_status){.pending_at_start = 1,
+                                .acked = 2,
+                                .acked_bytes = 3,
+                                .skipped = 4,
+                                .expired = 5,
+                                .rejected = 6,
+                                .pending = 7,
+                                .pending_bytes = 8,
+                                .oldest_pending_ns = facts.now_ns - 2500 * TF_MS_IN_NS};
+    facts.status.spool = (struct tf_spool_status){.bytes_pending = 1,
+                                                  .pending_events = 2,
+                                                  .bytes_retained = 3,
+                                                  .max_bytes = 4,
+                                                  .free_bytes = 5,
+                                                  .segments = 6,
+                                                  .written_bytes = 7};
+    facts.status.books = (struct tf_status_books){
+        .decoded = 1, .spooled = 2, .joined = 3, .filtered = 4, .held = 5, .missing = 6};
+    text = write_text(tf_status_write, &facts, &out);
+    has_figures(text, "sources connections bytes records malformed truncated refused errors "
+                      "lag_bytes");
+    has_figures(text, "pending_at_start acked acked_bytes skipped expired rejected pending "
+                      "pending_bytes");
+    HAS(text, ",\"pending_bytes\":8,\"oldest_seconds\":2.500,");
+    has_figures(text, "pending_bytes pending_records retained_bytes max_bytes free_bytes segments "
+                      "written_bytes");
+    has_figures(text, "decoded spooled joined filtered held missing");
+    tf_buf_fini(&out);
 }
 
 static void what_is_not_ready_says_why(void **state)
@@ -308,6 +385,7 @@ static struct {
     struct tf_admin *admin;
     struct tf_error err;
     bool is_stopped, is_closed;
+    unsigned looks; /* at the output, so at the pipeline */
 } world;
 
 static void on_stopped(void *ctx)
@@ -315,13 +393,25 @@ static void on_stopped(void *ctx)
     *(bool *)ctx = true;
 }
 
+static void count_look(const void *self, struct tf_output_status *status)
+{
+    world.looks++;
+    tf_output_file.status(self, status);
+}
+
 /* Reads an empty folder, writes to a file; admin as given. */
 static int make_world(const char *admin)
 {
     static const struct tf_reloads reloads;
+    static struct tf_output_kind counted;
+    static const struct tf_output_kind *const counted_outputs[] = {&counted, NULL};
+    struct tf_plugins plugins = tf_plugins;
     char yaml[1024];
 
     memset(&world, 0, sizeof world);
+    counted = tf_output_file;
+    counted.status = count_look;
+    plugins.outputs = counted_outputs;
     (void)snprintf(world.folder, sizeof world.folder, "/tmp/taffrail-admin-XXXXXX");
     assert_non_null(mkdtemp(world.folder));
     tf_error_init(&world.err);
@@ -330,7 +420,7 @@ static int make_world(const char *admin)
                    "inputs: [container: {paths: [logs/*.log], format: plain}]\n"
                    "spool: {path: spool, keep_free: 0}\noutputs: [file: {path: out}]\n%s",
                    admin);
-    assert_int_equal(tf_config_parse(tf_slice_text(yaml), "t.yaml", world.folder, &tf_plugins,
+    assert_int_equal(tf_config_parse(tf_slice_text(yaml), "t.yaml", world.folder, &plugins,
                                      &world.config, &world.err),
                      0);
     assert_int_equal(uv_loop_init(&world.loop), 0);
@@ -467,6 +557,27 @@ static void a_unix_socket_tells_all(void **state)
     end_world();
 }
 
+/* What needs no look needs no memory for it: a liveness probe is answered as long as the loop
+ * turns.
+ */
+static void health_and_the_page_take_no_look(void **state)
+{
+    enum { ASKED = 30 }; /* the timer looks once a second */
+
+    (void)state;
+    assert_int_equal(make_world(unix_admin()), 0);
+    assert_int_equal(start_world(), 0);
+    for (unsigned i = 0; i < ASKED; i++) {
+        HAS(ask_unix(ASK("GET", "/healthz", "x")), "HTTP/1.1 200 ");
+        HAS(ask_unix(ASK("GET", "/", "x")), "HTTP/1.1 200 ");
+    }
+    assert_true(world.looks < ASKED);
+    world.looks = 0;
+    HAS(ask_unix(ASK("GET", "/readyz", "x")), "HTTP/1.1 200 ");
+    assert_true(world.looks > 0);
+    end_world();
+}
+
 static void every_answer_has_the_headers(void **state)
 {
     static const char *const asked[] = {ASK("GET", "/healthz", "x"), ASK("GET", "/nothing", "x"),
@@ -582,6 +693,7 @@ static void only_a_written_address_ends_a_start(void **state)
     assert_int_equal(make_world("admin: {listen: 'unix:/nowhere/at/all'}\n"), 0);
     assert_int_equal(start_world(), UV_ENOENT);
     HAS(tf_error_first(&world.err), "admin.listen: cannot listen on unix:/nowhere/at/all: ");
+    HAS(tf_error_first(&world.err), "; the folder of a socket must be there");
     end_world();
 }
 
@@ -608,9 +720,11 @@ int main(void)
         cmocka_unit_test(metrics_say_how_outputs_and_the_process_are),
         cmocka_unit_test(metrics_are_well_formed),
         cmocka_unit_test(status_is_one_object),
+        cmocka_unit_test(status_has_every_figure),
         cmocka_unit_test(what_is_not_ready_says_why),
         cmocka_unit_test(the_page_runs_its_own_script_alone),
         cmocka_unit_test(a_unix_socket_tells_all),
+        cmocka_unit_test(health_and_the_page_take_no_look),
         cmocka_unit_test(every_answer_has_the_headers),
         cmocka_unit_test(only_get_and_head),
         cmocka_unit_test(loopback_is_asked_by_address),

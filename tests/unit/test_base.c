@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "taffrail/base.h"
+#include "taffrail/chance.h"
 
 static void buffer_never_passes_its_limit(void **state)
 {
@@ -241,6 +242,33 @@ static void a_double_reads_back_the_same(void **state)
     }
 }
 
+static void chance_stays_within_its_limit(void **state)
+{
+    bool is_seen[4] = {false};
+
+    (void)state;
+    for (int i = 0; i < 1000; i++) {
+        uint64_t value = tf_random_up_to(3);
+
+        assert_true(value <= 3);
+        is_seen[value] = true;
+    }
+    assert_true(is_seen[0] && is_seen[1] && is_seen[2] && is_seen[3]);
+    assert_int_equal(tf_random_up_to(0), 0);
+    assert_true(tf_random_up_to(UINT64_MAX) != tf_random_up_to(UINT64_MAX));
+}
+
+static void a_pause_doubles_up_to_its_cap(void **state)
+{
+    (void)state;
+    assert_int_equal(tf_backoff_ms(500, 30000, 0), 500);
+    assert_int_equal(tf_backoff_ms(500, 30000, 1), 500);
+    assert_int_equal(tf_backoff_ms(500, 30000, 2), 1000);
+    assert_int_equal(tf_backoff_ms(500, 30000, 6), 16000);
+    assert_int_equal(tf_backoff_ms(500, 30000, 7), 30000);
+    assert_int_equal(tf_backoff_ms(500, 30000, UINT32_MAX), 30000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +282,8 @@ int main(void)
         cmocka_unit_test(time_has_nine_digits),
         cmocka_unit_test(little_endian_reads_back),
         cmocka_unit_test(figures_are_grouped_and_their_noun_agrees),
+        cmocka_unit_test(chance_stays_within_its_limit),
+        cmocka_unit_test(a_pause_doubles_up_to_its_cap),
         cmocka_unit_test(a_double_reads_back_the_same),
     };
 

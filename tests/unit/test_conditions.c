@@ -161,7 +161,7 @@ static void an_api_server_is_down_once_it_lasts(void **state)
         if (conditions.items[i].holds) {
             assert_string_equal(conditions.items[i].subject, "labels");
             assert_string_equal(conditions.items[i].text,
-                                "filter labels: the API server was not reached: 401 Unauthorized; "
+                                "filter labels: the API server gives no labels: 401 Unauthorized; "
                                 "12 records without labels since the start");
         }
     }

@@ -1206,6 +1206,35 @@ static void a_file_that_vanished_while_nobody_ran_is_a_gap(void **state)
     assert_int_equal(gaps("deleted"), 1);
 }
 
+/* It is there, only not named for a time: no loss, and it goes on where it was. */
+static void what_paths_does_not_name_is_kept(void **state)
+{
+    struct fixture *f = *state;
+
+    make_dir(f, "one");
+    make_dir(f, "two");
+    set_glob(f, "one/*.log");
+    append_lines(f, "one/a.log", "l", 0, 3);
+    start(f);
+    run_until_lines(f, 3);
+    stop(f);
+    set_glob(f, "two/*.log");
+    append(f, "two/b.log", "other\n");
+    append_lines(f, "one/a.log", "l", 3, 2);
+    start(f);
+    run_until_lines(f, 4);
+    run_for(f, 100); /* scans that would tell of a missing file */
+    assert_int_equal(gaps("deleted"), 0);
+    assert_int_equal(stored(f), 2);
+    stop(f);
+    set_glob(f, "one/*.log");
+    start(f);
+    run_until_lines(f, 6);
+    run_for(f, 100);
+    assert_each_once("l", 5);
+    assert_int_equal(gaps("deleted"), 0);
+}
+
 /* ---- files that are cut
  * --------------------------------------------------------------------------------------------------
  */
@@ -1769,6 +1798,7 @@ int main(void)
         TEST(a_held_piece_ends_with_its_file),
         TEST(a_deleted_file_is_read_to_its_end_and_forgotten),
         TEST(a_file_that_vanished_while_nobody_ran_is_a_gap),
+        TEST(what_paths_does_not_name_is_kept),
         TEST(a_copy_is_read_on_before_the_cut_file),
         TEST(a_copy_made_while_nobody_ran_is_read_on),
         TEST(a_copy_that_lacks_lines_read_is_known_after_a_restart),

@@ -2,6 +2,7 @@
  * test_kubernetes.c - pods from JSON, in a table and in a file: what is kept, for how long, within
  * which bounds. The filter as a whole, with an API server, is tests/integration/test_kubernetes.py.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,19 @@
 #include "../../filters/kubernetes/kubernetes.h"
 
 #define NOW_MS 1000000u
+
+/* Buffers grow by it; it is found before libc's. */
+static bool has_no_memory;
+
+void *realloc(void *data, size_t size)
+{
+    static void *(*next)(void *data, size_t size);
+
+    if (next == NULL) {
+        *(void **)&next = dlsym(RTLD_NEXT, "realloc");
+    }
+    return has_no_memory ? NULL : next(data, size);
+}
 
 struct fixture {
     struct tf_pods pods;
@@ -43,6 +57,7 @@ static int tear_down(void **state)
 {
     struct fixture *f = *state;
 
+    has_no_memory = false; /* after a failed test */
     tf_pods_fini(&f->pods);
     tf_buf_fini(&f->bytes);
     free(f);
@@ -281,6 +296,7 @@ static void a_server_is_a_host_and_a_port(void **state)
                                         "https://a:0",
                                         "https://a:65536",
                                         "https://a:99999999999999999999",
+                                        "https://a:000443", /* no more than a URL has room for */
                                         "https://a:",
                                         "https://a:443x",
                                         "https://a/path",
@@ -628,6 +644,19 @@ static void errors_end_a_watch(void **state)
     assert_string_equal(f->events.version, "");
 }
 
+/* Otherwise the watch goes on behind a pod that nobody knows. */
+static void without_memory_pods_are_listed_again(void **state)
+{
+    struct fixture *f = *state;
+
+    (void)snprintf(f->events.version, sizeof f->events.version, "5");
+    has_no_memory = true;
+    assert_int_equal(event(f, "ADDED", pod_json("pay-0", "u-1", "one")), TF_EVENT_GONE);
+    has_no_memory = false;
+    assert_string_equal(f->events.version, "");
+    assert_int_equal(f->events.left_out, 0);
+}
+
 static void malformed_events_are_passed_over(void **state)
 {
     static const char *const versions[] = {"7", "\"\"", "\"a&b\"", "\"a b\"", "null"};
@@ -639,12 +668,15 @@ static void malformed_events_are_passed_over(void **state)
     assert_int_equal(event(f, "ADDED", "{}"), TF_EVENT_MALFORMED);
     assert_int_equal(event(f, "ADDED", "{\"metadata\":"), TF_EVENT_MALFORMED);
     assert_int_equal(event(f, "BOOKMARK", "{}"), TF_EVENT_MALFORMED);
+    /* Nothing is taken of it: a change that nobody is told of would be worse. */
+    assert_int_equal(event(f, "ADDED", "{\"metadata\":{" NAMES "}}"), TF_EVENT_MALFORMED);
+    assert_int_equal(f->pods.count, 0);
     for (size_t i = 0; i < TF_COUNT(versions); i++) {
         (void)snprintf(json, sizeof json, "{\"metadata\":{\"resourceVersion\":%s}}", versions[i]);
         assert_int_equal(event(f, "BOOKMARK", json), TF_EVENT_MALFORMED);
     }
     assert_string_equal(f->events.version, "5");
-    assert_int_equal(f->events.left_out, 4 + TF_COUNT(versions));
+    assert_int_equal(f->events.left_out, 5 + TF_COUNT(versions));
     assert_int_equal(f->pods.count, 0);
 }
 
@@ -721,6 +753,7 @@ int main(void)
         TEST(what_is_no_json_ends_the_stream),
         TEST(events_change_pods),
         TEST(errors_end_a_watch),
+        TEST(without_memory_pods_are_listed_again),
         TEST(malformed_events_are_passed_over),
         TEST(the_file_holds_all_pods),
         TEST(a_damaged_file_holds_nothing),

@@ -297,15 +297,14 @@ static int holder_apply(void *self, void *scratch, void *state, struct tf_batch 
     return 0;
 }
 
+/* What all kinds of filters here have. */
+#define HOLDER_LIFE                                                                                \
+    .options = no_options, .open = holder_open, .close = holder_close, .scratch_new = holder_new,  \
+    .scratch_free = free, .state_new = holder_new, .state_free = free
+
 static const struct tf_filter_kind holding_filter = {
     .name = "holder",
-    .options = no_options,
-    .open = holder_open,
-    .close = holder_close,
-    .scratch_new = holder_new,
-    .scratch_free = free,
-    .state_new = holder_new,
-    .state_free = free,
+    HOLDER_LIFE,
     .held = holder_held,
     .apply = holder_apply,
 };
@@ -396,19 +395,42 @@ static void learner_status(const void *self, struct tf_filter_status *out)
 
 static const struct tf_filter_kind learning_filter = {
     .name = "learner",
-    .options = no_options,
-    .open = holder_open,
-    .close = holder_close,
-    .scratch_new = holder_new,
-    .scratch_free = free,
-    .state_new = holder_new,
-    .state_free = free,
+    HOLDER_LIFE,
     .apply = learner_apply,
     .start = learner_start,
     .stop = learner_stop,
     .turn = learner_turn,
     .enrich = learner_enrich,
     .status = learner_status,
+};
+
+/* Knows each source at once, and says so once. */
+static enum tf_filter_turn knower_turn(void *self, void *state, uint64_t now_ms, uint64_t *until_ms)
+{
+    struct holder *holder = state;
+    bool said = holder->holds;
+
+    (void)self;
+    (void)now_ms;
+    (void)until_ms;
+    holder->holds = true;
+    return said ? TF_TURN_GO : TF_TURN_RENEW;
+}
+
+static int knower_enrich(void *self, void *state, struct tf_batch *constants)
+{
+    const struct holder *holder = state;
+
+    (void)self;
+    return holder->holds ? tf_batch_add_text_field(constants, "known", tf_slice_text("yes")) : 0;
+}
+
+static const struct tf_filter_kind knowing_filter = {
+    .name = "knower",
+    HOLDER_LIFE,
+    .apply = learner_apply,
+    .turn = knower_turn,
+    .enrich = knower_enrich,
 };
 
 /* ---- the output that keeps everything ------------------------------------------------------- */
@@ -1074,6 +1096,22 @@ static void a_source_waits_no_longer_than_it_may(void **state)
     assert_int_equal(world->renewed, 0);
 }
 
+/* What one filter has learned is not lost while another waits. */
+static void what_is_known_outlasts_the_wait_of_another(void **state)
+{
+    static const struct script steps[] = {{.tag = "a", .records = 1}};
+    struct tf_plugin_config both[] = {{.kind = &knowing_filter, .name = "knower"},
+                                      {.kind = &learning_filter, .name = "learner"}};
+
+    (void)state;
+    learn(0);
+    world->config.filters = (struct tf_plugin_list){.items = both, .count = TF_COUNT(both)};
+    give(0, steps, TF_COUNT(steps));
+    run();
+    assert_int_equal(world->asked, 2); /* the other waited */
+    assert_non_null(strstr(world->texts[find(" record 0 ")], "\"known\":\"yes\""));
+}
+
 /* Sources whose tag the filter does not match are none of its own. */
 static void a_filter_learns_of_sources_that_it_matches(void **state)
 {
@@ -1131,6 +1169,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_source_waits_until_its_filter_knows_it, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_source_waits_no_longer_than_it_may, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_known_outlasts_the_wait_of_another, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_filter_learns_of_sources_that_it_matches, set_up,
                                         tear_down),
     };

@@ -187,6 +187,23 @@ int tf_path_glob_depth(const struct tf_path_glob *glob, const char *dir)
     return depth;
 }
 
+bool tf_path_glob_takes(const struct tf_path_glob *glob, const char *dir, const char *name)
+{
+    int depth = tf_path_glob_depth(glob, dir);
+
+    if (depth < 0 || (glob->text == NULL && (size_t)depth + 1 != glob->part_count)) {
+        return false;
+    }
+    for (size_t size = strlen(name); size > 0; size--) {
+        bool is_base = name[size] == '\0' || name[size] == '.' || name[size] == '-';
+
+        if (is_base && tf_path_glob_names(glob, dir, name, size)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 uint64_t tf_path_hash(struct tf_slice base)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */

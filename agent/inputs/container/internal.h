@@ -124,6 +124,8 @@ bool tf_path_glob_descends(const struct tf_path_glob *glob, size_t part, const c
 /* How many components of the glob the folder dir is, below the glob's fixed one; -1: it is none
  * that the glob can name. */
 int tf_path_glob_depth(const struct tf_path_glob *glob, const char *dir);
+/* dir/name, or what of name stands before an ending of rotation, is a file that the glob names. */
+bool tf_path_glob_takes(const struct tf_path_glob *glob, const char *dir, const char *name);
 
 #define TF_DEPTH_MAX   32u /* folders below the fixed one */
 #define TF_GZIP_ENDING ".gz"
@@ -489,7 +491,7 @@ struct tf_container {
     uint32_t complete_scans;  /* of this run, up to TF_STORED_CHECKS */
     uint32_t stored_checks;   /* complete scans that the stored positions were compared with */
     uint32_t open_handles;
-    bool is_closing, told_watches, told_descriptors;
+    bool is_closing, told_watches, told_descriptors, told_unnamed;
     void (*on_closed)(void *ctx);
     void *closed_ctx;
 };

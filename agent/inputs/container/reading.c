@@ -12,24 +12,6 @@
 /* ---- the input ----------------------------------------------------------------------------------
  */
 
-/* dir/name, or what of name stands before an ending of rotation, is a file that the glob names. */
-static bool glob_takes(const struct tf_path_glob *glob, const char *dir, const char *name)
-{
-    int depth = tf_path_glob_depth(glob, dir);
-
-    if (depth < 0 || (glob->text == NULL && (size_t)depth + 1 != glob->part_count)) {
-        return false;
-    }
-    for (size_t size = strlen(name); size > 0; size--) {
-        bool is_base = name[size] == '\0' || name[size] == '.' || name[size] == '-';
-
-        if (is_base && tf_path_glob_names(glob, dir, name, size)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* normal is absolute, and taken apart here. */
 static bool input_takes(const struct tf_container_options *options, char *normal)
 {
@@ -41,7 +23,7 @@ static bool input_takes(const struct tf_container_options *options, char *normal
         struct tf_path_glob glob;
 
         is_taken = tf_path_glob_init(&glob, options->paths.items[i].text) == 0 &&
-                   glob_takes(&glob, normal, slash + 1);
+                   tf_path_glob_takes(&glob, normal, slash + 1);
         tf_path_glob_fini(&glob);
     }
     *slash = '/';

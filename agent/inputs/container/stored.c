@@ -4,7 +4,8 @@
  *
  * Positions that were stored by an earlier run and belong to no file of two complete scans (a
  * rename may hide a file from one) are those of files that vanished while nobody ran: unless they
- * were read to their end, or a sibling holds their text, that is a gap.
+ * were read to their end, or a sibling holds their text, that is a gap. Those that `paths` does not
+ * name any more are kept, for the time that it does again: nothing is known of such a file.
  */
 #include "internal.h"
 
@@ -49,7 +50,8 @@ struct missing_list {
     struct tf_container *input;
     struct missing *first;
     bool failed;
-    bool is_waiting; /* for what a compressed file turns out to be */
+    bool is_waiting;  /* for what a compressed file turns out to be */
+    uint64_t unnamed; /* by `paths` */
 };
 
 static bool was_found(const struct missing_list *list, const struct tf_file_id *id)
@@ -92,6 +94,30 @@ static bool may_be_compressed(const struct tf_container *input, struct tf_slice 
     return false;
 }
 
+/* A path that is not known may be one. */
+static bool is_named(const struct tf_container *input, struct tf_slice base)
+{
+    char dir[TF_FILE_PATH_MAX];
+    char *slash;
+
+    if (base.size == 0) {
+        return true;
+    }
+    memcpy(dir, base.data, base.size);
+    dir[base.size] = '\0';
+    slash = strrchr(dir, '/');
+    if (slash == NULL) {
+        return true;
+    }
+    *slash = '\0';
+    for (size_t i = 0; i < input->glob_count; i++) {
+        if (tf_path_glob_takes(&input->globs[i], dir, slash + 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void add_missing(void *ctx, struct tf_slice key, struct tf_slice value)
 {
     struct missing_list *list = ctx;
@@ -105,6 +131,10 @@ static void add_missing(void *ctx, struct tf_slice key, struct tf_slice value)
         return;
     }
     (void)tf_position_decode(value, &position);
+    if (!is_named(list->input, position.path)) {
+        list->unnamed++;
+        return;
+    }
     if (may_be_compressed(list->input, position.path)) {
         list->is_waiting = true;
         return;
@@ -140,12 +170,26 @@ static void tell_missing(struct tf_container *input, const struct missing *missi
     tf_follow_activate(file);
 }
 
+/* Once; at a reload by those that it takes from the input. */
+static void tell_unnamed(struct tf_container *input, uint64_t unnamed)
+{
+    char files[TF_COUNTED_TEXT_BYTES];
+
+    if (unnamed > 0 && !input->told_unnamed) {
+        input->told_unnamed = true;
+        tf_log(TF_LOG_INFO, "unnamed", TF_DETAILS(TF_STR("input", input->name)),
+               "%s once read that `paths` does not name: how far is kept, should it do so again",
+               tf_counted_text(unnamed, "file", files));
+    }
+}
+
 void tf_stored_check(struct tf_container *input)
 {
     struct missing_list list = {.input = input};
     struct missing *next;
 
     tf_stored_each(input, add_missing, &list);
+    tell_unnamed(input, list.unnamed);
     if (list.first == NULL && !list.failed && !list.is_waiting) {
         input->stored_checks = TF_STORED_CHECKS;
         return;

@@ -1,0 +1,250 @@
+/*
+ * test_kubernetes_api.c - what is asked of an API server after each answer: a list, or a watch from
+ * where.
+ *
+ * The HTTP client is played here, in place of libcurl's: each request takes the next answer of a
+ * script. The loop's timers run 1000 times faster.
+ */
+#include <dlfcn.h>
+#include <malloc.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../filters/kubernetes/kubernetes.h"
+
+#include "taffrail/http_client.h"
+
+#define HASTE      1000u
+#define TOKEN      "token-5d41402abc4b2a76"
+#define TOKEN_REST 12000 /* digits behind that: it comes in more than one piece */
+#define LIST       "{\"metadata\":{\"resourceVersion\":\"7\"},\"items\":[]}"
+#define REFUSED    "{\"type\":\"ERROR\",\"object\":{\"code\":500}}"
+#define BOOKMARK   "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\"}}}"
+#define FROM_CACHE "list 0"
+#define FROM_STORE "list newest"
+#define FROM_7     "watch 7"
+
+struct answer {
+    const char *wanted; /* what the request asks */
+    unsigned status;
+    const char *body; /* NULL: the connection breaks behind the head */
+};
+
+static struct {
+    uv_loop_t loop;
+    const struct answer *script;
+    unsigned count, asked;
+    struct tf_http_get get;
+    uv_timer_t soon;
+    struct tf_api *api;
+    void (*on_closed)(void *ctx);
+    void *closed_ctx;
+} world;
+
+int uv_timer_start(uv_timer_t *timer, uv_timer_cb fn, uint64_t timeout_ms, uint64_t repeat_ms)
+{
+    static int (*start)(uv_timer_t *, uv_timer_cb, uint64_t, uint64_t);
+
+    if (start == NULL) {
+        *(void **)&start = dlsym(RTLD_NEXT, "uv_timer_start");
+    }
+    return start(timer, fn, timeout_ms / HASTE, repeat_ms);
+}
+
+/* What grows may leave behind what it held. */
+static bool looks_for_tokens;
+static unsigned tokens_left;
+
+/* Called by a thread that TSan does not know yet, too. */
+__attribute__((no_sanitize_thread)) void *realloc(void *data, size_t size)
+{
+    static const char token[] = "Authorization: Bearer " TOKEN;
+    static void *(*next)(void *data, size_t size);
+
+    if (next == NULL) {
+        *(void **)&next = dlsym(RTLD_NEXT, "realloc");
+    }
+    if (looks_for_tokens && data != NULL && malloc_usable_size(data) >= sizeof token &&
+        memcmp(data, token, strlen(token)) == 0) {
+        tokens_left++;
+    }
+    return next(data, size);
+}
+
+/* ---- the client ---------------------------------------------------------------------------------
+ */
+
+const char *tf_http_client_version(void)
+{
+    return "played";
+}
+
+int tf_http_client_new(uv_loop_t *loop, struct tf_http_client **out)
+{
+    (void)uv_timer_init(loop, &world.soon);
+    *out = (struct tf_http_client *)&world;
+    return 0;
+}
+
+static void what_is_asked(const char *url, char *text, size_t size)
+{
+    const char *version = strstr(url, "&resourceVersion=");
+    int digits = version != NULL ? (int)strspn(version + 17, "0123456789") : 0;
+
+    (void)snprintf(text, size, "%s %.*s", strstr(url, "&watch=true") != NULL ? "watch" : "list",
+                   version != NULL ? digits : 6, version != NULL ? version + 17 : "newest");
+}
+
+static void on_closed(void *ctx)
+{
+    (void)ctx;
+}
+
+static void give_answer(uv_timer_t *timer)
+{
+    const struct answer *answer = &world.script[world.asked++];
+    struct tf_http_outcome outcome = {.is_whole = answer->body != NULL, .status = answer->status};
+
+    (void)timer;
+    (void)snprintf(outcome.why, sizeof outcome.why, "as the script says");
+    if (answer->status == 200) {
+        world.get.on_begun(world.get.ctx);
+        if (answer->body != NULL &&
+            world.get.on_data(world.get.ctx, tf_slice_text(answer->body)) < 0) {
+            outcome.is_whole = false;
+        }
+    }
+    world.get.on_done(world.get.ctx, &outcome);
+}
+
+int tf_http_client_get(struct tf_http_client *client, const struct tf_http_get *get)
+{
+    char asked[64];
+
+    (void)client;
+    if (world.asked == world.count) {
+        tf_api_close(world.api, on_closed, NULL);
+        return 0;
+    }
+    what_is_asked(get->url, asked, sizeof asked);
+    assert_string_equal(asked, world.script[world.asked].wanted);
+    world.get = *get;
+    return uv_timer_start(&world.soon, give_answer, 0, 0);
+}
+
+static void on_soon_closed(uv_handle_t *handle)
+{
+    (void)handle;
+    world.on_closed(world.closed_ctx);
+}
+
+void tf_http_client_close(struct tf_http_client *client, void (*on_end)(void *ctx), void *ctx)
+{
+    (void)client;
+    world.on_closed = on_end;
+    world.closed_ctx = ctx;
+    uv_close((uv_handle_t *)&world.soon, on_soon_closed);
+}
+
+/* ---- scripts ------------------------------------------------------------------------------------
+ */
+
+static void on_change(void *ctx)
+{
+    (void)ctx;
+}
+
+/* Runs until each answer was given, and one more request was made. */
+static void play(const struct answer *script, unsigned count)
+{
+    char path[] = "/tmp/taffrail-test-kubernetes-XXXXXX";
+    int fd = mkstemp(path);
+    struct tf_kubernetes_options options = {.token.text = path, .ca.text = path};
+    struct tf_texts none = {.count = 0};
+    struct tf_pods pods = {.count = 0};
+    struct tf_api_args args = {.loop = &world.loop,
+                               .name = "labels",
+                               .options = &options,
+                               .choice = {.labels = &none, .annotations = &none},
+                               .server = "https://127.0.0.1:1",
+                               .node = "node-1",
+                               .pods = &pods,
+                               .on_change = on_change};
+
+    assert_true(fd >= 0 && dprintf(fd, TOKEN "%.*d", TOKEN_REST, 0) > TOKEN_REST && close(fd) == 0);
+    memset(&world, 0, sizeof world);
+    world.script = script;
+    world.count = count;
+    assert_int_equal(uv_loop_init(&world.loop), 0);
+    assert_int_equal(tf_api_new(&args, &world.api), 0);
+    (void)uv_run(&world.loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&world.loop), 0);
+    assert_int_equal(world.asked, count);
+    assert_int_equal(unlink(path), 0);
+    tf_pods_fini(&pods);
+}
+
+#define PLAY(...)                                                                                  \
+    do {                                                                                           \
+        static const struct answer script[] = {__VA_ARGS__};                                       \
+        play(script, TF_COUNT(script));                                                            \
+    } while (0)
+
+static void a_version_that_is_gone_is_listed_again(void **state)
+{
+    (void)state;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 410, ""}, {FROM_STORE, 200, LIST}, {FROM_7, 200, ""});
+}
+
+/* "Too large resource version" after a restore of etcd comes as 504, or as an ERROR. */
+static void a_version_that_is_refused_again_is_forgotten(void **state)
+{
+    (void)state;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 504, ""}, {FROM_7, 504, ""}, {FROM_STORE, 200, LIST},
+         {FROM_7, 200, BOOKMARK}, {"watch 9", 200, REFUSED}, {"watch 9", 200, REFUSED},
+         {FROM_STORE, 200, LIST});
+}
+
+/* An event that is nested too deep stands behind this version each time. */
+static void so_is_one_that_nothing_sound_follows(void **state)
+{
+    (void)state;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 200, "}"}, {FROM_7, 200, "}"}, {FROM_STORE, 200, LIST},
+         {FROM_7, 200, ""});
+}
+
+/* A list costs the server more than a watch, so there must be a reason. */
+static void other_failures_keep_the_version(void **state)
+{
+    (void)state;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 0, ""}, {FROM_7, 0, ""}, {FROM_7, 0, ""},
+         {FROM_7, 401, ""}, {FROM_7, 401, ""}, {FROM_7, 200, NULL}, {FROM_7, 200, NULL},
+         {FROM_7, 200, BOOKMARK REFUSED}, {"watch 9", 200, ""});
+}
+
+static void a_token_is_left_nowhere(void **state)
+{
+    (void)state;
+    looks_for_tokens = true;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 200, ""});
+    looks_for_tokens = false;
+    assert_int_equal(tokens_left, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_version_that_is_gone_is_listed_again),
+        cmocka_unit_test(a_version_that_is_refused_again_is_forgotten),
+        cmocka_unit_test(so_is_one_that_nothing_sound_follows),
+        cmocka_unit_test(other_failures_keep_the_version),
+        cmocka_unit_test(a_token_is_left_nowhere),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
