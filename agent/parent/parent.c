@@ -268,12 +268,13 @@ static void on_message(struct parent *parent, struct process *process,
                        const struct tf_message *message)
 {
     bool works = process == &parent->current && process->state == WORKING;
+    bool leaves = process == &parent->current && process->state == LEAVING;
 
     if (message->word == TF_WORD_SOUND) {
         on_sound(parent, process, message);
     } else if (message->word == TF_WORD_UNSOUND) {
         process->errors = message->number;
-    } else if (message->word == TF_WORD_ALIVE && works) {
+    } else if (message->word == TF_WORD_ALIVE && (works || leaves)) {
         notify(parent, "WATCHDOG=1");
     } else if (message->word == TF_WORD_READY && works && !process->is_ready) {
         process->is_ready = true;

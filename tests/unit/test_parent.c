@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -36,6 +37,7 @@ enum act {
     WAITS_LOADING, /* until the test lets it */
     DIES_WITH_GO,  /* ends with 3 when it has its GO */
     DIES_SOUND,    /* when the test lets it: says SOUND, and dies of a signal */
+    ALIVE_LEAVING, /* says so once it hears LEAVE */
     HANGS_LEAVING, /* hears LEAVE, and does nothing */
     HANGS_WORKING, /* hears nothing */
     DIES_WORKING,  /* of a signal, once it works */
@@ -102,6 +104,9 @@ static int work(const struct tf_channel *channel, enum act act)
         atomic_fetch_add(&shared->leaving, message.word == TF_WORD_LEAVE);
         if (message.word == TF_WORD_LEAVE && act == HANGS_LEAVING) {
             hang();
+        }
+        if (message.word == TF_WORD_LEAVE && act == ALIVE_LEAVING) {
+            say(channel, TF_WORD_ALIVE, 0);
         }
         if (message.word == TF_WORD_LEAVE) {
             atomic_fetch_add(&shared->left, 1);
@@ -193,6 +198,8 @@ static void start(const enum act *acts, size_t count)
     parent = fork();
     assert_true(parent >= 0);
     if (parent == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0UL, 0UL,
+                    0UL); /* nothing of a test that failed stays */
         if (log_fd >= 0) {
             (void)dup2(log_fd, STDERR_FILENO);
         }
@@ -530,6 +537,25 @@ static void a_reload_is_told_and_main_says_one_line(void **state)
     (void)unsetenv("NOTIFY_SOCKET");
 }
 
+/* Its end may take longer than the watchdog waits. */
+static void one_that_leaves_feeds_the_watchdog(void **state)
+{
+    char path[64];
+    int fd = listen_as_manager(path);
+
+    (void)state;
+    START(ALIVE_LEAVING, WORK);
+    hears(fd, "READY=1");
+    reload();
+    hears(fd, "RELOADING=1\nMONOTONIC_USEC=");
+    hears(fd, "WATCHDOG=1");
+    hears(fd, "READY=1");
+    assert_int_equal(stopped_by(SIGTERM), 0);
+    (void)close(fd);
+    (void)unlink(path);
+    (void)unsetenv("NOTIFY_SOCKET");
+}
+
 static void a_main_that_says_anything_harms_itself_alone(void **state)
 {
     (void)state;
@@ -588,6 +614,7 @@ int main(void)
         TEST(books_are_not_asked_of_one_that_loads),
         TEST(what_kills_is_passed_on_to_one_that_hangs),
         TEST(a_reload_is_told_and_main_says_one_line),
+        TEST(one_that_leaves_feeds_the_watchdog),
         TEST(a_main_that_says_anything_harms_itself_alone),
         TEST(only_messages_are_read),
     };
