@@ -9,10 +9,10 @@
  * then this one leaves, and the other has its GO (docs/reload.md).
  *
  * SIGTERM and SIGINT stop it: inputs close, what was read is committed, outputs get until
- * agent.stop_timeout for their acks; a second signal ends it at once, and nothing is lost by that
- * either. SIGUSR1 prints the books. Exits 0 after a stop; 2 when the configuration, a key or a
- * certificate is wrong; 3 when the machine refuses (spool locked, port taken, no memory), or names
- * can be looked up only after another start (sandbox.h).
+ * agent.stop_timeout for their acks; at a second signal the parent kills main, and nothing is lost
+ * by that either. SIGUSR1 prints the books. Exits 0 after a stop; 2 when the configuration, a key
+ * or a certificate is wrong; 3 when the machine refuses (spool locked, port taken, no memory), or
+ * names can be looked up only after another start (sandbox.h).
  *
  * A service manager that asks (sd_notify(3)) hears by the parent that all is started, that the loop
  * turns, and that it stops.
@@ -55,8 +55,8 @@ static const char usage[] =
     "Reads what the configuration's inputs name, redacts it, and ships it to its outputs; with a\n"
     "forward input it is the collector. Runs in the foreground, logs on stderr.\n"
     "  -c FILE  configuration (" TF_CONFIG_FILE_DEFAULT ")\n"
-    "signals: TERM, INT stop after what was read is safe; HUP takes a changed configuration over,\n"
-    "         if it is sound; USR1 prints the books\n"
+    "signals: TERM, INT stop after what was read is safe, a second one at once; HUP takes\n"
+    "         a changed configuration over, if it is sound; USR1 prints the books\n"
     "example: taffrail check -c conf/taffrail.yaml && taffrail run -c conf/taffrail.yaml\n";
 
 struct run {
@@ -73,7 +73,7 @@ struct run {
     struct tf_message go; /* what the parent said with it */
     struct tf_reloads reloads;
     char changed[TF_CONFIG_NAMES_BYTES]; /* by this reload */
-    bool is_stopping, was_told_to_stop, has_lost_opener;
+    bool is_stopping, has_lost_opener;
 };
 
 /* All descriptors that the limit allows, keys in locked memory where the machine lets us. */
@@ -322,10 +322,6 @@ static void on_message(struct run *run, const struct tf_message *message)
 {
     switch (message->word) {
     case TF_WORD_STOP:
-        if (run->was_told_to_stop) {
-            _exit(128 + (int)message->number); /* what is committed is safe at any instant */
-        }
-        run->was_told_to_stop = true;
         stop_for(run, "stopping", (int)message->number);
         break;
     case TF_WORD_LEAVE:

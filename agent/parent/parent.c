@@ -60,6 +60,7 @@ struct parent {
     struct process current, next;
     bool wants_reload; /* SIGHUP came while there was no time for it */
     int stop_signal;   /* 0: it shall not stop */
+    int kill_signal;   /* a second one, for which main was killed; or 0 */
     uint64_t began_ms; /* of the reload */
     struct tf_reloads reloads;
     int status; /* of wait(2): how main ended */
@@ -367,12 +368,20 @@ static void reap(struct parent *parent)
     }
 }
 
+/* Not one that was waited for: its number may be another's by now. */
+static void kill_process(const struct process *process, int number)
+{
+    if (process->state != NONE) {
+        tf_sandbox_kill(process->pid, number);
+    }
+}
+
 static void kill_late(struct process *process)
 {
-    if (process->state != NONE && process->deadline_ms != 0 && now_ms() >= process->deadline_ms) {
+    if (process->deadline_ms != 0 && now_ms() >= process->deadline_ms) {
         process->was_late = true;
         process->deadline_ms = 0;
-        tf_sandbox_kill(process->pid, SIGKILL);
+        kill_process(process, SIGKILL);
     }
 }
 
@@ -380,12 +389,15 @@ static void kill_late(struct process *process)
 
 static void stop(struct parent *parent, int number)
 {
-    parent->stop_signal = number;
-    if (parent->next.state != NONE) {
-        tf_sandbox_kill(parent->next.pid, SIGKILL); /* it has nothing to lose */
+    if (parent->stop_signal != 0) { /* main may hang; what is committed is safe at any instant */
+        parent->kill_signal = number;
+        kill_process(&parent->current, SIGKILL);
+        return;
     }
+    parent->stop_signal = number;
+    kill_process(&parent->next, SIGKILL); /* it has nothing to lose */
     if (parent->current.state == LOADING || parent->current.fd < 0) {
-        tf_sandbox_kill(parent->current.pid, number); /* it hears nothing yet, or any more */
+        kill_process(&parent->current, number); /* it hears nothing yet, or any more */
     } else {
         say(&parent->current,
             &(struct tf_message){.word = TF_WORD_STOP, .number = (uint32_t)number});
@@ -411,7 +423,7 @@ static void on_signal(struct parent *parent, int number)
         reap(parent);
         break;
     default: /* of a watchdog, for a main that hangs */
-        tf_sandbox_kill(parent->current.pid, number);
+        kill_process(&parent->current, number);
         break;
     }
 }
@@ -492,6 +504,9 @@ static int end_as(const struct parent *parent)
     if (number == parent->stop_signal) {
         return TF_EXIT_FINE; /* it was stopped while it loaded */
     }
+    if (parent->kill_signal != 0 && number == SIGKILL) {
+        return 128 + parent->kill_signal;
+    }
     if (parent->stop_signal == 0) {
         tf_log(TF_LOG_ERROR, "main-died", TF_DETAILS(TF_NUM("signal", number)),
                "the agent's main process died of a signal; what was not committed is read again "
@@ -536,7 +551,7 @@ int tf_parent_run(const struct tf_parent_args *args)
         turn(&parent);
     }
     if (parent.next.state != NONE) { /* it hears the end of its channel, but may be busy */
-        tf_sandbox_kill(parent.next.pid, SIGKILL);
+        kill_process(&parent.next, SIGKILL);
         (void)waitpid(parent.next.pid, NULL, 0);
     }
     close_fd(&parent.next.fd);

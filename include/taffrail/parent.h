@@ -21,7 +21,7 @@ enum tf_word {
     TF_WORD_STOPPING, /* it will end */
     /* the parent says */
     TF_WORD_GO,      /* spool and listeners are free */
-    TF_WORD_STOP,    /* end; said again: at once */
+    TF_WORD_STOP,    /* end */
     TF_WORD_LEAVE,   /* let spool and listeners go and end: another main takes over */
     TF_WORD_REFUSED, /* another main was not sound */
     TF_WORD_BOOKS,   /* print them */

@@ -433,6 +433,33 @@ static void a_stop_reaches_one_that_loads_first(void **state)
     assert_int_equal(stopped_by(SIGTERM), 0);
 }
 
+/* The smaller number is read first, though both come at once. */
+static void is_ended_by_two_signals(void)
+{
+    assert_int_equal(kill(parent, SIGINT), 0);
+    assert_int_equal(stopped_by(SIGTERM), 128 + SIGTERM);
+    assert_false(is_there(0));
+}
+
+static void a_second_stop_kills_one_that_hangs(void **state)
+{
+    (void)state;
+    START(HANGS_WORKING);
+    reaches(&shared->working, 1);
+    is_ended_by_two_signals();
+}
+
+static void a_second_stop_kills_one_that_will_not_leave(void **state)
+{
+    (void)state;
+    START(HANGS_LEAVING, WORK);
+    reaches(&shared->working, 1);
+    reload();
+    reaches(&shared->leaving, 1);
+    is_ended_by_two_signals();
+    assert_false(is_there(1));
+}
+
 static void the_end_of_the_parent_is_heard(void **state)
 {
     (void)state;
@@ -608,6 +635,8 @@ int main(void)
         TEST(the_parent_ends_as_main_did),
         TEST(a_stop_ends_what_is_loading),
         TEST(a_stop_reaches_one_that_loads_first),
+        TEST(a_second_stop_kills_one_that_hangs),
+        TEST(a_second_stop_kills_one_that_will_not_leave),
         TEST(the_end_of_the_parent_is_heard),
         TEST(the_end_of_the_parent_is_heard_in_a_reload),
         TEST(signals_are_passed_on),
