@@ -171,6 +171,7 @@ static void say_stopping(struct run *run)
 
 static void say_sound(const struct run *run)
 {
+    tf_channel_end_with_parent(run->channel, false);
     say(run, &(struct tf_message){.word = TF_WORD_SOUND,
                                   .number = end_ms(run),
                                   .log_format = (uint32_t)run->config->agent.log_format,
@@ -534,6 +535,7 @@ static int load(struct run *run)
         }
         narrow_process();
         rc = tf_sandbox_begin(&run->config->sandbox, &err);
+        tf_channel_end_with_parent(run->channel, true); /* as the user that it is now */
     }
     if (rc < 0) {
         say_unsound(run, &err);

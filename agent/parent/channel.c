@@ -8,8 +8,11 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "taffrail/log.h"
 
@@ -65,6 +68,19 @@ int tf_channel_send(const struct tf_channel *channel, const struct tf_message *m
 int tf_channel_receive(const struct tf_channel *channel, struct tf_message *out)
 {
     return tf_message_receive(channel->fd, out);
+}
+
+void tf_channel_end_with_parent(const struct tf_channel *channel, bool is_wanted)
+{
+    struct pollfd poll_fd = {.fd = channel->fd};
+    int flags = fcntl(channel->fd, F_GETFL);
+
+    (void)fcntl(channel->fd, F_SETSIG, SIGTERM);
+    (void)fcntl(channel->fd, F_SETOWN, getpid());
+    (void)fcntl(channel->fd, F_SETFL, is_wanted ? flags | O_ASYNC : flags & ~O_ASYNC);
+    if (is_wanted && poll(&poll_fd, 1, 0) > 0) { /* it has ended */
+        (void)raise(SIGTERM);
+    }
 }
 
 int tf_channel_wait(const struct tf_channel *channel, struct tf_message *out)

@@ -22,7 +22,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -143,7 +142,7 @@ static int be_main(struct parent *parent, int fd)
     close_fd(&parent->current.fd);
     close_fd(&parent->next.fd);
     tf_notify_close(&parent->notify);
-    (void)prctl(PR_SET_PDEATHSIG, SIGTERM, 0UL, 0UL, 0UL); /* while it loads, and hears nothing */
+    tf_channel_end_with_parent(&channel, true);
     (void)signal(SIGHUP, SIG_IGN); /* a terminal sends signals to both; these are the parent's */
     (void)signal(SIGUSR1, SIG_IGN);
     (void)sigprocmask(SIG_SETMASK, &parent->mask_before, NULL);

@@ -62,6 +62,15 @@ int tf_channel_send(const struct tf_channel *channel, const struct tf_message *m
  * is none. */
 int tf_channel_receive(const struct tf_channel *channel, struct tf_message *out);
 
+/*
+ * Main hears nothing while it loads. As long as this is wanted, which it is from the start, the end
+ * of the parent, also an earlier one, ends main by SIGTERM; so would a word: it is not wanted any
+ * more before SOUND. A main that becomes another user says it again, as the kernel asks who wants
+ * the signal. (PR_SET_PDEATHSIG asks whether the dying parent may send it, which has no right to
+ * signal another user.)
+ */
+void tf_channel_end_with_parent(const struct tf_channel *channel, bool is_wanted);
+
 /* Waits for it; same returns, but for -EAGAIN. */
 int tf_channel_wait(const struct tf_channel *channel, struct tf_message *out);
 

@@ -235,6 +235,12 @@ def dies_or_hangs(house):
     scene.agent = house.start("agent", wait=None)
     time.sleep(0.2)
     need(scene.agent.stop() == 0, "a stop of a first start that hangs")
+    scene.agent = house.start("agent", wait=None)
+    time.sleep(0.2)
+    pid = scene.agent.pid
+    scene.agent.process.kill()
+    scene.agent.process.wait()
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 15, "one that loads outlives its parent")
     scene.edit("filters: [redact: {rules: [pipe.yaml]}]", "filters: []")
     scene.agent = house.start("agent")
     scene.end()

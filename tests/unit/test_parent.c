@@ -27,6 +27,7 @@
 #define LOADING_MS 400u
 #define LEAVE_MS   400u
 #define WAIT_MS    20000u
+#define NOBODY     65534
 
 enum act {
     WORK,
@@ -34,6 +35,7 @@ enum act {
     ENDS_LOADING,  /* with 3, and says nothing */
     DIES_LOADING,  /* of a signal */
     HANGS_LOADING, /* for ever */
+    HANGS_AS_USER, /* so, and as another user */
     WAITS_LOADING, /* until the test lets it */
     DIES_WITH_GO,  /* ends with 3 when it has its GO */
     DIES_SOUND,    /* when the test lets it: says SOUND, and dies of a signal */
@@ -48,7 +50,8 @@ enum act {
 /* Seen by all processes. */
 static struct shared {
     enum act acts[MAINS_MAX];
-    atomic_int started, working, leaving, left, stopped, refused, orphans, books, may_go_on;
+    atomic_int started, hanging, working, leaving, left, stopped, refused, orphans, books,
+        may_go_on;
     atomic_int pids[MAINS_MAX];
     struct tf_message go, refusal;
 } * shared;
@@ -137,12 +140,17 @@ static int fake_main(void *ctx, const struct tf_channel *channel)
     if (act == DIES_LOADING) {
         (void)kill(getpid(), SIGKILL);
     }
-    if (act == HANGS_LOADING) {
+    if (act == HANGS_AS_USER && setresuid(NOBODY, NOBODY, NOBODY) == 0) { /* root may */
+        tf_channel_end_with_parent(channel, true);
+    }
+    if (act == HANGS_LOADING || act == HANGS_AS_USER) {
+        atomic_fetch_add(&shared->hanging, 1);
         hang();
     }
     while ((act == WAITS_LOADING || act == DIES_SOUND) && atomic_load(&shared->may_go_on) == 0) {
         (void)usleep(1000);
     }
+    tf_channel_end_with_parent(channel, false);
     if (act == SAYS_ALL) {
         say_all(channel);
     }
@@ -469,6 +477,35 @@ static void the_end_of_the_parent_is_heard(void **state)
     reaches(&shared->orphans, 1);
 }
 
+/* They are this process's children then. */
+static void dies_with_its_parent(enum act act)
+{
+    int status = 0;
+    pid_t pid = 0;
+
+    START(act);
+    reaches(&shared->hanging, 1);
+    assert_int_equal(stopped_by(SIGKILL), 128 + SIGKILL);
+    for (unsigned ms = 0; pid == 0 && ms < WAIT_MS; ms++) {
+        (void)usleep(1000);
+        pid = waitpid(atomic_load(&shared->pids[0]), &status, WNOHANG);
+    }
+    assert_int_equal(pid, atomic_load(&shared->pids[0]));
+    assert_int_equal(WTERMSIG(status), SIGTERM);
+}
+
+static void one_that_loads_dies_with_its_parent(void **state)
+{
+    (void)state;
+    dies_with_its_parent(HANGS_LOADING);
+}
+
+static void one_that_loads_as_another_user_dies_with_its_parent(void **state)
+{
+    (void)state;
+    dies_with_its_parent(HANGS_AS_USER);
+}
+
 /* Also by one that waits for its GO: no copy of the parent's end is left in it. */
 static void the_end_of_the_parent_is_heard_in_a_reload(void **state)
 {
@@ -639,6 +676,8 @@ int main(void)
         TEST(a_second_stop_kills_one_that_will_not_leave),
         TEST(the_end_of_the_parent_is_heard),
         TEST(the_end_of_the_parent_is_heard_in_a_reload),
+        TEST(one_that_loads_dies_with_its_parent),
+        TEST(one_that_loads_as_another_user_dies_with_its_parent),
         TEST(signals_are_passed_on),
         TEST(books_are_not_asked_of_one_that_loads),
         TEST(what_kills_is_passed_on_to_one_that_hangs),
@@ -648,5 +687,6 @@ int main(void)
         TEST(only_messages_are_read),
     };
 
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1UL, 0UL, 0UL, 0UL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
