@@ -712,9 +712,8 @@ static void replies_come_back_as_they_were(void **state)
     }
 }
 
-static int decode_reply_with(size_t offset, uint8_t value)
+static int decode_answer(struct tf_answer answer, size_t offset, uint8_t value)
 {
-    struct tf_answer answer = sample_answer();
     uint8_t data[TF_REPLY_BYTES_MAX];
     size_t size = tf_reply_encode(9, &answer, data);
     uint32_t id;
@@ -723,13 +722,28 @@ static int decode_reply_with(size_t offset, uint8_t value)
     return tf_reply_decode(data, size, &id, &answer);
 }
 
+static int decode_reply_with(size_t offset, uint8_t value)
+{
+    return decode_answer(sample_answer(), offset, value);
+}
+
+static int decode_refusal_with(size_t offset, uint8_t value)
+{
+    struct tf_answer answer = sample_answer();
+
+    answer.rc = -EPERM;
+    return decode_answer(answer, offset, value);
+}
+
 static void what_is_no_reply_is_refused(void **state)
 {
     (void)state;
     assert_int_equal(decode_reply_with(9, 1), 0);
     assert_int_equal(decode_reply_with(7, 1), -EPROTO);           /* no errno */
-    assert_int_equal(decode_reply_with(8, TF_WHYS), -EPROTO);     /* no reason */
     assert_int_equal(decode_reply_with(8, TF_WHY_KIND), -EPROTO); /* a reason, and no error */
+    assert_int_equal(decode_refusal_with(8, TF_WHY_HOPS), 0);
+    assert_int_equal(decode_refusal_with(8, TF_WHY_GONE), -EPROTO); /* none that it may say */
+    assert_int_equal(decode_refusal_with(8, UINT8_MAX), -EPROTO);
     assert_int_equal(decode_reply_with(9, 2), -EPROTO);
     assert_int_equal(decode_reply_with(68, 1), -EPROTO);
     assert_int_equal(decode_reply_with(TF_REPLY_HEAD, '/'), -EPROTO);
