@@ -184,12 +184,36 @@ static bool is_candidate(const struct run *run)
     return run->channel->is_reload && run->go.word != TF_WORD_GO;
 }
 
-/* What is wrong, as it is told before a start; beside a main that works, in the log. */
+static const char *failure_event(const struct run *run)
+{
+    return is_candidate(run) ? "reload-refused" : "start";
+}
+
+/* What the machine refuses. */
+static void tell_failure(const struct run *run, const char *what, const char *why)
+{
+    tf_log(TF_LOG_ERROR, failure_event(run), NULL, 0, "%s: %s", what, why);
+}
+
+/* Each is a subject of its own: none is a repeat. */
+static void log_finding(const struct run *run, const struct tf_finding *finding, size_t number,
+                        size_t count)
+{
+    bool is_error = finding->severity == TF_SEVERITY_ERROR;
+    char at[PLACE_BYTES], which[NUMBER_BYTES];
+
+    (void)snprintf(which, sizeof which, "%zu/%zu", number, count);
+    (void)snprintf(at, sizeof at, finding->line > 0 ? "%s:%u:%u" : "%s",
+                   finding->file != NULL ? finding->file : "", finding->line, finding->column);
+    tf_log(is_error ? TF_LOG_ERROR : TF_LOG_WARN, is_error ? failure_event(run) : "reload-warning",
+           TF_DETAILS(TF_STR(is_error ? "error" : "warning", which), TF_STR("at", at)), "%s",
+           finding->text);
+}
+
+/* What was found, as it is told before a start; beside a main that works, in the log. */
 static void tell(const struct run *run, const struct tf_error *err)
 {
-    const char *event = is_candidate(run) ? "reload-refused" : "start";
-    char at[PLACE_BYTES], which[NUMBER_BYTES]; /* each is a subject of its own: none a repeat */
-    size_t number = 0;
+    size_t errors = 0, warnings = 0;
 
     if (!run->channel->is_reload) {
         (void)tf_error_print(err, stderr);
@@ -198,20 +222,19 @@ static void tell(const struct run *run, const struct tf_error *err)
     for (size_t i = 0; i < err->count; i++) {
         const struct tf_finding *finding = &err->findings[i];
 
-        if (finding->severity != TF_SEVERITY_ERROR) {
-            continue;
+        if (finding->severity == TF_SEVERITY_ERROR) {
+            log_finding(run, finding, ++errors, err->errors);
+        } else {
+            log_finding(run, finding, ++warnings, err->warnings);
         }
-        (void)snprintf(which, sizeof which, "%zu/%zu", ++number, err->errors);
-        (void)snprintf(at, sizeof at, finding->line > 0 ? "%s:%u:%u" : "%s",
-                       finding->file != NULL ? finding->file : "", finding->line, finding->column);
-        tf_log(TF_LOG_ERROR, event, TF_DETAILS(TF_STR("error", which), TF_STR("at", at)), "%s",
-               finding->text);
     }
 }
 
-static void say_unsound(const struct run *run, const struct tf_error *err)
+/* One error at least: where nothing was found the machine refuses something. */
+static void say_unsound(const struct run *run, size_t errors)
 {
-    say(run, &(struct tf_message){.word = TF_WORD_UNSOUND, .number = (uint32_t)err->errors});
+    say(run,
+        &(struct tf_message){.word = TF_WORD_UNSOUND, .number = errors > 0 ? (uint32_t)errors : 1});
 }
 
 /* ---- stop ----------------------------------------------------------------------------------- */
@@ -475,11 +498,11 @@ static int start(struct run *run)
         rc = wait_for_go(run);
         rc = rc == 0 ? begin(run, &err) : rc;
     } else {
-        say_unsound(run, &err);
+        say_unsound(run, err.errors);
     }
     tell(run, &err);
     if (rc < 0 && rc != -ECANCELED && err.errors == 0) {
-        tf_log(TF_LOG_ERROR, "start", NULL, 0, "cannot start: %s", uv_strerror(rc));
+        tell_failure(run, "cannot start", uv_strerror(rc));
     }
     tf_error_fini(&err);
     if (rc < 0) {
@@ -538,16 +561,20 @@ static int load(struct run *run)
         tf_channel_end_with_parent(run->channel, true); /* as the user that it is now */
     }
     if (rc < 0) {
-        say_unsound(run, &err);
+        say_unsound(run, err.errors);
     }
     tell(run, &err);
+    if (rc < 0 && err.errors == 0) {
+        tell_failure(run, "cannot load the configuration", uv_strerror(rc));
+    }
     tf_error_fini(&err);
     return rc;
 }
 
 /* The process that opens logs, where the agent is not to. Then it has no right to, either. */
-static int start_opener(struct tf_config *config)
+static int start_opener(const struct run *run)
 {
+    struct tf_config *config = run->config;
     int rc;
 
     if (config->sandbox.opener == TF_OPENER_OFF) {
@@ -555,12 +582,27 @@ static int start_opener(struct tf_config *config)
     }
     rc = tf_container_start_opener(&config->inputs, &config->opener);
     if (rc < 0) {
-        tf_log(TF_LOG_ERROR, "opener", NULL, 0, "the process that opens logs cannot start: %s",
-               uv_strerror(rc));
+        tell_failure(run, "the process that opens logs cannot start",
+                     rc == -ESHUTDOWN   ? "it could not confine itself"
+                     : rc == -ETIMEDOUT ? "it has not confined itself in time"
+                                        : uv_strerror(rc));
         return rc;
     }
     tf_sandbox_hand_over(config->opener != NULL);
     return 0;
+}
+
+static int init_loop(struct run *run)
+{
+    int rc = size_thread_pool(run->config);
+
+    if (rc == 0) {
+        rc = uv_loop_init(&run->loop);
+    }
+    if (rc < 0) {
+        tell_failure(run, "cannot start", uv_strerror(rc));
+    }
+    return rc;
 }
 
 static int run_main(void *file, const struct tf_channel *channel)
@@ -574,10 +616,11 @@ static int run_main(void *file, const struct tf_channel *channel)
         tf_config_free(run.config);
         return TF_EXIT_USAGE;
     }
-    if (start_opener(run.config) == 0 && size_thread_pool(run.config) == 0 &&
-        uv_loop_init(&run.loop) == 0) {
+    if (start_opener(&run) == 0 && init_loop(&run) == 0) {
         code = run_loop(&run);
         (void)uv_loop_close(&run.loop);
+    } else {
+        say_unsound(&run, 0);
     }
     tf_opener_process_free(run.config->opener);
     tf_config_free(run.config);
