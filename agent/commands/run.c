@@ -482,6 +482,9 @@ static int begin(struct run *run, struct tf_error *err)
     if (rc == 0) {
         rc = tf_pipeline_start(run->pipeline, err);
     }
+    if (rc == 0 && run->go.is_reload) { /* as the record has it; an address may be taken yet */
+        log_reload(run);
+    }
     return rc == 0 ? tf_admin_start(run->admin, run->pipeline, err) : rc;
 }
 
@@ -507,9 +510,6 @@ static int start(struct run *run)
     tf_error_fini(&err);
     if (rc < 0) {
         return rc == -EINVAL ? TF_EXIT_USAGE : TF_EXIT_CANNOT_RUN;
-    }
-    if (run->go.is_reload) {
-        log_reload(run);
     }
     tf_log(TF_LOG_INFO, "ready", NULL, 0, "reading");
     say_ready(run);

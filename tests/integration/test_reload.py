@@ -260,6 +260,7 @@ def not_to_be_had(house):
         scene.agent.process.send_signal(signal.SIGHUP)
         need(scene.agent.process.wait(60) == 3, scene.agent.tail())
         need("address already in use; another program has it" in scene.agent.text(), scene.agent.tail())
+        need(count_events(scene.agent, "reload") == 1, "it took over, and the audit says so")
         scene.write(100)
     scene.agent = house.start("agent")
     scene.end()
