@@ -119,6 +119,7 @@ static int restrict_files(const char *const *folders, size_t folder_count)
 /* ---- calls -------------------------------------------------------------------------------------
  */
 
+#ifdef TF_HAVE_SECCOMP
 static const int fatal[] = {SCMP_SYS(execve), SCMP_SYS(execveat)};
 static const int refused[] = {
     SCMP_SYS(socket),
@@ -180,7 +181,6 @@ static const int refused[] = {
     SCMP_SYS(swapon),
 };
 
-#ifdef TF_HAVE_SECCOMP
 static bool forbid_calls(void)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
