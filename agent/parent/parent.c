@@ -13,7 +13,7 @@
  * (sandbox.h), so it trusts nothing that it is told: a main that lies can end itself, or be taken
  * for one that works.
  */
-#include "internal.h"
+#include "taffrail/parent.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "taffrail/base.h"
 #include "taffrail/commands.h"
 #include "taffrail/log.h"
 #include "taffrail/notify.h"
@@ -180,8 +181,9 @@ static int start_main(struct parent *parent, struct process *process)
 static void say(const struct process *process, const struct tf_message *message)
 {
     if (process->fd >= 0) {
-        (void)tf_message_send(process->fd,
-                              message); /* the end of one that is gone is seen by reap */
+        const struct tf_channel channel = {.fd = process->fd};
+
+        (void)tf_channel_send(&channel, message); /* the end of one that is gone is seen by reap */
     }
 }
 
@@ -293,7 +295,7 @@ static void hear(struct parent *parent, struct process *process)
     int rc = 0;
 
     for (unsigned i = 0; i < MESSAGES_A_TURN && process->fd >= 0 && rc != -EAGAIN; i++) {
-        rc = tf_message_receive(process->fd, &message);
+        rc = tf_channel_receive(&(struct tf_channel){.fd = process->fd}, &message);
         if (rc == 0) {
             on_message(parent, process, &message);
         } else if (rc != -EAGAIN && rc != -EPROTO) {
