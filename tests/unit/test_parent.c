@@ -4,6 +4,7 @@
  * The parent runs in a process of its own, for it gives up rights and takes signals. What mains
  * have seen is in memory that all of them share.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -47,17 +49,68 @@ enum act {
     SAYS_ALL,      /* every word and much nonsense, then works */
 };
 
+/* What befalls the parent. */
+enum fault { NO_FAULT, NO_SOCKETS, NO_FORK, SIGNALS_AFTER_END };
+
 /* Seen by all processes. */
 static struct shared {
     enum act acts[MAINS_MAX];
     atomic_int started, hanging, working, leaving, left, stopped, refused, orphans, books,
         may_go_on;
     atomic_int pids[MAINS_MAX];
+    atomic_int fault, kills;
     struct tf_message go, refusal;
 } * shared;
 
 static pid_t parent;
+static bool is_parent;  /* this process is */
 static int log_fd = -1; /* the parent's stderr, where a test reads it */
+
+/* ---- faults ---------------------------------------------------------------------------------- */
+
+static bool suffers(enum fault fault)
+{
+    return is_parent && atomic_load(&shared->fault) == (int)fault;
+}
+
+int socketpair(int family, int type, int protocol, int fds[2])
+{
+    if (suffers(NO_SOCKETS)) {
+        errno = EMFILE;
+        return -1;
+    }
+    return (int)syscall(SYS_socketpair, family, type, protocol, fds);
+}
+
+pid_t fork(void)
+{
+    if (suffers(NO_FORK)) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return ((pid_t(*)(void))dlsym(RTLD_NEXT, "fork"))();
+}
+
+int kill(pid_t pid, int number)
+{
+    if (is_parent && pid != getpid()) {
+        atomic_fetch_add(&shared->kills, 1);
+    }
+    return (int)syscall(SYS_kill, pid, number);
+}
+
+/* From then on the number may be another process's. */
+pid_t waitpid(pid_t pid, int *status, int options)
+{
+    pid_t ended = ((pid_t(*)(pid_t, int *, int))dlsym(RTLD_NEXT, "waitpid"))(pid, status, options);
+
+    if (ended > 0 && suffers(SIGNALS_AFTER_END)) {
+        (void)kill(getpid(), SIGTERM);
+        (void)kill(getpid(), SIGINT);
+        (void)kill(getpid(), SIGABRT);
+    }
+    return ended;
+}
 
 /* ---- a main ---------------------------------------------------------------------------------- */
 
@@ -129,6 +182,7 @@ static int fake_main(void *ctx, const struct tf_channel *channel)
     enum act act = shared->acts[number];
 
     (void)ctx;
+    is_parent = false;
     atomic_store(&shared->pids[number], (int)getpid());
     if (act == IS_UNSOUND) {
         say(channel, TF_WORD_UNSOUND, 3);
@@ -208,6 +262,7 @@ static void start(const enum act *acts, size_t count)
     if (parent == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0UL, 0UL,
                     0UL); /* nothing of a test that failed stays */
+        is_parent = true;
         if (log_fd >= 0) {
             (void)dup2(log_fd, STDERR_FILENO);
         }
@@ -418,6 +473,70 @@ static void the_parent_ends_as_main_did(void **state)
     assert_int_equal(ended(), 5);
     START(DIES_WORKING, DIES_WORKING);
     assert_int_equal(ended(), 128 + SIGKILL);
+}
+
+static void fails_to_start(enum fault fault, const char *why)
+{
+    char text[2048] = "";
+
+    log_fd = memfd_create("log", MFD_CLOEXEC);
+    atomic_store(&shared->fault, fault);
+    START(WORK);
+    assert_int_equal(ended(), 3);
+    assert_true(pread(log_fd, text, sizeof text - 1, 0) > 0);
+    assert_non_null(strstr(text, why));
+    (void)close(log_fd);
+    log_fd = -1;
+}
+
+static void without_a_first_main_there_is_no_parent(void **state)
+{
+    (void)state;
+    fails_to_start(NO_SOCKETS, "cannot start: Too many open files");
+    fails_to_start(NO_FORK, "cannot start: Resource temporarily unavailable");
+    assert_int_equal(atomic_load(&shared->started), 0);
+}
+
+static void without_a_next_main_nothing_changes(void **state)
+{
+    (void)state;
+    START(WORK, WORK);
+    reaches(&shared->working, 1);
+    atomic_store(&shared->fault, NO_SOCKETS);
+    reload();
+    reaches(&shared->refused, 1);
+    assert_string_equal(shared->refusal.text, "no process for it: Too many open files");
+    atomic_store(&shared->fault, NO_FORK);
+    reload();
+    reaches(&shared->refused, 2);
+    assert_string_equal(shared->refusal.text,
+                        "no process for it: Resource temporarily unavailable");
+    atomic_store(&shared->fault, NO_FAULT);
+    reload();
+    reaches(&shared->working, 2);
+    assert_int_equal(shared->go.reloads.refused, 2);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+static void what_loads_ends_with_the_main_that_works(void **state)
+{
+    (void)state;
+    START(WORK, HANGS_LOADING);
+    reaches(&shared->working, 1);
+    reload();
+    reaches(&shared->hanging, 1);
+    assert_int_equal(kill(atomic_load(&shared->pids[0]), SIGKILL), 0);
+    assert_int_equal(ended(), 128 + SIGKILL);
+    assert_false(is_there(1));
+}
+
+static void no_signal_goes_to_one_that_was_waited_for(void **state)
+{
+    (void)state;
+    atomic_store(&shared->fault, SIGNALS_AFTER_END);
+    START(ENDS_WORKING);
+    assert_int_equal(ended(), 5);
+    assert_int_equal(atomic_load(&shared->kills), 0);
 }
 
 static void a_stop_ends_what_is_loading(void **state)
@@ -670,6 +789,10 @@ int main(void)
         TEST(one_that_dies_sound_changes_nothing),
         TEST(one_that_dies_when_the_last_leaves_ends_all),
         TEST(the_parent_ends_as_main_did),
+        TEST(without_a_first_main_there_is_no_parent),
+        TEST(without_a_next_main_nothing_changes),
+        TEST(what_loads_ends_with_the_main_that_works),
+        TEST(no_signal_goes_to_one_that_was_waited_for),
         TEST(a_stop_ends_what_is_loading),
         TEST(a_stop_reaches_one_that_loads_first),
         TEST(a_second_stop_kills_one_that_hangs),
