@@ -9,10 +9,10 @@
  * then this one leaves, and the other has its GO (docs/reload.md).
  *
  * SIGTERM and SIGINT stop it: inputs close, what was read is committed, outputs get until
- * agent.stop_timeout for their acks; a second signal ends it at once, and nothing is lost by that
- * either. SIGUSR1 prints the books. Exits 0 after a stop; 2 when the configuration, a key or a
- * certificate is wrong; 3 when the machine refuses (spool locked, port taken, no memory), or names
- * can be looked up only after another start (sandbox.h).
+ * agent.stop_timeout for their acks; at a second signal the parent kills main, and nothing is lost
+ * by that either. SIGUSR1 prints the books. Exits 0 after a stop; 2 when the configuration, a key
+ * or a certificate is wrong; 3 when the machine refuses (spool locked, port taken, no memory), or
+ * names can be looked up only after another start (sandbox.h).
  *
  * A service manager that asks (sd_notify(3)) hears by the parent that all is started, that the loop
  * turns, and that it stops.
@@ -55,8 +55,8 @@ static const char usage[] =
     "Reads what the configuration's inputs name, redacts it, and ships it to its outputs; with a\n"
     "forward input it is the collector. Runs in the foreground, logs on stderr.\n"
     "  -c FILE  configuration (" TF_CONFIG_FILE_DEFAULT ")\n"
-    "signals: TERM, INT stop after what was read is safe; HUP takes a changed configuration over,\n"
-    "         if it is sound; USR1 prints the books\n"
+    "signals: TERM, INT stop after what was read is safe, a second one at once; HUP takes\n"
+    "         a changed configuration over, if it is sound; USR1 prints the books\n"
     "example: taffrail check -c conf/taffrail.yaml && taffrail run -c conf/taffrail.yaml\n";
 
 struct run {
@@ -73,7 +73,7 @@ struct run {
     struct tf_message go; /* what the parent said with it */
     struct tf_reloads reloads;
     char changed[TF_CONFIG_NAMES_BYTES]; /* by this reload */
-    bool is_stopping, was_told_to_stop, has_lost_opener;
+    bool is_stopping, has_lost_opener;
 };
 
 /* All descriptors that the limit allows, keys in locked memory where the machine lets us. */
@@ -171,6 +171,7 @@ static void say_stopping(struct run *run)
 
 static void say_sound(const struct run *run)
 {
+    tf_channel_end_with_parent(run->channel, false);
     say(run, &(struct tf_message){.word = TF_WORD_SOUND,
                                   .number = end_ms(run),
                                   .log_format = (uint32_t)run->config->agent.log_format,
@@ -183,12 +184,36 @@ static bool is_candidate(const struct run *run)
     return run->channel->is_reload && run->go.word != TF_WORD_GO;
 }
 
-/* What is wrong, as it is told before a start; beside a main that works, in the log. */
+static const char *failure_event(const struct run *run)
+{
+    return is_candidate(run) ? "reload-refused" : "start";
+}
+
+/* What the machine refuses. */
+static void tell_failure(const struct run *run, const char *what, const char *why)
+{
+    tf_log(TF_LOG_ERROR, failure_event(run), NULL, 0, "%s: %s", what, why);
+}
+
+/* Each is a subject of its own: none is a repeat. */
+static void log_finding(const struct run *run, const struct tf_finding *finding, size_t number,
+                        size_t count)
+{
+    bool is_error = finding->severity == TF_SEVERITY_ERROR;
+    char at[PLACE_BYTES], which[NUMBER_BYTES];
+
+    (void)snprintf(which, sizeof which, "%zu/%zu", number, count);
+    (void)snprintf(at, sizeof at, finding->line > 0 ? "%s:%u:%u" : "%s",
+                   finding->file != NULL ? finding->file : "", finding->line, finding->column);
+    tf_log(is_error ? TF_LOG_ERROR : TF_LOG_WARN, is_error ? failure_event(run) : "reload-warning",
+           TF_DETAILS(TF_STR(is_error ? "error" : "warning", which), TF_STR("at", at)), "%s",
+           finding->text);
+}
+
+/* What was found, as it is told before a start; beside a main that works, in the log. */
 static void tell(const struct run *run, const struct tf_error *err)
 {
-    const char *event = is_candidate(run) ? "reload-refused" : "start";
-    char at[PLACE_BYTES], which[NUMBER_BYTES]; /* each is a subject of its own: none a repeat */
-    size_t number = 0;
+    size_t errors = 0, warnings = 0;
 
     if (!run->channel->is_reload) {
         (void)tf_error_print(err, stderr);
@@ -197,20 +222,19 @@ static void tell(const struct run *run, const struct tf_error *err)
     for (size_t i = 0; i < err->count; i++) {
         const struct tf_finding *finding = &err->findings[i];
 
-        if (finding->severity != TF_SEVERITY_ERROR) {
-            continue;
+        if (finding->severity == TF_SEVERITY_ERROR) {
+            log_finding(run, finding, ++errors, err->errors);
+        } else {
+            log_finding(run, finding, ++warnings, err->warnings);
         }
-        (void)snprintf(which, sizeof which, "%zu/%zu", ++number, err->errors);
-        (void)snprintf(at, sizeof at, finding->line > 0 ? "%s:%u:%u" : "%s",
-                       finding->file != NULL ? finding->file : "", finding->line, finding->column);
-        tf_log(TF_LOG_ERROR, event, TF_DETAILS(TF_STR("error", which), TF_STR("at", at)), "%s",
-               finding->text);
     }
 }
 
-static void say_unsound(const struct run *run, const struct tf_error *err)
+/* One error at least: where nothing was found the machine refuses something. */
+static void say_unsound(const struct run *run, size_t errors)
 {
-    say(run, &(struct tf_message){.word = TF_WORD_UNSOUND, .number = (uint32_t)err->errors});
+    say(run,
+        &(struct tf_message){.word = TF_WORD_UNSOUND, .number = errors > 0 ? (uint32_t)errors : 1});
 }
 
 /* ---- stop ----------------------------------------------------------------------------------- */
@@ -322,10 +346,6 @@ static void on_message(struct run *run, const struct tf_message *message)
 {
     switch (message->word) {
     case TF_WORD_STOP:
-        if (run->was_told_to_stop) {
-            _exit(128 + (int)message->number); /* what is committed is safe at any instant */
-        }
-        run->was_told_to_stop = true;
         stop_for(run, "stopping", (int)message->number);
         break;
     case TF_WORD_LEAVE:
@@ -462,6 +482,9 @@ static int begin(struct run *run, struct tf_error *err)
     if (rc == 0) {
         rc = tf_pipeline_start(run->pipeline, err);
     }
+    if (rc == 0 && run->go.is_reload) { /* as the record has it; an address may be taken yet */
+        log_reload(run);
+    }
     return rc == 0 ? tf_admin_start(run->admin, run->pipeline, err) : rc;
 }
 
@@ -478,18 +501,15 @@ static int start(struct run *run)
         rc = wait_for_go(run);
         rc = rc == 0 ? begin(run, &err) : rc;
     } else {
-        say_unsound(run, &err);
+        say_unsound(run, err.errors);
     }
     tell(run, &err);
     if (rc < 0 && rc != -ECANCELED && err.errors == 0) {
-        tf_log(TF_LOG_ERROR, "start", NULL, 0, "cannot start: %s", uv_strerror(rc));
+        tell_failure(run, "cannot start", uv_strerror(rc));
     }
     tf_error_fini(&err);
     if (rc < 0) {
         return rc == -EINVAL ? TF_EXIT_USAGE : TF_EXIT_CANNOT_RUN;
-    }
-    if (run->go.is_reload) {
-        log_reload(run);
     }
     tf_log(TF_LOG_INFO, "ready", NULL, 0, "reading");
     say_ready(run);
@@ -538,18 +558,23 @@ static int load(struct run *run)
         }
         narrow_process();
         rc = tf_sandbox_begin(&run->config->sandbox, &err);
+        tf_channel_end_with_parent(run->channel, true); /* as the user that it is now */
     }
     if (rc < 0) {
-        say_unsound(run, &err);
+        say_unsound(run, err.errors);
     }
     tell(run, &err);
+    if (rc < 0 && err.errors == 0) {
+        tell_failure(run, "cannot load the configuration", uv_strerror(rc));
+    }
     tf_error_fini(&err);
     return rc;
 }
 
 /* The process that opens logs, where the agent is not to. Then it has no right to, either. */
-static int start_opener(struct tf_config *config)
+static int start_opener(const struct run *run)
 {
+    struct tf_config *config = run->config;
     int rc;
 
     if (config->sandbox.opener == TF_OPENER_OFF) {
@@ -557,12 +582,27 @@ static int start_opener(struct tf_config *config)
     }
     rc = tf_container_start_opener(&config->inputs, &config->opener);
     if (rc < 0) {
-        tf_log(TF_LOG_ERROR, "opener", NULL, 0, "the process that opens logs cannot start: %s",
-               uv_strerror(rc));
+        tell_failure(run, "the process that opens logs cannot start",
+                     rc == -ESHUTDOWN   ? "it could not confine itself"
+                     : rc == -ETIMEDOUT ? "it has not confined itself in time"
+                                        : uv_strerror(rc));
         return rc;
     }
     tf_sandbox_hand_over(config->opener != NULL);
     return 0;
+}
+
+static int init_loop(struct run *run)
+{
+    int rc = size_thread_pool(run->config);
+
+    if (rc == 0) {
+        rc = uv_loop_init(&run->loop);
+    }
+    if (rc < 0) {
+        tell_failure(run, "cannot start", uv_strerror(rc));
+    }
+    return rc;
 }
 
 static int run_main(void *file, const struct tf_channel *channel)
@@ -576,10 +616,11 @@ static int run_main(void *file, const struct tf_channel *channel)
         tf_config_free(run.config);
         return TF_EXIT_USAGE;
     }
-    if (start_opener(run.config) == 0 && size_thread_pool(run.config) == 0 &&
-        uv_loop_init(&run.loop) == 0) {
+    if (start_opener(&run) == 0 && init_loop(&run) == 0) {
         code = run_loop(&run);
         (void)uv_loop_close(&run.loop);
+    } else {
+        say_unsound(&run, 0);
     }
     tf_opener_process_free(run.config->opener);
     tf_config_free(run.config);

@@ -14,8 +14,6 @@
  * the others. Rights and files are given up by the same code as the agent's (agent/sandbox).
  */
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,6 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #ifdef TF_HAVE_SECCOMP
+#include <errno.h>
 #include <seccomp.h>
 #endif
 
@@ -119,6 +118,7 @@ static int restrict_files(const char *const *folders, size_t folder_count)
 /* ---- calls -------------------------------------------------------------------------------------
  */
 
+#ifdef TF_HAVE_SECCOMP
 static const int fatal[] = {SCMP_SYS(execve), SCMP_SYS(execveat)};
 static const int refused[] = {
     SCMP_SYS(socket),
@@ -180,7 +180,6 @@ static const int refused[] = {
     SCMP_SYS(swapon),
 };
 
-#ifdef TF_HAVE_SECCOMP
 static bool forbid_calls(void)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
@@ -214,23 +213,12 @@ static bool forbid_calls(void)
 }
 #endif
 
-/* Anybody may list the root, so only Landlock can refuse it. */
-static bool files_are_refused(void)
-{
-    int fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    return fd < 0 && errno == EACCES;
-}
-
 void tf_reader_sandbox_files(struct tf_reader_sandbox *sandbox, const char *const *folders,
                              size_t folder_count)
 {
     int abi = restrict_files(folders, folder_count);
 
-    sandbox->landlock_abi = files_are_refused() ? abi : 0;
+    sandbox->landlock_abi = tf_landlock_refuses() ? abi : 0;
     sandbox->has_seccomp = forbid_calls() && unshare(0) < 0; /* changes nothing where it is let */
 }
 

@@ -53,7 +53,7 @@ enum tf_open_why {
     TF_WHY_NAMES,
     TF_WHY_OWNER,
     TF_WHY_HOPS,
-    TF_WHY_GONE,
+    TF_WHY_GONE, /* of the process; it does not say so itself */
     TF_WHYS,
 };
 

@@ -130,7 +130,7 @@ int tf_reply_decode(const uint8_t *data, size_t size, uint32_t *id, struct tf_an
 {
     struct tf_opened *opened = &out->opened;
 
-    if (size < TF_REPLY_HEAD || tf_load32(data + 4) > ERRNO_MAX || data[8] >= TF_WHYS ||
+    if (size < TF_REPLY_HEAD || tf_load32(data + 4) > ERRNO_MAX || data[8] >= TF_WHY_GONE ||
         (data[8] != TF_WHY_ERROR && tf_load32(data + 4) == 0) || data[9] > FLAG_IS_LINK ||
         tf_load32(data + 68) != 0) {
         return -EPROTO;

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -24,6 +25,7 @@
 
 #define PROCESS_NAME    "taffrail-opener" /* 15 characters, as many as the kernel keeps */
 #define DESCRIPTORS_MAX 256
+#define CONFINING_MS    10000 /* it takes milliseconds, unless a disk hangs */
 
 struct tf_opener_process {
     struct tf_client client;
@@ -149,11 +151,17 @@ static int run(const struct tf_opener_process *process, int socket_fd)
     return tf_opener_serve(STDIN_FILENO, process->rules, process->count) == 0 ? 0 : 1;
 }
 
-static int wait_until_ready(const struct tf_opener_process *process, int socket_fd)
+static int wait_until_ready(struct tf_opener_process *process, int socket_fd)
 {
+    struct pollfd poll_fd = {.fd = socket_fd, .events = POLLIN};
     struct tf_sandbox_status status;
     ssize_t size;
 
+    if (poll(&poll_fd, 1, CONFINING_MS) == 0) {
+        (void)kill(process->pid, SIGKILL);
+        process->pid = -1; /* not waited for: what hangs in the kernel does not die */
+        return -ETIMEDOUT;
+    }
     do {
         size = recv(socket_fd, &status, sizeof status, 0);
     } while (size < 0 && errno == EINTR);

@@ -5,12 +5,16 @@
  * the parent has rights that main gave up: it believes no message, and does nothing by one but
  * pass words on to the service manager and let a next main begin.
  */
-#include "internal.h"
+#include "taffrail/parent.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include "taffrail/base.h"
 #include "taffrail/log.h"
 
 bool tf_message_read(const void *bytes, size_t size_bytes, struct tf_message *out)
@@ -33,23 +37,23 @@ bool tf_message_read(const void *bytes, size_t size_bytes, struct tf_message *ou
     return true;
 }
 
-int tf_message_send(int fd, const struct tf_message *message)
+int tf_channel_send(const struct tf_channel *channel, const struct tf_message *message)
 {
     ssize_t sent;
 
     do {
-        sent = send(fd, message, sizeof *message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent = send(channel->fd, message, sizeof *message, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
     return sent < 0 ? (errno == ECONNRESET ? -EPIPE : -errno) : 0;
 }
 
-int tf_message_receive(int fd, struct tf_message *out)
+int tf_channel_receive(const struct tf_channel *channel, struct tf_message *out)
 {
     struct tf_message bytes;
     ssize_t got;
 
     do {
-        got = recv(fd, &bytes, sizeof bytes, MSG_DONTWAIT | MSG_TRUNC);
+        got = recv(channel->fd, &bytes, sizeof bytes, MSG_DONTWAIT | MSG_TRUNC);
     } while (got < 0 && errno == EINTR);
     if (got <= 0) {
         return got == 0 || errno == ECONNRESET ? -EPIPE : -errno;
@@ -57,14 +61,17 @@ int tf_message_receive(int fd, struct tf_message *out)
     return tf_message_read(&bytes, (size_t)got, out) ? 0 : -EPROTO;
 }
 
-int tf_channel_send(const struct tf_channel *channel, const struct tf_message *message)
+void tf_channel_end_with_parent(const struct tf_channel *channel, bool is_wanted)
 {
-    return tf_message_send(channel->fd, message);
-}
+    struct pollfd poll_fd = {.fd = channel->fd};
+    int flags = fcntl(channel->fd, F_GETFL);
 
-int tf_channel_receive(const struct tf_channel *channel, struct tf_message *out)
-{
-    return tf_message_receive(channel->fd, out);
+    (void)fcntl(channel->fd, F_SETSIG, SIGTERM);
+    (void)fcntl(channel->fd, F_SETOWN, getpid());
+    (void)fcntl(channel->fd, F_SETFL, is_wanted ? flags | O_ASYNC : flags & ~O_ASYNC);
+    if (is_wanted && poll(&poll_fd, 1, 0) > 0) { /* it has ended */
+        (void)raise(SIGTERM);
+    }
 }
 
 int tf_channel_wait(const struct tf_channel *channel, struct tf_message *out)
@@ -74,7 +81,7 @@ int tf_channel_wait(const struct tf_channel *channel, struct tf_message *out)
 
     do {
         (void)poll(&poll_fd, 1, -1);
-        rc = tf_message_receive(channel->fd, out);
+        rc = tf_channel_receive(channel, out);
     } while (rc == -EAGAIN);
     return rc;
 }

@@ -11,10 +11,9 @@
  * It is one loop over a signalfd and one channel for each main, without threads and libuv, so that
  * it may fork at any time. It keeps the rights that a main begins with, none of them in effect
  * (sandbox.h), so it trusts nothing that it is told: a main that lies can end itself, or be taken
- * for one that works. A helper of main (one that opens files for it) would be forked by start_main
- * too, with the other end of a pair of main's, and end with that: reap passes over its pid.
+ * for one that works.
  */
-#include "internal.h"
+#include "taffrail/parent.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -23,7 +22,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -32,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "taffrail/base.h"
 #include "taffrail/commands.h"
 #include "taffrail/log.h"
 #include "taffrail/notify.h"
@@ -61,6 +60,7 @@ struct parent {
     struct process current, next;
     bool wants_reload; /* SIGHUP came while there was no time for it */
     int stop_signal;   /* 0: it shall not stop */
+    int kill_signal;   /* a second one, for which main was killed; or 0 */
     uint64_t began_ms; /* of the reload */
     struct tf_reloads reloads;
     int status; /* of wait(2): how main ended */
@@ -143,7 +143,7 @@ static int be_main(struct parent *parent, int fd)
     close_fd(&parent->current.fd);
     close_fd(&parent->next.fd);
     tf_notify_close(&parent->notify);
-    (void)prctl(PR_SET_PDEATHSIG, SIGTERM, 0UL, 0UL, 0UL); /* while it loads, and hears nothing */
+    tf_channel_end_with_parent(&channel, true);
     (void)signal(SIGHUP, SIG_IGN); /* a terminal sends signals to both; these are the parent's */
     (void)signal(SIGUSR1, SIG_IGN);
     (void)sigprocmask(SIG_SETMASK, &parent->mask_before, NULL);
@@ -181,8 +181,9 @@ static int start_main(struct parent *parent, struct process *process)
 static void say(const struct process *process, const struct tf_message *message)
 {
     if (process->fd >= 0) {
-        (void)tf_message_send(process->fd,
-                              message); /* the end of one that is gone is seen by reap */
+        const struct tf_channel channel = {.fd = process->fd};
+
+        (void)tf_channel_send(&channel, message); /* the end of one that is gone is seen by reap */
     }
 }
 
@@ -269,12 +270,13 @@ static void on_message(struct parent *parent, struct process *process,
                        const struct tf_message *message)
 {
     bool works = process == &parent->current && process->state == WORKING;
+    bool leaves = process == &parent->current && process->state == LEAVING;
 
     if (message->word == TF_WORD_SOUND) {
         on_sound(parent, process, message);
     } else if (message->word == TF_WORD_UNSOUND) {
         process->errors = message->number;
-    } else if (message->word == TF_WORD_ALIVE && works) {
+    } else if (message->word == TF_WORD_ALIVE && (works || leaves)) {
         notify(parent, "WATCHDOG=1");
     } else if (message->word == TF_WORD_READY && works && !process->is_ready) {
         process->is_ready = true;
@@ -293,7 +295,7 @@ static void hear(struct parent *parent, struct process *process)
     int rc = 0;
 
     for (unsigned i = 0; i < MESSAGES_A_TURN && process->fd >= 0 && rc != -EAGAIN; i++) {
-        rc = tf_message_receive(process->fd, &message);
+        rc = tf_channel_receive(&(struct tf_channel){.fd = process->fd}, &message);
         if (rc == 0) {
             on_message(parent, process, &message);
         } else if (rc != -EAGAIN && rc != -EPROTO) {
@@ -327,10 +329,10 @@ static void on_next_ended(struct parent *parent, int status)
 {
     char why[128];
 
+    parent->next.state = NONE; /* what it says last may count its errors, but it is not sound */
     hear(parent, &parent->next);
     describe_end(parent, &parent->next, status, why, sizeof why);
     close_fd(&parent->next.fd);
-    parent->next.state = NONE;
     if (parent->stop_signal == 0) {
         refuse(parent, why);
     }
@@ -367,12 +369,20 @@ static void reap(struct parent *parent)
     }
 }
 
+/* Not one that was waited for: its number may be another's by now. */
+static void kill_process(const struct process *process, int number)
+{
+    if (process->state != NONE) {
+        tf_sandbox_kill(process->pid, number);
+    }
+}
+
 static void kill_late(struct process *process)
 {
-    if (process->state != NONE && process->deadline_ms != 0 && now_ms() >= process->deadline_ms) {
+    if (process->deadline_ms != 0 && now_ms() >= process->deadline_ms) {
         process->was_late = true;
         process->deadline_ms = 0;
-        tf_sandbox_kill(process->pid, SIGKILL);
+        kill_process(process, SIGKILL);
     }
 }
 
@@ -380,12 +390,15 @@ static void kill_late(struct process *process)
 
 static void stop(struct parent *parent, int number)
 {
-    parent->stop_signal = number;
-    if (parent->next.state != NONE) {
-        tf_sandbox_kill(parent->next.pid, SIGKILL); /* it has nothing to lose */
+    if (parent->stop_signal != 0) { /* main may hang; what is committed is safe at any instant */
+        parent->kill_signal = number;
+        kill_process(&parent->current, SIGKILL);
+        return;
     }
+    parent->stop_signal = number;
+    kill_process(&parent->next, SIGKILL); /* it has nothing to lose */
     if (parent->current.state == LOADING || parent->current.fd < 0) {
-        tf_sandbox_kill(parent->current.pid, number); /* it hears nothing yet, or any more */
+        kill_process(&parent->current, number); /* it hears nothing yet, or any more */
     } else {
         say(&parent->current,
             &(struct tf_message){.word = TF_WORD_STOP, .number = (uint32_t)number});
@@ -399,7 +412,9 @@ static void on_signal(struct parent *parent, int number)
         parent->wants_reload = true;
         break;
     case SIGUSR1:
-        say(&parent->current, &(struct tf_message){.word = TF_WORD_BOOKS});
+        if (parent->current.state == WORKING) { /* one that waits for its GO takes nothing else */
+            say(&parent->current, &(struct tf_message){.word = TF_WORD_BOOKS});
+        }
         break;
     case SIGTERM:
     case SIGINT:
@@ -409,7 +424,7 @@ static void on_signal(struct parent *parent, int number)
         reap(parent);
         break;
     default: /* of a watchdog, for a main that hangs */
-        tf_sandbox_kill(parent->current.pid, number);
+        kill_process(&parent->current, number);
         break;
     }
 }
@@ -464,9 +479,9 @@ static void turn(struct parent *parent)
                            {.fd = parent->next.fd, .events = POLLIN}};
 
     (void)poll(fds, TF_COUNT(fds), timeout_ms(parent)); /* those below 0 are left out */
+    read_signals(parent); /* ends first: what a dead one said before is no reason to do anything */
     hear(parent, &parent->current);
     hear(parent, &parent->next);
-    read_signals(parent);
     kill_late(&parent->current);
     kill_late(&parent->next);
     reload_if_wanted(parent);
@@ -479,6 +494,9 @@ static int end_as(const struct parent *parent)
     sigset_t mask;
 
     if (parent->nobody_took_over) {
+        tf_log(TF_LOG_ERROR, "main-died", NULL, 0,
+               "the new main died when the old one had been told to leave; the agent ends, to be "
+               "started again");
         return TF_EXIT_CANNOT_RUN;
     }
     if (!WIFSIGNALED(parent->status)) {
@@ -486,6 +504,9 @@ static int end_as(const struct parent *parent)
     }
     if (number == parent->stop_signal) {
         return TF_EXIT_FINE; /* it was stopped while it loaded */
+    }
+    if (parent->kill_signal != 0 && number == SIGKILL) {
+        return 128 + parent->kill_signal;
     }
     if (parent->stop_signal == 0) {
         tf_log(TF_LOG_ERROR, "main-died", TF_DETAILS(TF_NUM("signal", number)),
@@ -531,7 +552,7 @@ int tf_parent_run(const struct tf_parent_args *args)
         turn(&parent);
     }
     if (parent.next.state != NONE) { /* it hears the end of its channel, but may be busy */
-        tf_sandbox_kill(parent.next.pid, SIGKILL);
+        kill_process(&parent.next, SIGKILL);
         (void)waitpid(parent.next.pid, NULL, 0);
     }
     close_fd(&parent.next.fd);

@@ -74,6 +74,9 @@ void tf_landlock_allow_port(const struct tf_landlock *rules, uint16_t port, uint
  * no_new_privs. Returns the ABI that holds, or 0. */
 int tf_landlock_enforce(struct tf_landlock *rules);
 
+/* Tries it: anybody may list the root, so only Landlock can refuse that. */
+bool tf_landlock_refuses(void);
+
 /* ---- needs.c -------------------------------------------------------------------------------- */
 
 /* Confines the thread to needs, and to what every program reads, unless it is the opener. Returns

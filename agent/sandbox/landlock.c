@@ -12,6 +12,7 @@
  */
 #include "internal.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -99,4 +100,14 @@ int tf_landlock_enforce(struct tf_landlock *rules)
     (void)close(rules->fd);
     rules->fd = -1;
     return rc == 0 ? rules->abi : 0;
+}
+
+bool tf_landlock_refuses(void)
+{
+    int fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return fd < 0 && errno == EACCES;
 }

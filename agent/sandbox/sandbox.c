@@ -15,7 +15,6 @@
 #include "internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -108,17 +107,6 @@ void tf_sandbox_hand_over(bool has_opener)
 
 /* ---- trying --------------------------------------------------------------------------------- */
 
-/* Anybody may list the root, so only Landlock can refuse it. */
-static bool files_are_refused(void)
-{
-    int fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    return fd < 0 && errno == EACCES;
-}
-
 /* Changes nothing where it is not refused. By whom does not matter: a filter around the agent may
  * refuse it too, with another error. */
 static bool calls_are_refused(void)
@@ -142,9 +130,7 @@ static int tell(const struct tf_sandbox_options *options, struct tf_error *err)
 {
     int rc = 0;
 
-    held.layers = 0;
     for (unsigned i = 0; i < TF_SANDBOX_LAYERS; i++) {
-        held.layers += held.has[i];
         if (!held.has[i] && options->required) {
             (void)tf_error_add(err, &options->at,
                                "sandbox.required: layer %s is missing: %s; or write required: "
@@ -193,28 +179,48 @@ static enum tf_sandbox_calls close_calls(const struct tf_sandbox_options *option
     return is_strict ? TF_CALLS_STRICT : TF_CALLS_NORMAL;
 }
 
-int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_needs *needs,
-                     struct tf_error *err)
+static bool forbid_new_code(void)
 {
-    bool has_mdwe, has_seccomp, is_sealed = tf_pages_seal();
-    int abi = tf_needs_enforce(needs, false), rc;
+    return prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0UL, 0UL, 0UL) == 0;
+}
 
-    if (abi < 0) {
-        return abi;
-    }
-    has_mdwe = prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0UL, 0UL, 0UL) == 0;
-    hide();
-    held.calls = close_calls(options, needs, has_mdwe);
-    has_seccomp = held.calls != TF_CALLS_OPEN;
-    held.landlock_abi = abi > 0 && (tf_needs_root(needs) || files_are_refused()) ? abi : 0;
+static void note_files(int abi, const struct tf_needs *needs)
+{
+    held.landlock_abi = abi > 0 && (tf_needs_root(needs) || tf_landlock_refuses()) ? abi : 0;
     held.has[TF_LAYER_LANDLOCK] = held.landlock_abi > 0;
+}
+
+static void note_calls(enum tf_sandbox_calls calls, bool is_sealed, bool has_mdwe)
+{
+    bool has_seccomp = calls != TF_CALLS_OPEN;
+
+    held.calls = calls;
     held.has[TF_LAYER_SECCOMP] = has_seccomp;
     held.memory = !is_sealed    ? TF_MEMORY_OPEN
                   : has_mdwe    ? TF_MEMORY_KERNEL
                   : has_seccomp ? TF_MEMORY_SECCOMP
                                 : TF_MEMORY_OPEN;
-    rc = tell(options, err);
+    held.layers = 0;
+    for (unsigned i = 0; i < TF_SANDBOX_LAYERS; i++) {
+        held.layers += held.has[i];
+    }
     held.is_closed = true;
+}
+
+int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_needs *needs,
+                     struct tf_error *err)
+{
+    bool has_mdwe, is_sealed = tf_pages_seal();
+    int abi = tf_needs_enforce(needs, false), rc;
+
+    if (abi < 0) {
+        return abi;
+    }
+    note_files(abi, needs);
+    has_mdwe = forbid_new_code();
+    hide();
+    note_calls(close_calls(options, needs, has_mdwe), is_sealed, has_mdwe);
+    rc = tell(options, err);
     if (rc == 0) {
         log_layers();
     }
@@ -223,7 +229,7 @@ int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_n
 
 int tf_sandbox_close_opener(const struct tf_needs *needs, struct tf_sandbox_status *out)
 {
-    bool has_mdwe;
+    bool has_mdwe, is_strict;
     int abi;
 
     held.has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(TF_CAPABILITY_READ);
@@ -233,20 +239,11 @@ int tf_sandbox_close_opener(const struct tf_needs *needs, struct tf_sandbox_stat
     if (abi < 0) {
         return abi;
     }
-    held.landlock_abi = abi > 0 && (tf_needs_root(needs) || files_are_refused()) ? abi : 0;
-    held.has[TF_LAYER_LANDLOCK] = held.landlock_abi > 0;
-    has_mdwe = prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0UL, 0UL, 0UL) == 0;
+    note_files(abi, needs);
+    has_mdwe = forbid_new_code();
     (void)prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL);
-    held.has[TF_LAYER_SECCOMP] = tf_calls_allow_opener() && calls_are_refused();
-    held.calls = held.has[TF_LAYER_SECCOMP] ? TF_CALLS_STRICT : TF_CALLS_OPEN;
-    held.memory = has_mdwe                     ? TF_MEMORY_KERNEL
-                  : held.has[TF_LAYER_SECCOMP] ? TF_MEMORY_SECCOMP
-                                               : TF_MEMORY_OPEN;
-    held.layers = 0;
-    for (size_t i = 0; i < TF_SANDBOX_LAYERS; i++) {
-        held.layers += held.has[i];
-    }
-    held.is_closed = true;
+    is_strict = tf_calls_allow_opener() && calls_are_refused();
+    note_calls(is_strict ? TF_CALLS_STRICT : TF_CALLS_OPEN, true, has_mdwe);
     *out = held;
     return 0;
 }

@@ -105,8 +105,8 @@ void tf_opener_process_free(struct tf_opener_process *process);
 int tf_opener_process_add(struct tf_opener_process *process, const char *name,
                           struct tf_opener *rules);
 
-/* Forks it. It has this process' rights, and gives up what it does not need. 0 or a negative errno.
- */
+/* Forks it. It has this process' rights, and gives up what it does not need. 0 or a negative errno:
+ * -ESHUTDOWN when it ends instead, -ETIMEDOUT when it hangs; it is killed then. */
 int tf_opener_process_start(struct tf_opener_process *process);
 
 /* From now on the process opens what opener opens; its rules are those that were added under that

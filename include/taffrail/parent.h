@@ -21,7 +21,7 @@ enum tf_word {
     TF_WORD_STOPPING, /* it will end */
     /* the parent says */
     TF_WORD_GO,      /* spool and listeners are free */
-    TF_WORD_STOP,    /* end; said again: at once */
+    TF_WORD_STOP,    /* end */
     TF_WORD_LEAVE,   /* let spool and listeners go and end: another main takes over */
     TF_WORD_REFUSED, /* another main was not sound */
     TF_WORD_BOOKS,   /* print them */
@@ -61,6 +61,15 @@ int tf_channel_send(const struct tf_channel *channel, const struct tf_message *m
 /* Never blocks. Returns 0; -EAGAIN when there is none, -EPIPE at the parent's end, -EPROTO for what
  * is none. */
 int tf_channel_receive(const struct tf_channel *channel, struct tf_message *out);
+
+/*
+ * Main hears nothing while it loads. As long as this is wanted, which it is from the start, the end
+ * of the parent, also an earlier one, ends main by SIGTERM; so would a word: it is not wanted any
+ * more before SOUND. A main that becomes another user says it again, as the kernel asks who wants
+ * the signal. (PR_SET_PDEATHSIG asks whether the dying parent may send it, which has no right to
+ * signal another user.)
+ */
+void tf_channel_end_with_parent(const struct tf_channel *channel, bool is_wanted);
 
 /* Waits for it; same returns, but for -EAGAIN. */
 int tf_channel_wait(const struct tf_channel *channel, struct tf_message *out);

@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (tf_reply_decode(data, size, &id, &answer) < 0) {
         return 0;
     }
-    assert(answer.rc <= 0 && answer.why < TF_WHYS && answer.opened.fd == -1);
+    assert(answer.rc <= 0 && answer.why < TF_WHY_GONE && answer.opened.fd == -1);
     assert(tf_reply_encode(id, &answer, again) == size && memcmp(again, data, size) == 0);
     memcpy(path + 3, answer.spot.rest, strlen(answer.spot.rest) + 1);
     if (answer.spot.rest[0] != '\0' && tf_path_normalize(path, normal) == 0) {

@@ -8,6 +8,7 @@ other does; what is seen of it all in log, audit and metrics.
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -235,6 +236,12 @@ def dies_or_hangs(house):
     scene.agent = house.start("agent", wait=None)
     time.sleep(0.2)
     need(scene.agent.stop() == 0, "a stop of a first start that hangs")
+    scene.agent = house.start("agent", wait=None)
+    time.sleep(0.2)
+    pid = scene.agent.pid
+    scene.agent.process.kill()
+    scene.agent.process.wait()
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 15, "one that loads outlives its parent")
     scene.edit("filters: [redact: {rules: [pipe.yaml]}]", "filters: []")
     scene.agent = house.start("agent")
     scene.end()
@@ -253,10 +260,45 @@ def not_to_be_had(house):
         scene.agent.process.send_signal(signal.SIGHUP)
         need(scene.agent.process.wait(60) == 3, scene.agent.tail())
         need("address already in use; another program has it" in scene.agent.text(), scene.agent.tail())
+        need(count_events(scene.agent, "reload") == 1, "it took over, and the audit says so")
         scene.write(100)
     scene.agent = house.start("agent")
     scene.end()
     return "a port of others ends it with 3"
+
+
+def refused_by_the_machine(house):
+    """The next main has no descriptor for its opener; the pipe where its configuration should be is there to find it in time."""
+    scene = Scene(house)
+    config, real, main_pid = house.path("agent/agent.yaml"), house.path("agent/real.yaml"), scene.agent.pid
+    os.rename(config, real)
+    os.mkfifo(config)
+    scene.agent.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: len(scene.agent.children()) == 2, 15, "no next main")
+    next_main = next(child for child in scene.agent.children() if child != main_pid)
+    resource.prlimit(next_main, resource.RLIMIT_NOFILE, (4, 4))
+    with open(config, "wb") as pipe, open(real, "rb") as file:
+        pipe.write(file.read())
+    wait_refused(scene.agent, 1, "1 error; the old configuration goes on")
+    line = next(line for line in scene.agent.text().splitlines() if " event=reload-refused " in line)
+    need("the process that opens logs cannot start: too many open files" in line, line)
+    need(scene.agent.pid == main_pid, "another main")
+    os.rename(real, config)
+    scene.write(10)
+    scene.reload()
+    scene.end()
+    return "an opener that cannot start is told, and changes nothing"
+
+
+def warnings(house):
+    """What a start prints, a reload logs."""
+    scene = Scene(house)
+    scene.edit("keep_free: 0", "keep_free: 0, sync: never")
+    scene.reload()
+    line = next(line for line in scene.agent.text().splitlines() if " event=reload-warning " in line)
+    need("level=warn" in line and "sync" in line and " warning=1/" in line and "agent.yaml:" in line, line)
+    scene.end()
+    return "of the new configuration are in the log"
 
 
 def collector_down(house):
@@ -358,7 +400,7 @@ def first_process(house):
     return "signals, children of others, and a code for a main that died"
 
 
-CHECKS = (reload_under_load, wider_roots, unsound, two_in_a_row, dies_or_hangs, not_to_be_had, collector_down, new_certificates, ends, first_process)
+CHECKS = (reload_under_load, wider_roots, unsound, two_in_a_row, dies_or_hangs, not_to_be_had, refused_by_the_machine, warnings, collector_down, new_certificates, ends, first_process)
 
 
 def main():

@@ -38,6 +38,46 @@
 
 static bool is_by_process, has_no_openat2;
 
+/* What befalls a process that starts. */
+static enum { NO_FAULT, NO_SOCKETS, NO_FORK, DIES_STARTING, HANGS_STARTING } fault;
+
+int socketpair(int family, int type, int protocol, int fds[2])
+{
+    if (fault == NO_SOCKETS) {
+        errno = EMFILE;
+        return -1;
+    }
+    return (int)syscall(SYS_socketpair, family, type, protocol, fds);
+}
+
+pid_t fork(void)
+{
+    if (fault == NO_FORK) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return ((pid_t(*)(void))dlsym(RTLD_NEXT, "fork"))();
+}
+
+/* No test waits long for what hangs. */
+int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+    int (*real)(struct pollfd *, nfds_t, int) =
+        (int (*)(struct pollfd *, nfds_t, int))dlsym(RTLD_NEXT, "poll");
+
+    return real(fds, count, fault == HANGS_STARTING ? 50 : timeout_ms);
+}
+
+static void suffer(void)
+{
+    if (fault == DIES_STARTING) {
+        _exit(1);
+    }
+    while (fault == HANGS_STARTING) {
+        (void)pause();
+    }
+}
+
 /* It takes six words whoever called it with fewer, as libc's does. */
 __attribute__((no_sanitize("address"))) long syscall(long number, ...)
 {
@@ -51,6 +91,9 @@ __attribute__((no_sanitize("address"))) long syscall(long number, ...)
     if (number == SYS_openat2 && has_no_openat2) {
         errno = ENOSYS;
         return -1;
+    }
+    if (number == SYS_close_range) {
+        suffer();
     }
     va_start(list, number);
     for (size_t i = 0; i < TF_COUNT(words); i++) {
@@ -112,14 +155,11 @@ static void add_roots(struct world *world, struct tf_opener *opener)
     assert_int_equal(tf_opener_add_root(opener, at(world, "docker")), 0);
 }
 
-/* What was added to the opener until now holds; the process gets the same. */
-static void begin(struct world *world)
+static struct tf_opener_process *make_process(struct world *world)
 {
+    struct tf_opener_process *process = tf_opener_process_new();
     struct tf_opener rules;
 
-    if (!is_by_process) {
-        return;
-    }
     add_roots(world, &rules);
     for (size_t i = rules.owner_count; i < world->opener.owner_count; i++) {
         char number[16];
@@ -127,9 +167,18 @@ static void begin(struct world *world)
         (void)snprintf(number, sizeof number, "%u", world->opener.owners[i].user);
         assert_int_equal(tf_opener_add_owner(&rules, number), 0);
     }
-    world->process = tf_opener_process_new();
-    assert_non_null(world->process);
-    assert_int_equal(tf_opener_process_add(world->process, "logs", &rules), 0);
+    assert_non_null(process);
+    assert_int_equal(tf_opener_process_add(process, "logs", &rules), 0);
+    return process;
+}
+
+/* What was added to the opener until now holds; the process gets the same. */
+static void begin(struct world *world)
+{
+    if (!is_by_process) {
+        return;
+    }
+    world->process = make_process(world);
     assert_int_equal(tf_opener_process_start(world->process), 0);
     tf_opener_process_attach(world->process, "logs", &world->opener);
 }
@@ -712,9 +761,8 @@ static void replies_come_back_as_they_were(void **state)
     }
 }
 
-static int decode_reply_with(size_t offset, uint8_t value)
+static int decode_answer(struct tf_answer answer, size_t offset, uint8_t value)
 {
-    struct tf_answer answer = sample_answer();
     uint8_t data[TF_REPLY_BYTES_MAX];
     size_t size = tf_reply_encode(9, &answer, data);
     uint32_t id;
@@ -723,13 +771,28 @@ static int decode_reply_with(size_t offset, uint8_t value)
     return tf_reply_decode(data, size, &id, &answer);
 }
 
+static int decode_reply_with(size_t offset, uint8_t value)
+{
+    return decode_answer(sample_answer(), offset, value);
+}
+
+static int decode_refusal_with(size_t offset, uint8_t value)
+{
+    struct tf_answer answer = sample_answer();
+
+    answer.rc = -EPERM;
+    return decode_answer(answer, offset, value);
+}
+
 static void what_is_no_reply_is_refused(void **state)
 {
     (void)state;
     assert_int_equal(decode_reply_with(9, 1), 0);
     assert_int_equal(decode_reply_with(7, 1), -EPROTO);           /* no errno */
-    assert_int_equal(decode_reply_with(8, TF_WHYS), -EPROTO);     /* no reason */
     assert_int_equal(decode_reply_with(8, TF_WHY_KIND), -EPROTO); /* a reason, and no error */
+    assert_int_equal(decode_refusal_with(8, TF_WHY_HOPS), 0);
+    assert_int_equal(decode_refusal_with(8, TF_WHY_GONE), -EPROTO); /* none that it may say */
+    assert_int_equal(decode_refusal_with(8, UINT8_MAX), -EPROTO);
     assert_int_equal(decode_reply_with(9, 2), -EPROTO);
     assert_int_equal(decode_reply_with(68, 1), -EPROTO);
     assert_int_equal(decode_reply_with(TF_REPLY_HEAD, '/'), -EPROTO);
@@ -963,6 +1026,34 @@ static void a_process_that_is_gone_opens_nothing(void **state)
     assert_true(tf_opener_process_has_ended(world->process));
 }
 
+static void does_not_start(struct world *world, int rc)
+{
+    struct tf_opener_process *process = make_process(world);
+
+    assert_int_equal(tf_opener_process_start(process), rc);
+    tf_opener_process_free(process);
+}
+
+static void one_that_cannot_start_is_told_and_leaves_nothing(void **state)
+{
+    size_t before = open_descriptors();
+    int status;
+
+    fault = NO_SOCKETS;
+    does_not_start(*state, -EMFILE);
+    fault = NO_FORK;
+    does_not_start(*state, -EAGAIN);
+    fault = DIES_STARTING;
+    does_not_start(*state, -ESHUTDOWN);
+    assert_int_equal(waitpid(-1, &status, 0), -1); /* it was waited for */
+    fault = HANGS_STARTING;
+    does_not_start(*state, -ETIMEDOUT);
+    fault = NO_FAULT;
+    assert_true(waitpid(-1, &status, 0) > 0);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_int_equal(open_descriptors(), before);
+}
+
 int main(void)
 {
 #define TREE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -990,6 +1081,7 @@ int main(void)
         TREE(a_server_keeps_no_descriptor),
         cmocka_unit_test(what_is_no_reply_ends_the_asking),
         TREE(a_process_that_is_gone_opens_nothing),
+        TREE(one_that_cannot_start_is_told_and_leaves_nothing),
     };
     int failures = cmocka_run_group_tests_name("in this process", rules, NULL, NULL);
 

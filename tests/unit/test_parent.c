@@ -4,6 +4,7 @@
  * The parent runs in a process of its own, for it gives up rights and takes signals. What mains
  * have seen is in memory that all of them share.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -12,7 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,6 +29,7 @@
 #define LOADING_MS 400u
 #define LEAVE_MS   400u
 #define WAIT_MS    20000u
+#define NOBODY     65534
 
 enum act {
     WORK,
@@ -33,8 +37,11 @@ enum act {
     ENDS_LOADING,  /* with 3, and says nothing */
     DIES_LOADING,  /* of a signal */
     HANGS_LOADING, /* for ever */
+    HANGS_AS_USER, /* so, and as another user */
     WAITS_LOADING, /* until the test lets it */
     DIES_WITH_GO,  /* ends with 3 when it has its GO */
+    DIES_SOUND,    /* when the test lets it: says SOUND, and dies of a signal */
+    ALIVE_LEAVING, /* says so once it hears LEAVE */
     HANGS_LEAVING, /* hears LEAVE, and does nothing */
     HANGS_WORKING, /* hears nothing */
     DIES_WORKING,  /* of a signal, once it works */
@@ -42,15 +49,68 @@ enum act {
     SAYS_ALL,      /* every word and much nonsense, then works */
 };
 
+/* What befalls the parent. */
+enum fault { NO_FAULT, NO_SOCKETS, NO_FORK, SIGNALS_AFTER_END };
+
 /* Seen by all processes. */
 static struct shared {
     enum act acts[MAINS_MAX];
-    atomic_int started, working, left, stopped, refused, orphans, books, may_go_on;
+    atomic_int started, hanging, working, leaving, left, stopped, refused, orphans, books,
+        may_go_on;
     atomic_int pids[MAINS_MAX];
+    atomic_int fault, kills;
     struct tf_message go, refusal;
 } * shared;
 
 static pid_t parent;
+static bool is_parent;  /* this process is */
+static int log_fd = -1; /* the parent's stderr, where a test reads it */
+
+/* ---- faults ---------------------------------------------------------------------------------- */
+
+static bool suffers(enum fault fault)
+{
+    return is_parent && atomic_load(&shared->fault) == (int)fault;
+}
+
+int socketpair(int family, int type, int protocol, int fds[2])
+{
+    if (suffers(NO_SOCKETS)) {
+        errno = EMFILE;
+        return -1;
+    }
+    return (int)syscall(SYS_socketpair, family, type, protocol, fds);
+}
+
+pid_t fork(void)
+{
+    if (suffers(NO_FORK)) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return ((pid_t(*)(void))dlsym(RTLD_NEXT, "fork"))();
+}
+
+int kill(pid_t pid, int number)
+{
+    if (is_parent && pid != getpid()) {
+        atomic_fetch_add(&shared->kills, 1);
+    }
+    return (int)syscall(SYS_kill, pid, number);
+}
+
+/* From then on the number may be another process's. */
+pid_t waitpid(pid_t pid, int *status, int options)
+{
+    pid_t ended = ((pid_t(*)(pid_t, int *, int))dlsym(RTLD_NEXT, "waitpid"))(pid, status, options);
+
+    if (ended > 0 && suffers(SIGNALS_AFTER_END)) {
+        (void)kill(getpid(), SIGTERM);
+        (void)kill(getpid(), SIGINT);
+        (void)kill(getpid(), SIGABRT);
+    }
+    return ended;
+}
 
 /* ---- a main ---------------------------------------------------------------------------------- */
 
@@ -97,8 +157,12 @@ static int work(const struct tf_channel *channel, enum act act)
             atomic_fetch_add(&shared->stopped, 1);
             return 0;
         }
+        atomic_fetch_add(&shared->leaving, message.word == TF_WORD_LEAVE);
         if (message.word == TF_WORD_LEAVE && act == HANGS_LEAVING) {
             hang();
+        }
+        if (message.word == TF_WORD_LEAVE && act == ALIVE_LEAVING) {
+            say(channel, TF_WORD_ALIVE, 0);
         }
         if (message.word == TF_WORD_LEAVE) {
             atomic_fetch_add(&shared->left, 1);
@@ -118,6 +182,7 @@ static int fake_main(void *ctx, const struct tf_channel *channel)
     enum act act = shared->acts[number];
 
     (void)ctx;
+    is_parent = false;
     atomic_store(&shared->pids[number], (int)getpid());
     if (act == IS_UNSOUND) {
         say(channel, TF_WORD_UNSOUND, 3);
@@ -129,22 +194,33 @@ static int fake_main(void *ctx, const struct tf_channel *channel)
     if (act == DIES_LOADING) {
         (void)kill(getpid(), SIGKILL);
     }
-    if (act == HANGS_LOADING) {
+    if (act == HANGS_AS_USER && setresuid(NOBODY, NOBODY, NOBODY) == 0) { /* root may */
+        tf_channel_end_with_parent(channel, true);
+    }
+    if (act == HANGS_LOADING || act == HANGS_AS_USER) {
+        atomic_fetch_add(&shared->hanging, 1);
         hang();
     }
-    while (act == WAITS_LOADING && atomic_load(&shared->may_go_on) == 0) {
+    while ((act == WAITS_LOADING || act == DIES_SOUND) && atomic_load(&shared->may_go_on) == 0) {
         (void)usleep(1000);
     }
+    tf_channel_end_with_parent(channel, false);
     if (act == SAYS_ALL) {
         say_all(channel);
     }
     (void)tf_channel_send(channel, &(struct tf_message){.word = TF_WORD_SOUND,
                                                         .number = LEAVE_MS,
                                                         .mark.digest = {(uint8_t)(number + 1)}});
+    if (act == DIES_SOUND) {
+        (void)kill(getpid(), SIGKILL);
+    }
     (void)signal(SIGTERM, SIG_IGN); /* main stops at it, by its loop */
     if (tf_channel_wait(channel, &shared->go) < 0) {
         atomic_fetch_add(&shared->orphans, 1);
         return 0;
+    }
+    if (shared->go.word != TF_WORD_GO) { /* as run.c does it */
+        return 3;
     }
     if (act == DIES_WITH_GO) {
         return 3;
@@ -184,6 +260,12 @@ static void start(const enum act *acts, size_t count)
     parent = fork();
     assert_true(parent >= 0);
     if (parent == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0UL, 0UL,
+                    0UL); /* nothing of a test that failed stays */
+        is_parent = true;
+        if (log_fd >= 0) {
+            (void)dup2(log_fd, STDERR_FILENO);
+        }
         _exit(tf_parent_run(&(struct tf_parent_args){.main = fake_main, .loading_ms = LOADING_MS}));
     }
 }
@@ -222,6 +304,23 @@ static int stopped_by(int number)
 static bool is_there(int number)
 {
     return kill(atomic_load(&shared->pids[number]), 0) == 0;
+}
+
+/* It has ended; nobody need have waited for it. */
+static void is_dead(int number)
+{
+    char path[64], text[256] = "";
+
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", atomic_load(&shared->pids[number]));
+    for (unsigned ms = 0; strstr(text, ") Z ") == NULL && ms < WAIT_MS; ms++) {
+        FILE *file = fopen(path, "re");
+
+        assert_non_null(file);
+        assert_non_null(fgets(text, sizeof text, file));
+        (void)fclose(file);
+        (void)usleep(1000);
+    }
+    assert_non_null(strstr(text, ") Z "));
 }
 
 /* ---- tests ----------------------------------------------------------------------------------- */
@@ -329,6 +428,44 @@ static void one_that_fails_with_its_go_ends_all(void **state)
     assert_int_equal(ended(), 3);
 }
 
+/* Also when the parent sees both its SOUND and its end at once. */
+static void one_that_dies_sound_changes_nothing(void **state)
+{
+    (void)state;
+    START(WORK, DIES_SOUND, WORK);
+    reaches(&shared->working, 1);
+    reload();
+    reaches(&shared->started, 2);
+    assert_int_equal(kill(parent, SIGSTOP), 0);
+    atomic_store(&shared->may_go_on, 1);
+    is_dead(1);
+    assert_int_equal(kill(parent, SIGCONT), 0);
+    reaches(&shared->refused, 1);
+    assert_string_equal(shared->refusal.text, "loading it, the new process died of signal 9");
+    assert_int_equal(atomic_load(&shared->leaving), 0);
+    reload();
+    reaches(&shared->working, 3);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+static void one_that_dies_when_the_last_leaves_ends_all(void **state)
+{
+    char text[2048] = "";
+
+    (void)state;
+    log_fd = memfd_create("log", MFD_CLOEXEC);
+    START(HANGS_LEAVING, WORK);
+    reaches(&shared->working, 1);
+    reload();
+    reaches(&shared->leaving, 1);
+    assert_int_equal(kill(atomic_load(&shared->pids[1]), SIGKILL), 0);
+    assert_int_equal(ended(), 3);
+    assert_true(pread(log_fd, text, sizeof text - 1, 0) > 0);
+    assert_non_null(strstr(text, "event=main-died msg=\"the new main died when"));
+    (void)close(log_fd);
+    log_fd = -1;
+}
+
 static void the_parent_ends_as_main_did(void **state)
 {
     (void)state;
@@ -336,6 +473,70 @@ static void the_parent_ends_as_main_did(void **state)
     assert_int_equal(ended(), 5);
     START(DIES_WORKING, DIES_WORKING);
     assert_int_equal(ended(), 128 + SIGKILL);
+}
+
+static void fails_to_start(enum fault fault, const char *why)
+{
+    char text[2048] = "";
+
+    log_fd = memfd_create("log", MFD_CLOEXEC);
+    atomic_store(&shared->fault, fault);
+    START(WORK);
+    assert_int_equal(ended(), 3);
+    assert_true(pread(log_fd, text, sizeof text - 1, 0) > 0);
+    assert_non_null(strstr(text, why));
+    (void)close(log_fd);
+    log_fd = -1;
+}
+
+static void without_a_first_main_there_is_no_parent(void **state)
+{
+    (void)state;
+    fails_to_start(NO_SOCKETS, "cannot start: Too many open files");
+    fails_to_start(NO_FORK, "cannot start: Resource temporarily unavailable");
+    assert_int_equal(atomic_load(&shared->started), 0);
+}
+
+static void without_a_next_main_nothing_changes(void **state)
+{
+    (void)state;
+    START(WORK, WORK);
+    reaches(&shared->working, 1);
+    atomic_store(&shared->fault, NO_SOCKETS);
+    reload();
+    reaches(&shared->refused, 1);
+    assert_string_equal(shared->refusal.text, "no process for it: Too many open files");
+    atomic_store(&shared->fault, NO_FORK);
+    reload();
+    reaches(&shared->refused, 2);
+    assert_string_equal(shared->refusal.text,
+                        "no process for it: Resource temporarily unavailable");
+    atomic_store(&shared->fault, NO_FAULT);
+    reload();
+    reaches(&shared->working, 2);
+    assert_int_equal(shared->go.reloads.refused, 2);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+static void what_loads_ends_with_the_main_that_works(void **state)
+{
+    (void)state;
+    START(WORK, HANGS_LOADING);
+    reaches(&shared->working, 1);
+    reload();
+    reaches(&shared->hanging, 1);
+    assert_int_equal(kill(atomic_load(&shared->pids[0]), SIGKILL), 0);
+    assert_int_equal(ended(), 128 + SIGKILL);
+    assert_false(is_there(1));
+}
+
+static void no_signal_goes_to_one_that_was_waited_for(void **state)
+{
+    (void)state;
+    atomic_store(&shared->fault, SIGNALS_AFTER_END);
+    START(ENDS_WORKING);
+    assert_int_equal(ended(), 5);
+    assert_int_equal(atomic_load(&shared->kills), 0);
 }
 
 static void a_stop_ends_what_is_loading(void **state)
@@ -359,6 +560,33 @@ static void a_stop_reaches_one_that_loads_first(void **state)
     assert_int_equal(stopped_by(SIGTERM), 0);
 }
 
+/* The smaller number is read first, though both come at once. */
+static void is_ended_by_two_signals(void)
+{
+    assert_int_equal(kill(parent, SIGINT), 0);
+    assert_int_equal(stopped_by(SIGTERM), 128 + SIGTERM);
+    assert_false(is_there(0));
+}
+
+static void a_second_stop_kills_one_that_hangs(void **state)
+{
+    (void)state;
+    START(HANGS_WORKING);
+    reaches(&shared->working, 1);
+    is_ended_by_two_signals();
+}
+
+static void a_second_stop_kills_one_that_will_not_leave(void **state)
+{
+    (void)state;
+    START(HANGS_LEAVING, WORK);
+    reaches(&shared->working, 1);
+    reload();
+    reaches(&shared->leaving, 1);
+    is_ended_by_two_signals();
+    assert_false(is_there(1));
+}
+
 static void the_end_of_the_parent_is_heard(void **state)
 {
     (void)state;
@@ -366,6 +594,35 @@ static void the_end_of_the_parent_is_heard(void **state)
     reaches(&shared->working, 1);
     assert_int_equal(stopped_by(SIGKILL), 128 + SIGKILL);
     reaches(&shared->orphans, 1);
+}
+
+/* They are this process's children then. */
+static void dies_with_its_parent(enum act act)
+{
+    int status = 0;
+    pid_t pid = 0;
+
+    START(act);
+    reaches(&shared->hanging, 1);
+    assert_int_equal(stopped_by(SIGKILL), 128 + SIGKILL);
+    for (unsigned ms = 0; pid == 0 && ms < WAIT_MS; ms++) {
+        (void)usleep(1000);
+        pid = waitpid(atomic_load(&shared->pids[0]), &status, WNOHANG);
+    }
+    assert_int_equal(pid, atomic_load(&shared->pids[0]));
+    assert_int_equal(WTERMSIG(status), SIGTERM);
+}
+
+static void one_that_loads_dies_with_its_parent(void **state)
+{
+    (void)state;
+    dies_with_its_parent(HANGS_LOADING);
+}
+
+static void one_that_loads_as_another_user_dies_with_its_parent(void **state)
+{
+    (void)state;
+    dies_with_its_parent(HANGS_AS_USER);
 }
 
 /* Also by one that waits for its GO: no copy of the parent's end is left in it. */
@@ -390,6 +647,19 @@ static void signals_are_passed_on(void **state)
     assert_int_equal(kill(parent, SIGUSR1), 0);
     reaches(&shared->books, 1);
     assert_int_equal(stopped_by(SIGINT), 0);
+}
+
+static void books_are_not_asked_of_one_that_loads(void **state)
+{
+    (void)state;
+    START(WAITS_LOADING);
+    reaches(&shared->started, 1);
+    assert_int_equal(kill(parent, SIGUSR1), 0);
+    (void)usleep(20000); /* the parent has taken it */
+    atomic_store(&shared->may_go_on, 1);
+    reaches(&shared->working, 1);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+    assert_int_equal(atomic_load(&shared->books), 0);
 }
 
 static void what_kills_is_passed_on_to_one_that_hangs(void **state)
@@ -450,6 +720,25 @@ static void a_reload_is_told_and_main_says_one_line(void **state)
     (void)unsetenv("NOTIFY_SOCKET");
 }
 
+/* Its end may take longer than the watchdog waits. */
+static void one_that_leaves_feeds_the_watchdog(void **state)
+{
+    char path[64];
+    int fd = listen_as_manager(path);
+
+    (void)state;
+    START(ALIVE_LEAVING, WORK);
+    hears(fd, "READY=1");
+    reload();
+    hears(fd, "RELOADING=1\nMONOTONIC_USEC=");
+    hears(fd, "WATCHDOG=1");
+    hears(fd, "READY=1");
+    assert_int_equal(stopped_by(SIGTERM), 0);
+    (void)close(fd);
+    (void)unlink(path);
+    (void)unsetenv("NOTIFY_SOCKET");
+}
+
 static void a_main_that_says_anything_harms_itself_alone(void **state)
 {
     (void)state;
@@ -497,17 +786,30 @@ int main(void)
         TEST(a_second_reload_waits_for_the_first),
         TEST(one_that_will_not_leave_is_killed),
         TEST(one_that_fails_with_its_go_ends_all),
+        TEST(one_that_dies_sound_changes_nothing),
+        TEST(one_that_dies_when_the_last_leaves_ends_all),
         TEST(the_parent_ends_as_main_did),
+        TEST(without_a_first_main_there_is_no_parent),
+        TEST(without_a_next_main_nothing_changes),
+        TEST(what_loads_ends_with_the_main_that_works),
+        TEST(no_signal_goes_to_one_that_was_waited_for),
         TEST(a_stop_ends_what_is_loading),
         TEST(a_stop_reaches_one_that_loads_first),
+        TEST(a_second_stop_kills_one_that_hangs),
+        TEST(a_second_stop_kills_one_that_will_not_leave),
         TEST(the_end_of_the_parent_is_heard),
         TEST(the_end_of_the_parent_is_heard_in_a_reload),
+        TEST(one_that_loads_dies_with_its_parent),
+        TEST(one_that_loads_as_another_user_dies_with_its_parent),
         TEST(signals_are_passed_on),
+        TEST(books_are_not_asked_of_one_that_loads),
         TEST(what_kills_is_passed_on_to_one_that_hangs),
         TEST(a_reload_is_told_and_main_says_one_line),
+        TEST(one_that_leaves_feeds_the_watchdog),
         TEST(a_main_that_says_anything_harms_itself_alone),
         TEST(only_messages_are_read),
     };
 
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1UL, 0UL, 0UL, 0UL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
