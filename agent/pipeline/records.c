@@ -10,6 +10,8 @@
 
 #include <errno.h>
 
+#define GAP_DETAILS_MAX 4
+
 /* An empty batch with one record, for the fields that follow. tf_batch_fini is the caller's. */
 static int begin_own(struct tf_batch *batch, int64_t time_ns)
 {
@@ -69,20 +71,26 @@ static int emit(struct tf_pipeline *pipeline, struct tf_source *source, struct t
 int tf_source_gap(struct tf_source *source, const char *reason, const char *text,
                   uint64_t bytes_max, struct tf_buf *deltas)
 {
+    const char *input = source->pipeline->config->inputs.items[source->input].name;
+    struct tf_detail details[GAP_DETAILS_MAX] = {TF_STR("reason", reason), TF_STR("input", input)};
     struct tf_batch batch;
+    size_t count = 2;
     int rc = begin_own(&batch, tf_now_ns());
 
+    if (source->path != NULL) {
+        details[count++] = TF_STR("source", source->path);
+    }
+    if (bytes_max != UINT64_MAX) {
+        details[count++] = TF_NUM("bytes_max", (int64_t)bytes_max);
+    }
     if (rc == 0) {
         rc = tf_batch_add_text_field(&batch, "event", tf_slice_text("gap"));
     }
     if (rc == 0) {
-        rc = tf_batch_add_text_field(&batch, "reason", tf_slice_text(reason));
-    }
-    if (rc == 0) {
         rc = tf_batch_add_text_field(&batch, "log", tf_slice_text(text));
     }
-    if (rc == 0 && bytes_max != UINT64_MAX) {
-        rc = tf_batch_add_int_field(&batch, "bytes_max", (int64_t)bytes_max);
+    if (rc == 0) {
+        rc = add_details(&batch, details, count);
     }
     if (rc == 0) {
         rc = emit(source->pipeline, source, &batch, deltas);
@@ -91,9 +99,7 @@ int tf_source_gap(struct tf_source *source, const char *reason, const char *text
         tf_pipeline_count_gap(source->pipeline, reason, bytes_max);
     }
     tf_batch_fini(&batch);
-    tf_log(TF_LOG_ERROR, "gap",
-           (const struct tf_detail[]){TF_STR("reason", reason), TF_NUM("bytes_max", bytes_max)},
-           bytes_max != UINT64_MAX ? 2 : 1, "%s", text);
+    tf_log(TF_LOG_ERROR, "gap", details, count, "%s", text);
     return rc;
 }
 

@@ -139,6 +139,7 @@ struct tf_source {
     /* Set by the input before tf_source_add; borrowed strings live as long as the source. */
     const struct tf_input_kind *kind;
     const char *tag;
+    const char *path; /* of the file that is read, for its gaps; NULL: it reads none */
     bool is_received; /* its records keep their own host and labels, as those of a receiver */
     uint16_t input;   /* set by tf_source_add: index of the input */
     const struct tf_stream_state *states; /* TF_STREAMS, from the position, loaded into the filters

@@ -127,7 +127,7 @@ int closedir(DIR *dir)
  * ----------------------------------------------------------------------------------- */
 
 struct seen {
-    char *log, *reason, *pod;
+    char *log, *reason, *pod, *input, *source;
     char tag[64];
     bool is_gap, is_unfinished, is_truncated;
     int64_t bytes_max; /* -1: not told */
@@ -155,6 +155,10 @@ static void take_field(struct seen *seen, const msgpack_object_kv *pair)
         seen->log = copy_text(&pair->val);
     } else if (key_is(pair, "reason")) {
         seen->reason = copy_text(&pair->val);
+    } else if (key_is(pair, "input")) {
+        seen->input = copy_text(&pair->val);
+    } else if (key_is(pair, "source")) {
+        seen->source = copy_text(&pair->val);
     } else if (key_is(pair, "bytes_max")) {
         seen->bytes_max = (int64_t)pair->val.via.u64;
     } else if (key_is(pair, "event")) {
@@ -212,6 +216,8 @@ static void forget_seen(void)
     for (size_t i = 0; i < seen_count; i++) {
         free(all[i].log);
         free(all[i].reason);
+        free(all[i].input);
+        free(all[i].source);
         free(all[i].pod);
     }
     seen_count = 0;
@@ -1196,6 +1202,8 @@ static void a_file_that_vanished_while_nobody_ran_is_a_gap(void **state)
     for (size_t i = 0; i < seen_count; i++) {
         if (all[i].is_gap) {
             assert_string_equal(all[i].pod, "web-1");
+            assert_string_equal(all[i].input, "container");
+            assert_string_equal(all[i].source, at(f, POD_A "/app/0.log"));
             assert_int_equal(all[i].bytes_max, -1);
         }
     }

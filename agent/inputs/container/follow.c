@@ -383,6 +383,7 @@ static int add_source(struct tf_file *file)
 
     file->source.kind = &tf_input_container;
     file->source.tag = file->tag;
+    file->source.path = file->base;
     file->source.states = file->io.position.states;
     rc = tf_follow_describe(&file->source, &metadata);
     if (rc == 0) {
