@@ -98,13 +98,27 @@ static void print_version(void)
                  curl != NULL ? "libcurl " : "no libcurl", curl != NULL ? curl : "");
 }
 
+/* `help COMMAND`, and -h at the end, are what other tools take as well. */
+static void spell_help(int argc, char **argv)
+{
+    static char help[] = "--help";
+
+    if (argc == 3 && strcmp(argv[1], "help") == 0) {
+        argv[1] = argv[2];
+        argv[2] = help;
+    } else if (strcmp(argv[argc - 1], "-h") == 0 || (argc == 2 && strcmp(argv[1], "help") == 0)) {
+        argv[argc - 1] = help;
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
         print_help(stderr);
         return 2;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+    spell_help(argc, argv);
+    if (strcmp(argv[1], "--help") == 0) {
         print_help(stdout);
         return 0;
     }

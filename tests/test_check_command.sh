@@ -83,5 +83,11 @@ expect 'connect' 2 $?
 grep -q 'not in this release' "$folder/err" || { echo "FAIL connect says so"; failed=1; }
 "$taffrail" check -c >/dev/null 2>&1
 expect 'usage' 2 $?
-"$taffrail" check --help | grep -q '^example:' || { echo "FAIL help"; failed=1; }
+for help in "check --help" "check -h" "help check"; do
+    # shellcheck disable=SC2086 # two words
+    "$taffrail" $help | grep -q '^example:' || { echo "FAIL $help"; failed=1; }
+done
+for help in --help -h help; do
+    "$taffrail" "$help" | grep -q '^    check ' || { echo "FAIL $help"; failed=1; }
+done
 exit $failed

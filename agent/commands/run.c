@@ -409,7 +409,8 @@ static void log_start(const struct tf_config *config)
     tf_config_digest(&config->mark, digest);
     tf_log(TF_LOG_INFO, "start",
            TF_DETAILS(TF_STR("host", config->agent.host.text), TF_NUM("pid", getpid()),
-                      TF_STR("config", config->file), TF_STR("digest", digest)),
+                      TF_NUM("parent", getppid()), TF_STR("config", config->file),
+                      TF_STR("digest", digest)),
            "taffrail %s", TF_VERSION);
 }
 
