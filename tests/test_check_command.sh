@@ -75,6 +75,11 @@ printf '%s\nfilters: [redact: {enable: [no-such-rule]}]\n' "$sound" >"$folder/bu
 expect 'plugins and spool are tried' 1 $?
 expect 'both in one run' 2 "$(grep -c "^$folder/built.yaml:.* error: " "$folder/err")"
 
+printf '%s\nsandbox: {user: no-such-user}\n' "$sound" >"$folder/user.yaml"
+"$taffrail" check -c "$folder/user.yaml" >/dev/null 2>"$folder/err"
+expect 'user' 1 $?
+grep -q '"no-such-user" is no user of this machine' "$folder/err" || { echo "FAIL user says so"; failed=1; }
+
 "$taffrail" check -c "$folder/nowhere.yaml" >/dev/null 2>"$folder/err"
 expect 'unreadable' 2 $?
 expect 'unreadable says so' "$folder/nowhere.yaml: error: cannot be read: no such file or directory; name a configuration with -c FILE" "$(cat "$folder/err")"

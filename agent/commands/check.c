@@ -22,6 +22,7 @@
 #include "taffrail/commands.h"
 #include "taffrail/log.h"
 #include "taffrail/pipeline.h"
+#include "taffrail/sandbox.h"
 #include "taffrail/spool.h"
 
 static const char usage[] =
@@ -99,6 +100,7 @@ static int look(struct check *check)
     if (rc < 0) {
         return rc;
     }
+    (void)tf_sandbox_check(&check->config->sandbox, &check->err);
     rc = build(check);
     errors = check->err.errors;
     if (rc == 0 || (rc != -ENOMEM && errors > 0)) {

@@ -121,5 +121,6 @@ void tf_pages_unseal(void); /* they may be freed, and not be executed any more *
 
 /* Becomes that user, with its groups; permitted capabilities stay. 0 or -EINVAL, said in err. */
 int tf_user_become(const struct tf_text *user, struct tf_error *err);
+int tf_user_check(const struct tf_text *user, struct tf_error *err); /* whether there is one */
 
 #endif

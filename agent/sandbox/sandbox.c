@@ -83,6 +83,11 @@ void tf_sandbox_main(void)
 
 /* ---- beginning ------------------------------------------------------------------------------ */
 
+int tf_sandbox_check(const struct tf_sandbox_options *options, struct tf_error *err)
+{
+    return options->user.text != NULL ? tf_user_check(&options->user, err) : 0;
+}
+
 int tf_sandbox_begin(const struct tf_sandbox_options *options, struct tf_error *err)
 {
     int rc = 0;

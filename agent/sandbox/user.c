@@ -26,12 +26,28 @@ static int become(const struct passwd *entry, const struct tf_text *user, struct
     return 0;
 }
 
-int tf_user_become(const struct tf_text *user, struct tf_error *err)
+/* NULL: and that is said. */
+static const struct passwd *find(const struct tf_text *user, struct tf_error *err)
 {
     const struct passwd *entry = getpwnam(user->text); // NOLINT(concurrency-mt-unsafe): one thread
 
     if (entry == NULL) {
-        return refuse(user, err, "is no user of this machine; make it, or leave the key out");
+        (void)refuse(user, err, "is no user of this machine; make it, or leave the key out");
+    }
+    return entry;
+}
+
+int tf_user_check(const struct tf_text *user, struct tf_error *err)
+{
+    return find(user, err) != NULL ? 0 : -EINVAL;
+}
+
+int tf_user_become(const struct tf_text *user, struct tf_error *err)
+{
+    const struct passwd *entry = find(user, err);
+
+    if (entry == NULL) {
+        return -EINVAL;
     }
     if (entry->pw_uid == geteuid()) {
         return 0;

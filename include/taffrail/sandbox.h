@@ -98,6 +98,10 @@ void tf_sandbox_kill(pid_t pid, int signal); /* it may also have become another 
 /* For main, to read its configuration with: they come into effect. */
 void tf_sandbox_main(void);
 
+/* What of the options can be told without a start: options.user exists. 0, or -EINVAL, said in err.
+ */
+int tf_sandbox_check(const struct tf_sandbox_options *options, struct tf_error *err);
+
 /* Becomes options.user, drops capabilities, forbids to gain any. 0, or -EINVAL, said in err. */
 int tf_sandbox_begin(const struct tf_sandbox_options *options, struct tf_error *err);
 
