@@ -37,7 +37,8 @@ static int open_inputs(struct tf_pipeline *pipeline, struct tf_error *err)
                                      .options = item->options,
                                      .at = item->at,
                                      .loop = pipeline->loop,
-                                     .opener = pipeline->config->opener};
+                                     .opener = pipeline->config->opener,
+                                     .tls_files = pipeline->config->tls_files};
         int rc;
 
         input->kind = item->kind;
@@ -60,8 +61,11 @@ static int open_outputs(struct tf_pipeline *pipeline, struct tf_error *err)
     for (size_t i = 0; i < list->count; i++) {
         const struct tf_plugin_config *item = &list->items[i];
         struct output *output = &pipeline->outputs[pipeline->output_count];
-        struct tf_output_args args = {
-            .name = item->name, .options = item->options, .at = item->at, .loop = pipeline->loop};
+        struct tf_output_args args = {.name = item->name,
+                                      .options = item->options,
+                                      .at = item->at,
+                                      .loop = pipeline->loop,
+                                      .tls_files = pipeline->config->tls_files};
         int rc;
 
         output->pipeline = pipeline;
