@@ -141,9 +141,10 @@ done:
     return rc;
 }
 
-void tf_pipeline_takes_over(struct tf_pipeline *pipeline, const char *changed)
+void tf_pipeline_takes_over(struct tf_pipeline *pipeline, const char *changed, const char *why)
 {
     pipeline->changed = changed;
+    pipeline->why = why;
 }
 
 int tf_pipeline_prepare(struct tf_pipeline *pipeline, bool is_reload, struct tf_needs *needs,
@@ -300,7 +301,7 @@ static int audit_start(struct tf_pipeline *pipeline)
                                TF_DETAILS(TF_STR("digest", digest)));
     } else {
         rc = tf_pipeline_audit(
-            pipeline, "reload", "a new configuration took over",
+            pipeline, "reload", pipeline->why,
             TF_DETAILS(TF_STR("digest", digest), TF_STR("changed", pipeline->changed)));
     }
     if (rc == 0) {
