@@ -335,7 +335,7 @@ static int check_tls(struct tf_admin *admin, struct tf_error *err)
                             "admin.tls: no address of admin.listen uses it; take it out, or listen "
                             "on ADDRESS:PORT");
     }
-    return tf_tls_server_new(&options->tls, &admin->tls, err);
+    return tf_tls_server_new(&options->tls, admin->args.config->tls_files, &admin->tls, err);
 }
 
 static void free_admin(struct tf_admin *admin)

@@ -273,6 +273,14 @@ static void put_reloads(const struct metric *metric, const struct tf_facts *fact
     put_count(out, metric, &(struct labels){{"result"}, {"refused"}}, facts->reloads.refused);
 }
 
+static void put_renewals(const struct metric *metric, const struct tf_facts *facts,
+                         struct tf_buf *out)
+{
+    put_count(out, metric, &(struct labels){{"result"}, {"taken"}}, facts->reloads.renewals_taken);
+    put_count(out, metric, &(struct labels){{"result"}, {"refused"}},
+              facts->reloads.renewals_refused);
+}
+
 static void put_layers(const struct metric *metric, const struct tf_facts *facts,
                        struct tf_buf *out)
 {
@@ -432,6 +440,8 @@ static const struct metric metrics[] = {
     {"taffrail_build_info", G, "build, always 1", .write = put_build},
     {"taffrail_config_info", G, "configuration in use, always 1", .write = put_digest},
     {"taffrail_config_reloads_total", C, "reloads taken over or refused", .write = put_reloads},
+    {"taffrail_certificate_reloads_total", C, "of these, those for renewed certificates",
+     .write = put_renewals},
     {"taffrail_condition", G, "1 while it holds", .write = put_conditions},
     {"taffrail_input_bytes_total", C, "bytes read", INPUTS, COUNT, IN(bytes)},
     {"taffrail_input_records_total", C, "records decoded", .write = put_records},

@@ -289,6 +289,10 @@ void tf_status_write(const struct tf_facts *facts, struct tf_buf *out)
     begin(&json, "reloads", '{');
     number(&json, "taken", facts->reloads.taken);
     number(&json, "refused", facts->reloads.refused);
+    begin(&json, "certificates", '{');
+    number(&json, "taken", facts->reloads.renewals_taken);
+    number(&json, "refused", facts->reloads.renewals_refused);
+    end(&json, '}');
     end(&json, '}');
     text(&json, "state", state_of(facts));
     flag(&json, "ready", facts->is_ready);

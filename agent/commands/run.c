@@ -6,7 +6,8 @@
  *     start → loop → stop
  *
  * At SIGHUP the parent forks another main. That does the same up to SOUND, while this one works;
- * then this one leaves, and the other has its GO (docs/reload.md).
+ * then this one leaves, and the other has its GO (docs/reload.md). When a file of a certificate has
+ * changed, this one asks for the same.
  *
  * SIGTERM and SIGINT stop it: inputs close, what was read is committed, outputs get until
  * agent.stop_timeout for their acks; at a second signal the parent kills main, and nothing is lost
@@ -38,6 +39,7 @@
 #include "taffrail/parent.h"
 #include "taffrail/pipeline.h"
 #include "taffrail/sandbox.h"
+#include "taffrail/tls.h"
 
 #define SECURE_HEAP_BYTES     (256u << 10)
 #define SECURE_HEAP_MIN_BYTES 32
@@ -47,6 +49,8 @@
 #define NOTICE_BYTES_MAX      8192u  /* more than all names of a configuration take */
 #define CLOSE_MS              10000u /* what a stop needs beside agent.stop_timeout */
 #define LOADING_MS            30000u /* of a reload; rules of ten times our own take 2 s */
+#define RENEW_MS              60000u /* a file may be written again and again */
+#define AGAIN_MS              3600000u
 #define PLACE_BYTES           256u
 #define NUMBER_BYTES          48u
 
@@ -73,6 +77,7 @@ struct run {
     struct tf_message go; /* what the parent said with it */
     struct tf_reloads reloads;
     char changed[TF_CONFIG_NAMES_BYTES]; /* by this reload */
+    const char *why;                     /* it was */
     bool is_stopping, has_lost_opener;
 };
 
@@ -151,6 +156,19 @@ static void say_ready(struct run *run)
     if (run->channel->alive_ms > 0) {
         (void)uv_timer_start(&run->alive, on_alive_timer, 0, run->channel->alive_ms);
     }
+}
+
+/* Main may not read them any more: a next one does. */
+static int on_certificates_changed(void *ctx, const char *path)
+{
+    struct run *run = ctx;
+    struct tf_message message = {.word = TF_WORD_RENEW};
+
+    if (run->is_stopping) {
+        return 0;
+    }
+    (void)snprintf(message.text, sizeof message.text, "%s", path);
+    return tf_channel_send(run->channel, &message);
 }
 
 /* How long an end may take: agent.stop_timeout, and what closing needs. */
@@ -248,6 +266,7 @@ static void close_handle(void *handle)
 
 static void close_handles(struct run *run)
 {
+    tf_tls_files_unwatch(run->config->tls_files);
     if (run->is_watching) {
         close_handle(&run->signal);
         close_handle(&run->child_signal);
@@ -423,7 +442,7 @@ static void log_reload(const struct run *run)
     tf_log(TF_LOG_INFO, "reload",
            TF_DETAILS(TF_STR("digest", digest), TF_STR("was", was), TF_STR("changed", run->changed),
                       TF_NUM("took_ms", uv_hrtime() / TF_MS_IN_NS - run->go.began_ms)),
-           "a new configuration took over");
+           "%s", run->why);
 }
 
 /* The last step for which the process has the rights that it was started with. */
@@ -444,8 +463,12 @@ static int confine(struct run *run, struct tf_error *err)
 /* Builds all that needs neither the spool's lock nor a listener. 0 or a negative errno. */
 static int build(struct run *run, struct tf_error *err)
 {
-    int rc = tf_pipeline_new(&run->loop, run->config, &run->pipeline, err);
+    int rc = -ENOMEM;
 
+    run->config->tls_files = tf_tls_files_new();
+    if (run->config->tls_files != NULL) {
+        rc = tf_pipeline_new(&run->loop, run->config, &run->pipeline, err);
+    }
     if (rc == 0) {
         rc = tf_admin_new(&(struct tf_admin_args){.loop = &run->loop,
                                                   .config = run->config,
@@ -468,7 +491,8 @@ static int wait_for_go(struct run *run)
     run->reloads = run->go.reloads;
     if (run->go.is_reload) {
         tf_config_changed(&run->go.mark, &run->config->mark, run->changed);
-        tf_pipeline_takes_over(run->pipeline, run->changed);
+        run->why = run->go.text[0] != '\0' ? run->go.text : "a new configuration took over";
+        tf_pipeline_takes_over(run->pipeline, run->changed, run->why);
     }
     (void)signal(SIGINT, SIG_IGN); /* a terminal sends it to the parent too */
     return 0;
@@ -514,6 +538,11 @@ static int start(struct run *run)
     }
     tf_log(TF_LOG_INFO, "ready", NULL, 0, "reading");
     say_ready(run);
+    tf_tls_files_watch(run->config->tls_files,
+                       &(struct tf_tls_watch){.loop = &run->loop,
+                                              .every_ms = TF_TLS_LOOK_MS,
+                                              .on_change = on_certificates_changed,
+                                              .ctx = run});
     return TF_EXIT_FINE;
 }
 
@@ -623,6 +652,7 @@ static int run_main(void *file, const struct tf_channel *channel)
     } else {
         say_unsound(&run, 0);
     }
+    tf_tls_files_free(run.config->tls_files);
     tf_opener_process_free(run.config->opener);
     tf_config_free(run.config);
     return code;
@@ -645,6 +675,9 @@ int tf_command_run(int argc, char **argv)
             return TF_EXIT_USAGE;
         }
     }
-    return tf_parent_run(
-        &(struct tf_parent_args){.main = run_main, .ctx = file, .loading_ms = LOADING_MS});
+    return tf_parent_run(&(struct tf_parent_args){.main = run_main,
+                                                  .ctx = file,
+                                                  .loading_ms = LOADING_MS,
+                                                  .renew_ms = RENEW_MS,
+                                                  .again_ms = AGAIN_MS});
 }

@@ -3,7 +3,7 @@
  *
  * Both ends are one program, so a message is its struct. But main reads what anybody writes, and
  * the parent has rights that main gave up: it believes no message, and does nothing by one but
- * pass words on to the service manager and let a next main begin.
+ * pass words on to the service manager and start a next main, which reads its files by itself.
  */
 #include "taffrail/parent.h"
 

@@ -1,12 +1,17 @@
 /*
- * parent.c - starts main, and another one beside it at SIGHUP; passes signals on, and what main
- * says to the service manager.
+ * parent.c - starts main, and another one beside it at SIGHUP or when main asks; passes signals on,
+ * and what main says to the service manager.
  *
  *     LOADING ─ SOUND heard ─> SOUND ─ GO said ─> WORKING ─ LEAVE said ─> LEAVING ─ ended ─> gone
  *        └─ dies, or is late: refused                └─ ends: so does the parent
  *
  * The first main gets its GO at once. A next one gets it when the one that works has ended: only
  * then spool and listeners are free. There are two at most; a SIGHUP meanwhile is kept for later.
+ *
+ * Main asks for another main by RENEW, when files of certificates have changed (tls.h). It may ask
+ * as often as it likes: at most one begins in renew_ms, what is asked for meanwhile is kept, and
+ * one that is refused is tried again after again_ms. One that takes over has read all files, and
+ * looks at them for itself.
  *
  * It is one loop over a signalfd and one channel for each main, without threads and libuv, so that
  * it may fork at any time. It keeps the rights that a main begins with, none of them in effect
@@ -38,6 +43,7 @@
 
 #define MESSAGES_A_TURN 16u
 #define START_USEC      "600000000" /* as the unit's TimeoutStartSec: a spool of many segments */
+#define RENEWAL_TEXT    "certificates changed: %.800s" /* a longer path is cut */
 
 enum state { NONE, LOADING, SOUND, WORKING, LEAVING };
 
@@ -58,10 +64,13 @@ struct parent {
     sigset_t mask_before;
     struct tf_notify notify;
     struct process current, next;
-    bool wants_reload; /* SIGHUP came while there was no time for it */
-    int stop_signal;   /* 0: it shall not stop */
-    int kill_signal;   /* a second one, for which main was killed; or 0 */
-    uint64_t began_ms; /* of the reload */
+    bool wants_reload;                   /* SIGHUP came while there was no time for it */
+    int stop_signal;                     /* 0: it shall not stop */
+    int kill_signal;                     /* a second one, for which main was killed; or 0 */
+    uint64_t began_ms;                   /* of the reload */
+    bool is_renewal;                     /* it is for certificates, too */
+    uint64_t renewal_ms, renewal_min_ms; /* when one is due, 0: never; when the next may be */
+    char renewed[TF_MESSAGE_TEXT_BYTES]; /* the file that the newest is for */
     struct tf_reloads reloads;
     int status; /* of wait(2): how main ended */
     bool nobody_took_over;
@@ -112,14 +121,14 @@ static void notify_ready(const struct parent *parent)
 }
 
 /* One line, whatever main says. */
-static void keep_status(struct process *process, const char *text)
+static void keep_line(char line[TF_MESSAGE_TEXT_BYTES], const char *text)
 {
     size_t i = 0;
 
     for (; text[i] != '\0'; i++) {
-        process->status[i] = (unsigned char)text[i] < ' ' ? '?' : text[i];
+        line[i] = (unsigned char)text[i] < ' ' ? '?' : text[i];
     }
-    process->status[i] = '\0';
+    line[i] = '\0';
 }
 
 /* ---- starting ------------------------------------------------------------------------------- */
@@ -192,8 +201,17 @@ static void refuse(struct parent *parent, const char *why)
     struct tf_message message = {.word = TF_WORD_REFUSED};
 
     parent->reloads.refused++;
+    if (parent->is_renewal) {
+        parent->reloads.renewals_refused++;
+        (void)snprintf(message.text, sizeof message.text, RENEWAL_TEXT "; %s", parent->renewed,
+                       why);
+        if (parent->renewal_ms == 0) {
+            parent->renewal_ms = now_ms() + parent->args->again_ms;
+        }
+    } else {
+        (void)snprintf(message.text, sizeof message.text, "%s", why);
+    }
     message.reloads = parent->reloads;
-    (void)snprintf(message.text, sizeof message.text, "%s", why);
     say(&parent->current, &message);
     if (parent->current.state == WORKING) {
         notify_ready(parent);
@@ -207,6 +225,11 @@ static void begin_reload(struct parent *parent)
 
     parent->wants_reload = false;
     parent->began_ms = now_ms();
+    parent->is_renewal = parent->renewal_ms != 0;
+    parent->renewal_ms = 0;
+    if (parent->is_renewal) {
+        parent->renewal_min_ms = parent->began_ms + parent->args->renew_ms;
+    }
     notify(parent, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=loading a new configuration",
            (unsigned long long)parent->began_ms * 1000);
     rc = start_main(parent, &parent->next);
@@ -218,10 +241,17 @@ static void begin_reload(struct parent *parent)
     parent->next.deadline_ms = parent->began_ms + parent->args->loading_ms;
 }
 
+static bool may_reload(const struct parent *parent)
+{
+    return parent->stop_signal == 0 && parent->current.state == WORKING &&
+           parent->current.is_ready && parent->next.state == NONE;
+}
+
 static void reload_if_wanted(struct parent *parent)
 {
-    if (parent->wants_reload && parent->stop_signal == 0 && parent->current.state == WORKING &&
-        parent->current.is_ready && parent->next.state == NONE) {
+    bool is_due = parent->renewal_ms != 0 && now_ms() >= parent->renewal_ms;
+
+    if (may_reload(parent) && (parent->wants_reload || is_due)) {
         begin_reload(parent);
     }
 }
@@ -234,8 +264,13 @@ static void let_next_work(struct parent *parent)
                                  .mark = parent->current.mark,
                                  .began_ms = parent->began_ms};
 
-    message.reloads.refused = parent->reloads.refused;
-    message.reloads.taken = ++parent->reloads.taken;
+    parent->reloads.taken++;
+    if (parent->is_renewal) {
+        parent->reloads.renewals_taken++;
+        (void)snprintf(message.text, sizeof message.text, RENEWAL_TEXT, parent->renewed);
+    }
+    message.reloads = parent->reloads;
+    parent->renewal_ms = 0;
     parent->current = parent->next;
     parent->next = (struct process){.fd = -1};
     parent->current.state = WORKING;
@@ -266,6 +301,14 @@ static void on_sound(struct parent *parent, struct process *process,
     }
 }
 
+static void on_renew(struct parent *parent, const struct tf_message *message)
+{
+    uint64_t now = now_ms();
+
+    parent->renewal_ms = now > parent->renewal_min_ms ? now : parent->renewal_min_ms;
+    keep_line(parent->renewed, message->text);
+}
+
 static void on_message(struct parent *parent, struct process *process,
                        const struct tf_message *message)
 {
@@ -280,12 +323,14 @@ static void on_message(struct parent *parent, struct process *process,
         notify(parent, "WATCHDOG=1");
     } else if (message->word == TF_WORD_READY && works && !process->is_ready) {
         process->is_ready = true;
-        keep_status(process, message->text);
+        keep_line(process->status, message->text);
         notify_ready(parent);
     } else if (message->word == TF_WORD_STOPPING && works) {
-        keep_status(process, message->text);
+        keep_line(process->status, message->text);
         notify(parent, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu\nSTATUS=%s",
                (unsigned long long)message->number * 1000, process->status);
+    } else if (message->word == TF_WORD_RENEW && works) {
+        on_renew(parent, message);
     }
 }
 
@@ -458,7 +503,9 @@ static int watch_signals(struct parent *parent)
 static int timeout_ms(const struct parent *parent)
 {
     const struct process *processes[] = {&parent->current, &parent->next};
-    uint64_t now = now_ms(), first = UINT64_MAX;
+    uint64_t now = now_ms();
+    uint64_t first =
+        may_reload(parent) && parent->renewal_ms != 0 ? parent->renewal_ms : UINT64_MAX;
 
     for (size_t i = 0; i < TF_COUNT(processes); i++) {
         uint64_t deadline = processes[i]->state == NONE ? 0 : processes[i]->deadline_ms;

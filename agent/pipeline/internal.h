@@ -152,6 +152,7 @@ struct tf_pipeline {
     uv_timer_t stop_timer;
     bool is_leaving;                             /* another main takes over */
     const char *changed;                         /* since the main before; NULL: there was none */
+    const char *why;                             /* it took over from that */
     uint64_t stop_deadline_ms, acks_deadline_ms; /* the second is not later */
     struct tf_feed *closing_feed;                /* of the output that is closing now */
     uint32_t open_handles;

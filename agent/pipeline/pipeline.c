@@ -37,7 +37,8 @@ static int open_inputs(struct tf_pipeline *pipeline, struct tf_error *err)
                                      .options = item->options,
                                      .at = item->at,
                                      .loop = pipeline->loop,
-                                     .opener = pipeline->config->opener};
+                                     .opener = pipeline->config->opener,
+                                     .tls_files = pipeline->config->tls_files};
         int rc;
 
         input->kind = item->kind;
@@ -60,8 +61,11 @@ static int open_outputs(struct tf_pipeline *pipeline, struct tf_error *err)
     for (size_t i = 0; i < list->count; i++) {
         const struct tf_plugin_config *item = &list->items[i];
         struct output *output = &pipeline->outputs[pipeline->output_count];
-        struct tf_output_args args = {
-            .name = item->name, .options = item->options, .at = item->at, .loop = pipeline->loop};
+        struct tf_output_args args = {.name = item->name,
+                                      .options = item->options,
+                                      .at = item->at,
+                                      .loop = pipeline->loop,
+                                      .tls_files = pipeline->config->tls_files};
         int rc;
 
         output->pipeline = pipeline;
@@ -137,9 +141,10 @@ done:
     return rc;
 }
 
-void tf_pipeline_takes_over(struct tf_pipeline *pipeline, const char *changed)
+void tf_pipeline_takes_over(struct tf_pipeline *pipeline, const char *changed, const char *why)
 {
     pipeline->changed = changed;
+    pipeline->why = why;
 }
 
 int tf_pipeline_prepare(struct tf_pipeline *pipeline, bool is_reload, struct tf_needs *needs,
@@ -296,7 +301,7 @@ static int audit_start(struct tf_pipeline *pipeline)
                                TF_DETAILS(TF_STR("digest", digest)));
     } else {
         rc = tf_pipeline_audit(
-            pipeline, "reload", "a new configuration took over",
+            pipeline, "reload", pipeline->why,
             TF_DETAILS(TF_STR("digest", digest), TF_STR("changed", pipeline->changed)));
     }
     if (rc == 0) {

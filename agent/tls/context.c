@@ -29,7 +29,7 @@ const struct tf_option tf_tls_option_table[] = {
      .offset = offsetof(struct tf_tls_options, ca),
      .required = true,
      .about = "Certificates, in PEM, of the authorities that the other end's may come from; the "
-              "system's are never used."},
+              "system's are never used. It, cert and key are read again when they change."},
     {.name = "cert",
      .type = TF_OPTION_PATH,
      .offset = offsetof(struct tf_tls_options, cert),
@@ -120,7 +120,8 @@ static void free_tls(struct tf_tls *tls)
     free(tls);
 }
 
-static int fill(struct tf_tls *tls, const struct tf_tls_options *options, struct tf_error *err)
+static int fill(struct tf_tls *tls, const struct tf_tls_options *options,
+                struct tf_tls_files *files, struct tf_error *err)
 {
     int rc = 0, files_rc;
 
@@ -138,12 +139,12 @@ static int fill(struct tf_tls *tls, const struct tf_tls_options *options, struct
     if (!tls->is_server) {
         rc = parse_wants(tls, &options->identity, err);
     }
-    files_rc = tf_tls_load_files(tls->ctx, options, tls->is_server, err);
+    files_rc = tf_tls_load_files(tls->ctx, options, tls->is_server, files, err);
     return rc < 0 ? rc : files_rc;
 }
 
-static int make(const struct tf_tls_options *options, bool is_server, struct tf_tls **out,
-                struct tf_error *err)
+static int make(const struct tf_tls_options *options, bool is_server, struct tf_tls_files *files,
+                struct tf_tls **out, struct tf_error *err)
 {
     struct tf_tls *tls = calloc(1, sizeof *tls);
     int rc;
@@ -154,7 +155,7 @@ static int make(const struct tf_tls_options *options, bool is_server, struct tf_
     tls->refs = 1;
     tls->is_server = is_server;
     ERR_clear_error();
-    rc = fill(tls, options, err);
+    rc = fill(tls, options, files, err);
     if (rc < 0) {
         free_tls(tls);
         return rc;
@@ -163,16 +164,16 @@ static int make(const struct tf_tls_options *options, bool is_server, struct tf_
     return 0;
 }
 
-int tf_tls_client_new(const struct tf_tls_options *options, struct tf_tls **out,
-                      struct tf_error *err)
+int tf_tls_client_new(const struct tf_tls_options *options, struct tf_tls_files *files,
+                      struct tf_tls **out, struct tf_error *err)
 {
-    return make(options, false, out, err);
+    return make(options, false, files, out, err);
 }
 
-int tf_tls_server_new(const struct tf_tls_options *options, struct tf_tls **out,
-                      struct tf_error *err)
+int tf_tls_server_new(const struct tf_tls_options *options, struct tf_tls_files *files,
+                      struct tf_tls **out, struct tf_error *err)
 {
-    return make(options, true, out, err);
+    return make(options, true, files, out, err);
 }
 
 bool tf_tls_own_identity(const struct tf_tls *tls, char identity[TF_IDENTITY_MAX + 1])

@@ -33,6 +33,7 @@
 struct loader {
     SSL_CTX *ctx;
     bool is_server;
+    struct tf_tls_files *files; /* NULL: what is loaded is not noted */
     struct tf_error *err;
     time_t now;
 };
@@ -99,6 +100,9 @@ static int open_file(const struct loader *loader, struct pem_file *file, bool se
         rc = tf_secret_check_option(fd, option, file->path->text, at, loader->err);
     } else if (!S_ISREG(st.st_mode)) {
         rc = tf_error_add(loader->err, at, "%s%s is not a regular file", option, file->path->text);
+    }
+    if (rc == 0 && loader->files != NULL) {
+        rc = tf_tls_files_add(loader->files, file->path->text, &st);
     }
     if (rc == 0) {
         rc = read_whole(fd, file);
@@ -457,9 +461,10 @@ static int load_key(const struct loader *loader, struct pem_file *file, const ch
 }
 
 int tf_tls_load_files(SSL_CTX *ctx, const struct tf_tls_options *options, bool is_server,
-                      struct tf_error *err)
+                      struct tf_tls_files *files, struct tf_error *err)
 {
-    struct loader loader = {.ctx = ctx, .is_server = is_server, .err = err, .now = time(NULL)};
+    struct loader loader = {
+        .ctx = ctx, .is_server = is_server, .files = files, .err = err, .now = time(NULL)};
     struct pem_file ca = {.option = "tls.ca", .path = &options->ca};
     struct pem_file cert = {.option = "tls.cert", .path = &options->cert};
     struct pem_file key = {.option = "tls.key", .path = &options->key};

@@ -5,6 +5,8 @@
 #ifndef TAFFRAIL_TLS_INTERNAL_H
 #define TAFFRAIL_TLS_INTERNAL_H
 
+#include <sys/stat.h>
+
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 
@@ -94,9 +96,22 @@ void tf_cert_date(const ASN1_TIME *time, char text[TF_TLS_DATE_BYTES]);
 
 /* ---- files.c -------------------------------------------------------------------------------- */
 
-/* Puts the three files of options into ctx, after checking them. Findings go to err. */
+/* Puts the three files of options into ctx, after checking them, and notes them in files (NULL:
+ * nowhere). Findings go to err. */
 int tf_tls_load_files(SSL_CTX *ctx, const struct tf_tls_options *options, bool is_server,
-                      struct tf_error *err);
+                      struct tf_tls_files *files, struct tf_error *err);
+
+/* ---- watch.c -------------------------------------------------------------------------------- */
+
+/* Notes a file that is loaded: its path (copied), and what its open descriptor tells. 0 or -ENOMEM.
+ */
+int tf_tls_files_add(struct tf_tls_files *files, const char *path, const struct stat *st);
+
+/* One look in its three steps: what is there now, on a worker; the path of one that has changed, or
+ * NULL; and that its change was told. */
+void tf_tls_files_look(struct tf_tls_files *files);
+const char *tf_tls_files_judge(struct tf_tls_files *files);
+void tf_tls_files_take(struct tf_tls_files *files);
 
 /* ---- secret.c ------------------------------------------------------------------------------- */
 

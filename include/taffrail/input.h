@@ -25,6 +25,7 @@
 struct tf_opener_process;
 struct tf_pipeline;
 struct tf_source;
+struct tf_tls_files;
 
 /* What one pump job did. Zeroed before pump. */
 struct tf_pump_result {
@@ -51,6 +52,7 @@ struct tf_input_args {
     struct tf_place at;
     uv_loop_t *loop;
     struct tf_opener_process *opener; /* opens log files (opener.h); NULL: the input does */
+    struct tf_tls_files *tls_files;   /* for tf_tls_server_new (tls.h); NULL: not wanted */
 };
 
 /* What an input could not do, and what it saw rotation do: the words of metrics. */

@@ -14,11 +14,14 @@
 #include "taffrail/sandbox.h"
 #include "taffrail/spool.h"
 
+struct tf_tls_files;
+
 struct tf_output_args {
     const char *name;
     const void *options; /* borrowed for the life of the output */
     struct tf_place at;
     uv_loop_t *loop;
+    struct tf_tls_files *tls_files; /* for tf_tls_client_new (tls.h); NULL: not wanted */
 };
 
 /* How an output stands. peer and identity are "" unless up. connects: connections whose peer was

@@ -1,5 +1,6 @@
 /*
- * parent.h - the process that starts main, and at SIGHUP another main beside it (docs/reload.md).
+ * parent.h - the process that starts main, and another main beside it, at SIGHUP and when files of
+ * certificates have changed (docs/reload.md).
  *
  * It reads nothing but signals, exit states and main's messages. Both speak over a socket pair,
  * in messages of one size, whole or not at all.
@@ -19,6 +20,7 @@ enum tf_word {
     TF_WORD_READY,    /* it works */
     TF_WORD_ALIVE,    /* the loop turns */
     TF_WORD_STOPPING, /* it will end */
+    TF_WORD_RENEW,    /* a file of a certificate has changed, and only another main may read it */
     /* the parent says */
     TF_WORD_GO,      /* spool and listeners are free */
     TF_WORD_STOP,    /* end */
@@ -31,6 +33,7 @@ enum tf_word {
 /* Reloads since the parent's start. */
 struct tf_reloads {
     uint64_t taken, refused;
+    uint64_t renewals_taken, renewals_refused; /* of these, those for certificates */
 };
 
 #define TF_MESSAGE_TEXT_BYTES 1024u
@@ -44,7 +47,8 @@ struct tf_message {
     bool is_reload;             /* GO: there was a main before */
     uint64_t began_ms;          /* GO: when the parent was told to reload, by CLOCK_MONOTONIC */
     struct tf_reloads reloads;  /* GO, REFUSED: with this one */
-    char text[TF_MESSAGE_TEXT_BYTES]; /* READY: what it does; REFUSED: why */
+    char text[TF_MESSAGE_TEXT_BYTES]; /* READY: what it does; REFUSED: why; RENEW: the file; GO:
+                                         the reason of the reload, or "" for a signal */
 };
 
 /* ---- for main ------------------------------------------------------------------------------- */
@@ -84,6 +88,8 @@ struct tf_parent_args {
     int (*main)(void *ctx, const struct tf_channel *channel); /* in the child; its exit code */
     void *ctx;
     uint64_t loading_ms; /* a next main that is not sound by then is killed */
+    uint64_t renew_ms;   /* at least, from one reload by RENEW to the next */
+    uint64_t again_ms;   /* a refused one is tried again after it */
 };
 
 /*

@@ -32,9 +32,10 @@ int tf_pipeline_new(uv_loop_t *loop, const struct tf_config *config, struct tf_p
  */
 int tf_pipeline_prepare(struct tf_pipeline *pipeline, bool is_reload, struct tf_needs *needs,
                         struct tf_error *err);
-/* Before the start: it takes over from a main of another configuration, in which these sections
- * (borrowed) were different. The audit then says so instead of a start. */
-void tf_pipeline_takes_over(struct tf_pipeline *pipeline, const char *changed);
+/* Before the start: it takes over from a main of another configuration, in which the sections
+ * changed were different, and for the reason why (both borrowed). The audit then says so instead of
+ * a start. */
+void tf_pipeline_takes_over(struct tf_pipeline *pipeline, const char *changed, const char *why);
 /* Opens the spool, starts outputs, then inputs. */
 int tf_pipeline_start(struct tf_pipeline *pipeline, struct tf_error *err);
 /* Stops inputs, flushes, waits for acks up to agent.stop_timeout, closes all; then on_stopped. */

@@ -14,14 +14,38 @@
 /* Immutable settings of one endpoint, shared by its links (reference counted). */
 struct tf_tls;
 
-/* Loads and checks files; errors name file, owner, mode, subject and dates. Returns
- * new.
- */
-int tf_tls_client_new(const struct tf_tls_options *options, struct tf_tls **out,
-                      struct tf_error *err);
-int tf_tls_server_new(const struct tf_tls_options *options, struct tf_tls **out,
-                      struct tf_error *err);
+/* The files that endpoints were loaded from, each as it was then. */
+struct tf_tls_files;
+
+/* Loads and checks files, and notes them in files (borrowed; NULL: nowhere); errors name file,
+ * owner, mode, subject and dates. Returns new. */
+int tf_tls_client_new(const struct tf_tls_options *options, struct tf_tls_files *files,
+                      struct tf_tls **out, struct tf_error *err);
+int tf_tls_server_new(const struct tf_tls_options *options, struct tf_tls_files *files,
+                      struct tf_tls **out, struct tf_error *err);
 void tf_tls_unref(struct tf_tls *tls); /* accepts NULL */
+
+/* ---- files that change (docs/reload.md) ----------------------------------------------------- */
+
+#define TF_TLS_LOOK_MS 10000u
+
+struct tf_tls_files *tf_tls_files_new(void);        /* NULL: no memory */
+void tf_tls_files_free(struct tf_tls_files *files); /* accepts NULL; its loop has ended */
+
+struct tf_tls_watch {
+    uv_loop_t *loop;
+    uint64_t every_ms;
+    /* path (borrowed for the call), and maybe others, are not as they were loaded or as they were
+     * when this was called last. A negative return: it is called again at the next look. */
+    int (*on_change)(void *ctx, const char *path);
+    void *ctx;
+};
+
+/* Looks at the files from time to time, by stat(2) on a worker; no more endpoints may be loaded
+ * with them. unwatch ends that, at any time; a look that is under way holds the loop until it is
+ * done. */
+void tf_tls_files_watch(struct tf_tls_files *files, const struct tf_tls_watch *watch);
+void tf_tls_files_unwatch(struct tf_tls_files *files);
 
 #define TF_IDENTITY_MAX    511u
 #define TF_LINK_REASON_MAX 255u

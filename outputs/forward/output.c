@@ -123,7 +123,7 @@ static int forward_open(const struct tf_output_args *args, void **out, struct tf
     tf_buf_init(&self->answers, TF_ANSWER_BYTES_MAX);
     tf_buf_init(&self->around, TF_AROUND_BYTES_MAX);
     rc = read_hosts(self, &self->options->hosts, err);
-    tls_rc = tf_tls_client_new(&self->options->tls, &self->tls, err);
+    tls_rc = tf_tls_client_new(&self->options->tls, args->tls_files, &self->tls, err);
     rc = rc < 0 ? rc : tls_rc;
     if (rc < 0) {
         forward_free(self);

@@ -175,7 +175,7 @@ int main(int argc, char **argv)
     options.ca.text = argv[1];
     options.cert.text = argv[2];
     options.key.text = argv[3];
-    if (tf_tls_server_new(&options, &sink.tls, &err) < 0 || uv_loop_init(&sink.loop) < 0) {
+    if (tf_tls_server_new(&options, NULL, &sink.tls, &err) < 0 || uv_loop_init(&sink.loop) < 0) {
         (void)tf_error_print(&err, stderr);
         return 2;
     }

@@ -120,7 +120,8 @@ static void metrics_say_how_outputs_and_the_process_are(void **state)
     outputs[1].feed.in_flight = 4;
     tf_histogram_add(&outputs[0].feed.ack, 1000);
     tf_histogram_add(&outputs[0].feed.ack, UINT64_C(5000000000));
-    facts.reloads = (struct tf_reloads){.taken = 12, .refused = 3};
+    facts.reloads =
+        (struct tf_reloads){.taken = 12, .refused = 3, .renewals_taken = 4, .renewals_refused = 1};
     facts.status.spool.bytes_pending = 11;
     facts.status.sandbox.has[TF_LAYER_LANDLOCK] = false;
     facts.status.sandbox.calls = TF_CALLS_STRICT;
@@ -128,6 +129,8 @@ static void metrics_say_how_outputs_and_the_process_are(void **state)
     has_line(text, "taffrail_build_info{version=\"1.2.3\",revision=\"0a1b2c\"} 1");
     has_line(text, "taffrail_config_reloads_total{result=\"taken\"} 12");
     has_line(text, "taffrail_config_reloads_total{result=\"refused\"} 3");
+    has_line(text, "taffrail_certificate_reloads_total{result=\"taken\"} 4");
+    has_line(text, "taffrail_certificate_reloads_total{result=\"refused\"} 1");
     has_line(text, "taffrail_sandbox_layer{layer=\"landlock\"} 0");
     has_line(text, "taffrail_sandbox_layer{layer=\"seccomp\"} 1");
     has_line(text, "taffrail_sandbox_strict 1");
@@ -299,7 +302,11 @@ static void status_has_every_figure(void **state)
                                                   .written_bytes = 7};
     facts.status.books = (struct tf_status_books){
         .decoded = 1, .spooled = 2, .joined = 3, .filtered = 4, .held = 5, .missing = 6};
+    facts.reloads =
+        (struct tf_reloads){.taken = 5, .refused = 4, .renewals_taken = 3, .renewals_refused = 2};
     text = write_text(tf_status_write, &facts, &out);
+    HAS(text,
+        "\"reloads\":{\"taken\":5,\"refused\":4,\"certificates\":{\"taken\":3,\"refused\":2}}");
     has_figures(text, "sources connections bytes records malformed truncated refused errors "
                       "lag_bytes");
     has_figures(text, "pending_at_start acked acked_bytes skipped expired rejected pending "

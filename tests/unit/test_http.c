@@ -451,11 +451,11 @@ static int make_all(void **state)
     tls.stranger_cert = tls_cert_make(&(struct tls_cert_options){
         .name = "stranger", .san = "URI:x:y", .usage = "clientAuth", .issuer = &tls.ca});
     tls_fixture_options(&tls.files, "server", &tls.ca, &tls.server_cert, &options);
-    assert_int_equal(tf_tls_server_new(&options, &tls.server, &err), 0);
+    assert_int_equal(tf_tls_server_new(&options, NULL, &tls.server, &err), 0);
     tls_fixture_options(&tls.files, "node", &tls.ca, &tls.node_cert, &options);
-    assert_int_equal(tf_tls_client_new(&options, &tls.node, &err), 0);
+    assert_int_equal(tf_tls_client_new(&options, NULL, &tls.node, &err), 0);
     tls_fixture_options(&tls.files, "stranger", &tls.ca, &tls.stranger_cert, &options);
-    assert_int_equal(tf_tls_client_new(&options, &tls.stranger, &err), 0);
+    assert_int_equal(tf_tls_client_new(&options, NULL, &tls.stranger, &err), 0);
     tf_error_fini(&err);
     return 0;
 }

@@ -640,7 +640,7 @@ static struct tf_tls *make_client(size_t number, const char *name, const char *s
     tls.certs[number] = tls_cert_make(&(struct tls_cert_options){
         .name = name, .san = san, .usage = "clientAuth", .issuer = issuer});
     tls_fixture_options(&tls.files, name, &tls.ca, &tls.certs[number], &options);
-    assert_int_equal(tf_tls_client_new(&options, &made, &err), 0);
+    assert_int_equal(tf_tls_client_new(&options, NULL, &made, &err), 0);
     tf_error_fini(&err);
     return made;
 }

@@ -525,7 +525,7 @@ static int set_up_all(void **state)
         .name = "node", .san = "URI:" NODE, .usage = "clientAuth", .issuer = &tls.ca});
     tls_fixture_options(&tls.files, "server", &tls.ca, &tls.server_cert, &tls.server);
     tls_fixture_options(&tls.files, "node", &tls.ca, &tls.node_cert, &options);
-    assert_int_equal(tf_tls_client_new(&options, &tls.node, &err), 0);
+    assert_int_equal(tf_tls_client_new(&options, NULL, &tls.node, &err), 0);
     tf_error_fini(&err);
     return 0;
 }

@@ -481,7 +481,7 @@ static void open_collector(struct fixture *f, const struct tf_tls_options *tls)
     struct tf_error err;
 
     tf_error_init(&err);
-    if (tf_tls_server_new(tls, &collector->tls, &err) != 0) {
+    if (tf_tls_server_new(tls, NULL, &collector->tls, &err) != 0) {
         fail_msg("%s", tf_error_first(&err));
     }
     tf_error_fini(&err);

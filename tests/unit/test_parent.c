@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -31,9 +32,14 @@
 #define WAIT_MS    20000u
 #define NOBODY     65534
 
+#define SOON_MS     300u
+#define FOR_EVER_MS 3600000u
+#define FILE_SAID   "/node\n.pem" /* by a main that asks */
+#define REASON      "certificates changed: /node?.pem"
+
 enum act {
     WORK,
-    IS_UNSOUND,    /* says so, and ends with 2 */
+    IS_UNSOUND,    /* says so, asks for another, and ends with 2 */
     ENDS_LOADING,  /* with 3, and says nothing */
     DIES_LOADING,  /* of a signal */
     HANGS_LOADING, /* for ever */
@@ -47,6 +53,7 @@ enum act {
     DIES_WORKING,  /* of a signal, once it works */
     ENDS_WORKING,  /* with 5 */
     SAYS_ALL,      /* every word and much nonsense, then works */
+    ASKS,          /* for another main, often, when it hears BOOKS or STOP */
 };
 
 /* What befalls the parent. */
@@ -59,6 +66,7 @@ static struct shared {
         may_go_on;
     atomic_int pids[MAINS_MAX];
     atomic_int fault, kills;
+    atomic_ullong started_ms[MAINS_MAX];
     struct tf_message go, refusal;
 } * shared;
 
@@ -112,6 +120,17 @@ pid_t waitpid(pid_t pid, int *status, int options)
     return ended;
 }
 
+static uint64_t renew_ms, again_ms; /* of the parent's */
+static unsigned asks;               /* of a main that does, each time */
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 /* ---- a main ---------------------------------------------------------------------------------- */
 
 static void say(const struct tf_channel *channel, enum tf_word word, uint32_t number)
@@ -135,6 +154,14 @@ static void say_all(const struct tf_channel *channel)
     }
 }
 
+static void ask(const struct tf_channel *channel)
+{
+    for (unsigned i = 0; i < asks; i++) {
+        (void)tf_channel_send(channel,
+                              &(struct tf_message){.word = TF_WORD_RENEW, .text = FILE_SAID});
+    }
+}
+
 static void hang(void)
 {
     for (;;) {
@@ -153,7 +180,11 @@ static int work(const struct tf_channel *channel, enum act act)
             atomic_fetch_add(&shared->orphans, 1);
             return 0;
         }
+        if (act == ASKS && (message.word == TF_WORD_BOOKS || message.word == TF_WORD_STOP)) {
+            ask(channel);
+        }
         if (message.word == TF_WORD_STOP) {
+            (void)usleep(act == ASKS ? 50000 : 0); /* the parent has time to do wrong */
             atomic_fetch_add(&shared->stopped, 1);
             return 0;
         }
@@ -184,8 +215,10 @@ static int fake_main(void *ctx, const struct tf_channel *channel)
     (void)ctx;
     is_parent = false;
     atomic_store(&shared->pids[number], (int)getpid());
+    atomic_store(&shared->started_ms[number], now_ms());
     if (act == IS_UNSOUND) {
         say(channel, TF_WORD_UNSOUND, 3);
+        ask(channel);
         return 2;
     }
     if (act == ENDS_LOADING) {
@@ -242,6 +275,8 @@ static int fake_main(void *ctx, const struct tf_channel *channel)
 static int set_up(void **state)
 {
     (void)state;
+    renew_ms = again_ms = FOR_EVER_MS;
+    asks = 100;
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     return shared == MAP_FAILED ? -1 : 0;
 }
@@ -266,7 +301,10 @@ static void start(const enum act *acts, size_t count)
         if (log_fd >= 0) {
             (void)dup2(log_fd, STDERR_FILENO);
         }
-        _exit(tf_parent_run(&(struct tf_parent_args){.main = fake_main, .loading_ms = LOADING_MS}));
+        _exit(tf_parent_run(&(struct tf_parent_args){.main = fake_main,
+                                                     .loading_ms = LOADING_MS,
+                                                     .renew_ms = renew_ms,
+                                                     .again_ms = again_ms}));
     }
 }
 
@@ -337,6 +375,8 @@ static void a_next_main_works_when_the_last_has_left(void **state)
     assert_true(shared->go.is_reload);
     assert_int_equal(shared->go.mark.digest[0], 1); /* of the main before */
     assert_int_equal(shared->go.reloads.taken, 1);
+    assert_int_equal(shared->go.reloads.renewals_taken, 0);
+    assert_string_equal(shared->go.text, "");
     assert_false(is_there(0));
     reload();
     reaches(&shared->working, 3);
@@ -352,7 +392,9 @@ static void is_refused(const char *why)
     assert_string_equal(shared->refusal.text, why);
     assert_int_equal(shared->refusal.reloads.refused, 1);
     assert_int_equal(atomic_load(&shared->left), 0);
-    reload(); /* and a sound one is taken after it */
+    (void)usleep(20000);
+    assert_int_equal(atomic_load(&shared->started), 2); /* whatever it asked for */
+    reload();                                           /* and a sound one is taken after it */
     reaches(&shared->working, 3);
     assert_int_equal(shared->go.reloads.refused, 1);
     assert_int_equal(stopped_by(SIGINT), 0);
@@ -743,12 +785,134 @@ static void a_main_that_says_anything_harms_itself_alone(void **state)
 {
     (void)state;
     START(SAYS_ALL, SAYS_ALL, WORK);
-    reaches(&shared->working, 1);
-    reload();
-    reaches(&shared->working, 2);
+    reaches(&shared->working, 2); /* it said RENEW, too */
     reload();
     reaches(&shared->working, 3);
     assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+/* ---- certificates ---------------------------------------------------------------------------- */
+
+static void main_asks(void)
+{
+    assert_int_equal(kill(parent, SIGUSR1), 0);
+}
+
+static void another_main_begins_when_main_asks(void **state)
+{
+    (void)state;
+    START(ASKS, WORK);
+    reaches(&shared->working, 1);
+    main_asks();
+    reaches(&shared->working, 2);
+    assert_string_equal(shared->go.text, REASON);
+    assert_int_equal(shared->go.reloads.taken, 1);
+    assert_int_equal(shared->go.reloads.renewals_taken, 1);
+    (void)usleep(20000);
+    assert_int_equal(atomic_load(&shared->started), 2); /* however often it asked */
+    assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+static void what_is_asked_for_too_early_comes_later(void **state)
+{
+    uint64_t asked_ms;
+
+    (void)state;
+    renew_ms = SOON_MS;
+    START(ASKS, ASKS, WORK);
+    reaches(&shared->working, 1);
+    asked_ms = now_ms();
+    main_asks();
+    reaches(&shared->working, 2);
+    main_asks();
+    reaches(&shared->working, 3);
+    assert_true(atomic_load(&shared->started_ms[2]) >= asked_ms + SOON_MS);
+    assert_int_equal(shared->go.reloads.renewals_taken, 2);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+/* And takes over what was asked for. */
+static void a_signal_need_not_wait(void **state)
+{
+    (void)state;
+    START(ASKS, ASKS, WORK);
+    reaches(&shared->working, 1);
+    main_asks();
+    reaches(&shared->working, 2);
+    main_asks();
+    (void)usleep(20000);
+    assert_int_equal(atomic_load(&shared->started), 2);
+    reload();
+    reaches(&shared->working, 3);
+    assert_string_equal(shared->go.text, REASON);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+static void one_that_is_refused_is_tried_again(void **state)
+{
+    uint64_t asked_ms;
+
+    (void)state;
+    again_ms = SOON_MS;
+    asks = 1;
+    START(ASKS, IS_UNSOUND, WORK);
+    reaches(&shared->working, 1);
+    asked_ms = now_ms();
+    main_asks();
+    reaches(&shared->refused, 1);
+    assert_string_equal(shared->refusal.text, REASON "; 3 errors");
+    assert_int_equal(shared->refusal.reloads.refused, 1);
+    assert_int_equal(shared->refusal.reloads.renewals_refused, 1);
+    reaches(&shared->working, 3);
+    assert_true(atomic_load(&shared->started_ms[2]) >= asked_ms + SOON_MS);
+    assert_int_equal(shared->go.reloads.renewals_refused, 1);
+    assert_int_equal(shared->go.reloads.renewals_taken, 1);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+/* Nor does it wait for that time when main asks again, also while the other still loads. */
+static void one_that_is_refused_is_tried_when_main_asks(void **state)
+{
+    (void)state;
+    renew_ms = 1;
+    START(ASKS, HANGS_LOADING, IS_UNSOUND, WORK);
+    reaches(&shared->working, 1);
+    main_asks();
+    reaches(&shared->started, 2);
+    main_asks();
+    reaches(&shared->refused, 2);
+    (void)usleep(20000);
+    assert_int_equal(atomic_load(&shared->started), 3);
+    main_asks();
+    reaches(&shared->working, 4);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+/* It has read what was asked for meanwhile, or asks for itself. */
+static void one_that_takes_over_is_enough(void **state)
+{
+    (void)state;
+    renew_ms = 1;
+    START(ASKS, WAITS_LOADING, WORK);
+    reaches(&shared->working, 1);
+    main_asks();
+    reaches(&shared->started, 2);
+    main_asks();
+    (void)usleep(20000);
+    atomic_store(&shared->may_go_on, 1);
+    reaches(&shared->working, 2);
+    (void)usleep(20000);
+    assert_int_equal(atomic_load(&shared->started), 2);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+}
+
+static void no_other_main_begins_at_a_stop(void **state)
+{
+    (void)state;
+    START(ASKS, WORK);
+    reaches(&shared->working, 1);
+    assert_int_equal(stopped_by(SIGTERM), 0);
+    assert_int_equal(atomic_load(&shared->started), 1);
 }
 
 static void only_messages_are_read(void **state)
@@ -807,6 +971,13 @@ int main(void)
         TEST(a_reload_is_told_and_main_says_one_line),
         TEST(one_that_leaves_feeds_the_watchdog),
         TEST(a_main_that_says_anything_harms_itself_alone),
+        TEST(another_main_begins_when_main_asks),
+        TEST(what_is_asked_for_too_early_comes_later),
+        TEST(a_signal_need_not_wait),
+        TEST(one_that_is_refused_is_tried_again),
+        TEST(one_that_is_refused_is_tried_when_main_asks),
+        TEST(one_that_takes_over_is_enough),
+        TEST(no_other_main_begins_at_a_stop),
         TEST(only_messages_are_read),
     };
 

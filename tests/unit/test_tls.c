@@ -290,7 +290,7 @@ static int teardown(void **state)
 
 static void load_server(struct fixture *f)
 {
-    int rc = tf_tls_server_new(&f->server_options, &f->server_tls, &f->err);
+    int rc = tf_tls_server_new(&f->server_options, NULL, &f->server_tls, &f->err);
 
     assert_string_equal(tf_error_first(&f->err), "no error");
     assert_int_equal(rc, 0);
@@ -298,7 +298,7 @@ static void load_server(struct fixture *f)
 
 static void load_client(struct fixture *f)
 {
-    int rc = tf_tls_client_new(&f->client_options, &f->client_tls, &f->err);
+    int rc = tf_tls_client_new(&f->client_options, NULL, &f->client_tls, &f->err);
 
     assert_string_equal(tf_error_first(&f->err), "no error");
     assert_int_equal(rc, 0);
@@ -1387,8 +1387,8 @@ static void a_certificate_list_takes_64_kib_at_most(void **state)
 static void assert_not_loaded(struct fixture *f, bool as_server, const char *told)
 {
     struct tf_tls *tls = NULL;
-    int rc = as_server ? tf_tls_server_new(&f->server_options, &tls, &f->err)
-                       : tf_tls_client_new(&f->client_options, &tls, &f->err);
+    int rc = as_server ? tf_tls_server_new(&f->server_options, NULL, &tls, &f->err)
+                       : tf_tls_client_new(&f->client_options, NULL, &tls, &f->err);
 
     assert_int_equal(rc, -EINVAL);
     assert_null(tls);
@@ -1580,7 +1580,7 @@ static void every_file_is_checked_in_one_run(void **state)
     f->client_options.ca = (struct tf_text){"/nonexistent/ca", {"t.yaml", 3, 7}};
     f->client_options.cert = (struct tf_text){"/nonexistent/cert", {"t.yaml", 4, 7}};
     f->client_options.key = (struct tf_text){"/nonexistent/key", {"t.yaml", 5, 7}};
-    assert_int_equal(tf_tls_client_new(&f->client_options, &tls, &f->err), -EINVAL);
+    assert_int_equal(tf_tls_client_new(&f->client_options, NULL, &tls, &f->err), -EINVAL);
     assert_int_equal(f->err.errors, 4);
     assert_tells(f->err.findings[0].text, "\"logs-b\" has no scheme; write dns:logs-b");
     assert_int_equal(f->err.findings[3].line, 5);

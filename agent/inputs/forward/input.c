@@ -221,7 +221,7 @@ static int forward_open(const struct tf_input_args *args, void **self, struct tf
     rc = rc == 0 ? other : rc;
     other = check_tls(&forward->options->tls, &args->at, err);
     if (other == 0) {
-        other = tf_tls_server_new(&forward->options->tls, &forward->tls, err);
+        other = tf_tls_server_new(&forward->options->tls, args->tls_files, &forward->tls, err);
     }
     rc = rc == 0 ? other : rc;
     if (rc < 0) {

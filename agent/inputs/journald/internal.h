@@ -91,6 +91,7 @@ struct tf_journald {
     const char *name, *tag;
     struct tf_place at;
     uv_loop_t *loop;
+    struct tf_tls_files *tls_files; /* as in tf_input_args */
     const struct tf_journald_options *options;
     const struct tf_journald_way *way;
     void *own; /* of the way */

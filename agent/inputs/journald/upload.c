@@ -661,7 +661,7 @@ static int check_tls(const struct tf_journald *input, struct upload *upload, str
                             "mode upload needs tls: {ca: FILE, cert: FILE, key: FILE}; senders "
                             "must prove who they are");
     }
-    return tf_tls_server_new(tls, &upload->tls, err);
+    return tf_tls_server_new(tls, input->tls_files, &upload->tls, err);
 }
 
 static int check_address(const struct tf_journald *input, struct upload *upload,
