@@ -1,8 +1,5 @@
 /*
  * journald_fixture.h - the journald input on a real pipeline and spool, for tests of its sockets.
- *
- * fdatasync is defined here, before libc's, so that it fails or waits when a test says so; a filter
- * waits or fails as well. An output keeps every record as a line of JSON, in order.
  */
 #ifndef TAFFRAIL_JOURNALD_FIXTURE_H
 #define TAFFRAIL_JOURNALD_FIXTURE_H
@@ -28,34 +25,11 @@
 #include <zlib.h>
 
 #include "../../agent/inputs/journald/internal.h"
-#include "../../agent/pipeline/internal.h"
+#include "pipeline_fixture.h"
 
 #define DEADLINE_MS 60000u
-#define RECORDS_MAX 60000u
 #define LOG_MAX     (256u << 10)
-#define PLAIN_MAX   (32u << 20)
 #define FIXTURES    TF_SOURCE_DIR "/tests/fixtures/journald/"
-
-/* ---- faults --------------------------------------------------------------------------------- */
-
-static atomic_int fail_syncs; /* so many calls fail */
-static atomic_bool hold_syncs, hold_filter;
-static atomic_bool filter_waits;              /* a batch is held */
-static atomic_int fail_filter;                /* so many calls have no memory */
-static atomic_uint filter_takes = UINT32_MAX; /* records at most; more are too large together */
-
-int fdatasync(int fd)
-{
-    while (atomic_load(&hold_syncs)) {
-        (void)usleep(1000);
-    }
-    if (atomic_load(&fail_syncs) > 0) {
-        (void)atomic_fetch_sub(&fail_syncs, 1);
-        errno = EIO;
-        return -1;
-    }
-    return (int)syscall(SYS_fdatasync, fd);
-}
 
 /* ---- world ---------------------------------------------------------------------------------- */
 
@@ -70,136 +44,10 @@ struct world {
     struct tf_journald_options options;
     void *arena;
     struct tf_pipeline *pipeline;
-    struct tf_feed *feed;
-    char **records;
-    uint32_t record_count;
     void (*before_start)(void); /* the input is checked, and not started; may be NULL */
 };
 
 static struct world *world;
-
-/* ---- a filter that waits, or fails ------------------------------------------------------------
- */
-
-static int filter_open(const struct tf_filter_args *args, void **self, struct tf_error *err)
-{
-    (void)args;
-    (void)err;
-    *self = world;
-    return 0;
-}
-
-static void filter_close(void *self)
-{
-    (void)self;
-}
-
-static void *filter_scratch_new(void *self)
-{
-    return self;
-}
-
-/* A record with "too-large" is so by itself. */
-static bool is_too_large(const struct tf_batch *batch)
-{
-    return batch->record_count > atomic_load(&filter_takes) ||
-           memmem(batch->text.data, batch->text.size, "too-large", 9) != NULL;
-}
-
-static int filter_apply(void *self, void *scratch, void *state, struct tf_batch *batch)
-{
-    (void)self;
-    (void)scratch;
-    (void)state;
-    while (atomic_load(&hold_filter)) {
-        atomic_store(&filter_waits, true);
-        (void)usleep(1000);
-    }
-    atomic_store(&filter_waits, false);
-    if (atomic_load(&fail_filter) > 0) {
-        (void)atomic_fetch_sub(&fail_filter, 1);
-        return -ENOMEM;
-    }
-    return is_too_large(batch) ? -EMSGSIZE : 0;
-}
-
-static const struct tf_filter_kind waiting_filter = {.name = "waiting",
-                                                     .open = filter_open,
-                                                     .close = filter_close,
-                                                     .scratch_new = filter_scratch_new,
-                                                     .scratch_free = filter_close,
-                                                     .apply = filter_apply};
-
-/* ---- an output that keeps every record --------------------------------------------------------
- */
-
-static void keep_records(const struct tf_frame *frame)
-{
-    unsigned char *plain = malloc(PLAIN_MAX);
-    z_stream z = {.next_in = (Bytef *)(uintptr_t)frame->payload.data,
-                  .avail_in = (uInt)frame->payload.size,
-                  .next_out = plain,
-                  .avail_out = PLAIN_MAX};
-    size_t at = 0;
-
-    assert_int_equal(inflateInit2(&z, 15 + 16), Z_OK);
-    assert_int_equal(inflate(&z, Z_FINISH), Z_STREAM_END);
-    (void)inflateEnd(&z);
-    while (at < z.total_out) {
-        struct tf_buf line;
-        size_t used = 0;
-
-        assert_true(world->record_count < RECORDS_MAX);
-        tf_buf_init(&line, PLAIN_MAX * 2);
-        (void)tf_event_print_json(tf_slice(plain + at, z.total_out - at), tf_slice_text(frame->tag),
-                                  &line, &used);
-        (void)tf_buf_append_byte(&line, 0);
-        world->records[world->record_count++] = line.data;
-        at += used > 0 ? used : z.total_out;
-    }
-    free(plain);
-}
-
-static int output_open(const struct tf_output_args *args, void **self, struct tf_error *err)
-{
-    (void)args;
-    (void)err;
-    *self = world;
-    return 0;
-}
-
-static void output_wake(void *self)
-{
-    struct tf_frame *frame;
-
-    (void)self;
-    while (tf_feed_next(world->feed, &frame) == 0) {
-        keep_records(frame);
-        (void)tf_feed_ack(world->feed, frame->seq);
-        tf_frame_unref(frame);
-    }
-}
-
-static int output_start(void *self, struct tf_feed *feed, struct tf_error *err)
-{
-    (void)err;
-    world->feed = feed;
-    output_wake(self);
-    return 0;
-}
-
-static void output_close(void *self, void (*on_closed)(void *ctx), void *ctx)
-{
-    (void)self;
-    on_closed(ctx);
-}
-
-static const struct tf_output_kind fake_output = {.name = "fake",
-                                                  .window = 32,
-                                                  .open = output_open,
-                                                  .start = output_start,
-                                                  .wake = output_wake,
-                                                  .close = output_close};
 
 /* ---- running the loop -------------------------------------------------------------------------
  */
@@ -235,29 +83,9 @@ static void run_for(uint64_t ms)
     (void)run_until(never, NULL, 0, ms);
 }
 
-static uint32_t count_records(const char *text)
-{
-    uint32_t count = 0;
-
-    for (uint32_t i = 0; i < world->record_count; i++) {
-        count += strstr(world->records[i], text) != NULL;
-    }
-    return count;
-}
-
 static bool has_records(const void *ctx, uint32_t wanted)
 {
     return count_records(ctx) >= wanted;
-}
-
-static inline const char *record_with(const char *text)
-{
-    for (uint32_t i = 0; i < world->record_count; i++) {
-        if (strstr(world->records[i], text) != NULL) {
-            return world->records[i];
-        }
-    }
-    return "";
 }
 
 /* The number behind key in a record; -1: it has none. */
@@ -305,9 +133,8 @@ static int set_up(void **state)
     (void)state;
     world = calloc(1, sizeof *world);
     assert_non_null(world);
-    world->records = calloc(RECORDS_MAX, sizeof *world->records);
     world->arena = tf_arena_new();
-    assert_true(world->records != NULL && world->arena != NULL);
+    assert_non_null(world->arena);
     (void)snprintf(world->folder, sizeof world->folder, "/tmp/taffrail-journald-XXXXXX");
     assert_non_null(mkdtemp(world->folder));
     (void)snprintf(world->path, sizeof world->path, "%s.sock", world->folder);
@@ -409,14 +236,6 @@ static void stop(void)
     end_stop();
 }
 
-static void forget_records(void)
-{
-    for (uint32_t i = 0; i < world->record_count; i++) {
-        free(world->records[i]);
-    }
-    world->record_count = 0;
-}
-
 /* The start is refused with a text. */
 static inline void expect_start_error(const char *text)
 {
@@ -451,16 +270,11 @@ static int tear_down(void **state)
     char command[320];
 
     (void)state;
-    atomic_store(&hold_filter, false);
-    atomic_store(&hold_syncs, false);
-    atomic_store(&fail_syncs, 0);
-    atomic_store(&fail_filter, 0);
-    atomic_store(&filter_takes, UINT32_MAX);
+    mend_all();
     if (world->is_running) {
         stop();
     }
     forget_records();
-    free(world->records);
     tf_arena_free(world->arena);
     (void)dup2(world->stderr_fd, STDERR_FILENO);
     (void)close(world->stderr_fd);

@@ -3,9 +3,8 @@
  * what is acked is durable, a repeat is stored once, contradictions are said, hostile senders end
  * alone.
  *
- * fdatasync, accept4 and EVP_DigestSign are defined here, before those of the libraries, so that
- * they fail or wait when a test says so. Clients live on the same loop; what the collector stored
- * is seen by an output that keeps every record as a line of JSON.
+ * accept4 and EVP_DigestSign are defined here, before those of the libraries, so that they fail
+ * when a test says so. Clients live on the same loop.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -28,25 +27,22 @@
 #include <zlib.h>
 
 #include "../../agent/inputs/forward/internal.h"
-#include "../../agent/pipeline/internal.h"
 #include "../../filters/redact/redact.h"
+#include "pipeline_fixture.h"
 #include "taffrail/log.h"
 #include "tls_fixture.h"
 
 #define DEADLINE_MS 30000u
-#define RECORDS_MAX 2048u
 #define CLIENTS_MAX 32u
 #define ACKS_MAX    128u
 #define LOG_MAX     (256u << 10)
-#define PLAIN_MAX   (16u << 20)
 #define NODE        "spiffe://example.com/node/7"
 #define RELAY       "spiffe://example.com/relay/1"
 #define PUBLIC_TAG  "app.web"
 
 /* ---- faults --------------------------------------------------------------------------------- */
 
-static atomic_int fail_syncs, fail_accepts; /* so many calls fail */
-static atomic_bool hold_syncs, hold_filter;
+static atomic_int fail_accepts; /* so many calls fail */
 
 int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags)
 {
@@ -56,19 +52,6 @@ int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags)
         return -1;
     }
     return (int)syscall(SYS_accept4, fd, address, size, flags);
-}
-
-int fdatasync(int fd)
-{
-    while (atomic_load(&hold_syncs)) {
-        (void)usleep(1000);
-    }
-    if (atomic_load(&fail_syncs) > 0) {
-        (void)atomic_fetch_sub(&fail_syncs, 1);
-        errno = EIO;
-        return -1;
-    }
-    return (int)syscall(SYS_fdatasync, fd);
 }
 
 static bool signing_fails; /* on the loop */
@@ -101,7 +84,6 @@ struct world {
     uv_loop_t loop;
     uv_timer_t deadline;
     bool late, stopped, is_running, is_v6;
-    bool output_is_deaf; /* acks nothing, so that it gets everything again */
     char folder[64];
     int log_fd, stderr_fd;
     struct tf_config config;
@@ -110,11 +92,8 @@ struct world {
     struct tf_redact_options redact;
     struct allow allow[2];
     struct tf_pipeline *pipeline;
-    struct tf_feed *feed;
     int port;
     struct client clients[CLIENTS_MAX];
-    char *records[RECORDS_MAX];
-    uint32_t record_count;
 };
 
 static struct world *world;
@@ -126,118 +105,6 @@ static struct {
     struct tf_tls_options server;
     struct tf_tls *node, *relay, *stranger, *rogue;
 } tls;
-
-/* ---- a filter that waits when a test says so --------------------------------------------------
- */
-
-static int filter_open(const struct tf_filter_args *args, void **self, struct tf_error *err)
-{
-    (void)args;
-    (void)err;
-    *self = world;
-    return 0;
-}
-
-static void filter_close(void *self)
-{
-    (void)self;
-}
-
-static void *filter_scratch_new(void *self)
-{
-    return self;
-}
-
-static int filter_apply(void *self, void *scratch, void *state, struct tf_batch *batch)
-{
-    (void)self;
-    (void)scratch;
-    (void)state;
-    (void)batch;
-    while (atomic_load(&hold_filter)) {
-        (void)usleep(1000);
-    }
-    return 0;
-}
-
-static const struct tf_filter_kind waiting_filter = {.name = "waiting",
-                                                     .open = filter_open,
-                                                     .close = filter_close,
-                                                     .scratch_new = filter_scratch_new,
-                                                     .scratch_free = filter_close,
-                                                     .apply = filter_apply};
-
-/* ---- an output that keeps every record --------------------------------------------------------
- */
-
-static void keep_records(const struct tf_frame *frame)
-{
-    unsigned char *plain = malloc(PLAIN_MAX);
-    z_stream z = {.next_in = (Bytef *)(uintptr_t)frame->payload.data,
-                  .avail_in = (uInt)frame->payload.size,
-                  .next_out = plain,
-                  .avail_out = PLAIN_MAX};
-    size_t at = 0;
-
-    assert_int_equal(inflateInit2(&z, 15 + 16), Z_OK);
-    assert_int_equal(inflate(&z, Z_FINISH), Z_STREAM_END);
-    (void)inflateEnd(&z);
-    while (at < z.total_out && world->record_count < RECORDS_MAX) {
-        struct tf_buf line;
-        size_t used = 0;
-
-        tf_buf_init(&line, PLAIN_MAX * 2);
-        (void)tf_event_print_json(tf_slice(plain + at, z.total_out - at), tf_slice_text(frame->tag),
-                                  &line, &used);
-        (void)tf_buf_append_byte(&line, 0);
-        world->records[world->record_count++] = line.data;
-        at += used > 0 ? used : z.total_out;
-    }
-    free(plain);
-}
-
-static int output_open(const struct tf_output_args *args, void **self, struct tf_error *err)
-{
-    (void)args;
-    (void)err;
-    *self = world;
-    return 0;
-}
-
-static void output_wake(void *self)
-{
-    struct tf_frame *frame;
-
-    (void)self;
-    while (tf_feed_next(world->feed, &frame) == 0) {
-        keep_records(frame);
-        if (!world->output_is_deaf) {
-            (void)tf_feed_ack(world->feed, frame->seq);
-        }
-        tf_frame_unref(frame);
-    }
-}
-
-static int output_start(void *self, struct tf_feed *feed, struct tf_error *err)
-{
-    (void)err;
-    world->feed = feed;
-    output_wake(self);
-    return 0;
-}
-
-static void output_close(void *self, void (*on_closed)(void *ctx), void *ctx)
-{
-    (void)self;
-    on_closed(ctx);
-}
-
-static const struct tf_output_kind fake_output = {.name = "fake",
-                                                  .window = 32,
-                                                  .open = output_open,
-                                                  .start = output_start,
-                                                  .wake = output_wake,
-                                                  .close = output_close};
 
 /* ---- running the loop -------------------------------------------------------------------------
  */
@@ -290,30 +157,9 @@ static bool has_acks(const void *ctx, uint32_t wanted)
     return ((const struct client *)ctx)->ack_count >= wanted;
 }
 
-/* Records of senders and of the collector that hold text. */
-static uint32_t count_records(const char *text)
-{
-    uint32_t count = 0;
-
-    for (uint32_t i = 0; i < world->record_count; i++) {
-        count += strstr(world->records[i], text) != NULL;
-    }
-    return count;
-}
-
 static bool has_records(const void *ctx, uint32_t wanted)
 {
     return count_records(ctx) >= wanted;
-}
-
-static const char *record_with(const char *text)
-{
-    for (uint32_t i = 0; i < world->record_count; i++) {
-        if (strstr(world->records[i], text) != NULL) {
-            return world->records[i];
-        }
-    }
-    return "";
 }
 
 static struct tf_input_status input_status(void);
@@ -831,22 +677,12 @@ static void stop(void)
     memset(world->clients, 0, sizeof world->clients);
 }
 
-static void forget_records(void)
-{
-    for (uint32_t i = 0; i < world->record_count; i++) {
-        free(world->records[i]);
-    }
-    world->record_count = 0;
-}
-
 static int tear_down(void **state)
 {
     char command[288];
 
     (void)state;
-    atomic_store(&hold_filter, false);
-    atomic_store(&hold_syncs, false);
-    atomic_store(&fail_syncs, 0);
+    mend_all();
     if (world->is_running) {
         stop();
     }
@@ -2216,7 +2052,7 @@ static void a_kill_at_any_step_loses_and_doubles_nothing(void **state)
     char texts[TF_COUNT(points)][16];
 
     (void)state;
-    world->output_is_deaf = true;
+    kept.is_deaf = true;
     world->config.agent.stop_timeout_ms = 50;
     for (unsigned i = 0; i < TF_COUNT(points); i++) {
         int status;

@@ -137,9 +137,9 @@ static void expect_numbered(const char *what, uint32_t count)
     assert_true(run_until(has_records, start, count, DEADLINE_MS));
     run_for(30); /* none comes twice */
     (void)snprintf(key, sizeof key, "\"log\":\"%s ", what);
-    for (uint32_t i = 0; i < world->record_count; i++) {
-        if (strstr(world->records[i], start) != NULL) {
-            assert_int_equal(number_of(world->records[i], key), next);
+    for (uint32_t i = 0; i < kept.count; i++) {
+        if (strstr(kept.records[i], start) != NULL) {
+            assert_int_equal(number_of(kept.records[i], key), next);
             next++;
         }
     }
@@ -253,11 +253,11 @@ static void expect_folder(const char *folder, const char *mark)
 
     (void)snprintf(path, sizeof path, "%sexpected.json", folder);
     expected = read_whole(path);
-    for (uint32_t i = 0; i < world->record_count; i++) {
-        const char *at = strstr(world->records[i], mark);
+    for (uint32_t i = 0; i < kept.count; i++) {
+        const char *at = strstr(kept.records[i], mark);
         char name[64];
 
-        if (strstr(world->records[i], "taffrail.audit") != NULL) {
+        if (strstr(kept.records[i], "taffrail.audit") != NULL) {
             continue;
         }
         if (at == NULL) {

@@ -177,9 +177,9 @@ static void a_capture_arrives_however_it_is_cut(void **state)
     run_for(30);
     assert_int_equal(count_records("\"tag\":\"host\""), 12 * count);
     assert_int_equal(count_records("\"event\":\"gap\""), 0);
-    for (uint32_t i = 0, own = 0; i < world->record_count; i++) { /* of the first connection */
-        if (strstr(world->records[i], "\"tag\":\"host\"") != NULL && own++ >= count) {
-            assert_int_equal(count_records(world->records[i]), 12);
+    for (uint32_t i = 0, own = 0; i < kept.count; i++) { /* of the first connection */
+        if (strstr(kept.records[i], "\"tag\":\"host\"") != NULL && own++ >= count) {
+            assert_int_equal(count_records(kept.records[i]), 12);
         }
     }
     tf_buf_fini(&bytes);
@@ -293,8 +293,8 @@ static uint32_t check_flood(uint32_t count)
 {
     uint32_t next = 0, missing = 0;
 
-    for (uint32_t i = 0; i < world->record_count; i++) {
-        const char *record = world->records[i];
+    for (uint32_t i = 0; i < kept.count; i++) {
+        const char *record = kept.records[i];
 
         if (strstr(record, "\"reason\":\"overrun\"") != NULL) {
             int64_t entries = number_of(record, "\"log\":\"");

@@ -2,9 +2,8 @@
  * test_journald_upload.c - mode upload: which entries are repeats, and posts on a real pipeline and
  * spool: answered when durable, cut when the run is, taken over by a newer one, forgotten when old.
  *
- * fdatasync is defined here, before libc's, so that it fails or waits when a test says so. Clients
- * live on the same loop; an output keeps every record as a line of JSON. The worker's part is
- * tested without a pipeline, so upload.c is included.
+ * Clients live on the same loop. The worker's part is tested without a pipeline, so upload.c is
+ * included.
  */
 #include "../../agent/inputs/journald/upload.c"
 
@@ -18,13 +17,11 @@
 #include <cmocka.h>
 #include <zlib.h>
 
-#include "../../agent/pipeline/internal.h"
 #include "../../filters/redact/redact.h"
+#include "pipeline_fixture.h"
 #include "tls_fixture.h"
 
 #define DEADLINE_MS 30000u
-#define RECORDS_MAX 4096u
-#define PLAIN_MAX   (16u << 20)
 #define NODE        "spiffe://example.com/node/7"
 #define ID          "0123456789abcdef0123456789abcdef"
 #define REST        ";b=" ID ";m=1;t=2;x=3"
@@ -207,24 +204,6 @@ static void what_did_not_fit_is_not_taken(void **state)
     tf_buf_fini(&body);
 }
 
-/* ---- faults --------------------------------------------------------------------------------- */
-
-static atomic_int fail_syncs; /* so many calls fail */
-static atomic_bool hold_syncs, hold_filter;
-
-int fdatasync(int fd)
-{
-    while (atomic_load(&hold_syncs)) {
-        (void)usleep(1000);
-    }
-    if (atomic_load(&fail_syncs) > 0) {
-        (void)atomic_fetch_sub(&fail_syncs, 1);
-        errno = EIO;
-        return -1;
-    }
-    return (int)syscall(SYS_fdatasync, fd);
-}
-
 /* ---- world ---------------------------------------------------------------------------------- */
 
 struct client {
@@ -245,10 +224,7 @@ static struct world {
     struct tf_redact_options redact;
     struct tf_journald_allow allow;
     struct tf_pipeline *pipeline;
-    struct tf_feed *feed;
     struct client clients[8];
-    char *records[RECORDS_MAX];
-    uint32_t record_count;
 } world;
 
 static struct {
@@ -257,110 +233,6 @@ static struct {
     struct tf_tls_options server;
     struct tf_tls *node;
 } tls;
-
-static int filter_open(const struct tf_filter_args *args, void **self, struct tf_error *err)
-{
-    (void)args;
-    (void)err;
-    *self = &world;
-    return 0;
-}
-
-static void filter_close(void *self)
-{
-    (void)self;
-}
-
-static void *filter_scratch_new(void *self)
-{
-    return self;
-}
-
-static int filter_apply(void *self, void *scratch, void *state, struct tf_batch *batch)
-{
-    (void)self;
-    (void)scratch;
-    (void)state;
-    (void)batch;
-    while (atomic_load(&hold_filter)) {
-        (void)usleep(1000);
-    }
-    return 0;
-}
-
-static const struct tf_filter_kind waiting_filter = {.name = "waiting",
-                                                     .open = filter_open,
-                                                     .close = filter_close,
-                                                     .scratch_new = filter_scratch_new,
-                                                     .scratch_free = filter_close,
-                                                     .apply = filter_apply};
-
-static void keep_records(const struct tf_frame *frame)
-{
-    unsigned char *plain = malloc(PLAIN_MAX);
-    z_stream z = {.next_in = (Bytef *)(uintptr_t)frame->payload.data,
-                  .avail_in = (uInt)frame->payload.size,
-                  .next_out = plain,
-                  .avail_out = PLAIN_MAX};
-    size_t at = 0;
-
-    assert_int_equal(inflateInit2(&z, 15 + 16), Z_OK);
-    assert_int_equal(inflate(&z, Z_FINISH), Z_STREAM_END);
-    (void)inflateEnd(&z);
-    while (at < z.total_out && world.record_count < RECORDS_MAX) {
-        struct tf_buf line;
-        size_t used = 0;
-
-        tf_buf_init(&line, PLAIN_MAX * 2);
-        (void)tf_event_print_json(tf_slice(plain + at, z.total_out - at), tf_slice_text(frame->tag),
-                                  &line, &used);
-        (void)tf_buf_append_byte(&line, 0);
-        world.records[world.record_count++] = line.data;
-        at += used > 0 ? used : z.total_out;
-    }
-    free(plain);
-}
-
-static int output_open(const struct tf_output_args *args, void **self, struct tf_error *err)
-{
-    (void)args;
-    (void)err;
-    *self = &world;
-    return 0;
-}
-
-static void output_wake(void *self)
-{
-    struct tf_frame *frame;
-
-    (void)self;
-    while (tf_feed_next(world.feed, &frame) == 0) {
-        keep_records(frame);
-        (void)tf_feed_ack(world.feed, frame->seq);
-        tf_frame_unref(frame);
-    }
-}
-
-static int output_start(void *self, struct tf_feed *feed, struct tf_error *err)
-{
-    (void)err;
-    world.feed = feed;
-    output_wake(self);
-    return 0;
-}
-
-static void output_close(void *self, void (*on_closed)(void *ctx), void *ctx)
-{
-    (void)self;
-    on_closed(ctx);
-}
-
-static const struct tf_output_kind fake_output = {.name = "fake",
-                                                  .window = 32,
-                                                  .open = output_open,
-                                                  .start = output_start,
-                                                  .wake = output_wake,
-                                                  .close = output_close};
 
 /* ---- the loop ------------------------------------------------------------------------------- */
 
@@ -400,16 +272,6 @@ static bool is_gone(const void *ctx)
 static bool is_accepted(const void *ctx)
 {
     return strstr(((const struct client *)ctx)->text, "\r\n\r\nOK.\n") != NULL;
-}
-
-static uint32_t count_records(const char *text)
-{
-    uint32_t count = 0;
-
-    for (uint32_t i = 0; i < world.record_count; i++) {
-        count += strstr(world.records[i], text) != NULL;
-    }
-    return count;
 }
 
 static bool has_four(const void *ctx)
@@ -635,15 +497,11 @@ static int tear_down(void **state)
     char command[288];
 
     (void)state;
-    atomic_store(&hold_filter, false);
-    atomic_store(&hold_syncs, false);
-    atomic_store(&fail_syncs, 0);
+    mend_all();
     if (world.is_running) {
         stop();
     }
-    for (uint32_t i = 0; i < world.record_count; i++) {
-        free(world.records[i]);
-    }
+    forget_records();
     (void)snprintf(command, sizeof command, "rm -rf %s %s.key", world.folder, world.folder);
     assert_int_equal(system(command), 0); /* NOLINT: a fixed command on our own folder */
     return 0;
