@@ -218,7 +218,7 @@ static int fake_main(void *ctx, const struct tf_channel *channel)
     atomic_store(&shared->started_ms[number], now_ms());
     if (act == IS_UNSOUND) {
         say(channel, TF_WORD_UNSOUND, 3);
-        ask(channel);
+        say(channel, TF_WORD_RENEW, 0); /* once: the end of a flood would end it, as the parent's */
         return 2;
     }
     if (act == ENDS_LOADING) {
@@ -345,20 +345,30 @@ static bool is_there(int number)
 }
 
 /* It has ended; nobody need have waited for it. */
-static void is_dead(int number)
+/* `state` as in /proc/PID/status. A process of which all threads but the first have ended: only
+ * then a dead one is dead for its parent, too. */
+static void reaches_state(pid_t pid, const char *state)
 {
-    char path[64], text[256] = "";
+    char path[64], text[2048] = "";
 
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", atomic_load(&shared->pids[number]));
-    for (unsigned ms = 0; strstr(text, ") Z ") == NULL && ms < WAIT_MS; ms++) {
+    (void)snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    for (unsigned ms = 0; ms < WAIT_MS; ms++) {
         FILE *file = fopen(path, "re");
 
         assert_non_null(file);
-        assert_non_null(fgets(text, sizeof text, file));
+        text[fread(text, 1, sizeof text - 1, file)] = '\0';
         (void)fclose(file);
+        if (strstr(text, state) != NULL && strstr(text, "\nThreads:\t1\n") != NULL) {
+            return;
+        }
         (void)usleep(1000);
     }
-    assert_non_null(strstr(text, ") Z "));
+    fail_msg("%d does not reach \"%s\"", (int)pid, state);
+}
+
+static void is_dead(int number)
+{
+    reaches_state(atomic_load(&shared->pids[number]), "State:\tZ");
 }
 
 /* ---- tests ----------------------------------------------------------------------------------- */
