@@ -561,7 +561,7 @@ static int start_opener(struct tf_config *config)
                uv_strerror(rc));
         return rc;
     }
-    tf_sandbox_hand_over(config->opener != NULL);
+    tf_sandbox_hand_over(config->opener != NULL, false);
     return 0;
 }
 

@@ -117,7 +117,7 @@ static int run(void *ctx)
 
 static void tell(const struct tf_opener_process *process, const struct tf_sandbox_status *status)
 {
-    tf_sandbox_note(TF_ROLE_OPENER, status->has);
+    tf_sandbox_note(TF_ROLE_OPENER, status->has, status->may_read_all);
     tf_log(status->layers == TF_SANDBOX_LAYERS ? TF_LOG_INFO : TF_LOG_WARN, "opener",
            TF_DETAILS(TF_NUM("pid", process->process.pid), TF_NUM("landlock", status->landlock_abi),
                       TF_STR("seccomp", tf_sandbox_calls[status->calls]),

@@ -150,7 +150,7 @@ static void on_err_room(uv_handle_t *handle, size_t wanted, uv_buf_t *buf)
 static bool take_layers(const struct reader *reader, const char *line)
 {
     static const char begin[] = "taffrail-journal: sandbox:";
-    bool has[TF_SANDBOX_LAYERS];
+    bool has[TF_SANDBOX_LAYERS], reads_all;
     char layers[TF_SANDBOX_TEXT_BYTES];
     unsigned count = 0;
 
@@ -161,10 +161,12 @@ static bool take_layers(const struct reader *reader, const char *line)
         has[i] = strstr(line + sizeof begin - 1, tf_sandbox_layers[i]) != NULL;
         count += has[i];
     }
-    tf_sandbox_note(TF_ROLE_JOURNAL_READER, has);
+    reads_all = strstr(line + sizeof begin - 1, " reads_all") != NULL;
+    tf_sandbox_note(TF_ROLE_JOURNAL_READER, has, reads_all);
     tf_sandbox_text(has, layers);
     tf_log(count == TF_SANDBOX_LAYERS ? TF_LOG_INFO : TF_LOG_WARN, "journal-sandbox",
-           TF_DETAILS(TF_STR("input", name_of(reader)), TF_STR("layers", layers)),
+           TF_DETAILS(TF_STR("input", name_of(reader)), TF_STR("layers", layers),
+                      TF_BOOL("reads_all_logs", reads_all)),
            "the journal is read by a process with %u of %u layers on", count,
            (unsigned)TF_SANDBOX_LAYERS);
     return true;
