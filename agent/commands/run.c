@@ -1,9 +1,9 @@
 /*
  * run.c - `taffrail run`: the agent; with a forward input, the collector.
  *
- *     the parent (parent.h) ─ forks ─> main: read the configuration → narrow the process → fork the
- *     one that opens logs (opener.h) → build every plugin → confine the process → SOUND → GO →
- *     start → loop → stop
+ *     the parent (parent.h) ─ forks ─> main: read the configuration → narrow the process → fork
+ *     opener and launcher (opener.h, launcher.h) → build every plugin → confine the process →
+ *     SOUND → GO → start → loop → stop
  *
  * At SIGHUP the parent forks another main. That does the same up to SOUND, while this one works;
  * then this one leaves, and the other has its GO (docs/reload.md).
@@ -33,6 +33,8 @@
 #include "taffrail/admin.h"
 #include "taffrail/commands.h"
 #include "taffrail/container.h"
+#include "taffrail/journald.h"
+#include "taffrail/launcher.h"
 #include "taffrail/log.h"
 #include "taffrail/opener.h"
 #include "taffrail/parent.h"
@@ -73,7 +75,7 @@ struct run {
     struct tf_message go; /* what the parent said with it */
     struct tf_reloads reloads;
     char changed[TF_CONFIG_NAMES_BYTES]; /* by this reload */
-    bool is_stopping, was_told_to_stop, has_lost_opener;
+    bool is_stopping, was_told_to_stop, has_lost_process;
 };
 
 /* All descriptors that the limit allows, keys in locked memory where the machine lets us. */
@@ -229,6 +231,7 @@ static void close_handles(struct run *run)
         close_handle(&run->child_signal);
         close_handle(&run->heard);
         close_handle(&run->alive);
+        tf_launcher_detach(run->config->launcher);
     }
 }
 
@@ -281,22 +284,27 @@ static void on_stop_signal(uv_signal_t *handle, int number)
     stop_for(handle->data, "stopping", number);
 }
 
-/* Without the process that opens logs none can be opened, and the right to start another is gone.
- */
-static void check_opener(struct run *run)
+/* Without the process that opens logs none can be opened, without the launcher no journal be read,
+ * and the right to start another is gone. */
+static void check_processes(struct run *run)
 {
-    if (!run->is_stopping && tf_opener_process_has_ended(run->config->opener)) {
-        run->has_lost_opener = true;
-        tf_log(TF_LOG_ERROR, "opener-ended", NULL, 0,
-               "the process that opens logs has ended; the agent stops, to be started again");
-        stop(run);
+    bool has_opener_ended = tf_opener_process_has_ended(run->config->opener);
+    bool has_launcher_ended = tf_launcher_has_ended(run->config->launcher);
+
+    if (run->is_stopping || !(has_opener_ended || has_launcher_ended)) {
+        return;
     }
+    run->has_lost_process = true;
+    tf_log(TF_LOG_ERROR, has_opener_ended ? "opener-ended" : "launcher-ended", NULL, 0,
+           "the process that %s has ended; the agent stops, to be started again",
+           has_opener_ended ? "opens logs" : "starts the journal's reader");
+    stop(run);
 }
 
 static void on_child_signal(uv_signal_t *handle, int number)
 {
     (void)number;
-    check_opener(handle->data);
+    check_processes(handle->data);
 }
 
 /* ---- what the parent says ------------------------------------------------------------------- */
@@ -376,6 +384,9 @@ static int watch(struct run *run)
     }
     if (rc == 0) {
         rc = uv_poll_start(&run->heard, UV_READABLE, on_heard);
+    }
+    if (rc == 0) {
+        rc = tf_launcher_attach(run->config->launcher, &run->loop);
     }
     return rc;
 }
@@ -511,11 +522,11 @@ static int run_loop(struct run *run)
     if (code != TF_EXIT_FINE) {
         end_failed_start(run);
     } else {
-        check_opener(run); /* it may have ended before its signal was looked for */
+        check_processes(run); /* it may have ended before its signal was looked for */
     }
     (void)uv_run(&run->loop, UV_RUN_DEFAULT);
     tf_sandbox_end();
-    if (code == TF_EXIT_FINE && (run->has_lost_opener || tf_sandbox_is_outdated())) {
+    if (code == TF_EXIT_FINE && (run->has_lost_process || tf_sandbox_is_outdated())) {
         code = TF_EXIT_CANNOT_RUN;
     }
     tf_pipeline_free(run->pipeline);
@@ -561,8 +572,19 @@ static int start_opener(struct tf_config *config)
                uv_strerror(rc));
         return rc;
     }
-    tf_sandbox_hand_over(config->opener != NULL, false);
+    tf_sandbox_hand_over(config->opener != NULL, config->launcher != NULL);
     return 0;
+}
+
+static int start_launcher(struct tf_config *config)
+{
+    int rc = tf_journald_start_launcher(config, &config->launcher);
+
+    if (rc < 0) {
+        tf_log(TF_LOG_ERROR, "launcher", NULL, 0,
+               "the process that starts the journal's reader cannot start: %s", uv_strerror(rc));
+    }
+    return rc;
 }
 
 static int run_main(void *file, const struct tf_channel *channel)
@@ -576,12 +598,13 @@ static int run_main(void *file, const struct tf_channel *channel)
         tf_config_free(run.config);
         return TF_EXIT_USAGE;
     }
-    if (start_opener(run.config) == 0 && size_thread_pool(run.config) == 0 &&
-        uv_loop_init(&run.loop) == 0) {
+    if (start_launcher(run.config) == 0 && start_opener(run.config) == 0 &&
+        size_thread_pool(run.config) == 0 && uv_loop_init(&run.loop) == 0) {
         code = run_loop(&run);
         (void)uv_loop_close(&run.loop);
     }
     tf_opener_process_free(run.config->opener);
+    tf_launcher_free(run.config->launcher);
     tf_config_free(run.config);
     return code;
 }

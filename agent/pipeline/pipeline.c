@@ -37,7 +37,8 @@ static int open_inputs(struct tf_pipeline *pipeline, struct tf_error *err)
                                      .options = item->options,
                                      .at = item->at,
                                      .loop = pipeline->loop,
-                                     .opener = pipeline->config->opener};
+                                     .opener = pipeline->config->opener,
+                                     .launcher = pipeline->config->launcher};
         int rc;
 
         input->kind = item->kind;

@@ -202,6 +202,7 @@ struct tf_config {
     struct tf_sandbox_options sandbox;
     struct tf_admin_options admin;
     struct tf_opener_process *opener; /* set by `run`, whose it is (opener.h); NULL: none */
+    struct tf_launcher *launcher;     /* the same (launcher.h) */
     void *arena;                      /* owns all memory above */
 };
 

@@ -147,6 +147,7 @@ static int journald_open(const struct tf_input_args *args, void **self, struct t
     input->tag = args->tag;
     input->at = args->at;
     input->loop = args->loop;
+    input->launcher = args->launcher;
     input->options = args->options;
     input->way = ways[input->options->mode];
     input->arena = tf_arena_new();
