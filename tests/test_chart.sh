@@ -60,6 +60,7 @@ with_hosts >"$folder/agent.yaml"
 with_hosts --set "$everything,journald.group=101,spool.existingKeySecret=keys,filters[0].multiline.presets={java}" \
     --set-string redaction.rules="rules: []" --set labels.cluster=prod >"$folder/everything.yaml"
 with_hosts -f "$chart/values-root.yaml" >"$folder/root.yaml"
+with_hosts -f "$chart/values-capability.yaml" --set journald.enabled=true >"$folder/capability.yaml"
 with_hosts --kube-version 1.29 --set spool.hostPath= >"$folder/old.yaml"
 render -f "$chart/values-collector.yaml" >"$folder/collector.yaml"
 with_hosts --set 'kubernetes.mode=api,kubernetes.options.annotations={team/*},filters[0].multiline.presets={java}' >"$folder/api.yaml"
@@ -67,6 +68,11 @@ replay="replay.node=node-7,replay.case=case-42,spool.existingKeySecret=keys"
 with_hosts --set "$replay" --set 'replay.query={--grep,charge failed}' >"$folder/print.yaml"
 with_hosts --set "$replay,replay.output=forward,replay.maxRate=5MiB/s" >"$folder/ship.yaml"
 
+expect "by its capability it needs no group of the nodes" lacks 'supplementalGroups|runAsGroup: 0' "$folder/capability.yaml"
+expect "which it alone has" test "$(grep -c 'DAC_READ_SEARCH\|allowPrivilegeEscalation: true' "$folder/capability.yaml")" = 2
+expect "and what starts before it has CHOWN" grep -q -- '- CHOWN' "$folder/capability.yaml"
+with_hosts -f "$chart/values-capability.yaml" --set replay.node=node-7,replay.case=case-42 -s templates/replay.yaml >"$folder/checked.yaml"
+expect "a Job has no capability" lacks 'add:|allowPrivilegeEscalation: true' "$folder/checked.yaml"
 expect "helm lint" "$helm" lint --quiet "$chart" --set 'image.repository=t,tls.existingSecret=t,output.hosts={a}'
 cat "$folder/api.yaml" >"$folder/all.yaml"
 for way in agent everything root old collector print ship; do

@@ -235,6 +235,7 @@ static void put_sandbox(struct json *json, const struct tf_sandbox_status *sandb
             begin(json, NULL, '{');
             text(json, "role", tf_sandbox_roles[i]);
             text(json, "layers", layers);
+            flag(json, "reads_all_logs", sandbox->roles[i].may_read_all);
             end(json, '}');
         }
     }

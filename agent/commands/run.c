@@ -1,9 +1,9 @@
 /*
  * run.c - `taffrail run`: the agent; with a forward input, the collector.
  *
- *     the parent (parent.h) ─ forks ─> main: read the configuration → narrow the process → fork the
- *     one that opens logs (opener.h) → build every plugin → confine the process → SOUND → GO →
- *     start → loop → stop
+ *     the parent (parent.h) ─ forks ─> main: read the configuration → narrow the process → fork
+ *     opener and launcher (opener.h, launcher.h) → build every plugin → confine the process →
+ *     SOUND → GO → start → loop → stop
  *
  * At SIGHUP the parent forks another main. That does the same up to SOUND, while this one works;
  * then this one leaves, and the other has its GO (docs/reload.md). When a file of a certificate has
@@ -34,6 +34,8 @@
 #include "taffrail/admin.h"
 #include "taffrail/commands.h"
 #include "taffrail/container.h"
+#include "taffrail/journald.h"
+#include "taffrail/launcher.h"
 #include "taffrail/log.h"
 #include "taffrail/opener.h"
 #include "taffrail/parent.h"
@@ -78,7 +80,7 @@ struct run {
     struct tf_reloads reloads;
     char changed[TF_CONFIG_NAMES_BYTES]; /* by this reload */
     const char *why;                     /* it was */
-    bool is_stopping, has_lost_opener;
+    bool is_stopping, has_lost_process;
 };
 
 /* All descriptors that the limit allows, keys in locked memory where the machine lets us. */
@@ -272,6 +274,7 @@ static void close_handles(struct run *run)
         close_handle(&run->child_signal);
         close_handle(&run->heard);
         close_handle(&run->alive);
+        tf_launcher_detach(run->config->launcher);
     }
 }
 
@@ -324,22 +327,27 @@ static void on_stop_signal(uv_signal_t *handle, int number)
     stop_for(handle->data, "stopping", number);
 }
 
-/* Without the process that opens logs none can be opened, and the right to start another is gone.
- */
-static void check_opener(struct run *run)
+/* Without the process that opens logs none can be opened, without the launcher no journal be read,
+ * and the right to start another is gone. */
+static void check_processes(struct run *run)
 {
-    if (!run->is_stopping && tf_opener_process_has_ended(run->config->opener)) {
-        run->has_lost_opener = true;
-        tf_log(TF_LOG_ERROR, "opener-ended", NULL, 0,
-               "the process that opens logs has ended; the agent stops, to be started again");
-        stop(run);
+    bool has_opener_ended = tf_opener_process_has_ended(run->config->opener);
+    bool has_launcher_ended = tf_launcher_has_ended(run->config->launcher);
+
+    if (run->is_stopping || !(has_opener_ended || has_launcher_ended)) {
+        return;
     }
+    run->has_lost_process = true;
+    tf_log(TF_LOG_ERROR, has_opener_ended ? "opener-ended" : "launcher-ended", NULL, 0,
+           "the process that %s has ended; the agent stops, to be started again",
+           has_opener_ended ? "opens logs" : "starts the journal's reader");
+    stop(run);
 }
 
 static void on_child_signal(uv_signal_t *handle, int number)
 {
     (void)number;
-    check_opener(handle->data);
+    check_processes(handle->data);
 }
 
 /* ---- what the parent says ------------------------------------------------------------------- */
@@ -415,6 +423,9 @@ static int watch(struct run *run)
     }
     if (rc == 0) {
         rc = uv_poll_start(&run->heard, UV_READABLE, on_heard);
+    }
+    if (rc == 0) {
+        rc = tf_launcher_attach(run->config->launcher, &run->loop);
     }
     return rc;
 }
@@ -561,11 +572,11 @@ static int run_loop(struct run *run)
     if (code != TF_EXIT_FINE) {
         end_failed_start(run);
     } else {
-        check_opener(run); /* it may have ended before its signal was looked for */
+        check_processes(run); /* it may have ended before its signal was looked for */
     }
     (void)uv_run(&run->loop, UV_RUN_DEFAULT);
     tf_sandbox_end();
-    if (code == TF_EXIT_FINE && (run->has_lost_opener || tf_sandbox_is_outdated())) {
+    if (code == TF_EXIT_FINE && (run->has_lost_process || tf_sandbox_is_outdated())) {
         code = TF_EXIT_CANNOT_RUN;
     }
     tf_pipeline_free(run->pipeline);
@@ -601,6 +612,14 @@ static int load(struct run *run)
     return rc;
 }
 
+/* One beside main (process.h). */
+static const char *why_not_started(int rc)
+{
+    return rc == -ESHUTDOWN   ? "it could not confine itself"
+           : rc == -ETIMEDOUT ? "it has not confined itself in time"
+                              : uv_strerror(rc);
+}
+
 /* The process that opens logs, where the agent is not to. Then it has no right to, either. */
 static int start_opener(const struct run *run)
 {
@@ -612,14 +631,22 @@ static int start_opener(const struct run *run)
     }
     rc = tf_container_start_opener(&config->inputs, &config->opener);
     if (rc < 0) {
-        tell_failure(run, "the process that opens logs cannot start",
-                     rc == -ESHUTDOWN   ? "it could not confine itself"
-                     : rc == -ETIMEDOUT ? "it has not confined itself in time"
-                                        : uv_strerror(rc));
+        tell_failure(run, "the process that opens logs cannot start", why_not_started(rc));
         return rc;
     }
-    tf_sandbox_hand_over(config->opener != NULL);
+    tf_sandbox_hand_over(config->opener != NULL, config->launcher != NULL);
     return 0;
+}
+
+static int start_launcher(const struct run *run)
+{
+    int rc = tf_journald_start_launcher(run->config, &run->config->launcher);
+
+    if (rc < 0) {
+        tell_failure(run, "the process that starts the journal's reader cannot start",
+                     why_not_started(rc));
+    }
+    return rc;
 }
 
 static int init_loop(struct run *run)
@@ -646,7 +673,7 @@ static int run_main(void *file, const struct tf_channel *channel)
         tf_config_free(run.config);
         return TF_EXIT_USAGE;
     }
-    if (start_opener(&run) == 0 && init_loop(&run) == 0) {
+    if (start_launcher(&run) == 0 && start_opener(&run) == 0 && init_loop(&run) == 0) {
         code = run_loop(&run);
         (void)uv_loop_close(&run.loop);
     } else {
@@ -654,6 +681,7 @@ static int run_main(void *file, const struct tf_channel *channel)
     }
     tf_tls_files_free(run.config->tls_files);
     tf_opener_process_free(run.config->opener);
+    tf_launcher_free(run.config->launcher);
     tf_config_free(run.config);
     return code;
 }

@@ -157,8 +157,7 @@ void tf_reader_files_tell(struct tf_reader_files *files, const char *path, const
 static void tell_errno(struct tf_reader_files *files, const char *path, int error)
 {
     if (error == EACCES || error == EPERM) {
-        tf_reader_files_tell(files, path, "permission denied",
-                             "add the agent's user to the group systemd-journal");
+        tf_reader_files_tell(files, path, "permission denied", TF_READER_MEND_ACCESS);
     } else if (error != ENOENT) { /* it has just gone: rotated, or vacuumed */
         tf_reader_files_tell(files, path, strerrordesc_np(error), "it is not read");
     }

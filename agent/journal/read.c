@@ -737,10 +737,10 @@ static int open_when_there(struct reader *reader)
             return EXIT_NONE;
         }
         close_views(reader);
-        tf_reader_files_tell(
-            reader->files, folders[0], strerrordesc_np(-rc),
-            "the reader waits for it; name a folder of journal files that its user "
-            "may read");
+        tf_reader_files_tell(reader->files, folders[0], strerrordesc_np(-rc),
+                             rc == -EACCES ? "the reader waits for it; " TF_READER_MEND_ACCESS
+                                           : "the reader waits for it; name a folder of journal "
+                                             "files that its user may read");
         tf_reader_out_flush(reader->out);
         code = reader->options->is_once ? TF_READER_FAILED : wait_for(reader, fds, 1, FOLDERS_MS);
     }

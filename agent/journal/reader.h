@@ -113,6 +113,9 @@ bool tf_reader_files_have_moved(const struct tf_reader_files *files);
  */
 bool tf_reader_files_look(struct tf_reader_files *files);
 
+#define TF_READER_MEND_ACCESS                                                                      \
+    "add the agent's user to the group systemd-journal, or start it with CAP_DAC_READ_SEARCH"
+
 /* Tells a fault once. */
 void tf_reader_files_tell(struct tf_reader_files *files, const char *path, const char *reason,
                           const char *mend);
@@ -126,6 +129,7 @@ void tf_reader_files_tell(struct tf_reader_files *files, const char *path, const
 struct tf_reader_sandbox {
     bool has_no_new_privs, has_no_capabilities, has_limits, has_seccomp;
     int landlock_abi; /* 0: none */
+    bool reads_all;   /* CAP_DAC_READ_SEARCH was handed on, and is in effect */
 };
 void tf_reader_sandbox_rights(struct tf_reader_sandbox *sandbox);
 void tf_reader_sandbox_files(struct tf_reader_sandbox *sandbox, const char *const *folders,

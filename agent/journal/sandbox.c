@@ -5,7 +5,9 @@
  * faults. Whoever gets past it finds a process without capabilities, network, or other programs:
  *
  *     rights  no_new_privs; no capability, also none to be gained; no core file, no file that
- *             grows; not to be traced (PR_SET_DUMPABLE)
+ *             grows; not to be traced (PR_SET_DUMPABLE). Where the agent's launcher starts it, it
+ *             has been handed CAP_DAC_READ_SEARCH, and the launcher's Landlock, which leaves that
+ *             the journal's folders alone. Without such Landlock it lays down that one too
  *     files   Landlock: the journal's folders are read, shared libraries too (libsystemd loads its
  *             decompressors when it first meets them, since 254); nothing is written
  *     calls   seccomp: no new program, socket, mount or trace
@@ -14,6 +16,7 @@
  * the others. Rights and files are given up by the same code as the agent's (agent/sandbox).
  */
 #include <dirent.h>
+#include <errno.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,7 +25,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #ifdef TF_HAVE_SECCOMP
-#include <errno.h>
 #include <seccomp.h>
 #endif
 
@@ -50,11 +52,28 @@ static bool set_limits(void)
     return is_set;
 }
 
+/* From here on, for libsystemd opens the folders before our own Landlock can name them. */
+static bool use_what_was_handed_on(void)
+{
+    if (!tf_landlock_refuses()) {
+        (void)fputs("taffrail-journal: without Landlock the right to read all files is given up\n",
+                    stderr);
+        (void)tf_capabilities_keep(0, false);
+        return false;
+    }
+    tf_sandbox_raise(); /* for as long as it lives */
+    return true;
+}
+
 void tf_reader_sandbox_rights(struct tf_reader_sandbox *sandbox)
 {
+    bool is_handed_on = tf_capabilities_are_handed_on();
+
     sandbox->has_no_new_privs = prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL) == 0;
     tf_capabilities_bound();
-    sandbox->has_no_capabilities = tf_capabilities_keep(0);
+    sandbox->has_no_capabilities =
+        tf_capabilities_keep(is_handed_on ? TF_CAPABILITY_READ : 0, false);
+    sandbox->reads_all = is_handed_on && use_what_was_handed_on();
     sandbox->has_limits = set_limits();
     sandbox->has_limits &= prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL) == 0;
 }
@@ -229,9 +248,9 @@ void tf_reader_sandbox_print(const struct tf_reader_sandbox *sandbox)
     if (sandbox->landlock_abi > 0) {
         (void)snprintf(landlock, sizeof landlock, " landlock=%d", sandbox->landlock_abi);
     }
-    (void)fprintf(stderr, "taffrail-journal: sandbox:%s%s%s%s%s\n",
+    (void)fprintf(stderr, "taffrail-journal: sandbox:%s%s%s%s%s%s\n",
                   sandbox->has_no_new_privs ? " no_new_privs" : "",
                   sandbox->has_no_capabilities ? " capabilities" : "",
                   sandbox->has_limits ? " limits" : "", landlock,
-                  sandbox->has_seccomp ? " seccomp" : "");
+                  sandbox->has_seccomp ? " seccomp" : "", sandbox->reads_all ? " reads_all" : "");
 }

@@ -14,21 +14,24 @@
 
 static int send_request(int fd, const struct tf_request *request)
 {
-    struct tf_packet packet = {.fds = {request->asked.inotify_fd, request->asked.fd}};
+    uint8_t bytes[TF_REQUEST_BYTES_MAX];
+    struct tf_packet packet = {.data = bytes,
+                               .fds = {request->asked.inotify_fd, request->asked.fd}};
 
     packet.fd_count = request->asked.op == TF_OPEN_WATCH ? 2 : 0;
-    packet.size = tf_request_encode(request, packet.data);
+    packet.size = tf_request_encode(request, bytes);
     return tf_packet_send(fd, &packet);
 }
 
 /* The descriptor of a reply goes to answer->opened.fd. */
 static int receive_reply(int fd, uint32_t *id, struct tf_answer *answer)
 {
-    struct tf_packet packet;
+    uint8_t bytes[TF_REPLY_BYTES_MAX];
+    struct tf_packet packet = {.data = bytes, .room = sizeof bytes};
     int rc = tf_packet_receive(fd, &packet);
 
     if (rc > 0) {
-        rc = packet.fd_count <= 1 ? tf_reply_decode(packet.data, packet.size, id, answer) : -EPROTO;
+        rc = packet.fd_count <= 1 ? tf_reply_decode(bytes, packet.size, id, answer) : -EPROTO;
     } else if (rc == 0) {
         rc = -EPIPE;
     }

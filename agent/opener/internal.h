@@ -4,10 +4,9 @@
  *     opener.c    roots and owners; the functions of opener.h: by itself, or by the process
  *     rules.c     how a path becomes a descriptor, or does not: the one place that opens
  *     message.c   requests and replies as bytes
- *     packet.c    one of these with descriptors, on a socket
  *     server.c    the process: reads a request, asks rules.c, replies
  *     client.c    asking it
- *     process.c   how it starts and ends
+ *     process.c   how it starts and ends; messages with descriptors are process.h's
  */
 #ifndef TAFFRAIL_OPENER_INTERNAL_H
 #define TAFFRAIL_OPENER_INTERNAL_H
@@ -16,6 +15,7 @@
 
 #include "taffrail/base.h"
 #include "taffrail/opener.h"
+#include "taffrail/process.h"
 
 struct tf_owner {
     uint32_t user, group; /* UINT32_MAX: none */
@@ -100,25 +100,6 @@ size_t tf_reply_encode(uint32_t id, const struct tf_answer *answer,
 /* 0 or -EPROTO; out is then undefined. Descriptors are not set. */
 int tf_request_decode(const uint8_t *data, size_t size, struct tf_request *out);
 int tf_reply_decode(const uint8_t *data, size_t size, uint32_t *id, struct tf_answer *out);
-
-/* ---- packet.c ----------------------------------------------------------------------------------
- */
-
-#define TF_PACKET_FDS 2u /* of TF_OPEN_WATCH: the inotify descriptor, and what is watched */
-
-struct tf_packet {
-    uint8_t data[TF_REPLY_BYTES_MAX]; /* the longer ones */
-    size_t size;
-    int fds[TF_PACKET_FDS];
-    size_t fd_count;
-    bool lacks_fds; /* received: some had no room, here or among this process's descriptors */
-};
-
-int tf_packet_send(int socket_fd, struct tf_packet *packet); /* 0 or a negative errno */
-/* 1 with what has come, 0 where the other end is closed, or a negative errno, -EPROTO for what is
- * too long. Whatever it returns, the descriptors in out are the caller's. */
-int tf_packet_receive(int socket_fd, struct tf_packet *out);
-void tf_packet_close(struct tf_packet *packet); /* its descriptors */
 
 /* ---- server.c ----------------------------------------------------------------------------------
  */

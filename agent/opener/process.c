@@ -10,14 +10,8 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "taffrail/log.h"
@@ -25,12 +19,10 @@
 
 #define PROCESS_NAME    "taffrail-opener" /* 15 characters, as many as the kernel keeps */
 #define DESCRIPTORS_MAX 256
-#define CONFINING_MS    10000 /* it takes milliseconds, unless a disk hangs */
 
 struct tf_opener_process {
     struct tf_client client;
-    pid_t pid; /* -1: not started */
-    bool has_ended;
+    struct tf_process process;
     const char **names;
     struct tf_opener *rules;
     size_t count;
@@ -47,7 +39,6 @@ struct tf_opener_process *tf_opener_process_new(void)
         free(process);
         return NULL;
     }
-    process->pid = -1;
     return process;
 }
 
@@ -86,28 +77,6 @@ void tf_opener_process_attach(struct tf_opener_process *process, const char *nam
 /* ---- start and end ----------------------------------------------------------------------------
  */
 
-/* The socket as stdin, and stderr, are all that is left open. */
-static void close_others(int socket_fd)
-{
-    (void)dup2(socket_fd, STDIN_FILENO);
-    (void)close(STDOUT_FILENO);
-    if (syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0U) != 0) { /* before Linux 5.9 */
-        for (int fd = STDERR_FILENO + 1, max = (int)sysconf(_SC_OPEN_MAX); fd < max; fd++) {
-            (void)close(fd);
-        }
-    }
-}
-
-/* Main is told to stop, and ends it. */
-static void ignore_signals(void)
-{
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE};
-
-    for (size_t i = 0; i < TF_COUNT(numbers); i++) {
-        (void)signal(numbers[i], SIG_IGN);
-    }
-}
-
 /* It makes no process, keeps no core, and has few descriptors at a time. */
 static void set_limits(void)
 {
@@ -134,78 +103,46 @@ static int confine(const struct tf_opener_process *process, struct tf_sandbox_st
 }
 
 /* The first message says what holds of its sandbox. */
-static int run(const struct tf_opener_process *process, int socket_fd)
+static int run(void *ctx)
 {
+    const struct tf_opener_process *process = ctx;
     struct tf_sandbox_status status;
-    struct iovec part = {.iov_base = &status, .iov_len = sizeof status};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
 
-    (void)prctl(PR_SET_NAME, PROCESS_NAME, 0UL, 0UL, 0UL);
-    ignore_signals();
-    close_others(socket_fd);
     set_limits();
-    if (confine(process, &status) < 0 ||
-        sendmsg(STDIN_FILENO, &message, MSG_NOSIGNAL) != sizeof status) {
+    if (confine(process, &status) < 0 || tf_process_report(&status, sizeof status) < 0) {
         return 1;
     }
     return tf_opener_serve(STDIN_FILENO, process->rules, process->count) == 0 ? 0 : 1;
 }
 
-static int wait_until_ready(struct tf_opener_process *process, int socket_fd)
+static void tell(const struct tf_opener_process *process, const struct tf_sandbox_status *status)
 {
-    struct pollfd poll_fd = {.fd = socket_fd, .events = POLLIN};
-    struct tf_sandbox_status status;
-    ssize_t size;
-
-    if (poll(&poll_fd, 1, CONFINING_MS) == 0) {
-        (void)kill(process->pid, SIGKILL);
-        process->pid = -1; /* not waited for: what hangs in the kernel does not die */
-        return -ETIMEDOUT;
-    }
-    do {
-        size = recv(socket_fd, &status, sizeof status, 0);
-    } while (size < 0 && errno == EINTR);
-    if (size != sizeof status) {
-        return size < 0 ? -errno : -ESHUTDOWN; /* it could not confine itself */
-    }
-    tf_sandbox_note(TF_ROLE_OPENER, status.has);
-    tf_log(status.layers == TF_SANDBOX_LAYERS ? TF_LOG_INFO : TF_LOG_WARN, "opener",
-           TF_DETAILS(TF_NUM("pid", process->pid), TF_NUM("landlock", status.landlock_abi),
-                      TF_STR("seccomp", tf_sandbox_calls[status.calls]),
-                      TF_BOOL("reads_all_logs", status.may_read_all)),
-           "a process of its own opens logs, with %u of %u layers on", status.layers,
+    tf_sandbox_note(TF_ROLE_OPENER, status->has, status->may_read_all);
+    tf_log(status->layers == TF_SANDBOX_LAYERS ? TF_LOG_INFO : TF_LOG_WARN, "opener",
+           TF_DETAILS(TF_NUM("pid", process->process.pid), TF_NUM("landlock", status->landlock_abi),
+                      TF_STR("seccomp", tf_sandbox_calls[status->calls]),
+                      TF_BOOL("reads_all_logs", status->may_read_all)),
+           "a process of its own opens logs, with %u of %u layers on", status->layers,
            (unsigned)TF_SANDBOX_LAYERS);
-    return 0;
 }
 
 int tf_opener_process_start(struct tf_opener_process *process)
 {
-    int pair[2], rc;
+    const struct tf_process_work work = {.name = PROCESS_NAME, .run = run, .ctx = process};
+    struct tf_sandbox_status status;
+    int fd = tf_process_start(&process->process, &work, &status, sizeof status);
 
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
-        return -errno;
+    if (fd < 0) {
+        return fd;
     }
-    process->pid = fork();
-    if (process->pid == 0) {
-        (void)close(pair[0]);
-        _exit(run(process, pair[1]));
-    }
-    rc = process->pid < 0 ? -errno : 0;
-    (void)close(pair[1]);
-    if (rc == 0) {
-        rc = wait_until_ready(process, pair[0]);
-    }
-    tf_client_connect(&process->client, pair[0]);
-    return rc;
+    tf_client_connect(&process->client, fd);
+    tell(process, &status);
+    return 0;
 }
 
 bool tf_opener_process_has_ended(struct tf_opener_process *process)
 {
-    if (process != NULL && !process->has_ended && process->pid > 0 &&
-        waitpid(process->pid, NULL, WNOHANG) != 0) { /* also where nobody keeps its end for us */
-        process->has_ended = true;
-    }
-    return process != NULL && process->has_ended;
+    return process != NULL && tf_process_has_ended(&process->process);
 }
 
 void tf_opener_process_free(struct tf_opener_process *process)
@@ -214,9 +151,7 @@ void tf_opener_process_free(struct tf_opener_process *process)
         return;
     }
     tf_client_fini(&process->client);
-    if (process->pid > 0 && !process->has_ended) {
-        (void)waitpid(process->pid, NULL, 0); /* it reads the end of its socket, at once */
-    }
+    tf_process_wait(&process->process);
     for (size_t i = 0; i < process->count; i++) {
         tf_opener_fini(&process->rules[i]);
     }

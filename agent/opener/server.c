@@ -40,10 +40,11 @@ static int decode(const struct tf_packet *received, const struct tf_opener *open
 
 static int reply(int socket_fd, uint32_t id, const struct tf_answer *answer)
 {
-    struct tf_packet packet = {.fds = {answer->opened.fd}};
+    uint8_t bytes[TF_REPLY_BYTES_MAX];
+    struct tf_packet packet = {.data = bytes, .fds = {answer->opened.fd}};
 
     packet.fd_count = answer->opened.fd >= 0 ? 1 : 0;
-    packet.size = tf_reply_encode(id, answer, packet.data);
+    packet.size = tf_reply_encode(id, answer, bytes);
     return tf_packet_send(socket_fd, &packet);
 }
 
@@ -67,7 +68,8 @@ static int serve_one(int socket_fd, const struct tf_packet *received,
 
 int tf_opener_serve(int socket_fd, const struct tf_opener *openers, size_t count)
 {
-    struct tf_packet received;
+    uint8_t bytes[TF_REQUEST_BYTES_MAX];
+    struct tf_packet received = {.data = bytes, .room = sizeof bytes};
     int rc;
 
     while ((rc = tf_packet_receive(socket_fd, &received)) > 0) {

@@ -38,7 +38,8 @@ static int open_inputs(struct tf_pipeline *pipeline, struct tf_error *err)
                                      .at = item->at,
                                      .loop = pipeline->loop,
                                      .opener = pipeline->config->opener,
-                                     .tls_files = pipeline->config->tls_files};
+                                     .tls_files = pipeline->config->tls_files,
+                                     .launcher = pipeline->config->launcher};
         int rc;
 
         input->kind = item->kind;

@@ -1,5 +1,6 @@
 /*
- * allowed.c - which system calls are allowed: of main in mode strict, and of the opener.
+ * allowed.c - which system calls are allowed: of main and the launcher in mode strict, and of the
+ * opener.
  *
  *     CALL    always
  *     SOME    where arguments are these, counted from 0
@@ -247,7 +248,94 @@ static const struct tf_call of_opener[] = {
     CALL(exit_group),
 };
 
+/* What it starts inherits the filter. */
+static const struct tf_call of_launcher[] = {
+    /* Requests, and ends of children; its log. */
+    CALL(poll),
+    CALL(recvmsg),
+    CALL(sendmsg),
+    CALL(read),
+    CALL(write),
+    CALL(close),
+    CALL(wait4),
+    CALL(kill),
+    CALL(exit_group),
+    RARELY(ppoll, "arm64 has no poll"),
+    RARELY(waitid, "newer C libraries, for wait4"),
+    RARELY(restart_syscall, "the kernel's own, behind a SIGSTOP"),
+
+    /* A process, its descriptors and signals, the program. */
+    SOME(clone, MASKED(0, NAMESPACES, 0)),
+    CALL(rt_sigaction),
+    CALL(rt_sigprocmask),
+    CALL(dup2),
+    CALL(fcntl),
+    CALL(execve),
+    RARELY(dup3, "arm64 has no dup2"),
+    RARELY(vfork, "other C libraries, for clone"),
+
+    /* The program's beginning: the loader, the C library. */
+    CALL(access),
+    CALL(arch_prctl),
+    CALL(set_tid_address),
+    CALL(set_robust_list),
+    CALL(rseq),
+    CALL(prlimit64),
+    CALL(getrandom),
+    CALL(futex),
+    RARELY(faccessat, "arm64 has no access"),
+    RARELY(faccessat2, "newer C libraries, for access"),
+    RARELY(readlink, "the loader, where a library's path depends on the program's"),
+    RARELY(readlinkat, "arm64 has no readlink"),
+
+    /* Memory; none that is written and executed. */
+    CALL(brk),
+    CALL(munmap),
+    SOME(mmap, MASKED(2, WRITE_EXEC, 0)),
+    SOME(mmap, MASKED(2, WRITE_EXEC, PROT_WRITE)),
+    SOME(mmap, MASKED(2, WRITE_EXEC, PROT_EXEC)),
+    SOME(mprotect, MASKED(2, PROT_EXEC, 0)),
+    RARELY(madvise, "memory that is given back"),
+    RARELY(mremap, "large pieces of memory that grow"),
+
+    /* What it gives up by itself; libcap asks what capabilities there are. */
+    CALL(seccomp),
+    CALL(landlock_create_ruleset),
+    CALL(landlock_add_rule),
+    CALL(landlock_restrict_self),
+    CALL(capget),
+    CALL(capset),
+    CALL(prctl),
+    CALL(getpid),
+
+    /* The journal's files, and waiting for them. */
+    CALL(openat),
+    CALL(newfstatat),
+    CALL(fstatfs),
+    CALL(getdents64),
+    CALL(pread64),
+    CALL(inotify_init1),
+    CALL(inotify_add_watch),
+    RARELY(inotify_rm_watch, "a machine's folder is gone"),
+    RARELY(open, "older C libraries, for openat"),
+    RARELY(stat, "older C libraries, for newfstatat"),
+    RARELY(fstat, "older and newer C libraries, for newfstatat"),
+    RARELY(lstat, "older C libraries, for newfstatat"),
+    RARELY(statx, "newer libsystemd, for newfstatat"),
+    RARELY(statfs, "libsystemd, whether a folder is on the network"),
+    RARELY(lseek, "the C library, at the end of a listing"),
+    RARELY(getuid, "older libsystemd"),
+    RARELY(sysinfo, "libsystemd, how much memory there is"),
+    RARELY(uname, "older libsystemd"),
+    RARELY(clock_gettime, "where the kernel's own page cannot tell the time"),
+    RARELY(gettimeofday, "where the kernel's own page cannot tell the time"),
+    RARELY(rt_sigreturn, "the end of a signal's handler"),
+    RARELY(gettid, "a crash: abort(3)"),
+    RARELY(tgkill, "a crash: abort(3)"),
+};
+
 const struct tf_calls tf_allowed_main = TABLE(of_main);
 const struct tf_calls tf_allowed_programs = TABLE(of_programs);
 const struct tf_calls tf_allowed_opener = TABLE(of_opener);
+const struct tf_calls tf_allowed_launcher = TABLE(of_launcher);
 #endif

@@ -191,6 +191,11 @@ bool tf_calls_allow_opener(void)
 {
     return allow_only(&tf_allowed_opener, NULL);
 }
+
+bool tf_calls_allow_launcher(void)
+{
+    return allow_only(&tf_allowed_launcher, NULL);
+}
 #else
 bool tf_calls_refuse(bool may_execute, bool is_memory)
 {
@@ -206,6 +211,11 @@ bool tf_calls_allow(bool may_execute)
 }
 
 bool tf_calls_allow_opener(void)
+{
+    return false;
+}
+
+bool tf_calls_allow_launcher(void)
 {
     return false;
 }

@@ -24,6 +24,7 @@ struct tf_calls {
 extern const struct tf_calls tf_allowed_main;
 extern const struct tf_calls tf_allowed_programs; /* besides, where main starts a program */
 extern const struct tf_calls tf_allowed_opener;
+extern const struct tf_calls tf_allowed_launcher; /* and what it starts */
 #endif
 
 #endif

@@ -32,11 +32,15 @@
  * no_new_privs does the same. */
 void tf_capabilities_bound(void);
 
-/* Drops all but those of keep that are permitted; none is effective then. False: some are left. */
-bool tf_capabilities_keep(uint64_t keep);
+/* Drops all but those of keep that are permitted; none is effective then. may_hand_on: the one to
+ * read may still be handed on to a program, if it could before. False: some are left. */
+bool tf_capabilities_keep(uint64_t keep, bool may_hand_on);
 bool tf_capabilities_may_read_all(void); /* of what was kept */
 /* Of those that are permitted, these come into effect. */
 void tf_capabilities_use(uint64_t wanted);
+/* From now on programs that are started have the one to read, in effect. False: they have not. */
+bool tf_capabilities_hand_on(void);
+bool tf_capabilities_are_handed_on(void); /* to this program, before tf_capabilities_bound */
 
 /* ---- landlock.c ----------------------------------------------------------------------------- */
 
@@ -79,9 +83,15 @@ bool tf_landlock_refuses(void);
 
 /* ---- needs.c -------------------------------------------------------------------------------- */
 
-/* Confines the thread to needs, and to what every program reads, unless it is the opener. Returns
- * Landlock's ABI, 0, or -ENOMEM. */
-int tf_needs_enforce(const struct tf_needs *needs, bool is_opener);
+/* What is read besides needs. */
+enum tf_common {
+    TF_COMMON_NONE,
+    TF_COMMON_LIBRARIES, /* shared ones: a program is started */
+    TF_COMMON_ALL,       /* also what the C library looks at in a program that works on */
+};
+
+/* Confines the thread to needs and common. Returns Landlock's ABI, 0, or -ENOMEM. */
+int tf_needs_enforce(const struct tf_needs *needs, enum tf_common common);
 bool tf_needs_run_programs(const struct tf_needs *needs);
 bool tf_needs_root(const struct tf_needs *needs); /* all files may be read */
 
@@ -108,8 +118,10 @@ bool tf_calls_refuse(bool may_execute, bool is_memory);
  * False: there is no filter. */
 bool tf_calls_allow(bool may_execute);
 
-/* Allows the opener's calls only. False: there is no filter. */
+/* Allows the calls only of the opener; of the launcher and the program that it starts. False: there
+ * is no filter. */
 bool tf_calls_allow_opener(void);
+bool tf_calls_allow_launcher(void);
 
 /* ---- pages.c -------------------------------------------------------------------------------- */
 

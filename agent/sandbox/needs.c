@@ -3,14 +3,15 @@
  *
  *     READ     the file, or the folder and all below. Where it is not there yet the nearest folder
  *              above it that is: logs come into new folders. But none that holds more than logs
+ *     READ_NOW the file or folder, and nothing in place of it
  *     FRESH    the folder of the file, so that another that takes its name is read too; the file
  *              alone where its folder holds more than that
  *     WRITE    the folder, to make, read, write and remove files in; no links, no folders
  *     SOCKET   the folder of the path, to make and remove sockets in
  *     RUN      the program and the loader of ours, to execute; what libsystemd reads
  *     NAMES    names.c
- *     always   (but in the opener) shared libraries (the C library loads some when it first needs
- * them), /proc/self, /dev/null
+ *     common   (but in the opener) shared libraries: the C library loads some when it first needs
+ *              them; (but in the launcher) /proc/self, /dev/null, /dev/urandom
  */
 #include "internal.h"
 
@@ -157,6 +158,12 @@ static bool is_wide(const char *folder)
     return false;
 }
 
+static void tell_missing(const char *path)
+{
+    tf_log(TF_LOG_INFO, "sandbox-missing", TF_DETAILS(TF_STR("path", path)),
+           "not there yet; once it is, the agent reads it after another start");
+}
+
 static void allow_reading(const struct tf_landlock *rules, const char *path)
 {
     char folder[PATH_MAX], above[PATH_MAX];
@@ -171,8 +178,7 @@ static void allow_reading(const struct tf_landlock *rules, const char *path)
         memcpy(folder, above, sizeof folder);
     }
     if (!is_there) {
-        tf_log(TF_LOG_INFO, "sandbox-missing", TF_DETAILS(TF_STR("path", path)),
-               "not there yet; once it is, the agent reads it after another start");
+        tell_missing(path);
     }
 }
 
@@ -211,6 +217,11 @@ static bool allow_need(const struct tf_landlock *rules, const struct need *need)
     case TF_NEED_READ:
         allow_reading(rules, need->path);
         return tf_stale_note(need->path, false);
+    case TF_NEED_READ_NOW:
+        if (!tf_landlock_allow(rules, need->path, TF_LANDLOCK_READ)) {
+            tell_missing(need->path);
+        }
+        break;
     case TF_NEED_FRESH:
         allow_reading(rules, tf_needs_folder(need->path, folder) && !is_wide(folder) ? folder
                                                                                      : need->path);
@@ -239,16 +250,22 @@ static bool allow_need(const struct tf_landlock *rules, const struct need *need)
     return true;
 }
 
-static void allow_always(const struct tf_landlock *rules)
+static void allow_common(const struct tf_landlock *rules, enum tf_common common)
 {
-    static const char *const read[] = {"/lib",           "/lib64",     "/usr/lib",    "/usr/lib64",
-                                       "/usr/local/lib", "/proc/self", "/dev/urandom"};
+    static const char *const libraries[] = {"/lib", "/lib64", "/usr/lib", "/usr/lib64",
+                                            "/usr/local/lib"};
+    static const char *const others[] = {"/proc/self", "/dev/urandom"};
 
-    allow_all(rules, read, TF_COUNT(read));
-    (void)tf_landlock_allow(rules, "/dev/null", TF_LANDLOCK_READ_FILE | TF_LANDLOCK_WRITE_FILE);
+    if (common != TF_COMMON_NONE) {
+        allow_all(rules, libraries, TF_COUNT(libraries));
+    }
+    if (common == TF_COMMON_ALL) {
+        allow_all(rules, others, TF_COUNT(others));
+        (void)tf_landlock_allow(rules, "/dev/null", TF_LANDLOCK_READ_FILE | TF_LANDLOCK_WRITE_FILE);
+    }
 }
 
-int tf_needs_enforce(const struct tf_needs *needs, bool is_opener)
+int tf_needs_enforce(const struct tf_needs *needs, enum tf_common common)
 {
     struct tf_landlock rules;
     bool is_noted = true;
@@ -260,9 +277,7 @@ int tf_needs_enforce(const struct tf_needs *needs, bool is_opener)
         return 0;
     }
     tf_sandbox_raise(); /* logs may lie in folders that only root enters */
-    if (!is_opener) {
-        allow_always(&rules);
-    }
+    allow_common(&rules, common);
     for (size_t i = 0; i < needs->count; i++) {
         is_noted &= allow_need(&rules, &needs->items[i]);
     }

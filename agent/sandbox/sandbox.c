@@ -37,6 +37,7 @@ const char *const tf_sandbox_layers[TF_SANDBOX_LAYERS] = {
 const char *const tf_sandbox_roles[TF_SANDBOX_ROLES] = {
     [TF_ROLE_PARENT] = "parent",
     [TF_ROLE_OPENER] = "opener",
+    [TF_ROLE_LAUNCHER] = "launcher",
     [TF_ROLE_JOURNAL_READER] = "journal-reader",
 };
 const char *const tf_sandbox_memories[] = {
@@ -61,12 +62,14 @@ void tf_sandbox_parent(void)
     bool has[TF_SANDBOX_LAYERS] = {0};
 
     tf_capabilities_bound();
-    has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(TF_CAPABILITY_READ | TF_CAPABILITY_KILL |
-                                                      TF_CAPABILITY_SETGID | TF_CAPABILITY_SETUID);
+    has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(
+        TF_CAPABILITY_READ | TF_CAPABILITY_KILL | TF_CAPABILITY_SETGID | TF_CAPABILITY_SETUID,
+        true);
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL);
     has[TF_LAYER_NO_NEW_PRIVS] = prctl(PR_GET_NO_NEW_PRIVS, 0UL, 0UL, 0UL, 0UL) == 1;
     hide();
-    tf_sandbox_note(TF_ROLE_PARENT, has); /* main is forked with it */
+    tf_sandbox_note(TF_ROLE_PARENT, has, tf_capabilities_may_read_all()); /* main is forked with
+                                                                             it */
 }
 
 void tf_sandbox_kill(pid_t pid, int signal)
@@ -96,18 +99,18 @@ int tf_sandbox_begin(const struct tf_sandbox_options *options, struct tf_error *
     if (options->user.text != NULL) {
         rc = tf_user_become(&options->user, err);
     }
-    held.has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(TF_CAPABILITY_READ);
+    held.has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(TF_CAPABILITY_READ, true);
     held.may_read_all = tf_capabilities_may_read_all();
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL);
     held.has[TF_LAYER_NO_NEW_PRIVS] = prctl(PR_GET_NO_NEW_PRIVS, 0UL, 0UL, 0UL, 0UL) == 1;
     return rc;
 }
 
-void tf_sandbox_hand_over(bool has_opener)
+void tf_sandbox_hand_over(bool has_opener, bool has_launcher)
 {
-    held.has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(0);
+    held.has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(0, false);
     held.has_opener = has_opener;
-    held.may_read_all = has_opener && held.may_read_all;
+    held.may_read_all = (has_opener || has_launcher) && held.may_read_all;
 }
 
 /* ---- trying --------------------------------------------------------------------------------- */
@@ -216,8 +219,10 @@ int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_n
                      struct tf_error *err)
 {
     bool has_mdwe, is_sealed = tf_pages_seal();
-    int abi = tf_needs_enforce(needs, false), rc;
+    int abi, rc;
 
+    held.has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(TF_CAPABILITY_READ, false);
+    abi = tf_needs_enforce(needs, TF_COMMON_ALL);
     if (abi < 0) {
         return abi;
     }
@@ -232,24 +237,56 @@ int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_n
     return rc;
 }
 
-int tf_sandbox_close_opener(const struct tf_needs *needs, struct tf_sandbox_status *out)
+/* Of a process beside main: its rights, its files, nothing executable, not to be traced. */
+static int close_beside(const struct tf_needs *needs, bool may_hand_on, enum tf_common common,
+                        bool *has_mdwe)
 {
-    bool has_mdwe, is_strict;
     int abi;
 
-    held.has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(TF_CAPABILITY_READ);
+    held.has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(TF_CAPABILITY_READ, may_hand_on);
     held.may_read_all = tf_capabilities_may_read_all();
     held.has[TF_LAYER_NO_NEW_PRIVS] = prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL) == 0;
-    abi = tf_needs_enforce(needs, true);
+    abi = tf_needs_enforce(needs, common);
     if (abi < 0) {
         return abi;
     }
     note_files(abi, needs);
-    has_mdwe = forbid_new_code();
+    *has_mdwe = forbid_new_code();
     (void)prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL);
-    is_strict = tf_calls_allow_opener() && calls_are_refused();
-    note_calls(is_strict ? TF_CALLS_STRICT : TF_CALLS_OPEN, true, has_mdwe);
+    return 0;
+}
+
+/* is_loaded: a filter, of that kind. */
+static void end_beside(bool is_loaded, enum tf_sandbox_calls calls, bool has_mdwe,
+                       struct tf_sandbox_status *out)
+{
+    note_calls(is_loaded && calls_are_refused() ? calls : TF_CALLS_OPEN, true, has_mdwe);
     *out = held;
+}
+
+int tf_sandbox_close_opener(const struct tf_needs *needs, struct tf_sandbox_status *out)
+{
+    bool has_mdwe;
+    int rc = close_beside(needs, false, TF_COMMON_NONE, &has_mdwe);
+
+    if (rc == 0) {
+        end_beside(tf_calls_allow_opener(), TF_CALLS_STRICT, has_mdwe, out);
+    }
+    return rc;
+}
+
+int tf_sandbox_close_launcher(const struct tf_sandbox_options *options,
+                              const struct tf_needs *needs, struct tf_sandbox_status *out)
+{
+    bool is_strict = options->mode == TF_SANDBOX_STRICT, has_mdwe;
+    int rc = close_beside(needs, true, TF_COMMON_LIBRARIES, &has_mdwe);
+
+    if (rc < 0) {
+        return rc;
+    }
+    held.may_read_all = held.has[TF_LAYER_LANDLOCK] && tf_capabilities_hand_on();
+    end_beside(is_strict ? tf_calls_allow_launcher() : tf_calls_refuse(true, !has_mdwe),
+               is_strict ? TF_CALLS_STRICT : TF_CALLS_NORMAL, has_mdwe, out);
     return 0;
 }
 
@@ -259,9 +296,11 @@ void tf_sandbox_end(void)
     tf_stale_forget();
 }
 
-void tf_sandbox_note(enum tf_sandbox_role role, const bool has[TF_SANDBOX_LAYERS])
+void tf_sandbox_note(enum tf_sandbox_role role, const bool has[TF_SANDBOX_LAYERS],
+                     bool may_read_all)
 {
     held.roles[role].is_there = true;
+    held.roles[role].may_read_all = may_read_all;
     memcpy(held.roles[role].has, has, sizeof held.roles[role].has);
 }
 

@@ -203,6 +203,7 @@ struct tf_config {
     struct tf_admin_options admin;
     struct tf_opener_process *opener; /* set by `run`, whose it is (opener.h); NULL: none */
     struct tf_tls_files *tls_files;   /* the same (tls.h) */
+    struct tf_launcher *launcher;     /* the same (launcher.h) */
     void *arena;                      /* owns all memory above */
 };
 

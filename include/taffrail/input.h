@@ -22,6 +22,7 @@
 #include "taffrail/sandbox.h"
 #include "taffrail/spool.h"
 
+struct tf_launcher;
 struct tf_opener_process;
 struct tf_pipeline;
 struct tf_source;
@@ -53,6 +54,8 @@ struct tf_input_args {
     uv_loop_t *loop;
     struct tf_opener_process *opener; /* opens log files (opener.h); NULL: the input does */
     struct tf_tls_files *tls_files;   /* for tf_tls_server_new (tls.h); NULL: not wanted */
+    struct tf_launcher
+        *launcher; /* starts the journal's reader (launcher.h); NULL: the input does */
 };
 
 /* What an input could not do, and what it saw rotation do: the words of metrics. */

@@ -17,15 +17,16 @@
 /* ---- what is needed once it is closed ------------------------------------------------------- */
 
 enum tf_need {
-    TF_NEED_READ,    /* a file, or a folder and all below; one that is missing may come later */
-    TF_NEED_FRESH,   /* a file that others replace, as Kubernetes does its tokens: its folder is
-                        read */
-    TF_NEED_WRITE,   /* files of this folder are made, read, written and removed */
-    TF_NEED_SOCKET,  /* a socket is made under this path, and removed */
-    TF_NEED_RUN,     /* this program is started */
-    TF_NEED_CONNECT, /* a TCP port */
-    TF_NEED_LISTEN,  /* a TCP port; 0: one that the kernel chooses */
-    TF_NEED_NAMES,   /* host names are looked up */
+    TF_NEED_READ,     /* a file, or a folder and all below; one that is missing may come later */
+    TF_NEED_READ_NOW, /* the same, but what is missing stays so: nothing above it is read */
+    TF_NEED_FRESH,    /* a file that others replace, as Kubernetes does its tokens: its folder is
+                         read */
+    TF_NEED_WRITE,    /* files of this folder are made, read, written and removed */
+    TF_NEED_SOCKET,   /* a socket is made under this path, and removed */
+    TF_NEED_RUN,      /* this program is started */
+    TF_NEED_CONNECT,  /* a TCP port */
+    TF_NEED_LISTEN,   /* a TCP port; 0: one that the kernel chooses */
+    TF_NEED_NAMES,    /* host names are looked up */
 };
 
 struct tf_needs;
@@ -68,6 +69,7 @@ enum tf_sandbox_role {
     TF_ROLE_PARENT, /* has no Landlock and no filter: another main may need other files (parent.h)
                      */
     TF_ROLE_OPENER,
+    TF_ROLE_LAUNCHER,
     TF_ROLE_JOURNAL_READER, /* the one that said so last */
     TF_SANDBOX_ROLES
 };
@@ -76,6 +78,7 @@ extern const char *const tf_sandbox_roles[TF_SANDBOX_ROLES]; /* their names */
 struct tf_sandbox_role_status {
     bool is_there; /* it has told */
     bool has[TF_SANDBOX_LAYERS];
+    bool may_read_all; /* has the one capability, permitted */
 };
 
 /* What holds, each tried from inside. All false: tf_sandbox_close was not called. */
@@ -83,8 +86,8 @@ struct tf_sandbox_status {
     bool is_closed;
     bool has[TF_SANDBOX_LAYERS];
     uint32_t layers;   /* how many of them */
-    bool may_read_all; /* that one capability, CAP_DAC_READ_SEARCH, is permitted, here or: */
-    bool has_opener;   /* it is the opener's alone */
+    bool may_read_all; /* that one capability, CAP_DAC_READ_SEARCH, is permitted, here or in: */
+    bool has_opener;   /* main has none */
     int landlock_abi;  /* 0: files and ports are as the user's rights say */
     enum tf_sandbox_memory memory;
     enum tf_sandbox_calls calls;
@@ -107,15 +110,23 @@ int tf_sandbox_begin(const struct tf_sandbox_options *options, struct tf_error *
 
 /*
  * After tf_sandbox_begin: gives up that one capability too. Logs are opened by another process
- * (opener.h), which was forked before and has it; or, without has_opener, there are none.
+ * (opener.h), the journal's files are read by the program that another starts (launcher.h); these
+ * were forked before and have it. Where one is not there, nothing needs it.
  */
-void tf_sandbox_hand_over(bool has_opener);
+void tf_sandbox_hand_over(bool has_opener, bool has_launcher);
 
 /*
  * In that process, instead of tf_sandbox_close: only the roots in needs (borrowed) are read, only
  * what it does is done, by the few system calls for that. *out becomes what holds. 0 or -ENOMEM.
  */
 int tf_sandbox_close_opener(const struct tf_needs *needs, struct tf_sandbox_status *out);
+
+/*
+ * The same in the launcher: needs are a program and what that reads. What it starts has the one
+ * capability where out->may_read_all says so: only with Landlock, which goes with it.
+ */
+int tf_sandbox_close_launcher(const struct tf_sandbox_options *options,
+                              const struct tf_needs *needs, struct tf_sandbox_status *out);
 
 /*
  * Confines files, ports, calls and memory to needs (borrowed), and logs what came of it. From here
@@ -137,7 +148,8 @@ bool tf_sandbox_is_outdated(void); /* the agent stops or has stopped for that */
 void tf_sandbox_end(void);
 
 /* Keeps what a process of role has told of itself; the parent's is known already. */
-void tf_sandbox_note(enum tf_sandbox_role role, const bool has[TF_SANDBOX_LAYERS]);
+void tf_sandbox_note(enum tf_sandbox_role role, const bool has[TF_SANDBOX_LAYERS],
+                     bool may_read_all);
 
 /* "no_new_privs, capabilities"; "none". */
 #define TF_SANDBOX_TEXT_BYTES 64u

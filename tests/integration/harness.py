@@ -67,13 +67,17 @@ class Program:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=to, stderr=to,
                                             env={**os.environ, **(env or {})})
 
-    def children(self):
-        """Of the process that was started, which of `taffrail run` is the parent (docs/reload.md)."""
+    @staticmethod
+    def children_of(pid):
         try:
-            with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as file:
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
                 return [int(word) for word in file.read().split()]
         except OSError:
             return []
+
+    def children(self):
+        """Of the process that was started, which of `taffrail run` is the parent (docs/reload.md)."""
+        return self.children_of(self.process.pid)
 
     @property
     def pid(self):

@@ -9,10 +9,14 @@
  *     sandbox_probe opener ROOT OUTSIDE
  * confines itself as the process that opens logs below ROOT; then the same. Both have a file `file`
  *
+ *     taffrail-journal --directory=FOLDER ...
+ * under this name: started by the launcher, tries what that lets the reader do, until its stdin
+ * ends. Beside FOLDER there are files `secret` and `public`, and in it `file`
+ *
  *     sandbox_probe without LAYER PROGRAM ARG...
  * runs the program under a filter that knows not the calls of a layer
  *
- * For test_sandbox.py and test_opener.py.
+ * For test_sandbox.py, test_opener.py and test_launcher.py.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -42,14 +46,17 @@
 #define PROBE_MDWE 65 /* PR_SET_MDWE */
 
 static const char *inside, *outside, *readable;
+static char end_of_trial = '\n';
+static int say_to = STDOUT_FILENO;
 static uint16_t connect_port, listen_port;
 
 static void say(const char *name, long result)
 {
     char line[128];
-    int size = snprintf(line, sizeof line, "%s %ld\n", name, result < 0 ? (long)errno : result);
+    int size = snprintf(line, sizeof line, "%s %ld%c", name, result < 0 ? (long)errno : result,
+                        end_of_trial);
 
-    (void)!write(STDOUT_FILENO, line, (size_t)size);
+    (void)!write(say_to, line, (size_t)size);
 }
 
 static void say_fd(const char *name, int fd)
@@ -329,6 +336,30 @@ static int probe_opener(const char *root, const char *other)
     return 0;
 }
 
+static int probe_reader(const char *folder)
+{
+    char beside[4096], byte;
+
+    say_to = STDERR_FILENO; /* on one line, which becomes one of the agent's log */
+    end_of_trial = ' ';
+    (void)snprintf(beside, sizeof beside, "%s/..", folder);
+    say("effective", effective());
+    try_open_in("open_inside", folder, "file", O_RDONLY);
+    try_open_in("list_inside", folder, "", O_RDONLY | O_DIRECTORY);
+    try_open_in("write_inside", folder, "file", O_WRONLY);
+    try_open_in("make_inside", folder, "made", O_CREAT | O_WRONLY);
+    try_open_in("open_secret", beside, "secret", O_RDONLY);
+    try_open_in("open_public", beside, "public", O_RDONLY);
+    try_open_in("open_shadow", "/etc", "shadow", O_RDONLY);
+    try_open_in("open_proc", "/proc/self", "environ", O_RDONLY);
+    try_port("connect", 9, true);
+    say_child("execute", run_true);
+    say("mount", syscall(SYS_mount, NULL, NULL, NULL, 0, NULL));
+    say("unshare", syscall(SYS_unshare, 0));
+    (void)!write(say_to, "done\n", 5);
+    return read(STDIN_FILENO, &byte, 1) == 0 ? 0 : 1;
+}
+
 static void forbid(scmp_filter_ctx filter, int error, int call)
 {
     (void)seccomp_rule_add(filter, SCMP_ACT_ERRNO((unsigned)error), call, 0);
@@ -368,6 +399,15 @@ static int without(const char *layer, char **argv)
 
 int main(int argc, char **argv)
 {
+    const char *slash = strrchr(argv[0], '/'), *option = "--directory=";
+
+    if (slash != NULL && strcmp(slash, "/taffrail-journal") == 0) {
+        for (int i = 1; i < argc; i++) {
+            if (strncmp(argv[i], option, strlen(option)) == 0) {
+                return probe_reader(argv[i] + strlen(option));
+            }
+        }
+    }
     if (argc > 3 && strcmp(argv[1], "without") == 0) {
         return without(argv[2], argv + 3);
     }

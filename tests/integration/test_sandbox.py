@@ -55,7 +55,8 @@ def check_parent(pid, uid=0, permitted=BEGIN):
     need(os.listdir(f"/proc/{pid}/task") == [str(pid)], "the parent has threads")
     status = status_of(pid, pid)
     need(int(status["CapPrm"], 16) == permitted, f"the parent's permitted: {status['CapPrm']}")
-    for name in ("CapEff", "CapInh", "CapAmb", *(("CapBnd",) if uid == 0 else ())):
+    need(int(status["CapInh"], 16) == READ, f"the parent's CapInh: {status['CapInh']}")  # a main may hand it on
+    for name in ("CapEff", "CapAmb", *(("CapBnd",) if uid == 0 else ())):
         need(int(status[name], 16) == 0, f"the parent's {name}: {status[name]}")
     need(status["NoNewPrivs"] == "1" and status["Uid"].split() == [str(uid)] * 4, f"the parent: {status}")
     need(os.stat(f"/proc/{pid}/maps").st_uid == 0, "the parent is dumpable")

@@ -38,6 +38,7 @@ RUNS = re.compile(r'^execve\("([^"]*)".* = 0$')
 REFUSED = re.compile(r"= -1 EPERM ")
 ASKED_IN_VAIN = "SO_RCVBUFFORCE"  # the kernel's answer to who has no CAP_NET_ADMIN
 OPENER = re.compile(r'^prctl\(PR_SET_NAME, "taffrail-opener"')
+LAUNCHER = re.compile(r'^prctl\(PR_SET_NAME, "taffrail-launch"')
 NOBODY = 65534
 ARCHITECTURES = (0xC000003E, 0xC00000B7)  # AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64: linux/audit.h
 UNKNOWN = -1  # __NR_SCMP_ERROR
@@ -47,7 +48,7 @@ PARENTS = "no_new_privs, capabilities"
 ALL = f"{PARENTS}, landlock, seccomp"
 
 Listed = collections.namedtuple("Listed", "all rarely")
-Made = collections.namedtuple("Made", "main programs opener")  # {call: an example} each
+Made = collections.namedtuple("Made", "main programs opener launcher")  # {call: an example} each; what it starts is the launcher's
 
 
 def read_list():
@@ -59,7 +60,7 @@ def read_list():
         rarely = dict(re.findall(r'RARELY\((\w+),\s*((?:"[^"]*"\s*)+)\)', body))
         need(all(len(reason) > 10 for reason in rarely.values()), f"RARELY without a reason: {rarely}")
         tables[name] = Listed(set(re.findall(r"(?:CALL|SOME|SOME_BOTH|RARELY)\((\w+)", body)), set(rarely))
-    need(set(tables) == {"of_main", "of_programs", "of_opener"}, f"tables: {set(tables)}")
+    need(set(tables) == {"of_main", "of_programs", "of_opener", "of_launcher"}, f"tables: {set(tables)}")
     return tables
 
 
@@ -73,8 +74,12 @@ def check_names(tables):
     return {name for name in names if seccomp.seccomp_syscall_resolve_name(name.encode()) >= 0}
 
 
+def nothing_made():
+    return Made({}, {}, {}, {})
+
+
 class Trace:
-    """What strace wrote, a file for each thread: calls behind a filter, of mains, openers and the programs that mains start."""
+    """What strace wrote, a file for each thread: calls behind a filter, of mains, openers, launchers and the programs that these start."""
 
     def __init__(self, house, name):
         self.folder = house.path("trace", name)
@@ -100,14 +105,19 @@ class Trace:
                 calls = programs
 
     def made(self):
-        made, mains = Made({}, {}, {}), 0
+        made, mains = nothing_made(), 0
         for name in os.listdir(self.folder):
             lines = self.lines(name.rsplit(".", 1)[1])
             at = next((i for i, line in enumerate(lines) if CONFINED.match(line)), None)
-            is_opener = any(OPENER.match(line) for line in lines[:at])
-            if at is not None:
-                mains += not is_opener
-                self.follow(lines[at + 1:], made.opener if is_opener else made.main, made.programs)
+            if at is None:
+                continue
+            if any(LAUNCHER.match(line) for line in lines[:at]):
+                self.follow(lines[at + 1:], made.launcher, made.launcher)
+            elif any(OPENER.match(line) for line in lines[:at]):
+                self.follow(lines[at + 1:], made.opener, made.opener)
+            else:
+                mains += 1
+                self.follow(lines[at + 1:], made.main, made.programs)
         need(mains > 0, "no main loaded a filter")
         return made
 
@@ -307,6 +317,34 @@ outputs: [file: {{path: records.ndjson}}]
     return scene
 
 
+def read_as_another(house, mode):
+    """Who is not root has a journal of root's read by a program that the launcher starts; that is killed, and started again."""
+    scene = Scene(house, mode)
+    folder, count = make_journal(house)
+    os.chmod(folder, 0o750)
+    os.chmod(f"{folder}/a.journal", 0o640)
+    house.write("collector/collector.yaml", f"""
+inputs: [journald: {{paths: [{folder}], start_at: oldest}}]
+spool: {{path: spool, keep_free: 0}}
+admin: {{listen: ["unix:{house.path("collector/admin.sock")}"]}}
+sandbox: {{mode: {mode}, required: true, user: nobody}}
+outputs: [file: {{path: records.ndjson}}]
+""")
+    os.chmod(house.folder, 0o755)
+    os.chown(house.path("collector"), NOBODY, NOBODY)
+    agent = scene.start("collector")
+    scene.arrived(count)
+    scene.look("collector", "launcher", "journal-reader")
+    main = agent.children_of(agent.children()[0])[0]
+    launcher = agent.children_of(main)[0]
+    reader = agent.children_of(launcher)
+    os.kill(reader[0], signal.SIGKILL)
+    wait_until(lambda: agent.children_of(launcher) not in ([], reader), 60, agent.tail)
+    scene.stop(agent)
+    scene.arrived(count)
+    return scene
+
+
 def helpers(binary):
     """Ways to read files of the journal that can be tried here."""
     ways = {"reader": os.path.exists(os.path.join(os.path.dirname(binary), "taffrail-journal")),
@@ -321,7 +359,7 @@ def helpers(binary):
 def gather(binary, mode, live, *words):
     """Made, of one scene."""
     with House(binary) as house:
-        made = Made({}, {}, {})
+        made = nothing_made()
         for trace in live(house, mode, *words).traces:
             for into, found in zip(made, trace.made()):
                 into.update(found)
@@ -330,8 +368,11 @@ def gather(binary, mode, live, *words):
 
 def gather_all(binary, mode):
     """Made by agents that start no program; by those that do."""
-    alone, starting = Made({}, {}, {}), Made({}, {}, {})
-    scenes = [(alone, deliver, ()), (alone, listen, ()), (alone, open_as_another, ()), *((starting, deliver, (way,)) for way in helpers(binary))]
+    alone, starting = nothing_made(), nothing_made()
+    ways = list(helpers(binary))
+    scenes = [(alone, deliver, ()), (alone, listen, ()), (alone, open_as_another, ()), *((starting, deliver, (way,)) for way in ways)]
+    if "reader" in ways:
+        scenes.append((alone, read_as_another, ()))
     for into, live, words in scenes:
         for calls, found in zip(into, gather(binary, mode, live, *words)):
             calls.update(found)
@@ -360,12 +401,14 @@ def check(binary):
         check_listed(mode, "main that starts a program", starting.main, both)
         check_listed(mode, "a program", starting.programs, both)
         check_listed(mode, "opener", {**alone.opener, **starting.opener}, allowed["of_opener"])
+        check_listed(mode, "a program", alone.launcher, allowed["of_launcher"])
         seen["of_main"] |= set(alone.main)
         seen["of_programs"] |= set(starting.main) | set(starting.programs)
         seen["of_opener"] |= set(alone.opener) | set(starting.opener)
+        seen["of_launcher"] |= set(alone.launcher)
     for name, listed in tables.items():
         idle = (listed.all - listed.rarely - seen[name]) & here
-        need(not idle or name == "of_programs" and not seen[name],
+        need(not idle or name in ("of_programs", "of_launcher") and not seen[name],
              f"{name}: allowed and never made; take them out, or say why they may be: {sorted(idle)}")
         print(f"ok    {name}: {len(listed.all & here)} calls, {len(listed.rarely & here)} of them rare")
 

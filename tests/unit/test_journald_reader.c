@@ -5,7 +5,8 @@
  */
 #include "journald_fixture.h"
 
-#include "taffrail/sandbox.h"
+#include "../../agent/launcher/internal.h"
+#include "../../agent/sandbox/internal.h"
 
 #define CURSOR                                                                                     \
     "s=00000000000000000000000000000001;i=1;b=00000000000000000000000000000002;m=1;t=%llx;x=1"
@@ -155,7 +156,82 @@ static void it_tells_which_layers_confine_it(void **state)
     assert_true(reader->is_there && reader->has[TF_LAYER_NO_NEW_PRIVS]);
     assert_true(reader->has[TF_LAYER_LANDLOCK]);
     assert_false(reader->has[TF_LAYER_CAPABILITIES] || reader->has[TF_LAYER_SECCOMP]);
+    assert_false(reader->may_read_all);
     assert_non_null(strstr(arguments_of(1), "--verbose"));
+}
+
+static void it_tells_that_it_may_read_all(void **state)
+{
+    struct tf_sandbox_status sandbox;
+
+    (void)state;
+    begin("echo 'taffrail-journal: sandbox: limits landlock=7 reads_all' >&2\n"
+          "entry said said; exec sleep 1000");
+    expect_record("\"log\":\"said\"");
+    run_for(100); /* the other pipe */
+    tf_sandbox_status(&sandbox);
+    assert_true(sandbox.roles[TF_ROLE_JOURNAL_READER].may_read_all);
+}
+
+static bool reads_and_runs(struct tf_journald *input, struct tf_launcher *launcher)
+{
+    struct tf_needs *needs = tf_needs_new();
+    bool reads, runs;
+
+    assert_non_null(needs);
+    input->launcher = launcher;
+    tf_journald_reader.needs(input, needs);
+    input->launcher = NULL;
+    reads = tf_needs_root(needs);
+    runs = tf_needs_run_programs(needs);
+    tf_needs_free(needs);
+    assert_int_equal(reads, runs);
+    return reads;
+}
+
+/* journalctl is not the launcher's to start. */
+static void with_a_launcher_main_needs_neither_journal_nor_program(void **state)
+{
+    static char nobody; /* is not asked */
+    struct tf_launcher *launcher = (struct tf_launcher *)&nobody;
+    struct tf_text root[] = {{.text = "/"}};
+
+    (void)state;
+    begin("exec sleep 1000");
+    world->options.paths = (struct tf_texts){.items = root, .count = 1};
+    assert_true(reads_and_runs(find_input(), NULL));
+    assert_false(reads_and_runs(find_input(), launcher));
+    take_for_journalctl();
+    assert_true(reads_and_runs(find_input(), launcher));
+    world->options.paths.count = 0;
+}
+
+/* ---- a launcher -------------------------------------------------------------------------------
+ */
+
+static struct tf_launcher gone_launcher = {.is_shut = true};
+
+static void take_gone_launcher(void)
+{
+    find_input()->launcher = &gone_launcher;
+}
+
+static bool was_to_start(const void *ctx, uint32_t wanted)
+{
+    (void)ctx;
+    return input_status().restarts >= wanted;
+}
+
+/* The agent stops for that (run.c); the input counts it, and closes as ever. */
+static void without_its_launcher_nothing_is_started(void **state)
+{
+    (void)state;
+    world->before_start = take_gone_launcher;
+    begin("entry first first; exec sleep 1000");
+    assert_true(run_until(was_to_start, NULL, 1, DEADLINE_MS));
+    begin_stop();
+    end_stop();
+    assert_false(has_file("args", 0));
 }
 
 /* ---- it ends again and again ------------------------------------------------------------------
@@ -294,6 +370,32 @@ static size_t count_arguments(const char *const *units, size_t count)
     return arguments;
 }
 
+/* As the launcher takes no more, and the kernel has its own bound. */
+static void arguments_that_are_too_long_are_left_to_the_decoder(void **state)
+{
+    static char name[20000];
+    const char *units[3] = {name, name, name};
+    const struct tf_journald_options options = {0};
+    struct tf_journald input = {.options = &options,
+                                .select = {.units = units, .unit_count = 1, .priority_max = -1}};
+    const struct tf_child_program program = {.path = "/program"};
+    const struct tf_child_start where = {.after = "c1", .since_us = -1};
+
+    (void)state;
+    memset(name, 'n', 11000); /* five times for a unit */
+    for (; input.select.unit_count <= 2; input.select.unit_count++) {
+        struct tf_child_args args = {0};
+        bool is_told = input.select.unit_count == 1;
+
+        tf_child_args_fill(&input, &program, &where, &args);
+        assert_int_equal(args.error, 0);
+        assert_int_equal(args.count > 3, is_told);
+        assert_string_equal(args.items[2], "--after=c1");
+        assert_null(args.items[args.count]);
+        tf_child_args_fini(&args);
+    }
+}
+
 /* taffrail-journal refuses more terms, and would be started in vain for ever. */
 static void what_is_too_much_for_the_program_is_left_to_the_decoder(void **state)
 {
@@ -315,6 +417,9 @@ int main(void)
         TEST(what_it_wrote_before_it_ended_is_read_behind_a_pause),
         TEST(it_is_closed_also_when_it_ended_in_a_pause),
         TEST(it_tells_which_layers_confine_it),
+        TEST(it_tells_that_it_may_read_all),
+        TEST(with_a_launcher_main_needs_neither_journal_nor_program),
+        TEST(without_its_launcher_nothing_is_started),
         TEST(what_cannot_be_read_is_stepped_over),
         TEST(nothing_to_come_is_stepped_over),
         TEST(deaths_that_are_not_of_reading_step_over_nothing),
@@ -322,6 +427,7 @@ int main(void)
         TEST(an_entry_that_journalctl_should_repeat_and_does_not_is_a_gap),
         TEST(a_folder_is_not_read_twice),
         TEST(what_is_too_much_for_the_program_is_left_to_the_decoder),
+        TEST(arguments_that_are_too_long_are_left_to_the_decoder),
     };
 
     (void)signal(SIGPIPE, SIG_IGN);

@@ -25,7 +25,7 @@ static bool is_program(const char *path)
     return access(path, X_OK) == 0;
 }
 
-static bool find_reader(struct tf_child_program *out)
+bool tf_child_find_reader(struct tf_child_program *out)
 {
     size_t size = sizeof out->path;
     char *slash;
@@ -64,7 +64,7 @@ int tf_child_find(const struct tf_journald *input, struct tf_child_program *out,
 {
     int helper = input->options->helper;
 
-    if ((helper != TF_HELPER_JOURNALCTL && find_reader(out)) ||
+    if ((helper != TF_HELPER_JOURNALCTL && tf_child_find_reader(out)) ||
         (helper != TF_HELPER_READER && find_journalctl(out))) {
         return 0;
     }
@@ -137,9 +137,29 @@ static void add_place(const struct tf_journald *input, const struct tf_child_sta
     }
 }
 
+static size_t bytes_of(const struct tf_child_args *args)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < args->count; i++) {
+        bytes += strlen(args->items[i]) + 1;
+    }
+    return bytes;
+}
+
+static void cut(struct tf_child_args *args, size_t count)
+{
+    while (args->count > count) {
+        free(args->items[--args->count]);
+        args->items[args->count] = NULL;
+    }
+}
+
 static void fill_reader(const struct tf_journald *input, const struct tf_child_start *start,
                         struct tf_child_args *args)
 {
+    size_t place_count;
+
     tf_child_args_add(args, "--verbose"); /* says once which layers of its sandbox hold */
     add_place(input, start, args);
     if (start->after[0] != '\0') {
@@ -149,7 +169,11 @@ static void fill_reader(const struct tf_journald *input, const struct tf_child_s
     } else {
         tf_child_args_add(args, "--start=%s", input->start_at == TF_START_BOOT ? "boot" : "oldest");
     }
+    place_count = args->count;
     tf_journald_select_args(input, false, args);
+    if (bytes_of(args) > TF_LAUNCH_TEXT_MAX) { /* left to the decoders, which decide in any case */
+        cut(args, place_count);
+    }
 }
 
 /* When this boot began, by the clock as it is now. */

@@ -148,6 +148,7 @@ static int journald_open(const struct tf_input_args *args, void **self, struct t
     input->at = args->at;
     input->loop = args->loop;
     input->tls_files = args->tls_files;
+    input->launcher = args->launcher;
     input->options = args->options;
     input->way = ways[input->options->mode];
     input->arena = tf_arena_new();

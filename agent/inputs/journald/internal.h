@@ -7,6 +7,8 @@
  *     select.c       which entries are wanted, as options and as arguments of the reader
  *     reader.c       mode reader: a child process that reads the journal's files, watched
  *     child.c        which program that is, and what it is called with
+ *     run.c          one run of it, by this process or by the launcher
+ *     launch.c       whether there is to be a launcher (launcher.h)
  *     datagram.c     modes native and syslog: a datagram socket that clients write to
  *     ring.c         datagrams that arrived, kept until they are durable
  *     listen.c       mode export_socket: what journald forwards (ForwardToSocket=)
@@ -24,6 +26,7 @@
 #include "taffrail/decode.h"
 #include "taffrail/input.h"
 #include "taffrail/journal.h"
+#include "taffrail/launcher.h"
 #include "taffrail/pipeline.h"
 #include "taffrail/tls.h"
 
@@ -92,6 +95,7 @@ struct tf_journald {
     struct tf_place at;
     uv_loop_t *loop;
     struct tf_tls_files *tls_files; /* as in tf_input_args */
+    struct tf_launcher *launcher;   /* starts taffrail-journal; NULL: we do */
     const struct tf_journald_options *options;
     const struct tf_journald_way *way;
     void *own; /* of the way */
@@ -236,6 +240,8 @@ struct tf_child_program {
     bool is_journalctl;
 };
 
+bool tf_child_find_reader(struct tf_child_program *out); /* taffrail-journal */
+
 /* Finds it: beside our own program, in libexec, or journalctl. 0, or -ENOENT with an error. */
 int tf_child_find(const struct tf_journald *input, struct tf_child_program *out,
                   struct tf_error *err);
@@ -257,5 +263,34 @@ struct tf_child_start {
 };
 void tf_child_args_fill(const struct tf_journald *input, const struct tf_child_program *program,
                         const struct tf_child_start *start, struct tf_child_args *args);
+
+/* ---- a run of it (run.c) -------------------------------------------------------------------- */
+
+struct tf_child_run {
+    struct tf_launcher *launcher; /* NULL: by ourselves */
+    /* Once, when it has ended: with code, or of signal. A negative code is an errno: it could not
+     * be started. */
+    void (*on_ended)(struct tf_child_run *run, int64_t code, int signal);
+    /* run.c's own. */
+    struct tf_launched launched;
+    uv_process_t process;
+    uv_pipe_t in;
+    uint32_t open_handles;
+    int64_t code;
+    int signal;
+};
+
+/* Starts args[0]; fds become our ends of its stdout and stderr. Returns 0; on_ended is then called,
+ * later. Or a negative errno: it is not. */
+int tf_child_run_start(struct tf_child_run *run, uv_loop_t *loop, char **args, int fds[2]);
+void tf_child_run_kill(struct tf_child_run *run);
+
+/* ---- which folders (reader.c) --------------------------------------------------------------- */
+
+/* Those of the options, or the usual ones; borrowed. */
+struct tf_texts tf_journald_folders(const struct tf_journald_options *options);
+/* What reading them needs, as kind. */
+void tf_journald_folder_needs(const struct tf_texts *folders, enum tf_need kind,
+                              struct tf_needs *needs);
 
 #endif

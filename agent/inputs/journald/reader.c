@@ -53,9 +53,9 @@ struct reader {
     bool goes_back; /* to what is durable: the run ended (C8) */
     bool is_closing, is_removed;
     int64_t first_us; /* when it was started first: where start_at newest begins */
-    uv_process_t process;
-    uv_pipe_t in, out, err;
-    uint32_t open_handles; /* of this child */
+    struct tf_child_run run;
+    uv_pipe_t out, err;
+    uint32_t open_handles; /* of these two */
     uv_timer_t timer;
     uint64_t heard_ms, spawned_ms;
     bool hung; /* it was killed for its silence */
@@ -150,7 +150,7 @@ static void on_err_room(uv_handle_t *handle, size_t wanted, uv_buf_t *buf)
 static bool take_layers(const struct reader *reader, const char *line)
 {
     static const char begin[] = "taffrail-journal: sandbox:";
-    bool has[TF_SANDBOX_LAYERS];
+    bool has[TF_SANDBOX_LAYERS], reads_all;
     char layers[TF_SANDBOX_TEXT_BYTES];
     unsigned count = 0;
 
@@ -161,10 +161,12 @@ static bool take_layers(const struct reader *reader, const char *line)
         has[i] = strstr(line + sizeof begin - 1, tf_sandbox_layers[i]) != NULL;
         count += has[i];
     }
-    tf_sandbox_note(TF_ROLE_JOURNAL_READER, has);
+    reads_all = strstr(line + sizeof begin - 1, " reads_all") != NULL;
+    tf_sandbox_note(TF_ROLE_JOURNAL_READER, has, reads_all);
     tf_sandbox_text(has, layers);
     tf_log(count == TF_SANDBOX_LAYERS ? TF_LOG_INFO : TF_LOG_WARN, "journal-sandbox",
-           TF_DETAILS(TF_STR("input", name_of(reader)), TF_STR("layers", layers)),
+           TF_DETAILS(TF_STR("input", name_of(reader)), TF_STR("layers", layers),
+                      TF_BOOL("reads_all_logs", reads_all)),
            "the journal is read by a process with %u of %u layers on", count,
            (unsigned)TF_SANDBOX_LAYERS);
     return true;
@@ -225,7 +227,7 @@ static void on_timer(uv_timer_t *timer)
     } else {
         if (!reader->is_paused && silent_ms >= SILENCE_MS && !reader->program->is_journalctl) {
             reader->hung = true;
-            (void)uv_process_kill(&reader->process, SIGKILL);
+            tf_child_run_kill(&reader->run);
             return;
         }
         silent_ms = reader->is_paused ? 0 : silent_ms;
@@ -240,15 +242,14 @@ static void start_later(struct reader *reader, uint64_t after_ms)
     (void)uv_timer_start(&reader->timer, on_timer, after_ms, 0);
 }
 
-static void on_child_exit(uv_process_t *process, int64_t code, int signal)
+static void on_child_ended(struct tf_child_run *run, int64_t code, int signal)
 {
-    struct reader *reader = process->data;
+    struct reader *reader = TF_CONTAINER_OF(run, struct reader, run);
 
     reader->exit_code = code;
     reader->exit_signal = signal;
-    close_handle((uv_handle_t *)process);
-    close_handle((uv_handle_t *)&reader->in);
     reader->state = READER_ENDING;
+    end(reader);
 }
 
 static int64_t cursor_us(const char *cursor)
@@ -279,39 +280,27 @@ static struct tf_child_start child_start(struct reader *reader)
     return start;
 }
 
-static int init_pipe(struct reader *reader, uv_pipe_t *pipe)
+static void take_end(struct reader *reader, uv_pipe_t *pipe, int fd)
 {
-    int rc = uv_pipe_init(reader->stream.base.input->loop, pipe, 0);
-
+    /* Neither can fail: they fill the struct, and fd is one of a pair that was just made. */
+    (void)uv_pipe_init(reader->stream.base.input->loop, pipe, 0);
+    (void)uv_pipe_open(pipe, fd);
     pipe->data = reader;
-    reader->open_handles += rc == 0;
-    return rc;
+    reader->open_handles++;
 }
 
 static int run_child(struct reader *reader, char **args)
 {
-    char locale[] = "LC_ALL=C.UTF-8";
-    char *environment[] = {locale, NULL};
-    uv_stdio_container_t stdio[3] = {
-        {.flags = UV_CREATE_PIPE | UV_READABLE_PIPE, .data.stream = (uv_stream_t *)&reader->in},
-        {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&reader->out},
-        {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&reader->err},
-    };
-    uv_process_options_t options = {.file = reader->program->path,
-                                    .args = args,
-                                    .env = environment,
-                                    .cwd = "/",
-                                    .stdio = stdio,
-                                    .stdio_count = 3,
-                                    .exit_cb = on_child_exit};
-    int rc;
+    int fds[2], rc;
 
-    (void)init_pipe(reader, &reader->in); /* cannot fail: they only fill the struct */
-    (void)init_pipe(reader, &reader->out);
-    (void)init_pipe(reader, &reader->err);
-    rc = uv_spawn(reader->stream.base.input->loop, &reader->process, &options);
-    reader->process.data = reader;
-    reader->open_handles++; /* also after a failure it is to be closed */
+    reader->run.launcher =
+        reader->program->is_journalctl ? NULL : reader->stream.base.input->launcher;
+    reader->run.on_ended = on_child_ended;
+    rc = tf_child_run_start(&reader->run, reader->stream.base.input->loop, args, fds);
+    if (rc == 0) {
+        take_end(reader, &reader->out, fds[0]);
+        take_end(reader, &reader->err, fds[1]);
+    }
     return rc;
 }
 
@@ -330,18 +319,12 @@ static void spawn(struct reader *reader)
     reader->spawned_ms = reader->heard_ms = uv_now(reader->timer.loop);
     rc = args.error != 0 ? args.error : run_child(reader, args.items);
     tf_child_args_fini(&args);
-    if (reader->open_handles == 0) { /* no memory for arguments */
-        start_later(reader, BACKOFF_MAX_MS);
-        return;
-    }
     if (rc < 0) {
-        reader->exit_code = rc;
-        reader->exit_signal = 0;
-        reader->state = READER_ENDING;
-        close_handle((uv_handle_t *)&reader->process);
-        close_handle((uv_handle_t *)&reader->in);
-        close_handle((uv_handle_t *)&reader->out);
-        close_handle((uv_handle_t *)&reader->err);
+        reader->stream.base.input->status.restarts++;
+        tf_log(TF_LOG_WARN, "journal-reader",
+               TF_DETAILS(TF_STR("input", name_of(reader)), TF_NUM("retry_ms", BACKOFF_MAX_MS)),
+               "the journal reader could not be started: %s", uv_strerror(rc));
+        start_later(reader, BACKOFF_MAX_MS);
         return;
     }
     reader->state = READER_RUNNING;
@@ -371,7 +354,7 @@ static void close_handle(uv_handle_t *handle)
 static void kill_child(struct reader *reader)
 {
     if (reader->state == READER_RUNNING) {
-        (void)uv_process_kill(&reader->process, SIGKILL);
+        tf_child_run_kill(&reader->run);
     }
     if (reader->open_handles > 0) {
         close_handle((uv_handle_t *)&reader->out);
@@ -668,16 +651,16 @@ static int reader_check(struct tf_journald *input, struct tf_error *err)
 }
 
 /* A machine's folder may be a link to another disk; the reader follows it. */
-static void add_linked(const char *folder, struct tf_needs *needs)
+static void add_linked(const char *folder, enum tf_need kind, struct tf_needs *needs)
 {
     DIR *dir = opendir(folder);
     const struct dirent *entry;
     char path[TF_PATH_MAX];
 
     while (dir != NULL && (entry = readdir(dir)) != NULL) {
-        if (entry->d_type == DT_LNK &&
+        if (entry->d_type == DT_LNK && strspn(entry->d_name, "0123456789abcdefABCDEF") == 32 &&
             snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) < (int)sizeof path) {
-            tf_needs_path(needs, TF_NEED_READ, path);
+            tf_needs_path(needs, kind, path);
         }
     }
     if (dir != NULL) {
@@ -685,18 +668,32 @@ static void add_linked(const char *folder, struct tf_needs *needs)
     }
 }
 
+struct tf_texts tf_journald_folders(const struct tf_journald_options *options)
+{
+    static struct tf_text usual[] = {{.text = "/var/log/journal"}, {.text = "/run/log/journal"}};
+
+    return options->paths.count > 0 ? options->paths
+                                    : (struct tf_texts){.items = usual, .count = TF_COUNT(usual)};
+}
+
+void tf_journald_folder_needs(const struct tf_texts *folders, enum tf_need kind,
+                              struct tf_needs *needs)
+{
+    for (size_t i = 0; i < folders->count; i++) {
+        tf_needs_path(needs, kind, folders->items[i].text);
+        add_linked(folders->items[i].text, kind, needs);
+    }
+}
+
+/* With a launcher it is that which starts the program, and has these needs. */
 static void reader_needs(const struct tf_journald *input, struct tf_needs *needs)
 {
-    static const char *const usual[] = {"/var/log/journal", "/run/log/journal"};
     const struct readers *readers = input->own;
-    const struct tf_texts *paths = &input->options->paths;
+    struct tf_texts folders = tf_journald_folders(input->options);
 
-    tf_needs_path(needs, TF_NEED_RUN, readers->program.path);
-    for (size_t i = 0; i < (paths->count > 0 ? paths->count : TF_COUNT(usual)); i++) {
-        const char *folder = paths->count > 0 ? paths->items[i].text : usual[i];
-
-        tf_needs_path(needs, TF_NEED_READ, folder);
-        add_linked(folder, needs);
+    if (input->launcher == NULL || readers->program.is_journalctl) {
+        tf_needs_path(needs, TF_NEED_RUN, readers->program.path);
+        tf_journald_folder_needs(&folders, TF_NEED_READ, needs);
     }
 }
 

@@ -34,7 +34,7 @@ spec:
   terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
   securityContext:
     {{- $pod := deepCopy .Values.podSecurityContext }}
-    {{- if and (eq .Values.mode "agent") .Values.journald.enabled }}
+    {{- if and (eq .Values.mode "agent") .Values.journald.enabled (not (kindIs "invalid" .Values.journald.group)) }}
     {{- $_ := set $pod "supplementalGroups" (append (default list $pod.supplementalGroups) (int .Values.journald.group)) }}
     {{- end }}
     {{- include "taffrail.securityContext" (dict "context" $pod "root" .) | nindent 4 }}
@@ -49,6 +49,7 @@ spec:
         {{- $root := deepCopy .Values.securityContext }}
         {{- $_ := set $root "runAsNonRoot" false }}
         {{- $_ := set $root "runAsUser" 0 }}
+        {{- $_ := set $root "allowPrivilegeEscalation" false }}
         {{- $_ := set $root "capabilities" (dict "drop" (list "ALL") "add" (list "CHOWN")) }}
         {{- include "taffrail.securityContext" (dict "context" $root "root" .) | nindent 8 }}
       resources:

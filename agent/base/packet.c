@@ -4,9 +4,10 @@
  * Neither end trusts the other: every descriptor that comes is taken, so that none stays open
  * unknown, and what is longer or has more of them than there is room for is told.
  */
-#include "internal.h"
+#include "taffrail/process.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -60,7 +61,7 @@ static void take_descriptors(struct msghdr *message, struct tf_packet *out)
 int tf_packet_receive(int socket_fd, struct tf_packet *out)
 {
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof out->fds)];
-    struct iovec part = {.iov_base = out->data, .iov_len = sizeof out->data};
+    struct iovec part = {.iov_base = out->data, .iov_len = out->room};
     struct msghdr message = {.msg_iov = &part,
                              .msg_iovlen = 1,
                              .msg_control = control,

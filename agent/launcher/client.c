@@ -1,0 +1,222 @@
+/*
+ * client.c - main's side of the launcher: forks it, asks it, and hears how runs have ended.
+ *
+ * Nothing here waits: a request is sent, and what came of it is heard by the loop. A notice is
+ * checked as if its writer were hostile. After the first that is none, or when the other end is
+ * gone or does not read, all runs have ended as far as main is concerned: the launcher ends when it
+ * is shut, and they with it.
+ */
+#include "internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "taffrail/log.h"
+
+#define PROCESS_NAME "taffrail-launch" /* 15 characters, as many as the kernel keeps */
+
+/* ---- start and end -------------------------------------------------------------------------- */
+
+static void tell(const struct tf_launcher *launcher, const struct tf_sandbox_status *status)
+{
+    tf_sandbox_note(TF_ROLE_LAUNCHER, status->has, status->may_read_all);
+    tf_log(status->layers == TF_SANDBOX_LAYERS ? TF_LOG_INFO : TF_LOG_WARN, "launcher",
+           TF_DETAILS(TF_NUM("pid", launcher->process.pid),
+                      TF_NUM("landlock", status->landlock_abi),
+                      TF_STR("seccomp", tf_sandbox_calls[status->calls]),
+                      TF_BOOL("reads_all_logs", status->may_read_all)),
+           "a process of its own starts the journal's reader, with %u of %u layers on",
+           status->layers, (unsigned)TF_SANDBOX_LAYERS);
+}
+
+int tf_launcher_start(const char *program, const struct tf_sandbox_options *options,
+                      const struct tf_needs *needs, struct tf_launcher **out)
+{
+    struct tf_launcher *launcher = calloc(1, sizeof *launcher);
+    struct tf_launch_work work = {.program = program, .options = options, .needs = needs};
+    struct tf_sandbox_status status;
+
+    if (launcher == NULL) {
+        return -ENOMEM;
+    }
+    launcher->fd = tf_process_start(
+        &launcher->process,
+        &(struct tf_process_work){.name = PROCESS_NAME, .run = tf_launch_serve, .ctx = &work},
+        &status, sizeof status);
+    if (launcher->fd < 0 || !status.may_read_all) {
+        int rc = launcher->fd < 0 ? launcher->fd : -EPERM;
+
+        tf_launcher_free(launcher);
+        return rc;
+    }
+    tell(launcher, &status);
+    *out = launcher;
+    return 0;
+}
+
+void tf_launcher_free(struct tf_launcher *launcher)
+{
+    if (launcher == NULL) {
+        return;
+    }
+    if (launcher->fd >= 0) {
+        (void)close(launcher->fd);
+    }
+    tf_process_wait(&launcher->process);
+    free(launcher);
+}
+
+bool tf_launcher_has_ended(struct tf_launcher *launcher)
+{
+    return launcher != NULL && tf_process_has_ended(&launcher->process);
+}
+
+/* ---- hearing -------------------------------------------------------------------------------- */
+
+static void shut(struct tf_launcher *launcher)
+{
+    if (!launcher->is_shut) {
+        launcher->is_shut = true;
+        (void)shutdown(launcher->fd, SHUT_RDWR); /* if it lives it ends now, and main is told */
+    }
+}
+
+/* The runs that it has are over; what is called may ask for others, in vain. */
+static void end_all(struct tf_launcher *launcher)
+{
+    shut(launcher);
+    (void)uv_poll_stop(&launcher->heard);
+    while (launcher->running != NULL) {
+        struct tf_launched *launched = launcher->running;
+
+        launcher->running = launched->next;
+        launched->on_ended(launched, -ESHUTDOWN, 0);
+    }
+}
+
+static struct tf_launched *take(struct tf_launcher *launcher, uint32_t id)
+{
+    struct tf_launched **at = &launcher->running, *found;
+
+    while (*at != NULL && (*at)->id != id) {
+        at = &(*at)->next;
+    }
+    found = *at;
+    if (found != NULL) {
+        *at = found->next;
+    }
+    return found;
+}
+
+/* 0, or a negative errno: nothing more is heard. */
+static int hear(struct tf_launcher *launcher)
+{
+    uint8_t bytes[TF_LAUNCH_NOTICE_BYTES];
+    struct tf_packet packet = {.data = bytes, .room = sizeof bytes};
+    struct tf_launch_notice notice;
+    struct tf_launched *launched;
+    int rc = tf_packet_receive(launcher->fd, &packet);
+
+    if (rc == -EAGAIN) {
+        return 0;
+    }
+    if (rc <= 0 || packet.fd_count > 0 || packet.lacks_fds ||
+        tf_launch_notice_decode(bytes, packet.size, &notice) < 0) {
+        tf_packet_close(&packet);
+        return -EPROTO;
+    }
+    launched = take(launcher, notice.id);
+    if (launched == NULL) {
+        return -EPROTO;
+    }
+    launched->on_ended(launched,
+                       notice.end == TF_LAUNCH_FAILED   ? -(int64_t)notice.number
+                       : notice.end == TF_LAUNCH_EXITED ? (int64_t)notice.number
+                                                        : 0,
+                       notice.end == TF_LAUNCH_SIGNALLED ? (int)notice.number : 0);
+    return 0;
+}
+
+static void on_heard(uv_poll_t *poll, int status, int events)
+{
+    struct tf_launcher *launcher = poll->data;
+
+    (void)events;
+    if (status < 0 || hear(launcher) < 0) {
+        end_all(launcher);
+    }
+}
+
+int tf_launcher_attach(struct tf_launcher *launcher, uv_loop_t *loop)
+{
+    int rc;
+
+    if (launcher == NULL) {
+        return 0;
+    }
+    rc = uv_poll_init(loop, &launcher->heard, launcher->fd);
+    if (rc < 0) {
+        return rc;
+    }
+    launcher->heard.data = launcher;
+    launcher->is_attached = true;
+    return uv_poll_start(&launcher->heard, UV_READABLE, on_heard);
+}
+
+void tf_launcher_detach(struct tf_launcher *launcher)
+{
+    if (launcher != NULL && launcher->is_attached &&
+        !uv_is_closing((uv_handle_t *)&launcher->heard)) {
+        assert(launcher->running == NULL);
+        uv_close((uv_handle_t *)&launcher->heard, NULL);
+    }
+}
+
+/* ---- asking --------------------------------------------------------------------------------- */
+
+int tf_launcher_run(struct tf_launcher *launcher, struct tf_launched *launched, char *const *args,
+                    int out_fd, int err_fd)
+{
+    struct tf_launch_request request = {.op = TF_LAUNCH_START, .id = launcher->id + 1};
+    struct tf_packet packet = {
+        .data = launcher->bytes, .fds = {out_fd, err_fd}, .fd_count = TF_PACKET_FDS};
+    size_t count = 1;
+    int rc;
+
+    if (launcher->is_shut) {
+        return -ESHUTDOWN;
+    }
+    for (; args[count] != NULL; count++) {
+        if (count > TF_LAUNCH_ARGS_MAX) {
+            return -E2BIG;
+        }
+        request.args[count] = args[count];
+    }
+    rc = tf_launch_request_encode(&request, launcher->bytes);
+    if (rc < 0) {
+        return rc;
+    }
+    packet.size = (size_t)rc;
+    rc = tf_packet_send(launcher->fd, &packet);
+    if (rc < 0) {
+        return rc;
+    }
+    launched->id = launcher->id = request.id;
+    launched->next = launcher->running;
+    launcher->running = launched;
+    return 0;
+}
+
+void tf_launcher_kill(struct tf_launcher *launcher, const struct tf_launched *launched)
+{
+    const struct tf_launch_request request = {.op = TF_LAUNCH_KILL, .id = launched->id};
+    struct tf_packet packet = {.data = launcher->bytes};
+
+    packet.size = (size_t)tf_launch_request_encode(&request, launcher->bytes); /* its head alone */
+    if (!launcher->is_shut && tf_packet_send(launcher->fd, &packet) < 0) {
+        shut(launcher); /* it does not listen; its end is heard */
+    }
+}

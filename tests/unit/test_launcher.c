@@ -1,0 +1,547 @@
+/*
+ * test_launcher.c - the launcher: its messages, and the process, with programs of the system in
+ * place of taffrail-journal: echo and false end by themselves, cat when its stdin does.
+ *
+ * The process is there only with CAP_DAC_READ_SEARCH, which this program has from root. What the
+ * reader then may is for tests/integration/test_launcher.py.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../agent/launcher/internal.h"
+#include "../../agent/sandbox/internal.h"
+
+#include "taffrail/log.h"
+
+#define LATE_MS   30000
+#define RUNS_MAX  (TF_LAUNCH_COUNT_MAX + 1)
+#define NOT_ENDED INT64_MIN
+
+/* ---- faults --------------------------------------------------------------------------------- */
+
+static int spawn_error; /* of the launcher that is started next */
+
+/* Before libc's. */
+int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+                const posix_spawnattr_t *attributes, char *const *args, char *const *environment)
+{
+    static int (*real)(pid_t *, const char *, const posix_spawn_file_actions_t *,
+                       const posix_spawnattr_t *, char *const *, char *const *);
+
+    if (spawn_error != 0) {
+        return spawn_error;
+    }
+    if (real == NULL) {
+        *(void **)&real = dlsym(RTLD_NEXT, "posix_spawn");
+    }
+    return real(pid, path, actions, attributes, args, environment);
+}
+
+/* ---- a world -------------------------------------------------------------------------------- */
+
+struct run {
+    struct tf_launched launched; /* first */
+    int64_t code;
+    int signal;
+    int out_fd; /* our end */
+};
+
+struct world {
+    uv_loop_t loop;
+    uv_timer_t deadline;
+    struct tf_launcher *launcher;
+    unsigned ended;
+    struct run runs[RUNS_MAX];
+};
+
+static struct world *world;
+
+static void on_ended(struct tf_launched *launched, int64_t code, int signal)
+{
+    struct run *run = (struct run *)launched;
+
+    assert_int_equal(run->code, NOT_ENDED); /* once */
+    run->code = code;
+    run->signal = signal;
+    world->ended++;
+}
+
+static struct tf_needs *needs_of(const char *program)
+{
+    struct tf_needs *needs = tf_needs_new();
+
+    assert_non_null(needs);
+    tf_needs_path(needs, TF_NEED_RUN, program);
+    return needs;
+}
+
+static void begin(const char *program)
+{
+    const struct tf_sandbox_options options = {0};
+    struct tf_needs *needs = needs_of(program);
+
+    assert_int_equal(tf_launcher_start(program, &options, needs, &world->launcher), 0);
+    tf_needs_free(needs);
+    assert_int_equal(tf_launcher_attach(world->launcher, &world->loop), 0);
+}
+
+static int run_with(struct run *run, char *const *args)
+{
+    int out[2], rc;
+
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    *run = (struct run){.launched = {.on_ended = on_ended}, .code = NOT_ENDED, .out_fd = out[0]};
+    rc = tf_launcher_run(world->launcher, &run->launched, args, out[1], STDERR_FILENO);
+    (void)close(out[1]);
+    return rc;
+}
+
+static struct run *start(char *const *args)
+{
+    assert_int_equal(run_with(&world->runs[0], args), 0);
+    return &world->runs[0];
+}
+
+static char *const no_args[] = {"", NULL};
+
+static void on_deadline(uv_timer_t *timer)
+{
+    uv_stop(timer->loop);
+}
+
+static void run_until_ended(unsigned count)
+{
+    (void)uv_timer_start(&world->deadline, on_deadline, LATE_MS, 0);
+    while (world->ended < count && uv_is_active((uv_handle_t *)&world->deadline)) {
+        (void)uv_run(&world->loop, UV_RUN_ONCE);
+    }
+    (void)uv_timer_stop(&world->deadline);
+    assert_int_equal(world->ended, count);
+}
+
+/* What was written, until nobody holds the other end. */
+static const char *all_of(int fd)
+{
+    static char text[256];
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    size_t used = 0;
+    ssize_t size = 1;
+
+    while (size > 0) {
+        assert_int_equal(poll(&poll_fd, 1, LATE_MS), 1);
+        size = read(fd, text + used, sizeof text - 1 - used);
+        used += size > 0 ? (size_t)size : 0;
+    }
+    text[used] = '\0';
+    return text;
+}
+
+static int set_up(void **state)
+{
+    *state = world = calloc(1, sizeof *world);
+    assert_non_null(world);
+    assert_int_equal(uv_loop_init(&world->loop), 0);
+    assert_int_equal(uv_timer_init(&world->loop, &world->deadline), 0);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    for (size_t i = 0; i < RUNS_MAX; i++) {
+        if (world->runs[i].out_fd > 0) {
+            (void)close(world->runs[i].out_fd);
+        }
+    }
+    tf_launcher_detach(world->launcher);
+    uv_close((uv_handle_t *)&world->deadline, NULL);
+    (void)uv_run(&world->loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&world->loop), 0);
+    tf_launcher_free(world->launcher);
+    spawn_error = 0;
+    free(*state);
+    return 0;
+}
+
+/* ---- the process ---------------------------------------------------------------------------- */
+
+static void what_it_starts_writes_and_its_end_is_told(void **state)
+{
+    char *const args[] = {"", "--after=s=1;i=2", "--or", NULL};
+
+    (void)state;
+    begin("/bin/echo");
+    (void)start(args);
+    run_until_ended(1);
+    assert_int_equal(world->runs[0].code, 0);
+    assert_int_equal(world->runs[0].signal, 0);
+    assert_string_equal(all_of(world->runs[0].out_fd), "--after=s=1;i=2 --or\n");
+    (void)close(world->runs[0].out_fd);
+    (void)start(no_args); /* another */
+    run_until_ended(2);
+    assert_int_equal(world->runs[0].code, 0);
+}
+
+static void an_exit_status_and_a_signal_are_told(void **state)
+{
+    (void)state;
+    begin("/bin/false");
+    (void)start(no_args);
+    run_until_ended(1);
+    assert_int_equal(world->runs[0].code, 1);
+    tf_launcher_kill(world->launcher, &world->runs[0].launched); /* too late, and no matter */
+    (void)close(world->runs[0].out_fd);
+    (void)start(no_args);
+    run_until_ended(2);
+    assert_int_equal(world->runs[0].code, 1);
+}
+
+static void it_kills_the_one_that_is_meant(void **state)
+{
+    (void)state;
+    begin("/bin/cat");
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(run_with(&world->runs[i], no_args), 0);
+    }
+    tf_launcher_kill(world->launcher, &world->runs[1].launched);
+    run_until_ended(1);
+    assert_int_equal(world->runs[1].signal, SIGKILL);
+    assert_int_equal(world->runs[0].code, NOT_ENDED);
+    tf_launcher_kill(world->launcher, &world->runs[0].launched);
+    tf_launcher_kill(world->launcher, &world->runs[2].launched);
+    run_until_ended(3);
+}
+
+static void what_cannot_be_started_is_told(void **state)
+{
+    (void)state;
+    begin("/bin/no-such-program");
+    (void)start(no_args);
+    run_until_ended(1);
+    assert_int_equal(world->runs[0].code, -ENOENT);
+}
+
+static void a_start_without_memory_or_processes_is_told(void **state)
+{
+    static const int errors[] = {ENOMEM, EAGAIN};
+
+    for (size_t i = 0; i < TF_COUNT(errors); i++) {
+        spawn_error = errors[i];
+        begin("/bin/cat");
+        (void)start(no_args);
+        run_until_ended(1);
+        assert_int_equal(world->runs[0].code, -errors[i]);
+        (void)tear_down(state);
+        (void)set_up(state);
+    }
+}
+
+static void past_its_bound_none_is_started(void **state)
+{
+    (void)state;
+    begin("/bin/cat");
+    for (size_t i = 0; i < RUNS_MAX; i++) {
+        assert_int_equal(run_with(&world->runs[i], no_args), 0);
+    }
+    run_until_ended(1);
+    assert_int_equal(world->runs[RUNS_MAX - 1].code, -EAGAIN);
+    for (size_t i = 0; i < RUNS_MAX - 1; i++) {
+        tf_launcher_kill(world->launcher, &world->runs[i].launched);
+    }
+    run_until_ended(RUNS_MAX);
+    (void)close(world->runs[0].out_fd);
+    (void)start(no_args); /* there is room again */
+    tf_launcher_kill(world->launcher, &world->runs[0].launched);
+    run_until_ended(RUNS_MAX + 1);
+    assert_int_equal(world->runs[0].signal, SIGKILL);
+}
+
+static void past_the_bounds_of_a_message_nothing_is_asked(void **state)
+{
+    static char long_text[TF_LAUNCH_TEXT_MAX];
+    static char *many[TF_LAUNCH_ARGS_MAX + 3];
+    char *const too_long[] = {"", long_text, NULL};
+
+    (void)state;
+    memset(long_text, 'x', sizeof long_text);
+    memcpy(long_text, "--match=", 8);
+    begin("/bin/echo");
+    for (size_t i = 0; i < TF_COUNT(many) - 1; i++) {
+        many[i] = "--or";
+    }
+    assert_int_equal(run_with(&world->runs[0], many), -E2BIG);
+    long_text[sizeof long_text - 1] = '\0';
+    assert_int_equal(run_with(&world->runs[1], too_long), 0); /* just fits */
+    run_until_ended(1);
+    assert_int_equal(world->runs[1].code, 0);
+    many[TF_LAUNCH_ARGS_MAX + 1] = NULL;
+    assert_int_equal(run_with(&world->runs[2], many), 0);
+    run_until_ended(2);
+    assert_int_equal(world->runs[2].code, 0);
+    assert_int_equal(world->runs[0].code, NOT_ENDED);
+}
+
+/* ---- how each ends by the other ------------------------------------------------------------- */
+
+static void without_the_launcher_nothing_runs(void **state)
+{
+    (void)state;
+    begin("/bin/cat");
+    assert_int_equal(run_with(&world->runs[0], no_args), 0);
+    assert_int_equal(run_with(&world->runs[1], no_args), 0);
+    assert_false(tf_launcher_has_ended(world->launcher));
+    assert_int_equal(kill(world->launcher->process.pid, SIGTERM), 0); /* which is main's to obey */
+    tf_launcher_kill(world->launcher, &world->runs[0].launched);
+    run_until_ended(1);
+    assert_int_equal(kill(world->launcher->process.pid, SIGKILL), 0);
+    run_until_ended(2);
+    assert_int_equal(world->runs[1].code, -ESHUTDOWN);
+    assert_string_equal(all_of(world->runs[1].out_fd), ""); /* it saw the end of its stdin */
+    assert_int_equal(run_with(&world->runs[2], no_args), -ESHUTDOWN);
+    tf_launcher_kill(world->launcher, &world->runs[2].launched);
+    assert_int_equal(
+        waitid(P_PID, (id_t)world->launcher->process.pid, &(siginfo_t){0}, WEXITED | WNOWAIT), 0);
+    assert_true(tf_launcher_has_ended(world->launcher));
+}
+
+static void when_main_is_gone_so_is_what_it_had_started(void **state)
+{
+    int out[2];
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    pid = fork();
+    if (pid == 0) {
+        (void)close(out[0]);
+        begin("/bin/cat");
+        world->runs[0].launched.on_ended = on_ended;
+        _exit(tf_launcher_run(world->launcher, &world->runs[0].launched, no_args, out[1],
+                              STDERR_FILENO) == 0
+                  ? 0
+                  : 1);
+    }
+    (void)close(out[1]);
+    assert_true(pid > 0);
+    assert_string_equal(all_of(out[0]), "");
+    (void)close(out[0]);
+}
+
+/* A main that says anything. Returns what the process ends with: 0 for the end of its socket. */
+static int serve(const void *data, size_t size, size_t fd_count)
+{
+    static const struct tf_sandbox_options options = {0};
+    struct tf_needs *needs = needs_of("/bin/false");
+    struct tf_launch_work work = {.program = "/bin/false", .options = &options, .needs = needs};
+    struct tf_process process = {0};
+    struct tf_sandbox_status status;
+    struct tf_packet packet = {.data = (void *)(uintptr_t)data,
+                               .size = size,
+                               .fds = {STDERR_FILENO, STDERR_FILENO},
+                               .fd_count = fd_count};
+    struct pollfd ended = {.events = 0}; /* the other end is closed */
+    int exit_status = -1;
+
+    ended.fd = tf_process_start(
+        &process, &(struct tf_process_work){.name = "launch", .run = tf_launch_serve, .ctx = &work},
+        &status, sizeof status);
+    assert_true(ended.fd >= 0);
+    tf_needs_free(needs);
+    assert_int_equal(tf_packet_send(ended.fd, &packet), 0);
+    if (poll(&ended, 1, 200) == 0) { /* it took that, and goes on */
+        (void)shutdown(ended.fd, SHUT_WR);
+    }
+    assert_int_equal(waitpid(process.pid, &exit_status, 0), process.pid);
+    (void)close(ended.fd);
+    assert_true(WIFEXITED(exit_status));
+    return WEXITSTATUS(exit_status);
+}
+
+#define REQUEST(op, text)                                                                          \
+    (op "\0\0\0"                                                                                   \
+        "\1\0\0\0" text)
+#define SERVE(bytes, fd_count) serve(bytes, sizeof(bytes) - 1, fd_count)
+
+static void what_is_no_request_ends_it(void **state)
+{
+    (void)state;
+    assert_int_equal(SERVE(REQUEST("\1", "--or\0"), 2), 0);
+    assert_int_equal(SERVE(REQUEST("\2", ""), 0), 0);
+    assert_int_equal(SERVE("nonsense", 0), 1);
+    assert_int_equal(SERVE(REQUEST("\1", "--or\0"), 1), 1);
+    assert_int_equal(SERVE(REQUEST("\1", "--or\0"), 0), 1);
+    assert_int_equal(SERVE(REQUEST("\2", ""), 1), 1);
+    assert_int_equal(SERVE(REQUEST("\1", "--once\0"), 2), 1);
+    assert_int_equal(SERVE(REQUEST("\1", "/etc/shadow\0"), 2), 1);
+}
+
+/* What main makes of a launcher that says this. */
+static int64_t hear(const void *data, size_t size)
+{
+    struct tf_packet packet = {.data = (void *)(uintptr_t)data, .size = size};
+    int fds[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
+    world->launcher = calloc(1, sizeof *world->launcher);
+    assert_non_null(world->launcher);
+    world->launcher->fd = fds[0];
+    assert_int_equal(tf_launcher_attach(world->launcher, &world->loop), 0);
+    assert_int_equal(run_with(&world->runs[0], no_args), 0);
+    assert_int_equal(tf_packet_send(fds[1], &packet), 0);
+    run_until_ended(1);
+    (void)close(fds[1]);
+    return world->runs[0].code;
+}
+
+#define NOTICE(end, id, number) (end "\0\0\0" id "\0\0\0" number "\0\0\0")
+
+static void what_is_no_notice_ends_the_asking(void **state)
+{
+    static const struct {
+        const char *bytes;
+        int64_t code;
+    } cases[] = {{NOTICE("\2", "\1", "\7"), 7},           {NOTICE("\1", "\1", "\13"), -11},
+                 {NOTICE("\3", "\1", "\11"), 0},          {NOTICE("\2", "\2", "\7"), -ESHUTDOWN},
+                 {NOTICE("\4", "\1", "\7"), -ESHUTDOWN},  {NOTICE("\1", "\1", "\0"), -ESHUTDOWN},
+                 {NOTICE("\3", "\1", "\101"), -ESHUTDOWN}};
+
+    for (size_t i = 0; i < TF_COUNT(cases); i++) {
+        assert_int_equal(hear(cases[i].bytes, TF_LAUNCH_NOTICE_BYTES), cases[i].code);
+        (void)tear_down(state);
+        (void)set_up(state);
+    }
+    assert_int_equal(hear(NOTICE("\2", "\1", "\7"), TF_LAUNCH_NOTICE_BYTES - 1), -ESHUTDOWN);
+}
+
+/* Its socket is full: a kill that cannot be said ends it, a start is only refused. */
+static void a_launcher_that_does_not_listen_is_given_up(void **state)
+{
+    int fds[2], rc = 0;
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
+    world->launcher = calloc(1, sizeof *world->launcher);
+    assert_non_null(world->launcher);
+    world->launcher->fd = fds[0];
+    assert_int_equal(tf_launcher_attach(world->launcher, &world->loop), 0);
+    assert_int_equal(run_with(&world->runs[0], no_args), 0);
+    while (rc == 0) {
+        rc = (int)send(fds[0], "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 ? 0 : -errno;
+    }
+    assert_int_equal(run_with(&world->runs[1], no_args), -EAGAIN);
+    assert_false(world->launcher->is_shut);
+    tf_launcher_kill(world->launcher, &world->runs[0].launched);
+    run_until_ended(1);
+    assert_int_equal(world->runs[0].code, -ESHUTDOWN);
+    (void)close(fds[1]);
+}
+
+/* Without the capability, or Landlock, nothing is started: the input then does that by itself. */
+static void without_the_capability_there_is_none(void **state)
+{
+    const struct tf_sandbox_options options = {0};
+    pid_t pid = fork();
+    int status = -1;
+
+    (void)state;
+    if (pid == 0) {
+        struct tf_needs *needs = needs_of("/bin/cat");
+        struct tf_launcher *launcher = NULL;
+
+        (void)tf_capabilities_keep(0, false);
+        status = tf_launcher_start("/bin/cat", &options, needs, &launcher);
+        _exit(launcher == NULL ? -status : 0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(WEXITSTATUS(status), EPERM);
+}
+
+/* ---- messages ------------------------------------------------------------------------------- */
+
+static void requests_come_back_as_they_were(void **state)
+{
+    static uint8_t bytes[TF_LAUNCH_BYTES_MAX];
+    const struct tf_launch_request request = {
+        .op = TF_LAUNCH_START, .id = 7, .args = {"", "--verbose", "--match=A=\xff\n", "--and"}};
+    struct tf_launch_request again;
+    int size = tf_launch_request_encode(&request, bytes);
+
+    (void)state;
+    assert_int_equal(size, TF_LAUNCH_HEAD + 10 + 13 + 6);
+    assert_int_equal(tf_launch_request_decode(bytes, (size_t)size, &again), 0);
+    assert_int_equal(again.op, TF_LAUNCH_START);
+    assert_int_equal(again.id, 7);
+    for (size_t i = 1; i < 4; i++) {
+        assert_string_equal(again.args[i], request.args[i]);
+    }
+    assert_null(again.args[4]);
+    for (size_t cut = 1; cut < 6; cut++) { /* each byte of --and, and its NUL */
+        assert_int_equal(tf_launch_request_decode(bytes, (size_t)size - cut, &again), -EPROTO);
+    }
+    assert_int_equal(tf_launch_request_decode(bytes, (size_t)size - 6, &again), 0);
+}
+
+static void only_options_of_the_list_are_let_through(void **state)
+{
+    static const char *const refused[] = {"--once",      "--file=x", "--director",  "-D",     "",
+                                          "--or=1",      "--merge",  "--verbose=1", "--help", "x",
+                                          "--directory", "--versio", "--version"};
+    static uint8_t bytes[TF_LAUNCH_BYTES_MAX];
+
+    (void)state;
+    for (size_t i = 0; i < TF_COUNT(refused); i++) {
+        struct tf_launch_request request = {.op = TF_LAUNCH_START, .args = {"", refused[i]}};
+        struct tf_launch_request again;
+        int size = tf_launch_request_encode(&request, bytes);
+
+        assert_int_equal(tf_launch_request_decode(bytes, (size_t)size, &again), -EPROTO);
+    }
+}
+
+int main(void)
+{
+#define PROCESS(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+    const struct CMUnitTest messages[] = {
+        cmocka_unit_test(requests_come_back_as_they_were),
+        cmocka_unit_test(only_options_of_the_list_are_let_through),
+        PROCESS(what_is_no_notice_ends_the_asking),
+        PROCESS(a_launcher_that_does_not_listen_is_given_up),
+    };
+    const struct CMUnitTest process[] = {
+        PROCESS(what_it_starts_writes_and_its_end_is_told),
+        PROCESS(an_exit_status_and_a_signal_are_told),
+        PROCESS(it_kills_the_one_that_is_meant),
+        PROCESS(what_cannot_be_started_is_told),
+        PROCESS(a_start_without_memory_or_processes_is_told),
+        PROCESS(past_its_bound_none_is_started),
+        PROCESS(past_the_bounds_of_a_message_nothing_is_asked),
+        PROCESS(without_the_launcher_nothing_runs),
+        PROCESS(when_main_is_gone_so_is_what_it_had_started),
+        PROCESS(what_is_no_request_ends_it),
+        PROCESS(without_the_capability_there_is_none),
+    };
+    int failures = cmocka_run_group_tests_name("messages", messages, NULL, NULL);
+
+    (void)signal(SIGPIPE, SIG_IGN);
+    tf_log_configure(TF_LOG_ERROR, TF_LOG_LOGFMT);
+    tf_capabilities_bound();
+    (void)tf_capabilities_keep(TF_CAPABILITY_READ, true);
+    if (!tf_capabilities_may_read_all()) {
+        (void)printf("skipped: the launcher's process (no CAP_DAC_READ_SEARCH)\n");
+        return failures;
+    }
+    return failures + cmocka_run_group_tests_name("the process", process, NULL, NULL);
+}
