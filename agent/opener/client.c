@@ -64,6 +64,10 @@ static int exchange(struct tf_client *client, struct tf_request *request, size_t
 
     request->id = ++client->id;
     rc = send_request(client->fd, request);
+    if (rc == -ETOOMANYREFS) { /* as in server.c; nothing was asked */
+        *answer = (struct tf_answer){.rc = -EMFILE, .watch = -1, .opened = {.fd = -1}};
+        return 0;
+    }
     if (rc == 0) {
         rc = receive_reply(client->fd, &id, answer);
     }

@@ -38,6 +38,19 @@ static int decode(const struct tf_packet *received, const struct tf_opener *open
     return 0;
 }
 
+/* The kernel counts descriptors on their way for the user, over all processes: where others have
+ * used up our share, the answer goes without, as where main has no room for it. */
+static int send_anyway(int socket_fd, struct tf_packet *packet)
+{
+    int rc = tf_packet_send(socket_fd, packet);
+
+    if (rc == -ETOOMANYREFS) {
+        packet->fd_count = 0;
+        rc = tf_packet_send(socket_fd, packet);
+    }
+    return rc;
+}
+
 static int reply(int socket_fd, uint32_t id, const struct tf_answer *answer)
 {
     uint8_t bytes[TF_REPLY_BYTES_MAX];
@@ -45,7 +58,7 @@ static int reply(int socket_fd, uint32_t id, const struct tf_answer *answer)
 
     packet.fd_count = answer->opened.fd >= 0 ? 1 : 0;
     packet.size = tf_reply_encode(id, answer, bytes);
-    return tf_packet_send(socket_fd, &packet);
+    return send_anyway(socket_fd, &packet);
 }
 
 static int serve_one(int socket_fd, const struct tf_packet *received,

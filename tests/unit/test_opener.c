@@ -39,7 +39,14 @@
 static bool is_by_process, has_no_openat2;
 
 /* What befalls a process that starts. */
-static enum { NO_FAULT, NO_SOCKETS, NO_FORK, DIES_STARTING, HANGS_STARTING } fault;
+static enum {
+    NO_FAULT,
+    NO_SOCKETS,
+    NO_FORK,
+    DIES_STARTING,
+    HANGS_STARTING,
+    TOO_MANY_ON_THEIR_WAY
+} fault;
 
 int socketpair(int family, int type, int protocol, int fds[2])
 {
@@ -57,6 +64,16 @@ pid_t fork(void)
         return -1;
     }
     return ((pid_t(*)(void))dlsym(RTLD_NEXT, "fork"))();
+}
+
+/* Descriptors are on their way, of all processes of the user. */
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    if (fault == TOO_MANY_ON_THEIR_WAY && message->msg_controllen > 0) {
+        errno = ETOOMANYREFS;
+        return -1;
+    }
+    return syscall(SYS_sendmsg, fd, message, flags);
 }
 
 /* No test waits long for what hangs. */
@@ -1026,6 +1043,28 @@ static void a_process_that_is_gone_opens_nothing(void **state)
     assert_true(tf_opener_process_has_ended(world->process));
 }
 
+static void what_others_send_ends_nothing(void **state)
+{
+    struct world *world = *state;
+    int inotify_fd = inotify_init1(IN_CLOEXEC), fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    struct tf_asked asked = {
+        .op = TF_OPEN_WATCH, .mask = TF_WATCH_FILE_MASK, .inotify_fd = inotify_fd, .fd = fd};
+    struct tf_answer answer;
+
+    is_by_process = true;
+    fault = TOO_MANY_ON_THEIR_WAY;
+    begin(world);
+    is_by_process = false;
+    refuses(world, "logs/pod/a.log", -EMFILE, "");
+    tf_process_perform(world->process, 0, &asked, &answer);
+    assert_int_equal(answer.rc, -EMFILE);
+    assert_false(tf_opener_process_has_ended(world->process));
+    refuses(world, "logs/pod/a.log", -EMFILE, ""); /* it lives, and answers */
+    fault = NO_FAULT;
+    (void)close(inotify_fd);
+    (void)close(fd);
+}
+
 static void does_not_start(struct world *world, int rc)
 {
     struct tf_opener_process *process = make_process(world);
@@ -1081,6 +1120,7 @@ int main(void)
         TREE(a_server_keeps_no_descriptor),
         cmocka_unit_test(what_is_no_reply_ends_the_asking),
         TREE(a_process_that_is_gone_opens_nothing),
+        TREE(what_others_send_ends_nothing),
         TREE(one_that_cannot_start_is_told_and_leaves_nothing),
     };
     int failures = cmocka_run_group_tests_name("in this process", rules, NULL, NULL);
