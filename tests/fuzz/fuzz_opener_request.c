@@ -87,9 +87,10 @@ static void set_up(void)
     (void)atexit(remove_tree);
 }
 
-static void check_opened(const struct tf_answer *answer)
+static void check_opened(enum tf_open_op op, const struct tf_answer *answer)
 {
     char link[64], path[4096];
+    struct stat status;
     ssize_t size;
 
     if (answer->opened.fd < 0) {
@@ -102,7 +103,8 @@ static void check_opened(const struct tf_answer *answer)
     assert(strncmp(path, dir, strlen(dir)) == 0 && path[strlen(dir)] == '/');
     assert(strncmp(path + strlen(dir) + 1, "a", 1) == 0 ||
            strncmp(path + strlen(dir) + 1, "b", 1) == 0);
-    assert(S_ISDIR(answer->opened.mode) || strcmp(path + strlen(dir), "/a/f") == 0);
+    assert(fstat(answer->opened.fd, &status) == 0);
+    assert(op == TF_OPEN_DIR ? S_ISDIR(status.st_mode) : strcmp(path + strlen(dir), "/a/f") == 0);
     (void)close(answer->opened.fd);
 }
 
@@ -118,7 +120,7 @@ static void perform(const struct tf_request *request)
     tf_rules_perform(&opener, &request->asked, &answer);
     assert(tf_reply_decode(reply, tf_reply_encode(request->id, &answer, reply), &id, &heard) == 0);
     assert(id == request->id);
-    check_opened(&answer);
+    check_opened(request->asked.op, &answer);
 }
 
 /* The same with a path of names that are there, one a byte. */
