@@ -4,6 +4,7 @@
  *     READ     the file, or the folder and all below. Where it is not there yet the nearest folder
  *              above it that is: logs come into new folders. But none that holds more than logs
  *     READ_NOW the file or folder, and nothing in place of it
+ *     LOOK     nothing; but it is seen when another takes its name (stale.c)
  *     FRESH    the folder of the file, so that another that takes its name is read too; the file
  *              alone where its folder holds more than that
  *     WRITE    the folder, to make, read, write and remove files in; no links, no folders
@@ -222,6 +223,8 @@ static bool allow_need(const struct tf_landlock *rules, const struct need *need)
             tell_missing(need->path);
         }
         break;
+    case TF_NEED_LOOK:
+        return tf_stale_note(need->path, false);
     case TF_NEED_FRESH:
         allow_reading(rules, tf_needs_folder(need->path, folder) && !is_wide(folder) ? folder
                                                                                      : need->path);

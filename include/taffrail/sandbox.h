@@ -19,6 +19,7 @@
 enum tf_need {
     TF_NEED_READ,     /* a file, or a folder and all below; one that is missing may come later */
     TF_NEED_READ_NOW, /* the same, but what is missing stays so: nothing above it is read */
+    TF_NEED_LOOK,     /* none itself: another process reads it; tf_sandbox_look knows it */
     TF_NEED_FRESH,    /* a file that others replace, as Kubernetes does its tokens: its folder is
                          read */
     TF_NEED_WRITE,    /* files of this folder are made, read, written and removed */

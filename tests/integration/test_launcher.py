@@ -4,7 +4,7 @@
 Another user than root, whose programs have CAP_DAC_READ_SEARCH permitted as in a container, reads a journal of root's:
 each entry once, over kills of the reader. The reader has that capability in effect, and reads the journal's folders
 alone: a probe in its place tries others. Main can neither read them nor start a program. Nothing outlives main; when
-the launcher is killed the agent stops with 3. Where the user may read the journal by himself, or the capability or
+the launcher is killed, or the journal's folder was made again, the agent stops with 3. Where the user may read the journal by himself, or the capability or
 Landlock is not there, there is no launcher, and what cannot be read is said. Root.
 """
 
@@ -201,6 +201,31 @@ def check_ends(house, _):
     print("ok    reader, main and launcher killed: each entry once, and nothing is left running")
 
 
+def check_made_again(house, _):
+    """A journal's folder is deleted and made again: the agent stops with 3, and a new start reads; also as root, without a launcher."""
+    for words, owner in ((WITH, STRANGER), ([], 0)):
+        journal = Journal(house, owner=owner)
+        os.chmod(house.path("hidden"), 0o755)
+        agent = journal.start(*words)
+        journal.wait_all(agent)
+        need(agent.has_event("launcher") == bool(words), agent.tail())
+        os.rename(journal.folder, house.path("hidden/kept"))
+        shutil.copytree(house.path("hidden/kept"), journal.folder)
+        os.chmod(journal.folder, 0o750)
+        shutil.rmtree(house.path("hidden/kept"))
+        reader = reader_of(agent) if words else children_of(agent.pid, "taffrail-journa")[0]
+        os.kill(reader, signal.SIGKILL)
+        need(agent.process.wait(60) == 3, agent.tail())
+        need(agent.has_event("sandbox-outdated") and agent.has_event("stopped"), agent.tail())
+        agent = journal.start(*words)
+        agent.wait_event("journal-sandbox")
+        need(not agent.text().count("event=sandbox-outdated") > 1 and agent.stop() == 0, agent.tail())
+        journal.wait_all(agent)
+        for name in ("own", "bin", "hidden"):
+            shutil.rmtree(house.path(name))
+    print("ok    where the journal's folder was made again, the agent asks to be started again")
+
+
 REFUSED, CLOSED = 1, 13  # EPERM by seccomp, EACCES by Landlock
 
 
@@ -269,7 +294,7 @@ def main():
         print("skipped: the launcher (taffrail-journal is not built)")
         return
     probe = os.path.abspath(sys.argv[2])
-    for check in (check_reading, check_main, check_inside, check_ends, check_none):
+    for check in (check_reading, check_main, check_inside, check_ends, check_made_again, check_none):
         with House(sys.argv[1]) as house:
             check(house, probe)
 

@@ -560,7 +560,18 @@ static void reader_free(struct tf_journal_stream *stream)
     free(reader_of(stream));
 }
 
+/* It may be another folder of the same name, which the sandbox refuses. */
+static void reader_failed(struct tf_journal_stream *stream)
+{
+    struct tf_texts folders = tf_journald_folders(stream->base.input->options);
+
+    for (size_t i = 0; i < folders.count; i++) {
+        tf_sandbox_look(folders.items[i].text);
+    }
+}
+
 static const struct tf_journal_stream_owner owner = {.changed = reader_changed,
+                                                     .failed = reader_failed,
                                                      .pumped = reader_pumped,
                                                      .undo = reader_undo,
                                                      .position = reader_position,
@@ -694,6 +705,8 @@ static void reader_needs(const struct tf_journald *input, struct tf_needs *needs
     if (input->launcher == NULL || readers->program.is_journalctl) {
         tf_needs_path(needs, TF_NEED_RUN, readers->program.path);
         tf_journald_folder_needs(&folders, TF_NEED_READ, needs);
+    } else {
+        tf_journald_folder_needs(&folders, TF_NEED_LOOK, needs);
     }
 }
 

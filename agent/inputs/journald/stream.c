@@ -280,6 +280,9 @@ static void tell_note(struct tf_journal_stream *stream)
         stream->base.input->status.errors[TF_INPUT_READ]++;
         tf_log(TF_LOG_ERROR, "unreadable", TF_DETAILS(TF_STR("input", stream->base.input->name)),
                "%s", stream->note_text);
+        if (stream->owner->failed != NULL) {
+            stream->owner->failed(stream);
+        }
         break;
     }
 }
