@@ -388,18 +388,24 @@ static void what_is_no_request_ends_it(void **state)
     assert_int_equal(SERVE(REQUEST("\1", "/etc/shadow\0"), 2), 1);
 }
 
-/* What main makes of a launcher that says this. */
-static int64_t hear(const void *data, size_t size)
+/* A launcher whose process is this one, with the other end, fds[1]; it was asked for one run. */
+static void be_launcher(int fds[2])
 {
-    struct tf_packet packet = {.data = (void *)(uintptr_t)data, .size = size};
-    int fds[2];
-
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
     world->launcher = calloc(1, sizeof *world->launcher);
     assert_non_null(world->launcher);
     world->launcher->fd = fds[0];
     assert_int_equal(tf_launcher_attach(world->launcher, &world->loop), 0);
     assert_int_equal(run_with(&world->runs[0], no_args), 0);
+}
+
+/* What main makes of a launcher that says this. */
+static int64_t hear(const void *data, size_t size)
+{
+    struct tf_packet packet = {.data = (void *)(uintptr_t)data, .size = size};
+    int fds[2];
+
+    be_launcher(fds);
     assert_int_equal(tf_packet_send(fds[1], &packet), 0);
     run_until_ended(1);
     (void)close(fds[1]);
@@ -432,12 +438,7 @@ static void a_launcher_that_does_not_listen_is_given_up(void **state)
     int fds[2], rc = 0;
 
     (void)state;
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
-    world->launcher = calloc(1, sizeof *world->launcher);
-    assert_non_null(world->launcher);
-    world->launcher->fd = fds[0];
-    assert_int_equal(tf_launcher_attach(world->launcher, &world->loop), 0);
-    assert_int_equal(run_with(&world->runs[0], no_args), 0);
+    be_launcher(fds);
     while (rc == 0) {
         rc = (int)send(fds[0], "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 ? 0 : -errno;
     }

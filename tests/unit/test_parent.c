@@ -207,22 +207,18 @@ static int work(const struct tf_channel *channel, enum act act)
     }
 }
 
-static int fake_main(void *ctx, const struct tf_channel *channel)
+/* Until SOUND. False: it ends, with *code. */
+static bool load(const struct tf_channel *channel, enum act act, int *code)
 {
-    int number = atomic_fetch_add(&shared->started, 1);
-    enum act act = shared->acts[number];
-
-    (void)ctx;
-    is_parent = false;
-    atomic_store(&shared->pids[number], (int)getpid());
-    atomic_store(&shared->started_ms[number], now_ms());
     if (act == IS_UNSOUND) {
         say(channel, TF_WORD_UNSOUND, 3);
         say(channel, TF_WORD_RENEW, 0); /* once: the end of a flood would end it, as the parent's */
-        return 2;
+        *code = 2;
+        return false;
     }
     if (act == ENDS_LOADING) {
-        return 3;
+        *code = 3;
+        return false;
     }
     if (act == DIES_LOADING) {
         (void)kill(getpid(), SIGKILL);
@@ -236,6 +232,39 @@ static int fake_main(void *ctx, const struct tf_channel *channel)
     }
     while ((act == WAITS_LOADING || act == DIES_SOUND) && atomic_load(&shared->may_go_on) == 0) {
         (void)usleep(1000);
+    }
+    return true;
+}
+
+/* From GO on. */
+static int begin_work(const struct tf_channel *channel, enum act act, int number)
+{
+    if (act == DIES_WITH_GO) {
+        return 3;
+    }
+    (void)tf_channel_send(channel,
+                          &(struct tf_message){.word = TF_WORD_READY, .text = "reads\nMAINPID=1"});
+    atomic_store(&shared->working, number + 1);
+    if (act == DIES_WORKING) {
+        (void)kill(getpid(), SIGKILL);
+    }
+    if (act == HANGS_WORKING) {
+        hang();
+    }
+    return act == ENDS_WORKING ? 5 : work(channel, act);
+}
+
+static int fake_main(void *ctx, const struct tf_channel *channel)
+{
+    int number = atomic_fetch_add(&shared->started, 1), code;
+    enum act act = shared->acts[number];
+
+    (void)ctx;
+    is_parent = false;
+    atomic_store(&shared->pids[number], (int)getpid());
+    atomic_store(&shared->started_ms[number], now_ms());
+    if (!load(channel, act, &code)) {
+        return code;
     }
     tf_channel_end_with_parent(channel, false);
     if (act == SAYS_ALL) {
@@ -252,22 +281,8 @@ static int fake_main(void *ctx, const struct tf_channel *channel)
         atomic_fetch_add(&shared->orphans, 1);
         return 0;
     }
-    if (shared->go.word != TF_WORD_GO) { /* as run.c does it */
-        return 3;
-    }
-    if (act == DIES_WITH_GO) {
-        return 3;
-    }
-    (void)tf_channel_send(channel,
-                          &(struct tf_message){.word = TF_WORD_READY, .text = "reads\nMAINPID=1"});
-    atomic_store(&shared->working, number + 1);
-    if (act == DIES_WORKING) {
-        (void)kill(getpid(), SIGKILL);
-    }
-    if (act == HANGS_WORKING) {
-        hang();
-    }
-    return act == ENDS_WORKING ? 5 : work(channel, act);
+    return shared->go.word == TF_WORD_GO ? begin_work(channel, act, number)
+                                         : 3; /* as run.c does it */
 }
 
 /* ---- the fixture ----------------------------------------------------------------------------- */
