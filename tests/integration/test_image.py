@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import urllib.error
 import urllib.request
 
@@ -313,11 +312,7 @@ def is_granted_the_capability(podman, house):
     status = agent.status()
     check_rights(status, CAP_DAC_READ_SEARCH)
     need(int(status["CapEff"], 16) == 0 and int(status["CapAmb"], 16) == 0, f"effective {status['CapEff']}, ambient {status['CapAmb']}")
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and not has_line(house, "mail line 1"):
-        time.sleep(0.2)
-    if not has_line(house, "mail line 1"):
-        print("reading by the capability: this agent does not raise what it is permitted")
+    wait_until(lambda: has_line(house, "mail line 1"), 20, lambda: f"no line arrived\n{agent.program.tail()}")
     agent.stop()
 
 
@@ -356,21 +351,35 @@ def runs_as_the_docs_say(podman, house):
     podman.call("rm", "taffrail")
 
 
-def reads_the_journal(podman, house):
-    """taffrail-journal, by the group that owns the journal on the node; its own confinement holds within the container's."""
-    journal, spool = house.path("logs/journal"), house.path("journal-spool")
+def read_journal(podman, house, name, group, *how):
+    """Reads a journal of root and that group on the node, mode 0640 in a folder of 0750."""
+    journal, spool = house.path("logs", name), house.path(f"{name}-spool")
     os.makedirs(journal)
     os.makedirs(spool, 0o700)
     os.chown(spool, 65532, 65532)
-    entry = "__REALTIME_TIMESTAMP=1795428904120000\n__MONOTONIC_TIMESTAMP=1000\n_BOOT_ID=" + "1" * 32 + "\nMESSAGE=journal line 1\n\n"
+    entry = f"__REALTIME_TIMESTAMP=1795428904120000\n__MONOTONIC_TIMESTAMP=1000\n_BOOT_ID={'1' * 32}\nMESSAGE={name} line 1\n\n"
     path = os.path.join(journal, "system.journal")
     subprocess.run([JOURNAL_REMOTE, "-o", path, "-"], input=entry.encode(), check=True, capture_output=True)
-    os.chown(path, 0, JOURNAL_GROUP)
-    os.chmod(path, 0o640)
+    for item, mode in ((path, 0o640), (journal, 0o750)):
+        os.chown(item, 0, group)
+        os.chmod(item, mode)
     configure(house, 65532, "[journald: {paths: [/var/log/journal], start_at: oldest, helper: reader}]")
-    agent = Agent(podman, house, "journal", AGENT, spool, "--group-add", str(JOURNAL_GROUP), "-v", f"{journal}:/var/log/journal:ro")
-    wait_until(lambda: has_line(house, "journal line 1"), 20, lambda: f"no entry arrived\n{agent.program.tail()}")
+    agent = Agent(podman, house, name, AGENT, spool, *how, "-v", f"{journal}:/var/log/journal:ro")
+    wait_until(lambda: has_line(house, f"{name} line 1"), 20, lambda: f"no entry arrived\n{agent.program.tail()}")
     agent.stop()
+    return agent.program
+
+
+def reads_the_journal(podman, house):
+    """taffrail-journal, by the group that owns the journal on the node; its own confinement holds within the container's."""
+    program = read_journal(podman, house, "journal", JOURNAL_GROUP, "--group-add", str(JOURNAL_GROUP))
+    need(not program.has_event("launcher"), program.tail())
+
+
+def reads_the_journal_by_the_capability(podman, house):
+    """values-capability.yaml: of whatever group, by a launcher (docs/launcher.md)."""
+    program = read_journal(podman, house, "closed-journal", 0, "--cap-add", "DAC_READ_SEARCH")
+    need(program.has_event("launcher") and "reads_all_logs=true" in program.text(), program.tail())
 
 
 def check_running(binary, archive, revision, has_reader):
@@ -386,7 +395,7 @@ def check_running(binary, archive, revision, has_reader):
         house.start("collector")
         checks = [answers_probes, runs_as_in_the_chart, runs_as_root_without_capabilities, runs_as_the_docs_say, is_granted_the_capability]
         if has_reader and os.path.exists(JOURNAL_REMOTE):
-            checks.append(reads_the_journal)
+            checks += [reads_the_journal, reads_the_journal_by_the_capability]
         elif has_reader:
             skip("reading the journal (no systemd-journal-remote)")
         try:
