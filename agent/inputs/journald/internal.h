@@ -158,7 +158,7 @@ struct tf_journal_stream_owner {
     /* Loop: the newest pump is undone, its bytes are decoded again. May be NULL. */
     void (*undo)(struct tf_journal_stream *stream);
     void (*rewind)(struct tf_journal_stream *stream);
-    /* Loop: what is read said that it cannot be, and that is logged. May be NULL. */
+    /* Worker: what is read says that it cannot be. May be NULL. */
     void (*failed)(struct tf_journal_stream *stream);
     void (*close)(struct tf_journal_stream *stream);
     void (*free)(struct tf_journal_stream *stream); /* calls tf_journal_stream_fini */

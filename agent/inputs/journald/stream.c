@@ -203,6 +203,9 @@ static void stream_pump(struct tf_journal_source *self, struct tf_batch *batch,
     if (stream->result.note.kind != TF_JOURNAL_NOTE_NONE) {
         copy_note(stream);
     }
+    if (stream->result.note.kind == TF_JOURNAL_NOTE_ERROR && stream->owner->failed != NULL) {
+        stream->owner->failed(stream);
+    }
     result->has_position = stream->owner->position != NULL && has_moved(stream);
     if (batch->record_count > 0 || result->has_position) {
         result->cookie = stream->batches + 1;
@@ -280,9 +283,6 @@ static void tell_note(struct tf_journal_stream *stream)
         stream->base.input->status.errors[TF_INPUT_READ]++;
         tf_log(TF_LOG_ERROR, "unreadable", TF_DETAILS(TF_STR("input", stream->base.input->name)),
                "%s", stream->note_text);
-        if (stream->owner->failed != NULL) {
-            stream->owner->failed(stream);
-        }
         break;
     }
 }
