@@ -118,7 +118,7 @@ int main(int argc, char **argv)
         return 2;
     }
     spell_help(argc, argv);
-    if (strcmp(argv[1], "--help") == 0) {
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         print_help(stdout);
         return 0;
     }

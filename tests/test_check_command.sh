@@ -92,7 +92,8 @@ for help in "check --help" "check -h" "help check"; do
     # shellcheck disable=SC2086 # two words
     "$taffrail" $help | grep -q '^example:' || { echo "FAIL $help"; failed=1; }
 done
-for help in --help -h help; do
-    "$taffrail" "$help" | grep -q '^    check ' || { echo "FAIL $help"; failed=1; }
+for help in --help -h help "-h check" "--help check"; do
+    # shellcheck disable=SC2086 # the same
+    "$taffrail" $help | grep -q '^    check ' || { echo "FAIL $help"; failed=1; }
 done
 exit $failed
