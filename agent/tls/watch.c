@@ -196,6 +196,9 @@ void tf_tls_files_unwatch(struct tf_tls_files *files)
 {
     if (files->is_watching) {
         files->is_watching = false;
+        if (files->is_looking) {
+            (void)uv_cancel((uv_req_t *)&files->work); /* one that has begun goes on */
+        }
         uv_close((uv_handle_t *)&files->timer, NULL);
     }
 }

@@ -359,7 +359,6 @@ static bool is_there(int number)
     return kill(atomic_load(&shared->pids[number]), 0) == 0;
 }
 
-/* It has ended; nobody need have waited for it. */
 /* `state` as in /proc/PID/status. A process of which all threads but the first have ended: only
  * then a dead one is dead for its parent, too. */
 static void reaches_state(pid_t pid, const char *state)
@@ -381,6 +380,7 @@ static void reaches_state(pid_t pid, const char *state)
     fail_msg("%d does not reach \"%s\"", (int)pid, state);
 }
 
+/* It has ended; nobody need have waited for it. */
 static void is_dead(int number)
 {
     reaches_state(atomic_load(&shared->pids[number]), "State:\tZ");
