@@ -634,7 +634,7 @@ static int start_opener(const struct run *run)
         tell_failure(run, "the process that opens logs cannot start", why_not_started(rc));
         return rc;
     }
-    tf_sandbox_hand_over(config->opener != NULL, config->launcher != NULL);
+    tf_sandbox_hand_over(config->opener != NULL);
     return 0;
 }
 

@@ -106,11 +106,11 @@ int tf_sandbox_begin(const struct tf_sandbox_options *options, struct tf_error *
     return rc;
 }
 
-void tf_sandbox_hand_over(bool has_opener, bool has_launcher)
+void tf_sandbox_hand_over(bool has_opener)
 {
     held.has[TF_LAYER_CAPABILITIES] = tf_capabilities_keep(0, false);
     held.has_opener = has_opener;
-    held.may_read_all = (has_opener || has_launcher) && held.may_read_all;
+    held.may_read_all = has_opener && held.may_read_all;
 }
 
 /* ---- trying --------------------------------------------------------------------------------- */

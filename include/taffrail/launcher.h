@@ -3,7 +3,8 @@
  * journal's files, where the agent's user and groups do not suffice.
  *
  * It has CAP_DAC_READ_SEARCH and hands it on to what it starts; Landlock, which is handed on too,
- * leaves that the journal's folders alone. Main has neither. docs/launcher.md.
+ * leaves that the journal's folders alone. Main has neither, but with sandbox.opener off the
+ * capability, for its own logs. docs/launcher.md.
  */
 #ifndef TAFFRAIL_LAUNCHER_H
 #define TAFFRAIL_LAUNCHER_H

@@ -114,7 +114,7 @@ int tf_sandbox_begin(const struct tf_sandbox_options *options, struct tf_error *
  * (opener.h), the journal's files are read by the program that another starts (launcher.h); these
  * were forked before and have it. Where one is not there, nothing needs it.
  */
-void tf_sandbox_hand_over(bool has_opener, bool has_launcher);
+void tf_sandbox_hand_over(bool has_opener);
 
 /*
  * In that process, instead of tf_sandbox_close: only the roots in needs (borrowed) are read, only

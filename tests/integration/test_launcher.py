@@ -129,6 +129,7 @@ def check_reading(house, _):
             need(f'with 4 of 4 layers on" pid={launcher_of(agent)} ' in agent.text(), agent.tail())
             told = next(line for line in agent.text().splitlines() if "event=journal-sandbox" in line)
             need('"the journal is read by a process with 4 of 4 layers on"' in told and "reads_all_logs=true" in told, told)
+            need(re.search(r"event=sandbox .* reads_all_logs=false opener=false ", agent.text()), "what main has: " + agent.tail())
             check_confined(agent.pid, owner)
             if not user:
                 check_parent(agent.process.pid, owner, permitted=READ)

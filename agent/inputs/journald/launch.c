@@ -26,7 +26,7 @@ static bool is_journals(const char *name)
 {
     const char *end = strrchr(name, '.');
 
-    return strspn(name, "0123456789abcdefABCDEF") >= 32 ||
+    return strspn(name, "0123456789abcdefABCDEF") == 32 ||
            (end != NULL && (strcmp(end, ".journal") == 0 || strcmp(end, ".journal~") == 0));
 }
 
