@@ -64,8 +64,12 @@ static int hear_report(struct tf_process *process, int socket_fd, void *report, 
 {
     struct pollfd poll_fd = {.fd = socket_fd, .events = POLLIN};
     ssize_t size;
+    int rc;
 
-    if (poll(&poll_fd, 1, REPORT_MS) == 0) {
+    do {
+        rc = poll(&poll_fd, 1, REPORT_MS);
+    } while (rc < 0 && errno == EINTR);
+    if (rc == 0) {
         (void)kill(process->pid, SIGKILL);
         process->pid = 0; /* not waited for: what hangs in the kernel does not die */
         return -ETIMEDOUT;
