@@ -333,10 +333,12 @@ static const char *why_ended(const struct tf_api *api, const struct tf_http_outc
 }
 
 /* The server answers, and from this version on it gives nothing: the version is too large after a
- * restore of its store, or what comes next cannot be taken. The token is another matter. */
+ * restore of its store (504), or none (400), or what comes next cannot be taken. Token, rights and
+ * a server that is busy or begins (401, 403, 429, 503) are another matter: a list would cost it
+ * more. */
 static bool is_version_refused(const struct tf_api *api, const struct tf_http_outcome *outcome)
 {
-    bool is_error = outcome->status != 0 && outcome->status != 200 && outcome->status != 401;
+    bool is_error = outcome->status == 400 || outcome->status == 500 || outcome->status == 504;
 
     return !api->is_fruitful && (is_error || api->is_unsound || api->ended_by == TF_EVENT_REFUSED);
 }

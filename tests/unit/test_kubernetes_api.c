@@ -223,8 +223,10 @@ static void other_failures_keep_the_version(void **state)
 {
     (void)state;
     PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 0, ""}, {FROM_7, 0, ""}, {FROM_7, 0, ""},
-         {FROM_7, 401, ""}, {FROM_7, 401, ""}, {FROM_7, 200, NULL}, {FROM_7, 200, NULL},
-         {FROM_7, 200, BOOKMARK REFUSED}, {"watch 9", 200, ""});
+         {FROM_7, 401, ""}, {FROM_7, 401, ""}, {FROM_7, 403, ""}, {FROM_7, 403, ""},
+         {FROM_7, 429, ""}, {FROM_7, 429, ""}, {FROM_7, 503, ""}, {FROM_7, 503, ""},
+         {FROM_7, 200, NULL}, {FROM_7, 200, NULL}, {FROM_7, 200, BOOKMARK REFUSED},
+         {"watch 9", 200, ""});
 }
 
 static void a_token_is_left_nowhere(void **state)
