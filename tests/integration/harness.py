@@ -57,6 +57,26 @@ def wait_until(condition, timeout_s, what):
         time.sleep(0.02)
 
 
+def process_file(pid, name):
+    """Of /proc; empty once the process is gone, which open() and read() both can find."""
+    try:
+        with open(f"/proc/{pid}/{name}", encoding="utf-8") as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def is_alive(pid):
+    stat = process_file(pid, "stat")
+    return stat != "" and stat.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def children_of(pid, name=None):
+    """Their pids; with a name only those that have it (the first 15 bytes are a process's name)."""
+    children = map(int, process_file(pid, f"task/{pid}/children").split())
+    return [child for child in children if name is None or process_file(child, "comm") == f"{name}\n"]
+
+
 class Program:
     """One run of the binary: the pid of its main process, and its log from this start on."""
 
@@ -67,17 +87,9 @@ class Program:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=to, stderr=to,
                                             env={**os.environ, **(env or {})})
 
-    @staticmethod
-    def children_of(pid):
-        try:
-            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-                return [int(word) for word in file.read().split()]
-        except OSError:
-            return []
-
     def children(self):
         """Of the process that was started, which of `taffrail run` is the parent (docs/reload.md)."""
-        return self.children_of(self.process.pid)
+        return children_of(self.process.pid)
 
     @property
     def pid(self):

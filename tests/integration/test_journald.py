@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 
-from harness import Failed, PATIENCE, Program, check_books, need, wait_until
+from harness import Failed, PATIENCE, Program, check_books, children_of, need, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LAB = os.path.join(HERE, "../journald/lab")
@@ -56,13 +56,7 @@ class Machine:
 
     def reader_pid(self):
         """Of the agent's child; None while there is none."""
-        children = f"/proc/{self.agent.pid}/task/{self.agent.pid}/children"
-        try:
-            with open(children, encoding="ascii") as file:
-                pids = file.read().split()
-        except OSError:
-            return None
-        return int(pids[0]) if pids else None
+        return next(iter(children_of(self.agent.pid)), None)
 
     def wait_reader(self):
         wait_until(lambda: self.reader_pid() is not None, 15, lambda: f"no reader\n{self.agent.tail()}")

@@ -18,8 +18,7 @@ import subprocess
 import sys
 import tarfile
 
-from harness import Failed, House, Program, need, wait_until
-from test_opener import is_alive
+from harness import Failed, House, Program, children_of, is_alive, need, wait_until
 from test_sandbox import NOBODY, READ, STRANGER, check_confined, check_parent, status_of
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -85,18 +84,6 @@ outputs: [file: {{path: own/out.ndjson}}]
         need(len(cursors) == len(set(cursors)) == self.count, f"{len(cursors)} records, {len(set(cursors))} different")
 
 
-def children_of(pid, name):
-    found = []
-    for child in Program.children_of(pid):
-        try:
-            with open(f"/proc/{child}/comm", encoding="utf-8") as comm:
-                if comm.read() == f"{name}\n":
-                    found.append(child)
-        except FileNotFoundError:
-            pass
-    return found
-
-
 def launcher_of(agent):
     found = children_of(agent.pid, "taffrail-launch")
     need(len(found) == 1, f"launchers: {found}")
@@ -159,8 +146,8 @@ def check_main(house, _):
     agent = journal.start("strace", "-ff", "-qq", "-e", calls, "-o", trace)
     journal.wait_all(agent)
     parent = agent.children()[0]
-    main = agent.children_of(parent)[0]
-    launcher = next(pid for pid in agent.children_of(main))
+    main = children_of(parent)[0]
+    launcher = next(pid for pid in children_of(main))
     lines = {}
     for name, pid in (("main", main), ("launcher", launcher)):
         with open(f"{trace}.{pid}", encoding="utf-8", errors="replace") as file:

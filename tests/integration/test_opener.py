@@ -18,7 +18,7 @@ import subprocess
 import sys
 import urllib.request
 
-from harness import CriFile, DockerFile, Failed, House, Program, free_port, need, wait_until
+from harness import CriFile, DockerFile, Failed, House, Program, children_of, free_port, is_alive, need, wait_until
 from test_sandbox import READ, check_confined, status_of
 
 NOBODY = 65534
@@ -75,20 +75,9 @@ outputs: [file: {{path: own/out.ndjson}}]
 
 def opener_of(agent):
     """Its pid, found as a child of that name."""
-    with open(f"/proc/{agent.pid}/task/{agent.pid}/children", encoding="ascii") as file:
-        for pid in map(int, file.read().split()):
-            with open(f"/proc/{pid}/comm", encoding="utf-8") as name:
-                if name.read() == "taffrail-opener\n":
-                    return pid
-    raise Failed("there is no opener")
-
-
-def is_alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    found = children_of(agent.pid, "taffrail-opener")
+    need(len(found) == 1, f"openers: {found}")
+    return found[0]
 
 
 def check_lines(house, _):

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-from harness import CriFile, Failed, House, Program, Stored, check_books, check_numbers, need, read_spool, wait_until
+from harness import CriFile, Failed, House, Program, Stored, check_books, check_numbers, children_of, need, read_spool, wait_until
 from test_admin import metrics_of, status_of
 
 LOADING_S = 30  # LOADING_MS of agent/commands/run.c
@@ -380,22 +380,18 @@ def first_process(house):
     agent.wait_event("ready")
     parent = agent.children()[0]
 
-    def children():
-        with open(f"/proc/{parent}/task/{parent}/children", encoding="ascii") as file:
-            return file.read().split()
-
-    wait_until(lambda: len(children()) == 1, 15, lambda: f"what sleeps is not taken in: {children()}")
-    before = children()
+    wait_until(lambda: len(children_of(parent)) == 1, 15, lambda: f"what sleeps is not taken in: {children_of(parent)}")
+    before = children_of(parent)
     os.kill(parent, signal.SIGHUP)
     agent.wait_event("reload")
-    wait_until(lambda: len(children()) == 1 and children() != before, 15, agent.tail)
+    wait_until(lambda: len(children_of(parent)) == 1 and children_of(parent) != before, 15, agent.tail)
     os.kill(parent, signal.SIGTERM)
     need(agent.process.wait(30) == 0, agent.tail())
     agent = Program(["unshare", "--pid", "--fork", "--kill-child", house.binary, "run", "-c", house.path("agent/agent.yaml")],
                     house.path("agent/agent.log"))
     agent.wait_event("ready")
     parent = agent.children()[0]
-    os.kill(int(children()[0]), signal.SIGKILL)
+    os.kill(children_of(parent)[0], signal.SIGKILL)
     need(agent.process.wait(30) == 128 + signal.SIGKILL, f"{agent.process.returncode}\n{agent.tail()}")
     return "signals, children of others, and a code for a main that died"
 

@@ -7,6 +7,7 @@ the collector once, none is told to be lost, and the agent holds nothing of them
 """
 
 import collections
+import contextlib
 import os
 import sys
 import time
@@ -57,8 +58,11 @@ def live_and_die(house, seconds):
 
 
 def open_logs(pid):
-    links = [f"/proc/{pid}/fd/{name}" for name in os.listdir(f"/proc/{pid}/fd")]
-    return [os.readlink(link) for link in links if os.path.lexists(link) and "/logs/pods/batch_" in os.readlink(link)]
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # it is closed by now
+            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return [path for path in found if "/logs/pods/batch_" in path]
 
 
 def ranges(names):

@@ -21,7 +21,7 @@ import ssl
 import subprocess
 import sys
 
-from harness import CriFile, DockerFile, Failed, House, Program, free_port, gzip_by_kubelet, need, wait_until
+from harness import CriFile, DockerFile, Failed, House, Program, children_of, free_port, gzip_by_kubelet, need, wait_until
 from mock_kubernetes import MockApi, pod
 from test_admin import metrics_of, status_of
 from test_journald_upload import TYPE, entry
@@ -335,11 +335,11 @@ outputs: [file: {{path: records.ndjson}}]
     agent = scene.start("collector")
     scene.arrived(count)
     scene.look("collector", "launcher", "journal-reader")
-    main = agent.children_of(agent.children()[0])[0]
-    launcher = agent.children_of(main)[0]
-    reader = agent.children_of(launcher)
+    main = children_of(agent.children()[0])[0]
+    launcher = children_of(main)[0]
+    reader = children_of(launcher)
     os.kill(reader[0], signal.SIGKILL)
-    wait_until(lambda: agent.children_of(launcher) not in ([], reader), 60, agent.tail)
+    wait_until(lambda: children_of(launcher) not in ([], reader), 60, agent.tail)
     scene.stop(agent)
     scene.arrived(count)
     return scene

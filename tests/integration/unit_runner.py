@@ -15,6 +15,8 @@ import socket
 import struct
 import subprocess
 
+from harness import children_of
+
 LIBC = ctypes.CDLL(None, use_errno=True)
 CAPABILITIES = {"CAP_DAC_READ_SEARCH": 2}
 FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10}
@@ -191,14 +193,9 @@ class Unit:
         except socket.timeout:
             return {}
 
-    @staticmethod
-    def children_of(pid):
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            return [int(word) for word in file.read().split()]
-
     @property
     def main_pid(self):
-        return self.children_of(self.pid)[0]
+        return children_of(self.pid)[0]
 
     def stop(self):
         """KillMode=mixed: SIGTERM to it alone. Returns the exit code."""
