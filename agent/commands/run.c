@@ -250,11 +250,9 @@ static void tell(const struct run *run, const struct tf_error *err)
     }
 }
 
-/* One error at least: where nothing was found the machine refuses something. */
 static void say_unsound(const struct run *run, size_t errors)
 {
-    say(run,
-        &(struct tf_message){.word = TF_WORD_UNSOUND, .number = errors > 0 ? (uint32_t)errors : 1});
+    say(run, &(struct tf_message){.word = TF_WORD_UNSOUND, .number = (uint32_t)errors});
 }
 
 /* ---- stop ----------------------------------------------------------------------------------- */
@@ -364,7 +362,8 @@ static void on_refused(struct run *run, const struct tf_message *message)
     (void)snprintf(count, sizeof count, "%llu", (unsigned long long)message->reloads.refused);
     tf_log(TF_LOG_ERROR, "reload-refused",
            TF_DETAILS(TF_STR("refused", count), TF_STR("digest", digest)),
-           "%s; the old configuration goes on; run taffrail check", message->text);
+           "%s; the old configuration goes on%s", message->text,
+           message->number > 0 ? "; run taffrail check" : "");
     (void)tf_pipeline_audit(run->pipeline, "reload-refused", message->text,
                             TF_DETAILS(TF_STR("digest", digest)));
 }

@@ -52,7 +52,7 @@ struct process {
     pid_t pid;
     int fd;               /* of its channel; -1: it closed it */
     uint64_t deadline_ms; /* then it is killed; 0: never */
-    bool was_late, is_ready;
+    bool was_late, is_unsound, is_ready;
     uint32_t leave_ms, errors;
     struct tf_config_mark mark;
     char status[TF_MESSAGE_TEXT_BYTES]; /* for the service manager */
@@ -196,9 +196,9 @@ static void say(const struct process *process, const struct tf_message *message)
     }
 }
 
-static void refuse(struct parent *parent, const char *why)
+static void refuse(struct parent *parent, const char *why, uint32_t errors)
 {
-    struct tf_message message = {.word = TF_WORD_REFUSED};
+    struct tf_message message = {.word = TF_WORD_REFUSED, .number = errors};
 
     parent->reloads.refused++;
     if (parent->is_renewal) {
@@ -235,7 +235,7 @@ static void begin_reload(struct parent *parent)
     rc = start_main(parent, &parent->next);
     if (rc < 0) {
         (void)snprintf(why, sizeof why, "no process for it: %s", strerrordesc_np(-rc));
-        refuse(parent, why);
+        refuse(parent, why, 0);
         return;
     }
     parent->next.deadline_ms = parent->began_ms + parent->args->loading_ms;
@@ -318,6 +318,7 @@ static void on_message(struct parent *parent, struct process *process,
     if (message->word == TF_WORD_SOUND) {
         on_sound(parent, process, message);
     } else if (message->word == TF_WORD_UNSOUND) {
+        process->is_unsound = true;
         process->errors = message->number;
     } else if (message->word == TF_WORD_ALIVE && (works || leaves)) {
         notify(parent, "WATCHDOG=1");
@@ -362,9 +363,11 @@ static void describe_end(const struct parent *parent, const struct process *proc
     } else if (WIFSIGNALED(status)) {
         (void)snprintf(text, size, "loading it, the new process died of signal %d",
                        WTERMSIG(status));
-    } else if (process->errors == 0) { /* no memory, or it says nothing */
+    } else if (!process->is_unsound) {
         (void)snprintf(text, size, "loading it, the new process ended with %d",
                        WEXITSTATUS(status));
+    } else if (process->errors == 0) { /* it has said what */
+        (void)snprintf(text, size, "this machine refuses it");
     } else {
         (void)snprintf(text, size, "%s", tf_counted_text(process->errors, "error", count));
     }
@@ -379,7 +382,7 @@ static void on_next_ended(struct parent *parent, int status)
     describe_end(parent, &parent->next, status, why, sizeof why);
     close_fd(&parent->next.fd);
     if (parent->stop_signal == 0) {
-        refuse(parent, why);
+        refuse(parent, why, parent->next.errors);
     }
 }
 

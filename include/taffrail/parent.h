@@ -41,7 +41,8 @@ struct tf_reloads {
 struct tf_message {
     enum tf_word word;
     uint32_t number;            /* SOUND: how long LEAVE may take, and STOPPING the end, in ms;
-                                   UNSOUND: errors; STOP: the signal */
+                                   UNSOUND, REFUSED: errors of the configuration, 0: the reason is
+                                   another; STOP: the signal */
     uint32_t log_format;        /* SOUND: the parent's log has it too */
     struct tf_config_mark mark; /* SOUND: of its configuration; GO: of the main before */
     bool is_reload;             /* GO: there was a main before */

@@ -186,6 +186,24 @@ def unsound(house):
     return f"{len(UNSOUND)} kinds change nothing"
 
 
+def other_paths(house):
+    """A file that `paths` names no more is told once, and goes on where it was when it is named again."""
+    scene = Scene(house)
+    scene.write(100)
+    scene.arrived()
+    scene.edit("../logs/pods/*/*/*.log", "../logs/other/*.log")
+    scene.reload()
+    scene.agent.wait_event("unnamed")
+    need("1 file once read that `paths` does not name" in scene.agent.text(), scene.agent.tail())
+    scene.write(100)
+    scene.edit("../logs/other/*.log", "../logs/pods/*/*/*.log")
+    scene.reload()
+    scene.arrived()
+    need(count_events(scene.agent, "unnamed") == 1 and not scene.agent.has_event("gap"), scene.agent.tail())
+    scene.end()
+    return "a file is left for a time, and nothing of it is lost or comes twice"
+
+
 def two_in_a_row(house):
     scene = Scene(house)
     scene.write(100)
@@ -279,7 +297,7 @@ def refused_by_the_machine(house):
     resource.prlimit(next_main, resource.RLIMIT_NOFILE, (4, 4))
     with open(config, "wb") as pipe, open(real, "rb") as file:
         pipe.write(file.read())
-    wait_refused(scene.agent, 1, "1 error; the old configuration goes on")
+    wait_refused(scene.agent, 1, 'msg="this machine refuses it; the old configuration goes on"')
     line = next(line for line in scene.agent.text().splitlines() if " event=reload-refused " in line)
     need("the process that opens logs cannot start: too many open files" in line, line)
     need(scene.agent.pid == main_pid, "another main")
@@ -396,7 +414,7 @@ def first_process(house):
     return "signals, children of others, and a code for a main that died"
 
 
-CHECKS = (reload_under_load, wider_roots, unsound, two_in_a_row, dies_or_hangs, not_to_be_had, refused_by_the_machine, warnings, collector_down, new_certificates, ends, first_process)
+CHECKS = (reload_under_load, wider_roots, other_paths, unsound, two_in_a_row, dies_or_hangs, not_to_be_had, refused_by_the_machine, warnings, collector_down, new_certificates, ends, first_process)
 
 
 def main():

@@ -40,6 +40,7 @@
 enum act {
     WORK,
     IS_UNSOUND,    /* says so, asks for another, and ends with 2 */
+    IS_HINDERED,   /* is not sound, though its configuration has no error; ends with 3 */
     ENDS_LOADING,  /* with 3, and says nothing */
     DIES_LOADING,  /* of a signal */
     HANGS_LOADING, /* for ever */
@@ -216,7 +217,10 @@ static bool load(const struct tf_channel *channel, enum act act, int *code)
         *code = 2;
         return false;
     }
-    if (act == ENDS_LOADING) {
+    if (act == IS_HINDERED) {
+        say(channel, TF_WORD_UNSOUND, 0);
+    }
+    if (act == IS_HINDERED || act == ENDS_LOADING) {
         *code = 3;
         return false;
     }
@@ -410,11 +414,12 @@ static void a_next_main_works_when_the_last_has_left(void **state)
     assert_int_equal(atomic_load(&shared->stopped), 1);
 }
 
-static void is_refused(const char *why)
+static void is_refused(const char *why, unsigned errors)
 {
     reload();
     reaches(&shared->refused, 1);
     assert_string_equal(shared->refusal.text, why);
+    assert_int_equal(shared->refusal.number, errors);
     assert_int_equal(shared->refusal.reloads.refused, 1);
     assert_int_equal(atomic_load(&shared->left), 0);
     (void)usleep(20000);
@@ -430,7 +435,15 @@ static void one_that_is_not_sound_changes_nothing(void **state)
     (void)state;
     START(WORK, IS_UNSOUND, WORK);
     reaches(&shared->working, 1);
-    is_refused("3 errors");
+    is_refused("3 errors", 3);
+}
+
+static void one_that_its_machine_hinders_changes_nothing(void **state)
+{
+    (void)state;
+    START(WORK, IS_HINDERED, WORK);
+    reaches(&shared->working, 1);
+    is_refused("this machine refuses it", 0);
 }
 
 static void one_that_dies_changes_nothing(void **state)
@@ -438,7 +451,7 @@ static void one_that_dies_changes_nothing(void **state)
     (void)state;
     START(WORK, DIES_LOADING, WORK);
     reaches(&shared->working, 1);
-    is_refused("loading it, the new process died of signal 9");
+    is_refused("loading it, the new process died of signal 9", 0);
 }
 
 static void one_that_ends_changes_nothing(void **state)
@@ -446,7 +459,7 @@ static void one_that_ends_changes_nothing(void **state)
     (void)state;
     START(WORK, ENDS_LOADING, WORK);
     reaches(&shared->working, 1);
-    is_refused("loading it, the new process ended with 3");
+    is_refused("loading it, the new process ended with 3", 0);
 }
 
 static void one_that_hangs_is_killed(void **state)
@@ -454,7 +467,7 @@ static void one_that_hangs_is_killed(void **state)
     (void)state;
     START(WORK, HANGS_LOADING, WORK);
     reaches(&shared->working, 1);
-    is_refused("it was not loaded within 400 ms");
+    is_refused("it was not loaded within 400 ms", 0);
     assert_false(is_there(1));
 }
 
@@ -969,6 +982,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_next_main_works_when_the_last_has_left),
         TEST(one_that_is_not_sound_changes_nothing),
+        TEST(one_that_its_machine_hinders_changes_nothing),
         TEST(one_that_dies_changes_nothing),
         TEST(one_that_ends_changes_nothing),
         TEST(one_that_hangs_is_killed),
