@@ -12,9 +12,11 @@
  *          2      1  format     enum tf_format as found
  *          3      1  zero
  *          4     24  done       of stdout, stderr, other; each at most 2^63 - 1
- *         28    120  prints     5 of offset (8) and hash (16, SHA-256 cut); offset 0: none, hash
- * zero 148     99  states     3 of size (1, at most 32) and bytes (32, zero behind size) 247      1
- * zero 248      2  path_size  1..4095 250         path       the base, without NUL
+ *         28    120  prints     5 of offset (8) and hash (16, SHA-256 cut); of none all are zero
+ *        148     99  states     3 of size (1, at most 32) and bytes (32, zero behind size)
+ *        247      1  zero
+ *        248      2  path_size  1..4095
+ *        250         path       the base, without NUL
  *
  * The first print stands at the largest done, later ones at falling offsets, the last ones at the
  * file's beginning, while it is small (file.c). A value that breaks

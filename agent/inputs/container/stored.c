@@ -94,7 +94,7 @@ static bool may_be_compressed(const struct tf_container *input, struct tf_slice 
     return false;
 }
 
-/* A path that is not known may be one. */
+/* By `paths`. base is absolute; "", of a position that is damaged, may be any. */
 static bool is_named(const struct tf_container *input, struct tf_slice base)
 {
     char dir[TF_FILE_PATH_MAX];
@@ -106,9 +106,6 @@ static bool is_named(const struct tf_container *input, struct tf_slice base)
     memcpy(dir, base.data, base.size);
     dir[base.size] = '\0';
     slash = strrchr(dir, '/');
-    if (slash == NULL) {
-        return true;
-    }
     *slash = '\0';
     for (size_t i = 0; i < input->glob_count; i++) {
         if (tf_path_glob_takes(&input->globs[i], dir, slash + 1)) {
