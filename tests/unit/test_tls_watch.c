@@ -1,9 +1,10 @@
 /*
  * test_tls_watch.c - files of certificates: what counts as a change of them, and when it is told.
  *
- * Files are loaded as an endpoint loads them, then looked at in steps, or by a loop. strdup is
- * defined here, before libc's, so that memory may run out.
+ * Files are loaded as an endpoint loads them, then looked at in steps, or by a loop. strdup and
+ * realloc are defined here, before libc's, so that memory may run out.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,6 +28,17 @@
 #define COPIES      4u /* of paths: the three, and that of ca for reasons */
 
 static unsigned copies_left = UINT32_MAX;
+static bool grows_no_more;
+
+void *realloc(void *data, size_t size)
+{
+    static void *(*next)(void *data, size_t size);
+
+    if (next == NULL) {
+        *(void **)&next = dlsym(RTLD_NEXT, "realloc");
+    }
+    return grows_no_more ? NULL : next(data, size);
+}
 
 char *strdup(const char *text)
 {
@@ -274,6 +286,28 @@ static void without_memory_nothing_is_loaded(void **state)
     assert_int_equal(copies, COPIES);
 }
 
+/* One that cannot grow keeps what it has. */
+static void without_memory_the_list_stays(void **state)
+{
+    struct fixture *f = *state;
+    const char *path = f->options.key.text;
+    struct stat st;
+    unsigned added = 0;
+
+    assert_int_equal(stat(path, &st), 0);
+    grows_no_more = true;
+    while (tf_tls_files_add(f->files, path, &st) == 0) {
+        added++;
+    }
+    assert_int_equal(tf_tls_files_add(f->files, path, &st), -ENOMEM);
+    grows_no_more = false;
+    assert_in_range(added, 1, 16);
+    assert_int_equal(tf_tls_files_add(f->files, path, &st), 0);
+    assert_null(look(f));
+    replace(path);
+    tells(f, path);
+}
+
 /* ---- who loads them -------------------------------------------------------------------------- */
 
 static const char all_that_load[] =
@@ -455,6 +489,7 @@ int main(void)
         TEST(another_target_of_a_link_is_told),
         TEST(another_mode_is_told),
         TEST(without_memory_nothing_is_loaded),
+        TEST(without_memory_the_list_stays),
         TEST(all_that_load_are_looked_at),
         TEST(a_loop_tells_a_change_once),
         TEST(what_was_not_passed_on_is_told_again),
