@@ -723,6 +723,11 @@ static void file_needs(const void *self, struct tf_needs *needs)
     tf_needs_path(needs, TF_NEED_WRITE, ((const struct file_output *)self)->folder);
 }
 
+static void file_summarize(const void *self, struct tf_buf *out)
+{
+    (void)tf_buf_append_text(out, ((const struct file_output *)self)->job.path);
+}
+
 static int file_start(void *self, struct tf_feed *feed, struct tf_error *err)
 {
     struct file_output *output = self;
@@ -790,6 +795,7 @@ const struct tf_output_kind tf_output_file = {
     .window = FRAMES_MAX,
     .open = file_open,
     .needs = file_needs,
+    .summarize = file_summarize,
     .start = file_start,
     .wake = file_wake,
     .close = file_close,

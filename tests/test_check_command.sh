@@ -15,6 +15,8 @@ expect() { # NAME WANTED GOT
 }
 
 mkdir "$folder/logs"
+printf 'a line\n' | tee "$folder/logs/a.log" >"$folder/logs/b.log"
+ln -s a.log "$folder/logs/c.log" # read once
 "$taffrail" pki spool "$folder/spool.key" >/dev/null || exit 1
 sound="spool: {path: spool, max_size: 3MiB, keys: spool.key, shred: false}
 inputs: [container: {paths: \"logs/*.log\"}]
@@ -25,12 +27,42 @@ expect 'sound exits' 0 $?
 expect 'a key on the same disk is told' 1 "$(grep -c 'warning: key file .*it protects copies' "$folder/err")"
 expect 'and no more' 1 "$(wc -l <"$folder/err")"
 expect 'sound tells' "$folder/sound.yaml: sound, 1 warning
-  reads   container
+  reads   container: 2 files
   filters redact: N rules
-  spool   $folder/spool: 3MiB, encrypted
-  ships   stdout, second
-not tried: the network" "$(sed 's/: [0-9]* rules, [0-9]* ns a line here/: N rules/' "$folder/out")"
+  spool   $folder/spool: 3MiB, encrypted; N free on its disk
+  ships   stdout; second
+not tried: the network" "$(sed 's/: [0-9]* rules, [0-9]* ns a line here/: N rules/; s/; [0-9,]* [GM]iB free/; N free/' "$folder/out")"
 expect 'nothing is made' "logs sound.yaml spool.key" "$(cd "$folder" && rm -f out err && echo *)"
+
+pods=$folder/pods
+for pod in one two; do
+    mkdir -p "$pods/shop_pay-${pod}_uid-$pod/app" "$pods/shop_pay-${pod}_uid-$pod/proxy"
+    printf 'a line\n' | tee "$pods/shop_pay-${pod}_uid-$pod/app/0.log" >"$pods/shop_pay-${pod}_uid-$pod/proxy/0.log"
+done
+ln "$pods/shop_pay-two_uid-two/app/0.log" "$folder/another-name"
+"$taffrail" pki init --name Demo "$folder/pki" >/dev/null && "$taffrail" pki collector "$folder/pki" 127.0.0.1 >/dev/null &&
+    "$taffrail" pki agent "$folder/pki" node-1 >/dev/null || exit 1
+cat >"$folder/summary.yaml" <<EOF
+spool: {path: spool, keys: spool.key}
+inputs:
+  - container: {paths: [pods/*/*/*.log]}
+  - container: {name: chosen, paths: [pods/*/*/*.log], exclude: {container: [app]}}
+  - container: {name: none, paths: [nowhere/*.log]}
+  - journald: {}
+  - journald: {name: some, units: [a.service, b.service]}
+  - journald: {name: clients, mode: native, listen: "unix:$folder/native"}
+  - forward: {listen: "127.0.0.1:0", allow: [{identity: "dns:*"}], tls: {ca: pki/ca.pem, cert: pki/127.0.0.1.pem, key: pki/127.0.0.1.key}}
+outputs:
+  - forward: {hosts: ["127.0.0.1:24224", "localhost:24225"], tls: {ca: pki/ca.pem, cert: pki/node-1.pem, key: pki/node-1.key}}
+  - file: {path: out.ndjson}
+EOF
+"$taffrail" check -c "$folder/summary.yaml" >"$folder/out" 2>"$folder/err"
+expect 'a summary exits' 0 $?
+expect 'what it reads' '  reads   container: 3 files in 2 pods, 1 that may not be read; chosen: 2 files in 2 pods; none: 0 files; journald: all units; some: 2 units; clients: mode native; forward: on 127.0.0.1:0, certificate for N days' \
+    "$(sed -n '2s/certificate for [0-9]* days/certificate for N days/p' "$folder/out")"
+expect 'where it ships' "  ships   forward: 2 hosts, as spiffe://demo/node/node-1, certificate for N days; file: $folder/out.ndjson" \
+    "$(sed -n '5s/certificate for [0-9]* days/certificate for N days/p' "$folder/out")"
+rm -r "$pods" "$folder/pki" "$folder/another-name"
 
 printf 'filters: [redact: off]\n%s\n' "$sound" >"$folder/warned.yaml"
 "$taffrail" check -c "$folder/warned.yaml" >"$folder/out" 2>"$folder/err"
@@ -56,6 +88,8 @@ sed 's/path: spool,/path: not-there\/spool,/' "$folder/sound.yaml" >"$folder/abo
 "$taffrail" check -c "$folder/above.yaml" >"$folder/out" 2>"$folder/err"
 expect 'no folder for the spool exits' 0 $?
 expect 'no folder for the spool' 1 "$(grep -c 'warning: .*the folder ".*/not-there" is not there; make it before the start' "$folder/err")"
+
+expect 'nor the room on its disk' "  spool   $folder/not-there/spool: 3MiB, encrypted" "$(grep '^  spool' "$folder/out")"
 
 printf 'imputs: []\n%s\nagent: {workers: x}\n' "$sound" >"$folder/wrong.yaml"
 "$taffrail" check -c "$folder/wrong.yaml" >"$folder/out" 2>"$folder/err"

@@ -6,7 +6,7 @@
  *     spool    its folder, mode and keys, without changing anything
  *
  * The last two need a configuration, so they come when the first finds no error. The network is
- * not tried, nothing is read, sent or written.
+ * not tried, nothing is sent or written; of logs it is looked only how many there are.
  *
  * Findings go to stderr, or with --json to stdout, an object a line. Exits 0 when the configuration
  * is sound; 1 when something is wrong; 2 on wrong usage, or a file that cannot be read; 3 without
@@ -25,6 +25,8 @@
 #include "taffrail/sandbox.h"
 #include "taffrail/spool.h"
 
+#define SUMMARY_MAX (64u << 10)
+
 static const char usage[] =
     "usage: taffrail check [-c FILE] [--json] [--strict]\n"
     "Tells all that is wrong with a configuration. Opens every plugin as run would, so rules,\n"
@@ -41,6 +43,7 @@ struct check {
     bool as_json, is_strict;
     struct tf_config *config;
     struct tf_error err;
+    struct tf_buf reads, ships; /* what inputs and outputs tell of themselves */
 };
 
 static void on_stopped(void *ctx)
@@ -81,6 +84,9 @@ static int build(struct check *check)
     }
     admin_rc = build_admin(check, &loop);
     rc = tf_pipeline_new(&loop, check->config, &pipeline, &check->err);
+    if (rc == 0 && check->err.errors == 0) {
+        tf_pipeline_summarize(pipeline, &check->reads, &check->ships);
+    }
     if (pipeline != NULL) {
         tf_pipeline_stop(pipeline, on_stopped, &is_stopped);
         (void)uv_run(&loop, UV_RUN_DEFAULT);
@@ -124,11 +130,24 @@ static void print_size(FILE *to, uint64_t bytes)
     (void)fprintf(to, "%llu%s", (unsigned long long)whole, units[i]);
 }
 
-static void print_names(FILE *to, const char *title, const struct tf_plugin_list *list)
+static void print_summary(FILE *to, const char *title, const struct tf_buf *text)
 {
-    (void)fprintf(to, "  %-8s", title);
-    for (size_t i = 0; i < list->count; i++) {
-        (void)fprintf(to, "%s%s", i > 0 ? ", " : "", list->items[i].name);
+    (void)fprintf(to, "  %-8s%.*s\n", title, (int)text->size, text->data);
+}
+
+static void print_spool(FILE *to, const struct tf_spool_options *spool)
+{
+    uint64_t free_bytes = tf_spool_free_bytes(spool);
+    bool is_large = free_bytes >> 30 >= 10;
+    char count[TF_COUNT_TEXT_BYTES];
+
+    (void)fprintf(to, "  spool   %s: ", spool->path.text);
+    print_size(to, spool->max_size_bytes);
+    (void)fprintf(to, ", encrypted%s", tf_spool_would_seal(spool) ? ", sealed" : "");
+    if (free_bytes != UINT64_MAX) {
+        (void)fprintf(to, "; %s %s free on its disk",
+                      tf_count_text(free_bytes >> (is_large ? 30 : 20), count),
+                      is_large ? "GiB" : "MiB");
     }
     (void)fputs("\n", to);
 }
@@ -185,12 +204,10 @@ static void print_sound(FILE *to, const struct check *check)
                       check->err.warnings == 1 ? "" : "s");
     }
     (void)fputs("\n", to);
-    print_names(to, "reads", &config->inputs);
+    print_summary(to, "reads", &check->reads);
     print_filters(to, config);
-    (void)fprintf(to, "  spool   %s: ", config->spool.path.text);
-    print_size(to, config->spool.max_size_bytes);
-    (void)fprintf(to, ", encrypted%s\n", tf_spool_would_seal(&config->spool) ? ", sealed" : "");
-    print_names(to, "ships", &config->outputs);
+    print_spool(to, &config->spool);
+    print_summary(to, "ships", &check->ships);
     (void)fputs("not tried: the network\n", to);
 }
 
@@ -273,7 +290,11 @@ int tf_command_check(int argc, char **argv)
     }
     tf_log_configure(TF_LOG_ERROR, TF_LOG_LOGFMT); /* what is built only to be looked at is quiet */
     tf_error_init(&check.err);
+    tf_buf_init(&check.reads, SUMMARY_MAX);
+    tf_buf_init(&check.ships, SUMMARY_MAX);
     code = report(&check, look(&check));
+    tf_buf_fini(&check.reads);
+    tf_buf_fini(&check.ships);
     tf_error_fini(&check.err);
     tf_config_free(check.config);
     return code;

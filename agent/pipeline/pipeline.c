@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #define STOP_POLL_MS 10u
+#define SUMMARY_MAX  8192u /* of one input or output */
 
 /* All plugins of a list are opened, so that all findings come in one run; the first failure counts,
  * also one that is no finding (no memory): nothing ever runs without a plugin that was asked for.
@@ -146,6 +147,38 @@ void tf_pipeline_takes_over(struct tf_pipeline *pipeline, const char *changed, c
 {
     pipeline->changed = changed;
     pipeline->why = why;
+}
+
+/* "NAME: SAID", or the name alone. Empties said. */
+static void add_summary(struct tf_buf *out, const char *name, struct tf_buf *said)
+{
+    (void)tf_buf_printf(out, "%s%s%s", out->size > 0 ? "; " : "", name, said->size > 0 ? ": " : "");
+    (void)tf_buf_append(out, said->data, said->size);
+    tf_buf_clear(said);
+}
+
+void tf_pipeline_summarize(struct tf_pipeline *pipeline, struct tf_buf *reads, struct tf_buf *ships)
+{
+    struct tf_buf said;
+
+    tf_buf_init(&said, SUMMARY_MAX);
+    for (size_t i = 0; i < pipeline->input_count; i++) {
+        const struct input *input = &pipeline->inputs[i];
+
+        if (input->kind->summarize != NULL) {
+            input->kind->summarize(input->self, &said);
+        }
+        add_summary(reads, input->name, &said);
+    }
+    for (size_t i = 0; i < pipeline->output_count; i++) {
+        const struct output *output = &pipeline->outputs[i];
+
+        if (output->kind->summarize != NULL) {
+            output->kind->summarize(output->self, &said);
+        }
+        add_summary(ships, output->name, &said);
+    }
+    tf_buf_fini(&said);
 }
 
 int tf_pipeline_prepare(struct tf_pipeline *pipeline, bool is_reload, struct tf_needs *needs,

@@ -626,6 +626,24 @@ int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err)
     return rc;
 }
 
+uint64_t tf_spool_free_bytes(const struct tf_spool_options *options)
+{
+    const char *path = options->path.text, *slash = strrchr(path, '/');
+    char *above = strndup(path, slash > path ? (size_t)(slash - path) : 1);
+    int dir_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    uint64_t bytes = UINT64_MAX;
+
+    if (dir_fd < 0 && above != NULL) {
+        dir_fd = open(above, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    }
+    if (dir_fd >= 0) {
+        bytes = tf_free_bytes(dir_fd);
+        (void)close(dir_fd);
+    }
+    free(above);
+    return bytes;
+}
+
 bool tf_spool_would_seal(const struct tf_spool_options *options)
 {
     int dir_fd = open(options->path.text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -192,6 +192,18 @@ int64_t tf_tls_until_s(const struct tf_tls *tls)
     return cert != NULL && ASN1_TIME_to_tm(X509_get0_notAfter(cert), &end) == 1 ? timegm(&end) : 0;
 }
 
+void tf_tls_summarize(const struct tf_tls *tls, struct tf_buf *out)
+{
+    int64_t left_s = tf_tls_until_s(tls) - tf_now_ns() / TF_S_IN_NS;
+    char identity[TF_IDENTITY_MAX + 1], days[TF_COUNTED_TEXT_BYTES];
+
+    if (tf_tls_own_identity(tls, identity)) {
+        (void)tf_buf_printf(out, "as %s, ", identity);
+    }
+    (void)tf_buf_printf(out, "certificate for %s", /* one that has ended is not loaded */
+                        tf_counted_text(left_s > 0 ? (uint64_t)left_s / 86400 : 0, "day", days));
+}
+
 void tf_tls_ref(struct tf_tls *tls)
 {
     assert(tls->refs > 0);

@@ -103,6 +103,10 @@ struct tf_input_kind {
      * err. NULL: it needs nothing. */
     int (*prepare)(void *self, const char *spool_path, struct tf_needs *needs,
                    struct tf_error *err);
+    /* For `check`, after open, never started: appends what it would do on this machine, in words
+     * that follow its name ("214 files in 38 pods"). May look at what it would read. NULL: there
+     * is nothing to tell. */
+    void (*summarize)(void *self, struct tf_buf *out);
     /* Begins: finds sources, listens. The spool is recovered; its folded state is read by
      * tf_pipeline_spool. Returns 0 or a negative errno, said in err. */
     int (*start)(void *self, struct tf_pipeline *pipeline, struct tf_error *err);

@@ -46,6 +46,9 @@ struct tf_output_kind {
     /* For `run`, after open: says what it will need once the agent is confined; what it does not
      * say is refused. NULL: it needs nothing. */
     void (*needs)(const void *self, struct tf_needs *needs);
+    /* For `check`, after open, never started: appends where it would deliver, in words that follow
+     * its name ("2 hosts"). NULL: there is nothing to tell. */
+    void (*summarize)(const void *self, struct tf_buf *out);
     int (*start)(void *self, struct tf_feed *feed, struct tf_error *err);
     /* tf_feed_next may have a frame again; never re-entrant; may still come between close and
      * on_closed. */

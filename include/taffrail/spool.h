@@ -180,6 +180,9 @@ int tf_spool_open(uv_loop_t *loop, const struct tf_spool_options *options,
 /* What tf_spool_open would find wrong, without changing anything. For `check`. */
 int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err);
 
+/* Free on its disk; before a first start, on that of the folder above. UINT64_MAX: not known. */
+uint64_t tf_spool_free_bytes(const struct tf_spool_options *options);
+
 /* Whether an agent seals what it writes there: a first key was made. */
 bool tf_spool_would_seal(const struct tf_spool_options *options);
 

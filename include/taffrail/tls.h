@@ -56,6 +56,9 @@ bool tf_tls_own_identity(const struct tf_tls *tls, char identity[TF_IDENTITY_MAX
 /* When our own certificate ends: seconds since the epoch, UTC. */
 int64_t tf_tls_until_s(const struct tf_tls *tls);
 
+/* Appends both for people: "as spiffe://demo/node/7, certificate for 71 days". */
+void tf_tls_summarize(const struct tf_tls *tls, struct tf_buf *out);
+
 /* Checks mode and owner of a file with a secret on an open descriptor. Adds to err and returns
  * -EINVAL when others may read it. */
 int tf_secret_file_check(int fd, const char *path, const struct tf_place *at, struct tf_error *err);

@@ -207,6 +207,15 @@ static void forward_close(void *ptr, void (*on_closed)(void *ctx), void *ctx)
     uv_close((uv_handle_t *)&self->timer, on_timer_closed); /* comes later: self is still there */
 }
 
+static void forward_summarize(const void *ptr, struct tf_buf *out)
+{
+    const struct forward *self = ptr;
+    char hosts[TF_COUNTED_TEXT_BYTES];
+
+    (void)tf_buf_printf(out, "%s, ", tf_counted_text(self->host_count, "host", hosts));
+    tf_tls_summarize(self->tls, out);
+}
+
 static void forward_status(const void *ptr, struct tf_output_status *status)
 {
     const struct forward *self = ptr;
@@ -232,6 +241,7 @@ const struct tf_output_kind tf_output_forward = {
     .unsaved_max = TF_FORWARD_UNSAVED_MAX,
     .open = forward_open,
     .needs = forward_needs,
+    .summarize = forward_summarize,
     .start = forward_start,
     .wake = forward_wake,
     .close = forward_close,

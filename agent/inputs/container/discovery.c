@@ -285,7 +285,7 @@ static bool open_found(struct tf_scan *scan, const struct tf_candidate *place, c
         found->is_left_out = true;
         scan->is_complete = false;
     }
-    if (found->is_left_out || needs_no_opening(known, opened.size)) {
+    if (found->is_left_out || scan->keeps_none || needs_no_opening(known, opened.size)) {
         (void)close(opened.fd);
         return true;
     }

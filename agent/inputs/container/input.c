@@ -510,6 +510,7 @@ const struct tf_input_kind tf_input_container = {
     .options_bytes = sizeof(struct tf_container_options),
     .open = container_open,
     .prepare = container_prepare,
+    .summarize = tf_container_summarize,
     .start = container_start,
     .describe = tf_follow_describe,
     .pump = tf_follow_pump,

@@ -20,6 +20,7 @@
  *     gunzip.c     a compressed file read as its text
  *     position.c   the position of a file as bytes
  *     watch.c      inotify: hints, never the truth
+ *     summary.c    what `check` tells of it
  *
  * Words: a *primary* is a file that a glob names; a *sibling* is what rotation made of one, in the
  * same directory, with the primary's name in front; the *base* of both is the primary's path.
@@ -221,6 +222,7 @@ struct tf_scan {
     size_t only_count;
     struct tf_looker *looker; /* for watches of folders; NULL: none */
     uint32_t open_max;
+    bool keeps_none; /* what was found is closed again */
     bool start_newest;
     uint64_t judge_bytes; /* text of compressed siblings that may still be looked through */
     /* Set by the worker. */
@@ -605,5 +607,10 @@ void tf_watch_start(struct tf_container *input); /* without inotify the input li
 void tf_watch_register(struct tf_container *input, struct tf_file *file, int watch);
 void tf_watch_tell(struct tf_container *input, int error); /* once: no hints, for this reason */
 void tf_watch_forget(struct tf_container *input, struct tf_file *file);
+
+/* ---- summary.c --------------------------------------------------------------------------------
+ */
+
+void tf_container_summarize(void *self, struct tf_buf *out); /* as in struct tf_input_kind */
 
 #endif

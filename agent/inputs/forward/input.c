@@ -502,6 +502,14 @@ static void forward_close(void *self, void (*on_closed)(void *ctx), void *ctx)
     uv_close((uv_handle_t *)&forward->timer, on_handle_closed);
 }
 
+static void forward_summarize(void *self, struct tf_buf *out)
+{
+    const struct forward *forward = self;
+
+    (void)tf_buf_printf(out, "on %s, ", forward->options->listen.text);
+    tf_tls_summarize(forward->tls, out);
+}
+
 static void forward_status(const void *self, struct tf_input_status *status)
 {
     const struct forward *forward = self;
@@ -519,6 +527,7 @@ const struct tf_input_kind tf_input_forward = {
     .is_receiver = true,
     .open = forward_open,
     .prepare = forward_prepare,
+    .summarize = forward_summarize,
     .start = forward_start,
     .pump = tf_connection_pump,
     .position = tf_connection_position,

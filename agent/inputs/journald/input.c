@@ -180,6 +180,24 @@ static int journald_prepare(void *self, const char *spool_path, struct tf_needs 
     return 0;
 }
 
+static void journald_summarize(void *self, struct tf_buf *out)
+{
+    static const char *const modes[] = {[TF_JOURNALD_NATIVE] = "native",
+                                        [TF_JOURNALD_EXPORT_SOCKET] = "export_socket",
+                                        [TF_JOURNALD_SYSLOG] = "syslog",
+                                        [TF_JOURNALD_UPLOAD] = "upload"};
+    const struct tf_journald_options *options = ((const struct tf_journald *)self)->options;
+    char units[TF_COUNTED_TEXT_BYTES];
+
+    if (options->mode != TF_JOURNALD_READER) {
+        (void)tf_buf_printf(out, "mode %s", modes[options->mode]);
+    } else if (options->units.count == 0) {
+        (void)tf_buf_append_text(out, "all units");
+    } else {
+        (void)tf_buf_append_text(out, tf_counted_text(options->units.count, "unit", units));
+    }
+}
+
 static int journald_start(void *self, struct tf_pipeline *pipeline, struct tf_error *err)
 {
     struct tf_journald *input = self;
@@ -354,6 +372,7 @@ const struct tf_input_kind tf_input_journald = {
     .options_bytes = sizeof(struct tf_journald_options),
     .open = journald_open,
     .prepare = journald_prepare,
+    .summarize = journald_summarize,
     .start = journald_start,
     .pump = pump,
     .position = position,
