@@ -7,6 +7,7 @@
  *     receipt.c  what the receiver signs of what it has: judged, kept, or a fork
  *     reach.c    whom to call and when: hosts, addresses, backoff, the end of a connection
  *     session.c  one connection: what is sent, what waits for its ack
+ *     probe.c    each receiver tried once, and nothing sent, for `check --connect`
  *     output.c   the states, the options and the plugin
  */
 #ifndef TAFFRAIL_FORWARD_INTERNAL_H
@@ -211,6 +212,9 @@ void tf_forward_note(struct forward *self, const char *format, ...) TF_PRINTF(2,
 extern const struct tf_link_events tf_forward_link_events;
 void tf_forward_pump(struct forward *self);
 void tf_forward_check(struct forward *self);
+
+/* probe.c: `probe` of the plugin. */
+int tf_forward_probe(void *self, const struct tf_probe_events *events);
 
 /* output.c: the timer's one callback; calls on_closed and frees self when all handles are closed.
  */
