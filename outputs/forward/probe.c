@@ -530,7 +530,6 @@ static void go_on(struct prober *prober)
     }
     if (prober->has_best) {
         end_host(prober);
-        prober->has_best = false;
     }
     if (prober->host_index < prober->output->host_count) {
         begin_host(prober);

@@ -1875,6 +1875,23 @@ static void a_probe_goes_all_the_way_and_sends_nothing(void **state)
     assert_int_equal(f->collector.opened, 2);
 }
 
+static void a_probe_tells_the_address_that_came_furthest(void **state)
+{
+    struct fixture *f = *state;
+    const struct tf_probe *found;
+    char other[96];
+
+    f->options.tls.ca.text = tls_fixture_write_certs(&f->tls, "other-ca.pem", &f->other_ca, 1);
+    set_host(f, 0, "two.test:%u", f->collector.port);
+    probe(f);
+    found = assert_steps(0, 3, "issued by");
+    (void)snprintf(other, sizeof other, "127.0.0.1 (127.0.0.2:%u: connection refused)",
+                   f->collector.port);
+    assert_string_equal(found->steps[1].text, other);
+    assert_non_null(strstr(found->steps[3].about, "; chain of 1"));
+    assert_non_null(strstr(found->mend, "/other-ca.pem, or find out why"));
+}
+
 static void a_probe_waits_for_a_name_for_so_long(void **state)
 {
     struct fixture *f = *state;
@@ -2086,6 +2103,7 @@ int main(int argc, char **argv)
         TEST(a_lost_frame_is_told_as_a_derived_gap),
         TEST(a_wrong_configuration_is_refused),
         TEST(a_probe_goes_all_the_way_and_sends_nothing),
+        TEST(a_probe_tells_the_address_that_came_furthest),
         TEST(a_probe_waits_for_a_name_for_so_long),
         TEST(who_closes_at_once_has_refused_a_probe),
         TEST(who_never_answers_a_probe_is_given_up),
