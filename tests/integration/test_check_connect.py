@@ -26,7 +26,6 @@ from test_refusals import authorities, issue
 
 STEPS = ["resolve", "connect", "hello", "their certificate", "their name", "our certificate", "forward"]
 HERE = ipaddress.ip_address("127.0.0.1")
-TIMEOUT = "500ms"
 
 
 class Server:
@@ -108,11 +107,11 @@ class Told:
         need(condition, f"{what}:\n{self.text}{self.talk}(exit {self.code})")
 
 
-def check(house, hosts, *words, name="node-1", tls="", more="", locale="C.UTF-8"):
+def check(house, hosts, *words, name="node-1", tls="", more="", locale="C.UTF-8", timeout="10s"):
     """Of an agent whose forward output has these hosts and the certificate `name`."""
     path = house.configure_agent(outputs=f"""  - forward:
       hosts: [{", ".join(f'"{host}"' for host in hosts)}]
-      connect_timeout: {TIMEOUT}
+      connect_timeout: {timeout}
       tls: {house.tls(name)[:-1]}{tls}}}
 {more}""")
     return Told(house.run("check", "-c", path, "--connect", *words, check=False, env={**os.environ, "LC_ALL": locale}))
@@ -181,13 +180,13 @@ def several(house, good):
 
 
 def no_connection(house):
-    fails_at(check(house, ["nowhere.invalid"]), "resolve", "no such name|temporary failure|no answer of the resolver in 500 ms",
-             "no such name", "resolver knows")
+    fails_at(check(house, ["nowhere.invalid"], timeout="500ms"), "resolve",
+             "no such name|temporary failure|no answer of the resolver in 500 ms", "no such name", "resolver knows")
     port = free_port()
     fails_at(check(house, [f"127.0.0.1:{port}"]), "connect", f"^127.0.0.1:{port}: connection refused", "nobody there",
              "start the receiver")
     with Server(lambda raw, _: raw.recv(65536) and raw.recv(1)) as server:
-        fails_at(check(house, [f"127.0.0.1:{server.port}"]), "hello", "no answer in 500 ms", "a silent one")
+        fails_at(check(house, [f"127.0.0.1:{server.port}"], timeout="500ms"), "hello", "no answer in 500 ms", "a silent one")
     with Server(lambda raw, _: raw.sendall(b"220 smtp\r\n") or raw.recv(65536)) as server:
         fails_at(check(house, [f"127.0.0.1:{server.port}"]), "hello", "^the other end speaks no TLS", "another service",
                  "speaks TLS")
