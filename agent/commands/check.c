@@ -4,9 +4,11 @@
  *     load     keys, values, names, tags: all of them in one run
  *     build    every plugin is opened as `run` would: rules compile, certificates and keys load
  *     spool    its folder, mode and keys, without changing anything
+ *     connect  only with --connect, and when the others find nothing wrong (check_connect.c)
  *
- * The last two need a configuration, so they come when the first finds no error. The network is
- * not tried, nothing is sent or written; of logs it is looked only how many there are.
+ * Build and spool need a configuration, so they come when the first finds no error. Without
+ * --connect the network is not tried; nothing is sent or written, and of logs it is looked only how
+ * many there are.
  *
  * Findings go to stderr, or with --json to stdout, an object a line. Exits 0 when the configuration
  * is sound; 1 when something is wrong; 2 on wrong usage, or a file that cannot be read; 3 without
@@ -18,6 +20,8 @@
 
 #include <uv.h>
 
+#include "check_connect.h"
+
 #include "taffrail/admin.h"
 #include "taffrail/commands.h"
 #include "taffrail/log.h"
@@ -28,19 +32,21 @@
 #define SUMMARY_MAX (64u << 10)
 
 static const char usage[] =
-    "usage: taffrail check [-c FILE] [--json] [--strict]\n"
+    "usage: taffrail check [-c FILE] [--connect] [--json] [--strict]\n"
     "Tells all that is wrong with a configuration. Opens every plugin as run would, so rules,\n"
-    "certificates and keys are looked at too; tries no network, changes nothing.\n"
-    "  -c FILE   configuration (" TF_CONFIG_FILE_DEFAULT ")\n"
-    "  --json    findings on stdout, one JSON object a line\n"
-    "  --strict  warnings count as errors\n"
+    "certificates and keys are looked at too; changes nothing, and tries no network unless told.\n"
+    "  -c FILE    configuration (" TF_CONFIG_FILE_DEFAULT ")\n"
+    "  --connect  when it is sound, try each host of the outputs, step by step; sends no record\n"
+    "  --json     findings on stdout, one JSON object a line\n"
+    "  --strict   warnings count as errors\n"
     "exit: 0 sound, 1 something is wrong, 2 usage or the file cannot be read\n"
     "example: taffrail check -c conf/taffrail.yaml && taffrail run -c conf/taffrail.yaml\n"
+    "         taffrail check -c conf/taffrail.yaml --connect\n"
     "         taffrail check -c conf/taffrail.yaml --json --strict >findings.ndjson\n";
 
 struct check {
     const char *file;
-    bool as_json, is_strict;
+    bool as_json, is_strict, connects;
     struct tf_config *config;
     struct tf_error err;
     struct tf_buf reads, ships; /* what inputs and outputs tell of themselves */
@@ -208,7 +214,7 @@ static void print_sound(FILE *to, const struct check *check)
     print_filters(to, config);
     print_spool(to, &config->spool);
     print_summary(to, "ships", &check->ships);
-    (void)fputs("not tried: the network\n", to);
+    (void)fputs("not tried: the network (--connect)\n", to);
 }
 
 static void print_unsound(const struct check *check)
@@ -218,13 +224,16 @@ static void print_unsound(const struct check *check)
     if (check->config == NULL) {
         (void)fputs("not looked at yet: rules, certificates and the spool\n", stderr);
     }
+    if (check->connects) {
+        (void)fputs("not tried yet: the network\n", stderr);
+    }
     (void)fprintf(stderr, "%zu error%s, %zu warning%s; %s\n", err->errors,
                   err->errors == 1 ? "" : "s", err->warnings, err->warnings == 1 ? "" : "s",
                   err->errors > 0 ? "this configuration would not start"
                                   : "--strict takes warnings for errors");
 }
 
-/* Prints all; returns the exit code. */
+/* Prints all, and goes on to the network if that is wanted; returns the exit code. */
 static int report(const struct check *check, int rc)
 {
     bool is_sound = check->err.errors == 0 && !(check->is_strict && check->err.warnings > 0);
@@ -247,6 +256,9 @@ static int report(const struct check *check, int rc)
         print_unsound(check);
         return TF_EXIT_FOUND;
     }
+    if (check->connects) {
+        return tf_check_connect(check->config, check->as_json);
+    }
     print_sound(check->as_json ? stderr : stdout, check);
     return TF_EXIT_FINE;
 }
@@ -267,10 +279,7 @@ static int read_arguments(int argc, char **argv, struct check *check, bool *is_h
         } else if (strcmp(argv[i], "--strict") == 0) {
             check->is_strict = true;
         } else if (strcmp(argv[i], "--connect") == 0) {
-            (void)fputs("check: --connect is not in this release; taffrail run logs how each "
-                        "output fares\n",
-                        stderr);
-            return TF_EXIT_USAGE;
+            check->connects = true;
         } else {
             (void)fprintf(stderr, "check: \"%s\" is no option of it\n%s", argv[i], usage);
             return TF_EXIT_USAGE;

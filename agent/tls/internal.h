@@ -48,6 +48,10 @@ struct tf_peer {
     struct tf_want host; /* clients; used when tls->want_count is 0 */
     char identity[TF_IDENTITY_MAX + 1];
     char reason[TF_LINK_REASON_MAX + 1]; /* why the certificate was refused, or "" */
+    enum tf_link_step step;
+    X509 *leaf;       /* what it showed, a reference; NULL: nothing yet */
+    int chain_count;  /* certificates that it sent */
+    uint64_t seen_ns; /* when, by uv_hrtime */
 };
 
 /* ---- context.c ------------------------------------------------------------------------------ */
@@ -93,6 +97,9 @@ bool tf_cert_has_usage(X509 *cert, bool as_server);
 
 void tf_cert_name(const X509_NAME *name, char text[TF_TLS_NAME_BYTES]);
 void tf_cert_date(const ASN1_TIME *time, char text[TF_TLS_DATE_BYTES]);
+
+/* What the other end showed, as tf_link_facts has it. */
+void tf_peer_describe(const struct tf_peer *peer, char text[TF_LINK_REASON_MAX + 1]);
 
 /* ---- files.c -------------------------------------------------------------------------------- */
 

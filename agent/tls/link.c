@@ -29,6 +29,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include <openssl/ec.h>
 #include <openssl/err.h>
 
 #define READ_BYTES          (64u << 10)
@@ -78,8 +79,9 @@ struct tf_link {
     bool paused;            /* by the owner */
     bool pumping;           /* inside on_data or on_open */
     bool above_low;
-    bool peer_ended; /* their end of stream came while ENDING */
-    bool broken;     /* the SSL failed: no close_notify any more */
+    bool peer_ended;                 /* their end of stream came while ENDING */
+    bool broken;                     /* the SSL failed: no close_notify any more */
+    uint64_t began_ns, connected_ns; /* of a client, by uv_hrtime */
     int status;
     char reason[TF_LINK_REASON_MAX + 1];
     char peer_text[PEER_TEXT_BYTES];
@@ -101,6 +103,7 @@ static void pump(struct tf_link *link);
 static void free_link(struct tf_link *link)
 {
     SSL_free(link->ssl); /* frees both BIOs */
+    X509_free(link->peer.leaf);
     tf_tls_unref(link->tls);
     free(link->block);
     OPENSSL_cleanse(link, sizeof *link);
@@ -424,6 +427,9 @@ static void opened(struct tf_link *link)
 {
     link->state = LINK_OPEN;
     link->empty_records = 0;
+    if (SSL_version(link->ssl) < TLS1_3_VERSION) {
+        link->peer.step = TF_LINK_TAKEN;
+    }
     (void)uv_timer_stop(&link->timer);
     if (link->events.on_open != NULL) {
         link->events.on_open(link->events.ctx, link->peer.identity);
@@ -465,6 +471,7 @@ static bool take_record(struct tf_link *link)
     }
     if (n > 0) {
         link->empty_records = 0;
+        link->peer.step = TF_LINK_TAKEN;
         rc = link->events.on_data(link->events.ctx, plain, (size_t)n);
         if (rc < 0 && link->state == LINK_OPEN) {
             end(link, rc, "what the other end sent was refused");
@@ -666,6 +673,8 @@ static void on_timer(uv_timer_t *timer)
 static void start_handshake(struct tf_link *link)
 {
     link->state = LINK_SHAKING;
+    link->peer.step = TF_LINK_HELLO;
+    link->connected_ns = uv_hrtime();
     (void)uv_tcp_nodelay(&link->tcp, 1);
     (void)uv_tcp_keepalive(&link->tcp, 1, KEEPALIVE_S);
     (void)uv_timer_start(&link->timer, on_timer, link->handshake_timeout_ms, 0);
@@ -794,6 +803,7 @@ int tf_link_connect(uv_loop_t *loop, struct tf_tls *tls, const struct sockaddr *
     }
     set_peer_text(link, address);
     link->state = LINK_CONNECTING;
+    link->began_ns = uv_hrtime();
     link->connect.data = link;
     (void)uv_timer_start(&link->timer, on_timer, connect_timeout_ms, 0);
     rc = uv_tcp_connect(&link->connect, &link->tcp, address, on_connected);
@@ -952,4 +962,57 @@ void tf_link_close(struct tf_link *link, const char *reason)
 const char *tf_link_peer(const struct tf_link *link)
 {
     return link->peer_text;
+}
+
+void tf_link_ask_end(struct tf_link *link)
+{
+    int rc;
+
+    if (link->state != LINK_OPEN || (SSL_get_shutdown(link->ssl) & SSL_SENT_SHUTDOWN) != 0) {
+        return;
+    }
+    ERR_clear_error();
+    (void)SSL_shutdown(link->ssl);
+    rc = flush(link);
+    if (rc < 0) {
+        note_error(link, rc, "write to");
+        go(link);
+    }
+}
+
+/* ---- how far it came ------------------------------------------------------------------------ */
+
+static uint64_t ms_between(uint64_t from_ns, uint64_t to_ns)
+{
+    return to_ns > from_ns ? (to_ns - from_ns) / 1000000 : 0;
+}
+
+/* What both agreed upon. With TLS 1.2 the group comes behind the certificate, and may be unknown.
+ */
+static void describe_hello(SSL *ssl, char *text, size_t size)
+{
+    const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
+    int nid = (int)SSL_get_negotiated_group(ssl);
+    const char *group = EC_curve_nid2nist(nid);
+
+    cipher = cipher != NULL ? cipher : SSL_get_pending_cipher(ssl);
+    group = group != NULL ? group : OBJ_nid2sn(nid);
+    (void)snprintf(text, size, "TLS %s, %s%s%s", SSL_version(ssl) == TLS1_3_VERSION ? "1.3" : "1.2",
+                   cipher != NULL ? SSL_CIPHER_get_name(cipher) : "no cipher",
+                   nid != NID_undef && group != NULL ? ", " : "",
+                   nid != NID_undef && group != NULL ? group : "");
+}
+
+void tf_link_facts(const struct tf_link *link, struct tf_link_facts *facts)
+{
+    const struct tf_peer *peer = &link->peer;
+
+    *facts = (struct tf_link_facts){.step = peer->step};
+    facts->connect_ms = ms_between(link->began_ns, link->connected_ns);
+    facts->hello_ms = ms_between(link->connected_ns, peer->seen_ns);
+    if (peer->leaf != NULL) {
+        describe_hello(link->ssl, facts->hello, sizeof facts->hello);
+    }
+    tf_peer_describe(peer, facts->certificate);
+    memcpy(facts->identity, peer->identity, sizeof facts->identity);
 }

@@ -100,6 +100,23 @@ bool tf_cert_has_usage(X509 *cert, bool as_server)
            (X509_get_extended_key_usage(cert) & usage) != 0;
 }
 
+void tf_peer_describe(const struct tf_peer *peer, char text[TF_LINK_REASON_MAX + 1])
+{
+    char subject[TF_TLS_NAME_BYTES], names[TF_TLS_NAME_BYTES];
+    char from[TF_TLS_DATE_BYTES], until[TF_TLS_DATE_BYTES];
+
+    text[0] = '\0';
+    if (peer->leaf == NULL) {
+        return;
+    }
+    tf_cert_name(X509_get_subject_name(peer->leaf), subject);
+    tf_identity_list(peer->leaf, names, sizeof names);
+    tf_cert_date(X509_get0_notBefore(peer->leaf), from);
+    tf_cert_date(X509_get0_notAfter(peer->leaf), until);
+    (void)snprintf(text, TF_LINK_REASON_MAX + 1, "%.90s; %.110s; %s to %s; chain of %d", subject,
+                   names, from, until, peer->chain_count);
+}
+
 /* ---- reasons -------------------------------------------------------------------------------- */
 
 static const char *usage_name(const struct tf_peer *peer)
@@ -124,6 +141,7 @@ static void explain(struct tf_peer *peer, X509_STORE_CTX *store)
     }
     switch (code) {
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+        peer->step = TF_LINK_ISSUER;
         (void)snprintf(peer->reason, size,
                        "other CA: its certificate (%.80s) is self-signed, not issued by a CA in %s",
                        subject, peer->tls->ca_path);
@@ -133,6 +151,7 @@ static void explain(struct tf_peer *peer, X509_STORE_CTX *store)
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
     case X509_V_ERR_CERT_SIGNATURE_FAILURE:
+        peer->step = TF_LINK_ISSUER;
         (void)snprintf(peer->reason, size,
                        "other CA: its certificate (%.60s) was issued by \"%.60s\", not by a CA in "
                        "%s",
@@ -185,6 +204,7 @@ static int check_server_name(struct tf_peer *peer, X509 *leaf)
     size_t count = tls->want_count > 0 ? tls->want_count : 1;
     char proved[TF_TLS_NAME_BYTES];
 
+    peer->step = TF_LINK_NAME;
     for (size_t i = 0; i < count; i++) {
         if (tf_want_holds(&wants[i], leaf)) {
             if (!tf_identity_uri(leaf, peer->identity)) {
@@ -219,6 +239,18 @@ static int check_leaf(struct tf_peer *peer, X509 *leaf)
     return X509_V_OK;
 }
 
+static void note_seen(struct tf_peer *peer, X509_STORE_CTX *store)
+{
+    X509 *leaf = X509_STORE_CTX_get0_cert(store);
+
+    peer->step = TF_LINK_CERTIFICATE;
+    peer->seen_ns = uv_hrtime();
+    peer->chain_count = sk_X509_num(X509_STORE_CTX_get0_untrusted(store));
+    if (peer->leaf == NULL && leaf != NULL && X509_up_ref(leaf) == 1) {
+        peer->leaf = leaf;
+    }
+}
+
 int tf_tls_verify(X509_STORE_CTX *store, void *arg)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
@@ -229,6 +261,7 @@ int tf_tls_verify(X509_STORE_CTX *store, void *arg)
 
     (void)arg;
     assert(peer != NULL);
+    note_seen(peer, store);
     if (!sound) {
         code = X509_STORE_CTX_get_error(store);
         if (code != X509_V_ERR_EE_KEY_TOO_SMALL && code != X509_V_ERR_CA_KEY_TOO_SMALL &&
@@ -243,6 +276,7 @@ int tf_tls_verify(X509_STORE_CTX *store, void *arg)
     if (code == X509_V_OK) {
         code = check_leaf(peer, sk_X509_value(chain, 0));
     }
+    peer->step = code == X509_V_OK ? TF_LINK_OURS : peer->step;
     X509_STORE_CTX_set_error(store, code);
     return code == X509_V_OK;
 }

@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "taffrail/config.h"
+#include "taffrail/probe.h"
 #include "taffrail/sandbox.h"
 #include "taffrail/spool.h"
 
@@ -57,6 +58,14 @@ struct tf_output_kind {
                   void *ctx); /* frees self, then calls on_closed; also when never started. The
                              caller closes the feed inside on_closed */
     void (*status)(const void *self, struct tf_output_status *status);
+    /*
+     * For `check --connect`, after open and in place of start: tries each receiver as a started
+     * output would, and sends nothing that one would store. on_probed comes for each in the order
+     * of the configuration, then on_done, none of them inside this call; close only after that.
+     * Each step has a bound of time, but for a lookup, which may hold the loop as long as the
+     * system's resolver takes. Returns 0 or -ENOMEM. NULL: it connects to nothing.
+     */
+    int (*probe)(void *self, const struct tf_probe_events *events);
 };
 
 extern const struct tf_output_kind tf_output_forward;

@@ -106,6 +106,35 @@ void tf_link_close(struct tf_link *link,
                    const char *reason); /* sends close_notify; a second call does nothing */
 const char *tf_link_peer(const struct tf_link *link); /* "192.0.2.7:24224" */
 
+/* ---- how far a link came, for `check --connect` --------------------------------------------- */
+
+/* What a link is at, or ended in; each step before it was sound. */
+enum tf_link_step {
+    TF_LINK_CONNECT,
+    TF_LINK_HELLO,       /* until they show a certificate */
+    TF_LINK_ISSUER,      /* it comes from no CA of ours */
+    TF_LINK_CERTIFICATE, /* it is not good otherwise: dates, strength, usage */
+    TF_LINK_NAME,
+    TF_LINK_OURS,  /* TLS 1.3 is open before the other end has looked at our certificate */
+    TF_LINK_TAKEN, /* the other end has taken it: with TLS 1.2 once open, else by data from it */
+};
+
+struct tf_link_facts {
+    enum tf_link_step step;
+    uint64_t connect_ms, hello_ms; /* how long these took; 0 when they were not done */
+    char hello[96];                /* "TLS 1.3, TLS_AES_256_GCM_SHA384, X25519", or "" */
+    /* "CN=logs; DNS:logs.example.com; 2026-10-01 to 2027-01-01; chain of 1", or "" */
+    char certificate[TF_LINK_REASON_MAX + 1];
+    char identity[TF_IDENTITY_MAX + 1]; /* as of on_open, or "" */
+};
+
+/* Of a client's link, in every callback of it too. */
+void tf_link_facts(const struct tf_link *link, struct tf_link_facts *facts);
+
+/* Sends close_notify and reads on. Who answers it in kind has done its side of the handshake:
+ * on_closed then has status 0. Nothing may be written any more. */
+void tf_link_ask_end(struct tf_link *link);
+
 /* allow entries: exact, or `*` for one whole path segment (URI) or one DNS label. */
 bool tf_identity_match(const char *pattern, const char *identity);
 

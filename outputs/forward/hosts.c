@@ -1,5 +1,5 @@
 /*
- * hosts.c - `hosts` of the forward output, from text to name and port.
+ * hosts.c - `hosts` of the forward output, from text to name and port, from a name to addresses.
  *
  *     logs.example.com    192.0.2.10:24224    [2001:db8::10]:24224
  *
@@ -189,4 +189,56 @@ bool tf_forward_host_is_literal(const struct tf_forward_host *host)
 
     return uv_ip4_addr(host->name, host->port, &v4) == 0 ||
            uv_ip6_addr(host->name, host->port, &v6) == 0;
+}
+
+/* ---- addresses ------------------------------------------------------------------------------ */
+
+static void add_address(struct tf_forward_addresses *list, const struct sockaddr *address)
+{
+    size_t size;
+
+    if (address->sa_family == AF_INET) {
+        size = sizeof(struct sockaddr_in);
+    } else if (address->sa_family == AF_INET6) {
+        size = sizeof(struct sockaddr_in6);
+    } else {
+        return;
+    }
+    if (list->count < TF_FORWARD_ADDRESSES_MAX) {
+        memcpy(&list->items[list->count++], address, size);
+    }
+}
+
+bool tf_forward_addresses_literal(struct tf_forward_addresses *list,
+                                  const struct tf_forward_host *host)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address = {0};
+
+    if (uv_ip4_addr(host->name, host->port, &address.v4) != 0 &&
+        uv_ip6_addr(host->name, host->port, &address.v6) != 0) {
+        return false;
+    }
+    add_address(list, &address.any);
+    return true;
+}
+
+int tf_forward_look_up(uv_loop_t *loop, uv_getaddrinfo_t *request,
+                       const struct tf_forward_host *host, uv_getaddrinfo_cb on_looked_up)
+{
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    char port[8];
+
+    (void)snprintf(port, sizeof port, "%u", host->port);
+    return uv_getaddrinfo(loop, request, on_looked_up, host->name, port, &hints);
+}
+
+void tf_forward_addresses_add(struct tf_forward_addresses *list, const struct addrinfo *answer)
+{
+    for (const struct addrinfo *item = answer; item != NULL; item = item->ai_next) {
+        add_address(list, item->ai_addr);
+    }
 }

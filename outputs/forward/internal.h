@@ -1,12 +1,13 @@
 /*
  * internal.h - what the files of the forward output share.
  *
- *     hosts.c    `hosts`, from text to name and port
+ *     hosts.c    `hosts`, from text to name and port, from a name to addresses
  *     message.c  a frame as one message of the protocol
  *     answer.c   what a receiver may say back: the bounded parser
  *     receipt.c  what the receiver signs of what it has: judged, kept, or a fork
  *     reach.c    whom to call and when: hosts, addresses, backoff, the end of a connection
  *     session.c  one connection: what is sent, what waits for its ack
+ *     probe.c    each receiver tried once, and nothing sent, for `check --connect`
  *     output.c   the states, the options and the plugin
  */
 #ifndef TAFFRAIL_FORWARD_INTERNAL_H
@@ -22,6 +23,7 @@
 #define TF_FORWARD_HOST_TEXT_BYTES (TF_FORWARD_NAME_MAX + sizeof "[]:65535")
 #define TF_FORWARD_WINDOW          32u /* frames sent and not acked, D2 of docs/guarantees.md */
 #define TF_FORWARD_UNSAVED_MAX     64u
+#define TF_FORWARD_ADDRESSES_MAX   16u /* of one name; more are not tried */
 #define TF_ANSWER_BYTES_MAX        4096u
 #define TF_CHUNK_BYTES             24u   /* base64 of a frame's name */
 #define TF_AROUND_BYTES_MAX        1024u /* of a message without its payload */
@@ -55,6 +57,22 @@ bool tf_forward_host_equal(const struct tf_forward_host *a, const struct tf_forw
 
 /* Its name is an address: nothing is looked up. */
 bool tf_forward_host_is_literal(const struct tf_forward_host *host);
+
+struct tf_forward_addresses {
+    struct sockaddr_storage items[TF_FORWARD_ADDRESSES_MAX];
+    uint32_t count;
+};
+
+/* Adds the address that a literal is. False: it is none, and nothing was added. */
+bool tf_forward_addresses_literal(struct tf_forward_addresses *list,
+                                  const struct tf_forward_host *host);
+
+/* Asks the system's resolver, on a worker, for as long as it takes. */
+int tf_forward_look_up(uv_loop_t *loop, uv_getaddrinfo_t *request,
+                       const struct tf_forward_host *host, uv_getaddrinfo_cb on_looked_up);
+
+/* Adds what it answered, in its order. */
+void tf_forward_addresses_add(struct tf_forward_addresses *list, const struct addrinfo *answer);
 
 /* ---- message.c ------------------------------------------------------------------------------ */
 
@@ -111,8 +129,7 @@ struct forward_witness {
 
 /* ---- the output's state: reach.c, session.c and output.c ------------------------------------- */
 
-#define TF_FORWARD_ADDRESSES_MAX 16u /* of one name; more are not tried */
-#define TF_FORWARD_OUTPUT_MAX    63u /* of the output's name */
+#define TF_FORWARD_OUTPUT_MAX 63u /* of the output's name */
 
 enum forward_state {
     FORWARD_WAITING,
@@ -150,8 +167,8 @@ struct forward {
     uv_getaddrinfo_t lookup;
     bool timer_open, lookup_open;
     struct forward_host *host; /* tried or connected */
-    struct sockaddr_storage addresses[TF_FORWARD_ADDRESSES_MAX];
-    uint32_t address_count, address_index;
+    struct tf_forward_addresses addresses;
+    uint32_t address_index;
     struct tf_link *link;
     char peer[128], identity[TF_IDENTITY_MAX + 1];
     char why[TF_LINK_REASON_MAX + 1];  /* why we close it, or why the last address failed */
@@ -195,6 +212,9 @@ void tf_forward_note(struct forward *self, const char *format, ...) TF_PRINTF(2,
 extern const struct tf_link_events tf_forward_link_events;
 void tf_forward_pump(struct forward *self);
 void tf_forward_check(struct forward *self);
+
+/* probe.c: `probe` of the plugin. */
+int tf_forward_probe(void *self, const struct tf_probe_events *events);
 
 /* output.c: the timer's one callback; calls on_closed and frees self when all handles are closed.
  */

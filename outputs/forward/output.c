@@ -15,7 +15,8 @@
  * connection ends, what it did not get acked goes back to the feed (tf_feed_rewind).
  *
  * Left to others: whom to call (reach.c), what goes over a connection (session.c), what receivers
- * sign (receipt.c), identities and certificates (agent/tls), order and cursors (the feed).
+ * sign (receipt.c), a look at receivers without a start (probe.c), identities and certificates
+ * (agent/tls), order and cursors (the feed).
  */
 #include "internal.h"
 
@@ -246,4 +247,5 @@ const struct tf_output_kind tf_output_forward = {
     .wake = forward_wake,
     .close = forward_close,
     .status = forward_status,
+    .probe = tf_forward_probe,
 };

@@ -130,8 +130,8 @@ static void try_address(struct forward *self)
     char why[TF_LINK_REASON_MAX + 1];
 
     self->state = FORWARD_CONNECTING;
-    while (self->address_index < self->address_count) {
-        const struct sockaddr_storage *address = &self->addresses[self->address_index++];
+    while (self->address_index < self->addresses.count) {
+        const struct sockaddr_storage *address = &self->addresses.items[self->address_index++];
         struct tf_link_events events = tf_forward_link_events;
         char text[64];
         int rc;
@@ -153,37 +153,21 @@ static void try_address(struct forward *self)
     host_failed(self, why);
 }
 
-static void add_address(struct forward *self, const struct sockaddr *address)
-{
-    size_t size;
-
-    if (address->sa_family == AF_INET) {
-        size = sizeof(struct sockaddr_in);
-    } else if (address->sa_family == AF_INET6) {
-        size = sizeof(struct sockaddr_in6);
-    } else {
-        return;
-    }
-    if (self->address_count < TF_FORWARD_ADDRESSES_MAX) {
-        memcpy(&self->addresses[self->address_count++], address, size);
-    }
-}
-
 static void on_looked_up(uv_getaddrinfo_t *lookup, int status, struct addrinfo *list)
 {
     struct forward *self = lookup->data;
     char text[64], reason[TF_LINK_REASON_MAX + 1];
 
     self->lookup_open = false;
-    for (const struct addrinfo *item = list; status == 0 && item != NULL; item = item->ai_next) {
-        add_address(self, item->ai_addr);
+    if (status == 0) {
+        tf_forward_addresses_add(&self->addresses, list);
     }
     uv_freeaddrinfo(list);
     if (self->state == FORWARD_ENDING) {
         tf_forward_finish(self);
         return;
     }
-    if (status == 0 && self->address_count > 0) {
+    if (status == 0 && self->addresses.count > 0) {
         try_address(self);
         return;
     }
@@ -195,40 +179,21 @@ static void on_looked_up(uv_getaddrinfo_t *lookup, int status, struct addrinfo *
     host_failed(self, reason);
 }
 
-/* A literal needs no worker. */
-static bool take_literal(struct forward *self, const struct tf_forward_host *host)
-{
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } address = {0};
-
-    if (uv_ip4_addr(host->name, host->port, &address.v4) != 0 &&
-        uv_ip6_addr(host->name, host->port, &address.v6) != 0) {
-        return false;
-    }
-    add_address(self, &address.any);
-    return true;
-}
-
 void tf_forward_attempt(struct forward *self)
 {
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    char port[8], text[64], reason[TF_LINK_REASON_MAX + 1], host[TF_FORWARD_HOST_TEXT_BYTES];
+    char text[64], reason[TF_LINK_REASON_MAX + 1], host[TF_FORWARD_HOST_TEXT_BYTES];
     int rc;
 
     self->host = pick(self);
-    self->address_count = self->address_index = 0;
+    self->addresses.count = self->address_index = 0;
     self->why[0] = '\0';
     tf_forward_host_print(&self->host->at, host);
     (void)snprintf(self->peer, sizeof self->peer, "%.*s", (int)sizeof self->peer - 1, host);
-    if (take_literal(self, &self->host->at)) {
+    if (tf_forward_addresses_literal(&self->addresses, &self->host->at)) {
         try_address(self);
         return;
     }
-    (void)snprintf(port, sizeof port, "%u", self->host->at.port);
-    rc = uv_getaddrinfo(self->loop, &self->lookup, on_looked_up, self->host->at.name, port, &hints);
+    rc = tf_forward_look_up(self->loop, &self->lookup, &self->host->at, on_looked_up);
     if (rc < 0) {
         (void)snprintf(reason, sizeof reason, "resolve: %s", uv_strerror_r(rc, text, sizeof text));
         host_failed(self, reason);

@@ -169,7 +169,7 @@ def demo(house):
     print(f"  {binary} tap --text {os.path.relpath(house.path('logs/pods'))}/*/*/*.log     # what would be shipped, from any log file")
     print(f"  {binary} replay {os.path.relpath(house.path('agent/spool'))} --grep checkout --text")
     print(f"  {binary} verify {os.path.relpath(house.path('agent/spool'))} --seal-key {os.path.relpath(house.path('seal.key'))}")
-    print(f"  $EDITOR conf/taffrail.yaml && {binary} check -c conf/taffrail.yaml")
+    print(f"  $EDITOR conf/taffrail.yaml && {binary} check -c conf/taffrail.yaml --connect")
 
 
 def main(binary, folder):

@@ -53,7 +53,7 @@ static struct addrinfo *named(const char *ip, const char *service, struct addrin
     return item;
 }
 
-/* two.test: nobody listens at the first of its addresses. */
+/* two.test: nobody listens at the first of its addresses. slow.test: it takes a while. */
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
                 struct addrinfo **out)
 {
@@ -61,6 +61,9 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
     if (strcmp(name, "two.test") == 0) {
         *out = named("127.0.0.2", service, named("127.0.0.1", service, NULL));
         return 0;
+    }
+    if (strcmp(name, "slow.test") == 0) {
+        (void)usleep(300000);
     }
     return EAI_NONAME;
 }
@@ -1752,12 +1755,175 @@ static void the_kind_is_complete(void **state)
     assert_non_null(kind->wake);
     assert_non_null(kind->close);
     assert_non_null(kind->status);
+    assert_non_null(kind->probe);
     for (const struct tf_option *option = kind->options; option->name != NULL; option++) {
         assert_non_null(option->about);
         assert_true(option->offset < kind->options_bytes);
         count++;
     }
     assert_int_equal(count, 5);
+}
+
+/* ---- a probe -------------------------------------------------------------------------------- */
+
+struct probed {
+    struct tf_probe probes[2];
+    char receivers[2][64];
+    uint32_t count;
+    bool done;
+};
+
+static struct probed probed;
+
+static void on_probed(void *ctx, const struct tf_probe *probe)
+{
+    (void)ctx;
+    assert_true(probed.count < TF_COUNT(probed.probes));
+    probed.probes[probed.count] = *probe;
+    (void)snprintf(probed.receivers[probed.count++], sizeof probed.receivers[0], "%s",
+                   probe->receiver);
+}
+
+static void on_probe_done(void *ctx)
+{
+    (void)ctx;
+    assert_false(probed.done);
+    probed.done = true;
+}
+
+static bool probe_is_done(const struct fixture *f)
+{
+    (void)f;
+    return probed.done;
+}
+
+static void on_probed_output_closed(void *ctx)
+{
+    struct fixture *f = ctx;
+
+    f->output = NULL;
+}
+
+/* Opens the output, probes, closes it; `probed` has what came. */
+static void probe(struct fixture *f)
+{
+    const struct tf_probe_events events = {
+        .ctx = f, .on_probed = on_probed, .on_done = on_probe_done};
+    struct tf_error err;
+
+    tf_error_init(&err);
+    probed = (struct probed){.count = 0};
+    assert_int_equal(try_open(f, "probed", &err), 0);
+    assert_int_equal(tf_output_forward.probe(f->output, &events), 0);
+    assert_int_equal(probed.count, 0); /* not inside the call */
+    run_until(f, probe_is_done);
+    tf_output_forward.close(f->output, on_probed_output_closed, f);
+    assert_null(f->output);
+    tf_error_fini(&err);
+    assert_int_equal(f->collector.bytes, 0);
+}
+
+/* Steps before failed are ok, those behind it are not reached. failed 7: all are ok. */
+static const struct tf_probe *assert_steps(uint32_t i, uint32_t failed, const char *text)
+{
+    const struct tf_probe *found = &probed.probes[i];
+
+    assert_true(i < probed.count);
+    assert_int_equal(found->step_count, 7);
+    for (uint32_t k = 0; k < found->step_count; k++) {
+        enum tf_probe_state wanted = k < failed    ? TF_PROBE_OK
+                                     : k == failed ? TF_PROBE_FAILED
+                                                   : TF_PROBE_NOT_REACHED;
+
+        if (found->steps[k].state != wanted) {
+            fail_msg("%s: %d, not %d: %s", found->steps[k].name, found->steps[k].state, wanted,
+                     found->steps[k].text);
+        }
+    }
+    if (failed < found->step_count && strstr(found->steps[failed].text, text) == NULL) {
+        fail_msg("\"%s\" does not tell \"%s\"", found->steps[failed].text, text);
+    }
+    assert_int_equal(found->mend[0] == '\0', failed == found->step_count);
+    return found;
+}
+
+static void a_probe_goes_all_the_way_and_sends_nothing(void **state)
+{
+    struct fixture *f = *state;
+    const struct tf_probe *found;
+    char other[96];
+
+    set_host(f, 0, "two.test:%u", f->collector.port);
+    set_host(f, 1, "127.0.0.1:%u", f->collector.port);
+    probe(f);
+    assert_int_equal(probed.count, 2);
+    found = assert_steps(0, 7, "");
+    assert_string_equal(probed.receivers[0], f->hosts[0]);
+    assert_int_equal(found->at.line, 17);
+    assert_int_equal(found->at.column, 1);
+    assert_string_equal(found->steps[0].text, "127.0.0.2, 127.0.0.1");
+    (void)snprintf(other, sizeof other, "127.0.0.1 (127.0.0.2:%u: connection refused)",
+                   f->collector.port);
+    assert_string_equal(found->steps[1].text, other);
+    assert_memory_equal(found->steps[2].text, "TLS 1.3, ", 9);
+    assert_string_equal(found->steps[4].text, "dns:two.test");
+    assert_memory_equal(found->steps[5].text, "spiffe://test/node/1, until 20", 30);
+    found = assert_steps(1, 7, "");
+    assert_int_equal(found->at.column, 2);
+    assert_string_equal(found->steps[0].text, "127.0.0.1");
+    assert_string_equal(found->steps[1].text, "127.0.0.1");
+    assert_int_equal(f->collector.opened, 2);
+}
+
+static void a_probe_tells_the_address_that_came_furthest(void **state)
+{
+    struct fixture *f = *state;
+    const struct tf_probe *found;
+    char other[96];
+
+    f->options.tls.ca.text = tls_fixture_write_certs(&f->tls, "other-ca.pem", &f->other_ca, 1);
+    set_host(f, 0, "two.test:%u", f->collector.port);
+    probe(f);
+    found = assert_steps(0, 3, "issued by");
+    (void)snprintf(other, sizeof other, "127.0.0.1 (127.0.0.2:%u: connection refused)",
+                   f->collector.port);
+    assert_string_equal(found->steps[1].text, other);
+    assert_non_null(strstr(found->steps[3].about, "; chain of 1"));
+    assert_non_null(strstr(found->mend, "/other-ca.pem, or find out why"));
+}
+
+static void a_probe_waits_for_a_name_for_so_long(void **state)
+{
+    struct fixture *f = *state;
+
+    f->options.connect_timeout_ms = 50;
+    set_host(f, 0, "gone.test:%u", f->collector.port);
+    set_host(f, 1, "slow.test:%u", f->collector.port);
+    probe(f);
+    assert_steps(0, 0, "no such name");
+    assert_steps(1, 0, "no answer of the resolver in 50 ms");
+    assert_int_equal(f->collector.accepted, 0);
+}
+
+static void who_closes_at_once_has_refused_a_probe(void **state)
+{
+    struct fixture *f = *state;
+    const struct script leave = {.act = ACT_LEAVE_AT_ONCE};
+
+    set_scripts(f, &leave, 1);
+    probe(f);
+    assert_non_null(strstr(assert_steps(0, 5, "closed by the receiver right after the hello")->mend,
+                           "allow have an entry for spiffe://test/node/1"));
+}
+
+static void who_never_answers_a_probe_is_given_up(void **state)
+{
+    struct fixture *f = *state;
+
+    f->collector.mute = true;
+    f->options.connect_timeout_ms = 50;
+    probe(f);
+    assert_steps(0, 2, "no answer in 50 ms");
 }
 
 static bool muted_one(const struct fixture *f)
@@ -1936,6 +2102,11 @@ int main(int argc, char **argv)
         TEST(a_peer_that_leaves_in_good_order_is_called_again),
         TEST(a_lost_frame_is_told_as_a_derived_gap),
         TEST(a_wrong_configuration_is_refused),
+        TEST(a_probe_goes_all_the_way_and_sends_nothing),
+        TEST(a_probe_tells_the_address_that_came_furthest),
+        TEST(a_probe_waits_for_a_name_for_so_long),
+        TEST(who_closes_at_once_has_refused_a_probe),
+        TEST(who_never_answers_a_probe_is_given_up),
         TEST(close_ends_it_in_every_state),
 #ifdef TF_TEST_HOOKS
         TEST(a_kill_loses_nothing_and_repeats_names_only),

@@ -72,6 +72,7 @@ struct side {
     bool opened, closed, write_at_open, echo, nap, close_in_data;
     int status, refuse_with;
     char reason[TF_LINK_REASON_MAX + 1], identity[TF_IDENTITY_MAX + 1];
+    struct tf_link_facts facts; /* at its end */
     uint64_t bytes_in, bytes_to_send, bytes_sent;
     uint32_t crc_in, crc_sent;
     size_t queued_max;
@@ -178,6 +179,7 @@ static void on_closed(void *ctx, int status, const char *reason)
     assert_false(side->closed); /* once */
     side->closed = true;
     side->status = status;
+    tf_link_facts(side->link, &side->facts);
     side->link = NULL;
     (void)snprintf(side->reason, sizeof side->reason, "%s", reason);
 }
@@ -462,6 +464,16 @@ static bool client_closed(struct fixture *f)
     return f->client.closed;
 }
 
+static bool client_open(struct fixture *f)
+{
+    return f->client.opened || f->client.closed;
+}
+
+static bool client_has_data(struct fixture *f)
+{
+    return f->client.bytes_in > 0 || f->client.closed;
+}
+
 static bool server_open(struct fixture *f)
 {
     return f->server.opened;
@@ -654,6 +666,7 @@ struct hostile {
     int max_version; /* 0: any */
     const char *told;
     int alert;
+    enum tf_link_step step; /* of a server's: where the client ends */
 };
 
 static struct tls_cert hostile_cert(struct fixture *f, const struct hostile *hostile)
@@ -754,27 +767,34 @@ static void hostile_clients_are_refused_by_name(void **state)
 #define SERVER_CERT(...) .cert = {.san = "DNS:localhost", .usage = "serverAuth", __VA_ARGS__}
 static const struct hostile hostile_servers[] = {
     {"other CA", OTHER_CA, SERVER_CERT(0),
-     .told = "other CA: its certificate (CN=hostile) was issued by \"CN=Other Root\"", .alert = 48},
-    {"self-signed", ITSELF, SERVER_CERT(0), .told = "is self-signed", .alert = 48},
+     .told = "other CA: its certificate (CN=hostile) was issued by \"CN=Other Root\"", .alert = 48,
+     .step = TF_LINK_ISSUER},
+    {"self-signed", ITSELF, SERVER_CERT(0), .told = "is self-signed", .alert = 48,
+     .step = TF_LINK_ISSUER},
     {"expired", OUR_CA, SERVER_CERT(.from_days = -9, .until_days = -2), .told = "expired on 20",
-     .alert = 45},
-    {"not yet", OUR_CA, SERVER_CERT(.from_days = 2), .told = "is not valid before 20", .alert = 42},
+     .alert = 45, .step = TF_LINK_CERTIFICATE},
+    {"not yet", OUR_CA, SERVER_CERT(.from_days = 2), .told = "is not valid before 20", .alert = 42,
+     .step = TF_LINK_CERTIFICATE},
     {"no usage", OUR_CA, .cert = {.san = "DNS:localhost"},
-     .told = "lacks the extended key usage serverAuth", .alert = 43},
+     .told = "lacks the extended key usage serverAuth", .alert = 43, .step = TF_LINK_CERTIFICATE},
     {"other usage", OUR_CA, .cert = {.san = "DNS:localhost", .usage = "clientAuth"},
-     .told = "lacks the extended key usage serverAuth", .alert = 43},
+     .told = "lacks the extended key usage serverAuth", .alert = 43, .step = TF_LINK_CERTIFICATE},
     {"CN only", OUR_CA, .cert = {.name = "localhost", .usage = "serverAuth"},
-     .told = "wrong name: it proves no name; wanted dns:localhost", .alert = 42},
+     .told = "wrong name: it proves no name; wanted dns:localhost", .alert = 42,
+     .step = TF_LINK_NAME},
     {"CN beside a URI", OUR_CA,
      .cert = {.name = "localhost", .san = "URI:" URI, .usage = "serverAuth"},
-     .told = "wrong name: it proves URI:" URI "; wanted dns:localhost", .alert = 42},
+     .told = "wrong name: it proves URI:" URI "; wanted dns:localhost", .alert = 42,
+     .step = TF_LINK_NAME},
     {"other name", OUR_CA, .cert = {.san = "DNS:logs-b,IP:127.0.0.1", .usage = "serverAuth"},
-     .told = "wrong name: it proves DNS:logs-b, IP:127.0.0.1; wanted dns:localhost", .alert = 42},
+     .told = "wrong name: it proves DNS:logs-b, IP:127.0.0.1; wanted dns:localhost", .alert = 42,
+     .step = TF_LINK_NAME},
     {"short RSA", OUR_CA, SERVER_CERT(.rsa_bits = 1024), .told = "has an RSA key of 1024 bits",
-     .alert = 42},
-    {"SHA-1", OUR_CA, SERVER_CERT(.digest = "SHA1"), .told = "is signed with SHA-1", .alert = 42},
+     .alert = 42, .step = TF_LINK_CERTIFICATE},
+    {"SHA-1", OUR_CA, SERVER_CERT(.digest = "SHA1"), .told = "is signed with SHA-1", .alert = 42,
+     .step = TF_LINK_CERTIFICATE},
     {"TLS 1.2", OUR_CA, SERVER_CERT(0), .max_version = TLS1_2_VERSION,
-     .told = "alert protocol_version (70)", .alert = 0},
+     .told = "alert protocol_version (70)", .alert = 0, .step = TF_LINK_HELLO},
 };
 
 static void try_hostile_server(struct fixture *f, const struct hostile *hostile)
@@ -788,6 +808,8 @@ static void try_hostile_server(struct fixture *f, const struct hostile *hostile)
     }
     assert_refused(f, &f->client, hostile,
                    hostile->max_version == TLS1_2_VERSION ? -EPROTO : -EACCES);
+    assert_int_equal(f->client.facts.step, hostile->step);
+    assert_int_equal(f->client.facts.certificate[0] == '\0', hostile->step == TF_LINK_HELLO);
     raw_close(&f->raw);
 }
 
@@ -823,6 +845,70 @@ static void a_refused_client_reports_the_alert(void **state)
     assert_string_equal(f->client.reason,
                         "our certificate was refused by the other end: alert unknown_ca (48)");
     assert_int_equal(f->client.status, -EACCES);
+    assert_int_equal(f->client.facts.step, TF_LINK_OURS);
+}
+
+/* ---- how far a link came -------------------------------------------------------------------- */
+
+static void a_link_tells_how_far_it_came(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_link_facts facts;
+
+    load_server(f);
+    load_client(f);
+    connect_client(f, "localhost");
+    tf_link_facts(f->client.link, &facts);
+    assert_int_equal(facts.step, TF_LINK_CONNECT);
+    assert_string_equal(facts.hello, "");
+    assert_string_equal(facts.certificate, "");
+    assert_true(run_until(f, both_open));
+    tf_link_facts(f->client.link, &facts);
+    assert_int_equal(facts.step, TF_LINK_OURS); /* not yet known: the server has said nothing */
+    assert_string_equal(facts.hello, "TLS 1.3, TLS_AES_256_GCM_SHA384, X25519");
+    assert_memory_equal(facts.certificate, "CN=leaf; DNS:localhost, IP:127.0.0.1; 20", 40);
+    assert_tells(facts.certificate, "; chain of 1");
+    assert_string_equal(facts.identity, "dns:localhost");
+    assert_true(facts.connect_ms < TIMEOUT_MS && facts.hello_ms < TIMEOUT_MS);
+    f->server.bytes_to_send = 1;
+    keep_sending(&f->server);
+    assert_true(run_until(f, client_has_data));
+    tf_link_facts(f->client.link, &facts);
+    assert_int_equal(facts.step, TF_LINK_TAKEN);
+}
+
+static void with_tls_1_2_an_open_link_was_taken(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_link_facts facts;
+
+    f->server_options.min_version = f->client_options.min_version = 1;
+    load_server(f);
+    load_client(f);
+    SSL_CTX_set_max_proto_version(f->client_tls->ctx, TLS1_2_VERSION);
+    connect_client(f, "localhost");
+    assert_true(run_until(f, both_open));
+    tf_link_facts(f->client.link, &facts);
+    assert_int_equal(facts.step, TF_LINK_TAKEN);
+    assert_tells(facts.hello, "TLS 1.2, ECDHE-ECDSA-");
+}
+
+static void who_is_asked_to_end_still_says_what_it_has(void **state)
+{
+    struct fixture *f = *state;
+
+    load_server(f);
+    load_client(f);
+    f->server.write_at_open = true;
+    connect_client(f, "localhost");
+    assert_true(run_until(f, client_open));
+    tf_link_ask_end(f->client.link);
+    tf_link_ask_end(f->client.link); /* a second call does nothing */
+    assert_true(run_until(f, both_closed));
+    assert_int_equal(f->client.status, 0);
+    assert_string_equal(f->client.reason, "closed by the other end");
+    assert_int_equal(f->client.bytes_in, strlen(SECRET));
+    assert_int_equal(f->server.status, 0);
 }
 
 /* ---- refusals: names ------------------------------------------------------------------------ */
@@ -971,6 +1057,7 @@ static void a_server_without_tls_is_told_as_such(void **state)
     assert_int_equal(write(f->raw.fd, "220 smtp\r\n", 10), 10);
     assert_true(run_until(f, client_closed));
     assert_string_equal(f->client.reason, "the other end speaks no TLS");
+    assert_int_equal(f->client.facts.step, TF_LINK_HELLO);
 }
 
 static void raw_reset(struct raw *raw)
@@ -1220,6 +1307,7 @@ static void a_closed_port_refuses(void **state)
     assert_true(run_until(f, client_closed));
     assert_tells(f->client.reason, "connect 127.0.0.1:");
     assert_tells(f->client.reason, ": connection refused");
+    assert_int_equal(f->client.facts.step, TF_LINK_CONNECT);
     assert_int_equal(f->client.status, -ECONNREFUSED);
 }
 
@@ -1881,6 +1969,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(hostile_clients_are_refused_by_name, setup, teardown),
         cmocka_unit_test_setup_teardown(hostile_servers_are_refused_by_name, setup, teardown),
         cmocka_unit_test_setup_teardown(a_refused_client_reports_the_alert, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_link_tells_how_far_it_came, setup, teardown),
+        cmocka_unit_test_setup_teardown(with_tls_1_2_an_open_link_was_taken, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_is_asked_to_end_still_says_what_it_has, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_server_proves_the_host_called, setup, teardown),
         cmocka_unit_test_setup_teardown(listed_identities_replace_the_host, setup, teardown),
         cmocka_unit_test_setup_teardown(a_pin_does_not_replace_the_chain, setup, teardown),
