@@ -75,7 +75,7 @@ struct tf_api {
     bool is_listing;             /* else it watches */
     bool is_fruitful;            /* a watch brought something */
     bool is_unsound;             /* it brought what no API server sends */
-    enum tf_pod_answer ended_by; /* GONE, REFUSED: by an event */
+    enum tf_pod_answer ended_by; /* GONE, REFUSED, NO_MEMORY: by an event */
     uint64_t list_bytes, began_ms;
     uint32_t failures; /* in a row */
     bool is_up;
@@ -267,6 +267,9 @@ static int on_object(void *ctx, enum tf_split_part part, struct tf_slice object)
         api->ended_by = answer;
         return -ECANCELED;
     }
+    if (answer == TF_EVENT_NO_MEMORY) {
+        return -ENOMEM;
+    }
     if (!api->is_listing && answer != TF_EVENT_MALFORMED) {
         api->is_fruitful = true;
         note_up(api);
@@ -282,6 +285,9 @@ static int on_data(void *ctx, struct tf_slice data)
     api->list_bytes += api->is_listing ? data.size : 0;
     if (api->list_bytes <= LIST_BYTES_MAX) {
         rc = tf_split_feed(&api->split, data, on_object, api);
+    }
+    if (rc == -ENOMEM) { /* for an object, or for what is made of it */
+        api->ended_by = TF_EVENT_NO_MEMORY;
     }
     api->is_unsound = rc == -EPROTO || api->list_bytes > LIST_BYTES_MAX;
     tell_changes(api);
@@ -313,6 +319,9 @@ static void end_watch(struct tf_api *api)
 /* Why the request brought nothing more, in words; "" when it ended as it should. */
 static const char *why_ended(const struct tf_api *api, const struct tf_http_outcome *outcome)
 {
+    if (api->ended_by == TF_EVENT_NO_MEMORY) {
+        return "there is no memory for what it sends";
+    }
     if (api->ended_by == TF_EVENT_REFUSED) {
         return "the server ended the watch with an error";
     }

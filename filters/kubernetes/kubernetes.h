@@ -146,6 +146,7 @@ enum tf_pod_answer {
     TF_EVENT_MALFORMED, /* passed over, counted */
     TF_EVENT_GONE,      /* where the watch goes on is too old: list again */
     TF_EVENT_REFUSED,   /* the server ends the watch with an error */
+    TF_EVENT_NO_MEMORY, /* nothing changed, and the version is before it */
 };
 
 struct tf_pod_events {

@@ -19,12 +19,17 @@
 
 #include "taffrail/http_client.h"
 
-#define HASTE      1000u
-#define TOKEN      "token-5d41402abc4b2a76"
-#define TOKEN_REST 12000 /* digits behind that: it comes in more than one piece */
-#define LIST       "{\"metadata\":{\"resourceVersion\":\"7\"},\"items\":[]}"
-#define REFUSED    "{\"type\":\"ERROR\",\"object\":{\"code\":500}}"
-#define BOOKMARK   "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\"}}}"
+#define HASTE          1000u
+#define TOKEN          "token-5d41402abc4b2a76"
+#define TOKEN_REST     12000 /* digits behind that: it comes in more than one piece */
+#define LIST_OF(items) "{\"metadata\":{\"resourceVersion\":\"7\"},\"items\":[" items "]}"
+#define LIST           LIST_OF("")
+#define REFUSED        "{\"type\":\"ERROR\",\"object\":{\"code\":500}}"
+#define BOOKMARK       "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\"}}}"
+#define POD                                                                                        \
+    "{\"metadata\":{\"name\":\"pay-0\",\"namespace\":\"shop\",\"uid\":\"u-1\","                    \
+    "\"resourceVersion\":\"8\"}}"
+#define ADDED      "{\"type\":\"ADDED\",\"object\":" POD "}"
 #define FROM_CACHE "list 0"
 #define FROM_STORE "list newest"
 #define FROM_7     "watch 7"
@@ -42,6 +47,8 @@ static struct {
     struct tf_http_get get;
     uv_timer_t soon;
     struct tf_api *api;
+    struct tf_filter_status status; /* when it asks */
+    char why[256];                  /* it was not, at last */
     void (*on_closed)(void *ctx);
     void *closed_ctx;
 } world;
@@ -55,6 +62,10 @@ int uv_timer_start(uv_timer_t *timer, uv_timer_cb fn, uint64_t timeout_ms, uint6
     }
     return start(timer, fn, timeout_ms / HASTE, repeat_ms);
 }
+
+/* Which growth of a buffer fails, once, and in which answer: 1 the first, 0 none. */
+static unsigned failing_growth, failing_answer;
+static bool lacks_memory;
 
 /* What grows may leave behind what it held. */
 static bool looks_for_tokens;
@@ -72,6 +83,9 @@ __attribute__((no_sanitize_thread)) void *realloc(void *data, size_t size)
     if (looks_for_tokens && data != NULL && malloc_usable_size(data) >= sizeof token &&
         memcmp(data, token, strlen(token)) == 0) {
         tokens_left++;
+    }
+    if (lacks_memory && failing_growth > 0 && --failing_growth == 0) {
+        return NULL;
     }
     return next(data, size);
 }
@@ -114,12 +128,22 @@ static void give_answer(uv_timer_t *timer)
     (void)snprintf(outcome.why, sizeof outcome.why, "as the script says");
     if (answer->status == 200) {
         world.get.on_begun(world.get.ctx);
-        if (answer->body != NULL &&
-            world.get.on_data(world.get.ctx, tf_slice_text(answer->body)) < 0) {
-            outcome.is_whole = false;
-        }
+    }
+    if (answer->status == 200 && answer->body != NULL) {
+        lacks_memory = world.asked == failing_answer;
+        outcome.is_whole = world.get.on_data(world.get.ctx, tf_slice_text(answer->body)) == 0;
+        lacks_memory = false;
     }
     world.get.on_done(world.get.ctx, &outcome);
+}
+
+/* How the filter stands when it asks. */
+static void look_at_status(void)
+{
+    tf_api_status(world.api, &world.status);
+    if (!world.status.is_up) {
+        (void)snprintf(world.why, sizeof world.why, "%s", world.status.why);
+    }
 }
 
 int tf_http_client_get(struct tf_http_client *client, const struct tf_http_get *get)
@@ -127,6 +151,7 @@ int tf_http_client_get(struct tf_http_client *client, const struct tf_http_get *
     char asked[64];
 
     (void)client;
+    look_at_status();
     if (world.asked == world.count) {
         tf_api_close(world.api, on_closed, NULL);
         return 0;
@@ -229,6 +254,39 @@ static void other_failures_keep_the_version(void **state)
          {"watch 9", 200, ""});
 }
 
+/* ---- without memory -----------------------------------------------------------------------------
+ */
+
+/* For the object, or for what is kept of it. */
+#define GROWTHS 2u
+
+static void a_watch_without_memory_is_tried_again(void **state)
+{
+    (void)state;
+    for (unsigned growth = 1; growth <= GROWTHS; growth++) {
+        failing_growth = growth;
+        failing_answer = 2;
+        PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 200, ADDED}, {FROM_7, 200, ADDED},
+             {"watch 8", 200, ""});
+        assert_int_equal(failing_growth, 0);
+        assert_int_equal(world.status.failures, 1);
+        assert_string_equal(world.why, "there is no memory for what it sends");
+    }
+}
+
+static void so_is_a_list(void **state)
+{
+    (void)state;
+    for (unsigned growth = 1; growth <= GROWTHS; growth++) {
+        failing_growth = growth;
+        failing_answer = 1;
+        PLAY({FROM_CACHE, 200, LIST_OF(POD)}, {FROM_CACHE, 200, LIST_OF(POD)}, {FROM_7, 200, ""});
+        assert_int_equal(failing_growth, 0);
+        assert_int_equal(world.status.failures, 1);
+        assert_string_equal(world.why, "there is no memory for what it sends");
+    }
+}
+
 static void a_token_is_left_nowhere(void **state)
 {
     (void)state;
@@ -245,6 +303,8 @@ int main(void)
         cmocka_unit_test(a_version_that_is_refused_again_is_forgotten),
         cmocka_unit_test(so_is_one_that_nothing_sound_follows),
         cmocka_unit_test(other_failures_keep_the_version),
+        cmocka_unit_test(a_watch_without_memory_is_tried_again),
+        cmocka_unit_test(so_is_a_list),
         cmocka_unit_test(a_token_is_left_nowhere),
     };
 
