@@ -56,7 +56,7 @@
 struct credentials {
     const char *token_path, *ca_path;
     struct tf_buf header, ca; /* header: BEARER and the token, a C string */
-    const char *failed_path;  /* NULL: none */
+    const char *path;         /* which is being read */
     int status;
 };
 
@@ -204,7 +204,6 @@ static void read_work(uv_work_t *work)
     struct tf_api *api = TF_CONTAINER_OF(work, struct tf_api, work);
     struct credentials *own = &api->credentials;
 
-    own->failed_path = own->token_path;
     /* At once, for a buffer that grows leaves the token behind. */
     own->status = tf_buf_reserve(&own->header, own->header.limit_bytes);
     if (own->status == 0) {
@@ -217,7 +216,7 @@ static void read_work(uv_work_t *work)
         own->status = end_token(&own->header, strlen(BEARER));
     }
     if (own->status == 0) {
-        own->failed_path = own->ca_path;
+        own->path = own->ca_path;
         own->status = read_file(own->ca_path, CA_BYTES_MAX, &own->ca);
     }
 }
@@ -228,12 +227,27 @@ static void forget_credentials(struct tf_api *api)
     tf_buf_fini(&api->credentials.ca);
 }
 
+static void fail_reading(struct tf_api *api, int rc)
+{
+    char why[WHY_BYTES], reason[64];
+
+    (void)snprintf(why, sizeof why, "%.160s cannot be used: %s", api->credentials.path,
+                   uv_strerror_r(rc, reason, sizeof reason));
+    forget_credentials(api);
+    fail(api, why);
+}
+
 static void on_read(uv_work_t *work, int status);
 
 static void begin_reading(struct tf_api *api)
 {
-    if (uv_queue_work(api->args.loop, &api->work, read_work, on_read) == 0) {
-        api->is_reading = true;
+    int rc;
+
+    api->credentials.path = api->credentials.token_path;
+    rc = uv_queue_work(api->args.loop, &api->work, read_work, on_read);
+    api->is_reading = rc == 0;
+    if (rc < 0) {
+        fail_reading(api, rc);
     }
 }
 
@@ -444,7 +458,6 @@ static void finish_close(struct tf_api *api);
 static void on_read(uv_work_t *work, int status)
 {
     struct tf_api *api = TF_CONTAINER_OF(work, struct tf_api, work);
-    char why[WHY_BYTES], reason[64];
     int rc = status < 0 ? status : api->credentials.status;
 
     api->is_reading = false;
@@ -453,10 +466,7 @@ static void on_read(uv_work_t *work, int status)
         return;
     }
     if (rc < 0) {
-        (void)snprintf(why, sizeof why, "%.160s cannot be used: %s", api->credentials.failed_path,
-                       uv_strerror_r(rc, reason, sizeof reason));
-        forget_credentials(api);
-        fail(api, why);
+        fail_reading(api, rc);
         return;
     }
     begin_request(api);

@@ -63,6 +63,23 @@ int uv_timer_start(uv_timer_t *timer, uv_timer_cb fn, uint64_t timeout_ms, uint6
     return start(timer, fn, timeout_ms / HASTE, repeat_ms);
 }
 
+/* How many times nothing can be queued for a worker. */
+static unsigned refusals_to_queue;
+
+int uv_queue_work(uv_loop_t *loop, uv_work_t *work, uv_work_cb fn, uv_after_work_cb after)
+{
+    static int (*queue)(uv_loop_t *, uv_work_t *, uv_work_cb, uv_after_work_cb);
+
+    if (queue == NULL) {
+        *(void **)&queue = dlsym(RTLD_NEXT, "uv_queue_work");
+    }
+    if (refusals_to_queue > 0) {
+        refusals_to_queue--;
+        return UV_ENOMEM;
+    }
+    return queue(loop, work, fn, after);
+}
+
 /* Which growth of a buffer fails, once, and in which answer: 1 the first, 0 none. */
 static unsigned failing_growth, failing_answer;
 static bool lacks_memory;
@@ -287,6 +304,15 @@ static void so_is_a_list(void **state)
     }
 }
 
+static void what_cannot_be_queued_is_tried_again(void **state)
+{
+    (void)state;
+    refusals_to_queue = 3;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 200, BOOKMARK});
+    assert_int_equal(world.status.failures, 3);
+    assert_true(world.status.is_up);
+}
+
 static void a_token_is_left_nowhere(void **state)
 {
     (void)state;
@@ -305,6 +331,7 @@ int main(void)
         cmocka_unit_test(other_failures_keep_the_version),
         cmocka_unit_test(a_watch_without_memory_is_tried_again),
         cmocka_unit_test(so_is_a_list),
+        cmocka_unit_test(what_cannot_be_queued_is_tried_again),
         cmocka_unit_test(a_token_is_left_nowhere),
     };
 
