@@ -30,6 +30,7 @@
     "{\"metadata\":{\"name\":\"pay-0\",\"namespace\":\"shop\",\"uid\":\"u-1\","                    \
     "\"resourceVersion\":\"8\"}}"
 #define ADDED      "{\"type\":\"ADDED\",\"object\":" POD "}"
+#define LONG_MS    40000u
 #define FROM_CACHE "list 0"
 #define FROM_STORE "list newest"
 #define FROM_7     "watch 7"
@@ -40,15 +41,20 @@ struct answer {
     const char *body; /* NULL: the connection breaks behind the head */
 };
 
+static uint64_t watches_last_ms;
+
 static struct {
     uv_loop_t loop;
     const struct answer *script;
     unsigned count, asked;
     struct tf_http_get get;
+    struct tf_http_outcome outcome;
     uv_timer_t soon;
     struct tf_api *api;
     struct tf_filter_status status; /* when it asks */
+    unsigned rises;                 /* times that it was up, and not when it asked before */
     char why[256];                  /* it was not, at last */
+    uint64_t rest_ms;               /* before it asks */
     void (*on_closed)(void *ctx);
     void *closed_ctx;
 } world;
@@ -60,6 +66,7 @@ int uv_timer_start(uv_timer_t *timer, uv_timer_cb fn, uint64_t timeout_ms, uint6
     if (start == NULL) {
         *(void **)&start = dlsym(RTLD_NEXT, "uv_timer_start");
     }
+    world.rest_ms = timer != &world.soon ? timeout_ms : world.rest_ms;
     return start(timer, fn, timeout_ms / HASTE, repeat_ms);
 }
 
@@ -136,28 +143,37 @@ static void on_closed(void *ctx)
     (void)ctx;
 }
 
+static void end_answer(uv_timer_t *timer)
+{
+    (void)timer;
+    world.get.on_done(world.get.ctx, &world.outcome);
+}
+
 static void give_answer(uv_timer_t *timer)
 {
     const struct answer *answer = &world.script[world.asked++];
-    struct tf_http_outcome outcome = {.is_whole = answer->body != NULL, .status = answer->status};
 
-    (void)timer;
-    (void)snprintf(outcome.why, sizeof outcome.why, "as the script says");
+    world.outcome =
+        (struct tf_http_outcome){.is_whole = answer->body != NULL, .status = answer->status};
+    (void)snprintf(world.outcome.why, sizeof world.outcome.why, "as the script says");
     if (answer->status == 200) {
         world.get.on_begun(world.get.ctx);
     }
     if (answer->status == 200 && answer->body != NULL) {
         lacks_memory = world.asked == failing_answer;
-        outcome.is_whole = world.get.on_data(world.get.ctx, tf_slice_text(answer->body)) == 0;
+        world.outcome.is_whole = world.get.on_data(world.get.ctx, tf_slice_text(answer->body)) == 0;
         lacks_memory = false;
     }
-    world.get.on_done(world.get.ctx, &outcome);
+    (void)uv_timer_start(timer, end_answer, answer->status == 200 ? watches_last_ms : 0, 0);
 }
 
 /* How the filter stands when it asks. */
 static void look_at_status(void)
 {
+    bool was_up = world.status.is_up;
+
     tf_api_status(world.api, &world.status);
+    world.rises += world.status.is_up && !was_up;
     if (!world.status.is_up) {
         (void)snprintf(world.why, sizeof world.why, "%s", world.status.why);
     }
@@ -227,6 +243,7 @@ static void play(const struct answer *script, unsigned count)
     (void)uv_run(&world.loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&world.loop), 0);
     assert_int_equal(world.asked, count);
+    watches_last_ms = 0;
     assert_int_equal(unlink(path), 0);
     tf_pods_fini(&pods);
 }
@@ -269,6 +286,74 @@ static void other_failures_keep_the_version(void **state)
          {FROM_7, 429, ""}, {FROM_7, 429, ""}, {FROM_7, 503, ""}, {FROM_7, 503, ""},
          {FROM_7, 200, NULL}, {FROM_7, 200, NULL}, {FROM_7, 200, BOOKMARK REFUSED},
          {"watch 9", 200, ""});
+}
+
+/* They say nothing about the version: neither that it is refused, nor that it is taken. */
+static void refusals_of_a_version_are_counted_alone(void **state)
+{
+    (void)state;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 0, ""}, {FROM_7, 504, ""}, {FROM_7, 0, ""},
+         {FROM_7, 503, ""}, {FROM_7, 504, ""}, {FROM_STORE, 200, LIST}, {FROM_7, 504, ""},
+         {FROM_7, 200, ""}, {FROM_7, 504, ""}, {FROM_7, 504, ""}, {FROM_STORE, 200, LIST});
+}
+
+/* ---- how it stands ------------------------------------------------------------------------------
+ */
+
+/* Its lists are answered, and no watch is: labels that change come late, and the condition says so
+ * only of what is down without a break. */
+static void a_server_without_watches_stays_down(void **state)
+{
+    (void)state;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 504, ""}, {FROM_7, 504, ""}, {FROM_STORE, 200, LIST},
+         {FROM_7, 504, ""}, {FROM_7, 504, ""}, {FROM_STORE, 200, LIST}, {FROM_7, 504, ""},
+         {FROM_7, 504, ""}, {FROM_STORE, 200, LIST});
+    assert_int_equal(world.rises, 1);
+    assert_false(world.status.is_up);
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 200, NULL}, {FROM_7, 200, NULL}, {FROM_7, 200, NULL},
+         {FROM_7, 200, NULL});
+    assert_int_equal(world.rises, 1);
+    assert_false(world.status.is_up);
+}
+
+static void a_watch_that_brings_something_is_up(void **state)
+{
+    (void)state;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 504, ""}, {FROM_7, 504, ""}, {FROM_STORE, 200, LIST},
+         {FROM_7, 200, BOOKMARK});
+    assert_true(world.status.is_up);
+}
+
+/* In a cluster where nothing changes. */
+static void so_is_one_that_lasts(void **state)
+{
+    (void)state;
+    watches_last_ms = LONG_MS;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 503, ""}, {FROM_7, 503, ""}, {FROM_7, 503, ""},
+         {FROM_7, 200, ""});
+    assert_true(world.status.is_up);
+}
+
+/* However long that was. */
+static void a_server_that_was_away_is_up_when_it_answers(void **state)
+{
+    (void)state;
+    PLAY({FROM_CACHE, 0, ""}, {FROM_CACHE, 0, ""}, {FROM_CACHE, 0, ""}, {FROM_CACHE, 200, LIST});
+    assert_true(world.status.is_up);
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 0, ""}, {FROM_7, 0, ""}, {FROM_7, 0, ""},
+         {FROM_7, 200, ""});
+    assert_true(world.status.is_up);
+}
+
+/* As by a proxy that ends what is silent for a minute. */
+static void a_watch_that_lasted_is_begun_again_soon(void **state)
+{
+    (void)state;
+    watches_last_ms = LONG_MS;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 200, NULL}, {FROM_7, 200, NULL}, {FROM_7, 200, NULL},
+         {FROM_7, 200, NULL}, {FROM_7, 200, NULL});
+    assert_int_equal(world.status.failures, 5);
+    assert_in_range(world.rest_ms, 500, 1000);
 }
 
 /* ---- without memory -----------------------------------------------------------------------------
@@ -329,6 +414,12 @@ int main(void)
         cmocka_unit_test(a_version_that_is_refused_again_is_forgotten),
         cmocka_unit_test(so_is_one_that_nothing_sound_follows),
         cmocka_unit_test(other_failures_keep_the_version),
+        cmocka_unit_test(refusals_of_a_version_are_counted_alone),
+        cmocka_unit_test(a_server_without_watches_stays_down),
+        cmocka_unit_test(a_watch_that_brings_something_is_up),
+        cmocka_unit_test(so_is_one_that_lasts),
+        cmocka_unit_test(a_server_that_was_away_is_up_when_it_answers),
+        cmocka_unit_test(a_watch_that_lasted_is_begun_again_soon),
         cmocka_unit_test(a_watch_without_memory_is_tried_again),
         cmocka_unit_test(so_is_a_list),
         cmocka_unit_test(what_cannot_be_queued_is_tried_again),
