@@ -72,14 +72,19 @@ static enum tf_pod_answer take_pod(struct tf_pod_events *events, struct tf_slice
     int rc;
 
     tf_buf_init(&bytes, SCRATCH_MAX);
-    rc = tf_pod_parse(object, &events->choice, &bytes, &left_out);
+    /* At once, for a buffer that grows leaves labels behind: what is kept, and a text that is
+     * looked at. */
+    rc = tf_buf_reserve(&bytes, TF_POD_BYTES_MAX + object.size);
+    if (rc == 0) {
+        rc = tf_pod_parse(object, &events->choice, &bytes, &left_out);
+    }
     if (rc == 0 && is_deleted) {
         tf_pods_delete(events->pods, tf_buf_slice(&bytes), now_ms);
     } else if (rc == 0) {
         events->left_out += left_out;
         rc = tf_pods_put(events->pods, tf_buf_slice(&bytes), now_ms);
     }
-    tf_buf_fini(&bytes);
+    tf_buf_wipe(&bytes);
     if (rc == -ENOMEM) {
         return TF_EVENT_NO_MEMORY;
     }

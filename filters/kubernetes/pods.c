@@ -69,6 +69,15 @@ struct tf_pod *tf_pods_find(const struct tf_pods *pods, const struct tf_pod_name
     return pod;
 }
 
+/* Labels and annotations may hold secrets. */
+static void free_bytes(struct tf_pod *pod)
+{
+    if (pod->bytes != NULL) {
+        explicit_bzero(pod->bytes, pod->size);
+    }
+    free(pod->bytes);
+}
+
 /* The slot that points to the pod. */
 static void drop(struct tf_pods *pods, struct tf_pod **slot)
 {
@@ -78,7 +87,7 @@ static void drop(struct tf_pods *pods, struct tf_pod **slot)
     *slot = pod->next;
     pods->bytes -= pod->size;
     pods->count--;
-    free(pod->bytes);
+    free_bytes(pod);
     free(pod);
 }
 
@@ -139,7 +148,7 @@ static struct tf_pod *add(struct tf_pods *pods, struct tf_slice uid)
 static void replace_bytes(struct tf_pods *pods, struct tf_pod *pod, char *bytes, size_t size)
 {
     pods->bytes += size - pod->size;
-    free(pod->bytes);
+    free_bytes(pod);
     pod->bytes = bytes;
     pod->size = (uint32_t)size;
     pod->version = ++pods->version;
