@@ -154,6 +154,12 @@ static void replace_bytes(struct tf_pods *pods, struct tf_pod *pod, char *bytes,
     pod->version = ++pods->version;
 }
 
+static void note_alive(struct tf_pod *pod)
+{
+    pod->deleted_ms = 0;
+    pod->is_listed = true;
+}
+
 int tf_pods_put(struct tf_pods *pods, struct tf_slice bytes, uint64_t now_ms)
 {
     struct tf_pod_view view;
@@ -170,6 +176,9 @@ int tf_pods_put(struct tf_pods *pods, struct tf_slice bytes, uint64_t now_ms)
     }
     if (!has_room(pods, pod, bytes.size)) {
         pods->left_out++;
+        if (pod != NULL) {
+            note_alive(pod);
+        }
         return -ENOSPC;
     }
     if (pod == NULL || pod->size != bytes.size || memcmp(pod->bytes, bytes.data, bytes.size) != 0) {
@@ -182,8 +191,7 @@ int tf_pods_put(struct tf_pods *pods, struct tf_slice bytes, uint64_t now_ms)
         memcpy(copy, bytes.data, bytes.size);
         replace_bytes(pods, pod, copy, bytes.size);
     }
-    pod->deleted_ms = 0;
-    pod->is_listed = true;
+    note_alive(pod);
     return 0;
 }
 

@@ -478,9 +478,9 @@ static void there_are_only_so_many(void **state)
     find(f, "pay", "u-6")->users = 0;
 }
 
-static void they_have_only_so_many_bytes(void **state)
+/* Until there is no room for another as large. */
+static unsigned fill(struct fixture *f)
 {
-    struct fixture *f = *state;
     unsigned count = 0;
     char uid[32];
     int rc = 0;
@@ -493,8 +493,34 @@ static void they_have_only_so_many_bytes(void **state)
         count += rc == 0;
     }
     assert_int_equal(rc, -ENOSPC);
+    return count;
+}
+
+static void they_have_only_so_many_bytes(void **state)
+{
+    struct fixture *f = *state;
+    unsigned count = fill(f);
+
     assert_true(f->pods.bytes <= TF_PODS_BYTES_MAX);
     assert_true(count > 500 && count < TF_PODS_MAX);
+}
+
+/* Its new labels are left out, but it was not deleted. */
+static void one_without_room_to_grow_lives(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t version;
+
+    parse_many(f, 1, 10);
+    assert_int_equal(tf_pods_put(&f->pods, tf_buf_slice(&f->bytes), NOW_MS), 0);
+    version = find(f, "pay-0", "u-1")->version;
+    (void)fill(f);
+    tf_pods_begin_list(&f->pods);
+    parse_many(f, 1, TF_POD_BYTES_MAX - 200);
+    assert_int_equal(tf_pods_put(&f->pods, tf_buf_slice(&f->bytes), NOW_MS), -ENOSPC);
+    (void)tf_pods_end_list(&f->pods, NOW_MS);
+    assert_int_equal(find(f, "pay-0", "u-1")->deleted_ms, 0);
+    assert_int_equal(find(f, "pay-0", "u-1")->version, version);
 }
 
 /* ---- streams ------------------------------------------------------------------------------------
@@ -807,6 +833,7 @@ int main(void)
         TEST(what_a_list_lacks_was_deleted),
         TEST(there_are_only_so_many),
         TEST(they_have_only_so_many_bytes),
+        TEST(one_without_room_to_grow_lives),
         TEST(a_watch_is_cut_into_its_objects),
         TEST(a_list_is_cut_into_its_items),
         TEST(a_stream_without_end_is_bounded),
