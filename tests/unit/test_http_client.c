@@ -9,7 +9,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -21,6 +20,7 @@
 #define HEADER     "Authorization: Bearer x"
 
 static struct {
+    pthread_key_t thread; /* its destructor is what libcurl's thread does last */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool is_asked, is_silent, has_ended;
@@ -49,10 +49,19 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
     (void)pthread_cond_broadcast(&dns.changed);
     while (dns.is_silent && pthread_cond_timedwait(&dns.changed, &dns.lock, &until) == 0) {
     }
+    (void)pthread_mutex_unlock(&dns.lock);
+    (void)pthread_setspecific(dns.thread, &dns);
+    return EAI_AGAIN;
+}
+
+/* Behind all that libcurl has for its thread to free. */
+static void on_thread_end(void *value)
+{
+    (void)value;
+    (void)pthread_mutex_lock(&dns.lock);
     dns.has_ended = true;
     (void)pthread_cond_broadcast(&dns.changed);
     (void)pthread_mutex_unlock(&dns.lock);
-    return EAI_AGAIN;
 }
 
 /* In place of libc's. */
@@ -86,7 +95,6 @@ static void end_silence(void)
     (void)pthread_cond_broadcast(&dns.changed);
     (void)pthread_mutex_unlock(&dns.lock);
     wait_for(&dns.has_ended);
-    (void)usleep(100000); /* libcurl's thread frees what is its own */
 }
 
 static void on_begun(void *ctx)
@@ -187,5 +195,8 @@ int main(void)
         cmocka_unit_test(a_timeout_does_not_wait_for_dns),
     };
 
+    if (pthread_key_create(&dns.thread, on_thread_end) != 0) {
+        return 1;
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
