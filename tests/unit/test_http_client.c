@@ -8,7 +8,9 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -188,11 +190,27 @@ static void a_timeout_does_not_wait_for_dns(void **state)
     end_silence();
 }
 
+/* As for Wireshark: who has them reads the token. */
+static void no_keys_are_written_for_others(void **state)
+{
+    char folder[] = "/tmp/taffrail-test-http-client-XXXXXX", path[64];
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof path, "%s/keys", folder);
+    assert_int_equal(setenv("SSLKEYLOGFILE", path, 1), 0);
+    begin(60000);
+    close_client();
+    end_silence();
+    assert_int_equal(rmdir(folder), 0); /* nothing is in it */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stop_does_not_wait_for_dns),
         cmocka_unit_test(a_timeout_does_not_wait_for_dns),
+        cmocka_unit_test(no_keys_are_written_for_others),
     };
 
     if (pthread_key_create(&dns.thread, on_thread_end) != 0) {
