@@ -61,6 +61,7 @@ with_hosts --set "$everything,journald.group=101,spool.existingKeySecret=keys,fi
     --set-string redaction.rules="rules: []" --set labels.cluster=prod >"$folder/everything.yaml"
 with_hosts -f "$chart/values-root.yaml" >"$folder/root.yaml"
 with_hosts -f "$chart/values-capability.yaml" --set journald.enabled=true >"$folder/capability.yaml"
+with_hosts -f "$chart/values-root.yaml" --set journald.enabled=true >"$folder/rootjournal.yaml"
 with_hosts --kube-version 1.29 --set spool.hostPath= >"$folder/old.yaml"
 render -f "$chart/values-collector.yaml" >"$folder/collector.yaml"
 with_hosts --set 'kubernetes.mode=api,kubernetes.options.annotations={team/*},filters[0].multiline.presets={java}' >"$folder/api.yaml"
@@ -119,6 +120,15 @@ expect "a Job without a case is an error" refuses replay.case with_hosts --set r
 expect "nor is there one for a collector" refuses "spool that agents keep" render -f "$chart/values-collector.yaml" --set "$replay"
 expect "who prints asks nobody" [ "$(grep -c '^  egress: \[\]' "$folder/print.yaml")" = 1 ]
 expect "who ships reaches the collectors" [ "$(grep -c 'port: 24225' "$folder/ship.yaml")" = 2 ]
+expect "a journal that nothing lets it read is an error" refuses "values-capability.yaml.*values-root.yaml" with_hosts --set journald.enabled=true
+expect "root owns it" grep -q 'mountPath: /var/log/journal' "$folder/rootjournal.yaml"
+expect "root of the pod, too" with_hosts --set journald.enabled=true,podSecurityContext.runAsUser=0,podSecurityContext.runAsNonRoot=false \
+    --set securityContext.runAsUser=null,securityContext.runAsNonRoot=null
+expect "a user without a number is not root" refuses journald.group with_hosts --set journald.enabled=true \
+    --set podSecurityContext.runAsUser=null,securityContext.runAsUser=null
+expect "a name of a group is an error" refuses "number of the group" with_hosts --set journald.enabled=true,journald.group=systemd-journal
+expect "its group by another value" with_hosts --set 'journald.enabled=true,podSecurityContext.supplementalGroups={101}'
+expect "a collector has no journal to read" render -f "$chart/values-collector.yaml" --set journald.enabled=true
 expect "no such mode is an error" refuses "agent or collector" with_hosts --set mode=relay
 
 # Every mount of the node is read-only, but for the spool; what is mounted is declared.
@@ -196,7 +206,7 @@ expect "with more of the values" is_sound "$folder/checked.yaml" node-1
 with_hosts --set 'kubernetes.mode=api,kubernetes.options.labels={app},kubernetes.options.wait=5s' \
     --set 'filters[0].multiline.presets={java}' >"$folder/checked.yaml"
 expect "with labels from the API" is_sound "$folder/checked.yaml" node-1
-with_hosts --set journald.enabled=true,journald.options.priority=info >"$folder/checked.yaml"
+with_hosts --set journald.enabled=true,journald.group=101,journald.options.priority=info >"$folder/checked.yaml"
 expect "with the journal" is_sound "$folder/checked.yaml" node-1
 expect "the collector's configuration is sound" is_sound "$folder/collector.yaml" logs.example.com
 with_hosts --set spool.size=1G >"$folder/checked.yaml"

@@ -11,7 +11,8 @@
  * may not be called, so on_done comes after them.
  *
  * What a request may do is set in set_options, and nothing is left to the environment: libcurl
- * would take proxies from there, and authorities from the system.
+ * would take proxies from there, and the file to which it writes the keys of each session
+ * (SSLKEYLOGFILE, curl(1)); and authorities from the system.
  */
 #include "taffrail/http_client.h"
 
@@ -327,6 +328,7 @@ int tf_http_client_new(uv_loop_t *loop, struct tf_http_client **out)
 {
     struct tf_http_client *client = calloc(1, sizeof *client);
 
+    (void)uv_os_unsetenv("SSLKEYLOGFILE"); /* the next call opens it */
     if (client == NULL || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         free(client);
         return -ENOMEM;

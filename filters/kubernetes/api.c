@@ -6,15 +6,17 @@
  *     LISTING, WATCHING --ended, failed--> RESTING
  *
  * A list is made when there is no version to go on from: at the start from the API server's cache
- * (resourceVersion=0), from its store after 410 Gone, and when it refuses a version again. A watch
- * is ended by the server after some minutes, and begins anew where it was; bookmarks keep that
- * place fresh while nothing changes. So the token, which the kubelet replaces each hour, and the
- * authorities are read again before each request: at most WATCH_S + JITTER_S apart, and after a
- * 401.
+ * (resourceVersion=0), from its store after 410 Gone, and when it has refused a version twice,
+ * whatever else failed between. A watch is ended by the server after some minutes, and begins anew
+ * where it was; bookmarks keep that place fresh while nothing changes. So the token, which the
+ * kubelet replaces each hour, and the authorities are read again before each request: at most
+ * WATCH_S + JITTER_S apart, and after a 401.
  *
- * Between two requests lie 0.5 to 1 s, at random, doubled with each failure in a row up to 30 s: a
- * server that ends every watch at once is asked no faster than that. Only a watch that brings
- * something, or lasts, makes it short again; and after failures the server counts as up no sooner.
+ * Between two requests lie 0.5 to 1 s, at random, doubled with each failure in a row up to 30 s,
+ * whatever failed: a server that ends every watch at once is asked no faster than that. Only a
+ * watch that brings something, or lasts, makes it short again. The server counts as up as soon as
+ * it answers; once two watches were answered and came to nothing, only when one brings something or
+ * lasts: else it would be up with each list, and down with the watch behind it.
  *
  * Only metadata is asked for (PartialObjectMetadata); a server that knows no such thing sends whole
  * pods, which is the same to object.c.
@@ -41,6 +43,9 @@
 #define CONNECT_MS      10000u
 #define REST_MS         1000u
 #define REST_MAX_MS     30000u
+#define LASTING_MS      30000u /* a watch that is open for so long is sound, if nothing changes */
+#define VAIN_MAX        2u     /* watches that came to nothing; then an answer alone is not "up" */
+#define REFUSALS_MAX    2u     /* of one version, which is then forgotten */
 #define TOKEN_BYTES_MAX (16u << 10)
 #define CA_BYTES_MAX    (1u << 20)
 #define URL_BYTES       1024u
@@ -56,7 +61,7 @@
 struct credentials {
     const char *token_path, *ca_path;
     struct tf_buf header, ca; /* header: BEARER and the token, a C string */
-    const char *failed_path;  /* NULL: none */
+    const char *path;         /* which is being read */
     int status;
 };
 
@@ -73,11 +78,13 @@ struct tf_api {
     bool lists_newest; /* the next list is not to come from the server's cache */
     /* of the request that runs */
     bool is_listing;             /* else it watches */
-    bool is_fruitful;            /* a watch brought something */
+    bool is_fruitful;            /* a watch brought something, or lasts */
     bool is_unsound;             /* it brought what no API server sends */
-    enum tf_pod_answer ended_by; /* GONE, REFUSED: by an event */
-    uint64_t list_bytes, began_ms;
+    enum tf_pod_answer ended_by; /* GONE, REFUSED, NO_MEMORY: by an event */
+    uint64_t list_bytes;
     uint32_t failures; /* in a row */
+    uint32_t vain;     /* watches that failed with an answer, since one was fruitful */
+    uint32_t refusals; /* of the version; a failure of another kind neither adds nor takes */
     bool is_up;
     char why[WHY_BYTES];
     uint64_t requests, failed;
@@ -127,14 +134,38 @@ static void note_up(struct tf_api *api)
     }
 }
 
+/* All of a list, or the head of a watch. */
+static void note_answer(struct tf_api *api)
+{
+    if (api->vain < VAIN_MAX) {
+        note_up(api);
+    }
+}
+
+static void note_fruit(struct tf_api *api)
+{
+    api->is_fruitful = true;
+    api->vain = api->refusals = 0;
+    note_up(api);
+}
+
+static void on_lasting(uv_timer_t *timer)
+{
+    struct tf_api *api = timer->data;
+
+    api->failures = 0;
+    note_fruit(api);
+}
+
 /* The head of an answer with status 200 has come. */
 static void on_begun(void *ctx)
 {
     struct tf_api *api = ctx;
 
     api->requests++;
-    if (!api->is_listing && api->failures < 2) {
-        note_up(api);
+    if (!api->is_listing) {
+        (void)uv_timer_start(&api->timer, on_lasting, LASTING_MS, 0); /* the rest replaces it */
+        note_answer(api);
     }
 }
 
@@ -204,7 +235,6 @@ static void read_work(uv_work_t *work)
     struct tf_api *api = TF_CONTAINER_OF(work, struct tf_api, work);
     struct credentials *own = &api->credentials;
 
-    own->failed_path = own->token_path;
     /* At once, for a buffer that grows leaves the token behind. */
     own->status = tf_buf_reserve(&own->header, own->header.limit_bytes);
     if (own->status == 0) {
@@ -217,7 +247,7 @@ static void read_work(uv_work_t *work)
         own->status = end_token(&own->header, strlen(BEARER));
     }
     if (own->status == 0) {
-        own->failed_path = own->ca_path;
+        own->path = own->ca_path;
         own->status = read_file(own->ca_path, CA_BYTES_MAX, &own->ca);
     }
 }
@@ -228,12 +258,27 @@ static void forget_credentials(struct tf_api *api)
     tf_buf_fini(&api->credentials.ca);
 }
 
+static void fail_reading(struct tf_api *api, int rc)
+{
+    char why[WHY_BYTES], reason[64];
+
+    (void)snprintf(why, sizeof why, "%.160s cannot be used: %s", api->credentials.path,
+                   uv_strerror_r(rc, reason, sizeof reason));
+    forget_credentials(api);
+    fail(api, why);
+}
+
 static void on_read(uv_work_t *work, int status);
 
 static void begin_reading(struct tf_api *api)
 {
-    if (uv_queue_work(api->args.loop, &api->work, read_work, on_read) == 0) {
-        api->is_reading = true;
+    int rc;
+
+    api->credentials.path = api->credentials.token_path;
+    rc = uv_queue_work(api->args.loop, &api->work, read_work, on_read);
+    api->is_reading = rc == 0;
+    if (rc < 0) {
+        fail_reading(api, rc);
     }
 }
 
@@ -267,9 +312,11 @@ static int on_object(void *ctx, enum tf_split_part part, struct tf_slice object)
         api->ended_by = answer;
         return -ECANCELED;
     }
+    if (answer == TF_EVENT_NO_MEMORY) {
+        return -ENOMEM;
+    }
     if (!api->is_listing && answer != TF_EVENT_MALFORMED) {
-        api->is_fruitful = true;
-        note_up(api);
+        note_fruit(api);
     }
     return 0;
 }
@@ -283,6 +330,9 @@ static int on_data(void *ctx, struct tf_slice data)
     if (api->list_bytes <= LIST_BYTES_MAX) {
         rc = tf_split_feed(&api->split, data, on_object, api);
     }
+    if (rc == -ENOMEM) { /* for an object, or for what is made of it */
+        api->ended_by = TF_EVENT_NO_MEMORY;
+    }
     api->is_unsound = rc == -EPROTO || api->list_bytes > LIST_BYTES_MAX;
     tell_changes(api);
     return api->is_unsound ? -EPROTO : rc;
@@ -293,7 +343,7 @@ static void end_list(struct tf_api *api)
 {
     api->is_changed |= tf_pods_end_list(api->args.pods, uv_now(api->args.loop));
     api->lists_newest = false;
-    note_up(api);
+    note_answer(api);
     tf_log(TF_LOG_INFO, "kubernetes-list", TF_DETAILS(TF_STR("filter", api->args.name)),
            "%" PRIu32 " pods are known, of node %s and lately deleted", api->args.pods->count,
            api->args.node);
@@ -304,15 +354,17 @@ static void end_list(struct tf_api *api)
  * reason to ask again soon. */
 static void end_watch(struct tf_api *api)
 {
-    bool was_long = uv_now(api->args.loop) - api->began_ms >= REST_MAX_MS;
-
-    api->failures = api->is_fruitful || was_long ? 0 : api->failures + 1;
+    api->refusals = 0;
+    api->failures = api->is_fruitful ? 0 : api->failures + 1;
     (void)rest(api);
 }
 
 /* Why the request brought nothing more, in words; "" when it ended as it should. */
 static const char *why_ended(const struct tf_api *api, const struct tf_http_outcome *outcome)
 {
+    if (api->ended_by == TF_EVENT_NO_MEMORY) {
+        return "there is no memory for what it sends";
+    }
     if (api->ended_by == TF_EVENT_REFUSED) {
         return "the server ended the watch with an error";
     }
@@ -347,6 +399,7 @@ static void forget_version(struct tf_api *api)
 {
     api->events.version[0] = '\0';
     api->lists_newest = true;
+    api->refusals = 0;
 }
 
 static void fail_request(struct tf_api *api, const struct tf_http_outcome *outcome, const char *why)
@@ -354,7 +407,11 @@ static void fail_request(struct tf_api *api, const struct tf_http_outcome *outco
     fail(api, why);
     if (api->is_listing) {
         api->events.version[0] = '\0';
-    } else if (api->failures > 1 && is_version_refused(api, outcome)) {
+        return;
+    }
+    api->vain += !api->is_fruitful && outcome->status != 0;
+    api->refusals += is_version_refused(api, outcome);
+    if (api->refusals == REFUSALS_MAX) {
         forget_version(api);
     }
 }
@@ -415,7 +472,6 @@ static void begin_request(struct tf_api *api)
     api->ended_by = TF_EVENT_NONE;
     api->is_fruitful = api->is_unsound = false;
     api->list_bytes = 0;
-    api->began_ms = uv_now(api->args.loop);
     if (api->is_listing) {
         tf_pods_begin_list(api->args.pods);
     } else {
@@ -435,7 +491,6 @@ static void finish_close(struct tf_api *api);
 static void on_read(uv_work_t *work, int status)
 {
     struct tf_api *api = TF_CONTAINER_OF(work, struct tf_api, work);
-    char why[WHY_BYTES], reason[64];
     int rc = status < 0 ? status : api->credentials.status;
 
     api->is_reading = false;
@@ -444,10 +499,7 @@ static void on_read(uv_work_t *work, int status)
         return;
     }
     if (rc < 0) {
-        (void)snprintf(why, sizeof why, "%.160s cannot be used: %s", api->credentials.failed_path,
-                       uv_strerror_r(rc, reason, sizeof reason));
-        forget_credentials(api);
-        fail(api, why);
+        fail_reading(api, rc);
         return;
     }
     begin_request(api);

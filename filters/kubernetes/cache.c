@@ -32,10 +32,12 @@
 #define TEXT_MAX       (9u << 20)
 #define FILE_BYTES_MAX (TEXT_MAX + 64u) /* head and tag of a box */
 #define HEAD_BYTES     8u
+#define POD_HEAD_BYTES 5u
 #define NAME_BYTES     96u
 #define PURPOSE        "kubernetes pods"
 
-static_assert(HEAD_BYTES + TF_PODS_MAX * 5u + TF_PODS_BYTES_MAX <= TEXT_MAX, "all have room");
+static_assert(HEAD_BYTES + TF_PODS_MAX * POD_HEAD_BYTES + TF_PODS_BYTES_MAX <= TEXT_MAX,
+              "all have room");
 
 static const char magic[4] = {'T', 'F', 'K', '1'};
 
@@ -44,7 +46,7 @@ static const char magic[4] = {'T', 'F', 'K', '1'};
 
 static void put_pod(const struct tf_pod *pod, struct tf_buf *out)
 {
-    uint8_t head[5] = {pod->deleted_ms != 0};
+    uint8_t head[POD_HEAD_BYTES] = {pod->deleted_ms != 0};
 
     tf_store32(head + 1, pod->size);
     (void)tf_buf_append(out, head, sizeof head);
@@ -55,6 +57,8 @@ void tf_pod_cache_encode(const struct tf_pods *pods, struct tf_buf *out)
 {
     uint8_t count[4];
 
+    /* At once, for a buffer that grows leaves labels behind. */
+    (void)tf_buf_reserve(out, HEAD_BYTES + pods->count * (size_t)POD_HEAD_BYTES + pods->bytes);
     tf_store32(count, pods->count);
     (void)tf_buf_append(out, magic, sizeof magic);
     (void)tf_buf_append(out, count, sizeof count);
@@ -71,19 +75,19 @@ static int take_pod(struct tf_slice *text, struct tf_pods *pods, uint64_t now_ms
     uint32_t size;
     int rc;
 
-    if (text->size < 5 || (uint8_t)text->data[0] > 1) {
+    if (text->size < POD_HEAD_BYTES || (uint8_t)text->data[0] > 1) {
         return -EPROTO;
     }
     size = tf_load32(text->data + 1);
-    if (size > text->size - 5) {
+    if (size > text->size - POD_HEAD_BYTES) {
         return -EPROTO;
     }
-    bytes = tf_slice(text->data + 5, size);
+    bytes = tf_slice(text->data + POD_HEAD_BYTES, size);
     rc = tf_pods_put(pods, bytes, now_ms);
     if (rc == 0 && text->data[0] == 1) {
         tf_pods_delete(pods, bytes, now_ms);
     }
-    *text = tf_slice(bytes.data + size, text->size - 5 - size);
+    *text = tf_slice(bytes.data + size, text->size - POD_HEAD_BYTES - size);
     return rc;
 }
 
@@ -205,11 +209,22 @@ static void write_work(uv_work_t *work)
     if (cache->status == 0) {
         cache->status = write_file(cache);
     }
-    tf_buf_wipe(&cache->text);
+    tf_buf_wipe(&cache->text); /* here: it may be megabytes */
     tf_buf_fini(&cache->sealed);
 }
 
-static void close_timer(struct tf_pod_cache *cache);
+static void begin_write(struct tf_pod_cache *cache);
+static void on_timer_closed(uv_handle_t *handle);
+
+/* No write is under way. What has changed is written before the end. */
+static void go_on_closing(struct tf_pod_cache *cache)
+{
+    if (cache->is_changed) {
+        begin_write(cache);
+    } else {
+        uv_close((uv_handle_t *)&cache->timer, on_timer_closed);
+    }
+}
 
 static void tell_failure(struct tf_pod_cache *cache, int status, const char *what)
 {
@@ -220,13 +235,20 @@ static void tell_failure(struct tf_pod_cache *cache, int status, const char *wha
            uv_strerror_r(status, reason, sizeof reason));
 }
 
-/* A full disk is emptied some day, and then nothing else need change. */
-static void fail_write(struct tf_pod_cache *cache, int status)
+/* A write that failed is tried again, but at the stop: a full disk is emptied some day, and then
+ * nothing else need change. */
+static void end_write(struct tf_pod_cache *cache, int rc)
 {
-    tell_failure(cache, status,
-                 "the labels of pods cannot be kept on disk; a restart without the API server "
-                 "would lack them");
-    if (!cache->is_closing) {
+    cache->is_writing = false;
+    tf_buf_wipe(&cache->text); /* no worker has */
+    if (rc < 0) {
+        tell_failure(cache, rc,
+                     "the labels of pods cannot be kept on disk; a restart without the API server "
+                     "would lack them");
+    }
+    if (cache->is_closing) {
+        go_on_closing(cache);
+    } else if (rc < 0 || cache->is_changed) {
         tf_pod_cache_changed(cache);
     }
 }
@@ -234,17 +256,8 @@ static void fail_write(struct tf_pod_cache *cache, int status)
 static void on_written(uv_work_t *work, int status)
 {
     struct tf_pod_cache *cache = TF_CONTAINER_OF(work, struct tf_pod_cache, work);
-    int rc = status < 0 ? status : cache->status;
 
-    cache->is_writing = false;
-    if (rc < 0) {
-        fail_write(cache, rc);
-    }
-    if (cache->is_closing) {
-        close_timer(cache);
-    } else if (cache->is_changed) {
-        tf_pod_cache_changed(cache);
-    }
+    end_write(cache, status < 0 ? status : cache->status);
 }
 
 /* The loop has the pods, so it makes the text; sealing some megabytes would hold it up. */
@@ -253,15 +266,14 @@ static void begin_write(struct tf_pod_cache *cache)
     int rc;
 
     cache->is_changed = false;
+    cache->is_writing = true;
     tf_pod_cache_encode(cache->pods, &cache->text);
     rc = cache->text.error;
     if (rc == 0) {
         rc = uv_queue_work(cache->loop, &cache->work, write_work, on_written);
     }
-    cache->is_writing = rc == 0;
     if (rc < 0) {
-        tf_buf_wipe(&cache->text);
-        fail_write(cache, rc);
+        end_write(cache, rc);
     }
 }
 
@@ -339,16 +351,6 @@ static void on_timer_closed(uv_handle_t *handle)
     on_closed(ctx);
 }
 
-static void close_timer(struct tf_pod_cache *cache)
-{
-    if (cache->is_changed) {
-        begin_write(cache);
-    }
-    if (!cache->is_writing) {
-        uv_close((uv_handle_t *)&cache->timer, on_timer_closed);
-    }
-}
-
 void tf_pod_cache_close(struct tf_pod_cache *cache, void (*on_closed)(void *ctx), void *ctx)
 {
     cache->is_closing = true;
@@ -356,6 +358,6 @@ void tf_pod_cache_close(struct tf_pod_cache *cache, void (*on_closed)(void *ctx)
     cache->closed_ctx = ctx;
     (void)uv_timer_stop(&cache->timer);
     if (!cache->is_writing) {
-        close_timer(cache);
+        go_on_closing(cache);
     }
 }

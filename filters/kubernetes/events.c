@@ -10,7 +10,8 @@
  *
  * The version in O is where the next watch goes on. It is opaque, so it is only kept and sent back.
  * An object that is malformed, as one without a version, is passed over and counted: what it would
- * have changed comes with the next list.
+ * have changed comes with the next list. One that there is no memory for ends the answer; the
+ * version stays before it, so that it comes again.
  */
 #include "kubernetes.h"
 
@@ -63,13 +64,6 @@ enum tf_pod_answer tf_pod_events_metadata(struct tf_pod_events *events, struct t
     return TF_EVENT_NONE;
 }
 
-/* For what is lost, or too old to go on from: a watch would never bring it. */
-static enum tf_pod_answer list_again(struct tf_pod_events *events)
-{
-    events->version[0] = '\0';
-    return TF_EVENT_GONE;
-}
-
 static enum tf_pod_answer take_pod(struct tf_pod_events *events, struct tf_slice object,
                                    bool is_deleted, uint64_t now_ms)
 {
@@ -78,16 +72,21 @@ static enum tf_pod_answer take_pod(struct tf_pod_events *events, struct tf_slice
     int rc;
 
     tf_buf_init(&bytes, SCRATCH_MAX);
-    rc = tf_pod_parse(object, &events->choice, &bytes, &left_out);
+    /* At once, for a buffer that grows leaves labels behind: what is kept, and a text that is
+     * looked at. */
+    rc = tf_buf_reserve(&bytes, TF_POD_BYTES_MAX + object.size);
+    if (rc == 0) {
+        rc = tf_pod_parse(object, &events->choice, &bytes, &left_out);
+    }
     if (rc == 0 && is_deleted) {
         tf_pods_delete(events->pods, tf_buf_slice(&bytes), now_ms);
     } else if (rc == 0) {
         events->left_out += left_out;
         rc = tf_pods_put(events->pods, tf_buf_slice(&bytes), now_ms);
     }
-    tf_buf_fini(&bytes);
+    tf_buf_wipe(&bytes);
     if (rc == -ENOMEM) {
-        return list_again(events);
+        return TF_EVENT_NO_MEMORY;
     }
     if (rc < 0 && rc != -ENOSPC) { /* ENOSPC: the table has counted it */
         return TF_EVENT_MALFORMED;
@@ -114,7 +113,8 @@ static enum tf_pod_answer take_error(struct tf_pod_events *events, struct tf_sli
     struct tf_slice code;
 
     if (tf_json_member(status, "code", &code) && tf_slice_equal(code, tf_slice_text("410"))) {
-        return list_again(events);
+        events->version[0] = '\0';
+        return TF_EVENT_GONE;
     }
     return TF_EVENT_REFUSED;
 }

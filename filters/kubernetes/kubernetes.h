@@ -97,7 +97,7 @@ void tf_pods_fini(struct tf_pods *pods);
 /* The pod, or NULL. Without a uid one that lives goes before one that was deleted. */
 struct tf_pod *tf_pods_find(const struct tf_pods *pods, const struct tf_pod_name *name);
 /* Takes over what tf_pod_parse made (copied). It lives. 0; -EPROTO; -ENOMEM; -ENOSPC: there are
- * too many, counted in left_out. */
+ * too many, counted in left_out; one that is known lives, as it was. */
 int tf_pods_put(struct tf_pods *pods, struct tf_slice bytes, uint64_t now_ms);
 /* It was deleted; it stays for TF_POD_KEPT_MS, and as long as it has users. */
 void tf_pods_delete(struct tf_pods *pods, struct tf_slice bytes, uint64_t now_ms);
@@ -146,6 +146,7 @@ enum tf_pod_answer {
     TF_EVENT_MALFORMED, /* passed over, counted */
     TF_EVENT_GONE,      /* where the watch goes on is too old: list again */
     TF_EVENT_REFUSED,   /* the server ends the watch with an error */
+    TF_EVENT_NO_MEMORY, /* nothing changed, and the version is before it */
 };
 
 struct tf_pod_events {

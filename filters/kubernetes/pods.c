@@ -69,6 +69,15 @@ struct tf_pod *tf_pods_find(const struct tf_pods *pods, const struct tf_pod_name
     return pod;
 }
 
+/* Labels and annotations may hold secrets. */
+static void free_bytes(struct tf_pod *pod)
+{
+    if (pod->bytes != NULL) {
+        explicit_bzero(pod->bytes, pod->size);
+    }
+    free(pod->bytes);
+}
+
 /* The slot that points to the pod. */
 static void drop(struct tf_pods *pods, struct tf_pod **slot)
 {
@@ -78,7 +87,7 @@ static void drop(struct tf_pods *pods, struct tf_pod **slot)
     *slot = pod->next;
     pods->bytes -= pod->size;
     pods->count--;
-    free(pod->bytes);
+    free_bytes(pod);
     free(pod);
 }
 
@@ -139,10 +148,16 @@ static struct tf_pod *add(struct tf_pods *pods, struct tf_slice uid)
 static void replace_bytes(struct tf_pods *pods, struct tf_pod *pod, char *bytes, size_t size)
 {
     pods->bytes += size - pod->size;
-    free(pod->bytes);
+    free_bytes(pod);
     pod->bytes = bytes;
     pod->size = (uint32_t)size;
     pod->version = ++pods->version;
+}
+
+static void note_alive(struct tf_pod *pod)
+{
+    pod->deleted_ms = 0;
+    pod->is_listed = true;
 }
 
 int tf_pods_put(struct tf_pods *pods, struct tf_slice bytes, uint64_t now_ms)
@@ -161,6 +176,9 @@ int tf_pods_put(struct tf_pods *pods, struct tf_slice bytes, uint64_t now_ms)
     }
     if (!has_room(pods, pod, bytes.size)) {
         pods->left_out++;
+        if (pod != NULL) {
+            note_alive(pod);
+        }
         return -ENOSPC;
     }
     if (pod == NULL || pod->size != bytes.size || memcmp(pod->bytes, bytes.data, bytes.size) != 0) {
@@ -173,8 +191,7 @@ int tf_pods_put(struct tf_pods *pods, struct tf_slice bytes, uint64_t now_ms)
         memcpy(copy, bytes.data, bytes.size);
         replace_bytes(pods, pod, copy, bytes.size);
     }
-    pod->deleted_ms = 0;
-    pod->is_listed = true;
+    note_alive(pod);
     return 0;
 }
 

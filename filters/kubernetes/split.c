@@ -3,7 +3,9 @@
  *
  * Of JSON it looks at brackets and texts only; what stands in an object is read by object.c. Bytes
  * come in pieces that end anywhere. An object is collected up to TF_OBJECT_MAX; of a larger one the
- * rest is passed over, so that memory is bounded by that, whatever comes.
+ * rest is passed over, so that memory is bounded by that, whatever comes. It is taken at once and
+ * wiped in the end, for what grows leaves behind what it held, and a pod may hold secrets; of what
+ * is not written the kernel has no page.
  *
  *     WATCH   {…}\n{…}\n …            each object at depth 1
  *     LIST    {"metadata":{…},"items":[{…},{…}]}     metadata at depth 2, items at depth 3
@@ -22,7 +24,7 @@ void tf_split_init(struct tf_split *split, enum tf_split_kind kind)
 
 void tf_split_fini(struct tf_split *split)
 {
-    tf_buf_fini(&split->object);
+    tf_buf_wipe(&split->object);
 }
 
 bool tf_split_is_whole(const struct tf_split *split)
@@ -61,6 +63,7 @@ static int open_bracket(struct tf_split *split, char byte)
             split->kind == TF_SPLIT_LIST && split->depth == 2 ? TF_SPLIT_METADATA : TF_SPLIT_OBJECT;
         split->is_too_large = false;
         tf_buf_clear(&split->object);
+        return tf_buf_reserve(&split->object, TF_OBJECT_MAX);
     }
     return 0;
 }
@@ -120,7 +123,7 @@ static int keep(struct tf_split *split, char byte)
     }
     if (tf_buf_append_byte(&split->object, (uint8_t)byte) == -EMSGSIZE) {
         split->is_too_large = true;
-        tf_buf_fini(&split->object);
+        tf_buf_clear(&split->object);
     }
     return split->object.error;
 }

@@ -315,7 +315,7 @@ def check_refusals(house):
         need(done.returncode != 0, f"{options}: taken")
         return (done.stdout + done.stderr).decode()
 
-    need("mode: kubelet is not there yet" in refusal("mode: kubelet", "check"), "kubelet")
+    need("mode: kubelet is not there yet; write mode: api" in refusal("mode: kubelet", "check"), "kubelet")
     need("is not https://HOST:PORT" in refusal("server: 'http://127.0.0.1:1'", "check"), "http")
     need("is no node's name" in refusal("server: 'https://127.0.0.1:1', node: 'a/b'", "run"), "node")
     need("KUBERNETES_SERVICE_HOST is not set" in refusal("wait: 1s", "run"), "no server")

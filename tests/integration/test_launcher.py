@@ -5,7 +5,7 @@ Another user than root, whose programs have CAP_DAC_READ_SEARCH permitted as in 
 each entry once, over kills of the reader. The reader has that capability in effect, and reads the journal's folders
 alone: a probe in its place tries others. Main can neither read them nor start a program. Nothing outlives main; when
 the launcher is killed, or the journal's folder was made again, the agent stops with 3. Where the user may read the journal by himself, or the capability or
-Landlock is not there, there is no launcher, and what cannot be read is said. Root.
+Landlock is not there, there is no launcher, and what cannot be read is said; root reads it without any of that. Root.
 """
 
 import json
@@ -274,6 +274,21 @@ def check_none(house, probe):
     print("ok    no launcher where the group suffices, or without the capability or Landlock; what cannot be read is said")
 
 
+def check_root(house, _):
+    """As by the chart's values-root.yaml: root without any capability, who owns the journal, whatever its group."""
+    journal = Journal(house, owner=0)
+    for folder, _, files in os.walk(house.path("hidden")):
+        for path in (folder, *(f"{folder}/{name}" for name in files)):
+            os.chown(path, 0, STRANGER)
+    agent = journal.start("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--clear-groups")
+    journal.wait_all(agent)
+    status = status_of(agent.pid, agent.pid)
+    need((status["Uid"].split()[0], int(status["CapPrm"], 16)) == ("0", 0), f"{status}")
+    need(not agent.has_event("launcher"), agent.tail())
+    need(agent.stop() == 0, agent.tail())
+    print("ok    root reads it without a capability, and without a launcher")
+
+
 def main():
     if os.geteuid() != 0:
         print("skip  not root")
@@ -282,7 +297,7 @@ def main():
         print("skipped: the launcher (taffrail-journal is not built)")
         return
     probe = os.path.abspath(sys.argv[2])
-    for check in (check_reading, check_main, check_inside, check_ends, check_made_again, check_none):
+    for check in (check_reading, check_main, check_inside, check_ends, check_made_again, check_none, check_root):
         with House(sys.argv[1]) as house:
             check(house, probe)
 

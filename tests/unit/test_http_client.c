@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 #define HEADER     "Authorization: Bearer x"
 
 static struct {
+    pthread_key_t thread; /* its destructor is what libcurl's thread does last */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool is_asked, is_silent, has_ended;
@@ -49,10 +51,19 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
     (void)pthread_cond_broadcast(&dns.changed);
     while (dns.is_silent && pthread_cond_timedwait(&dns.changed, &dns.lock, &until) == 0) {
     }
+    (void)pthread_mutex_unlock(&dns.lock);
+    (void)pthread_setspecific(dns.thread, &dns);
+    return EAI_AGAIN;
+}
+
+/* Behind all that libcurl has for its thread to free. */
+static void on_thread_end(void *value)
+{
+    (void)value;
+    (void)pthread_mutex_lock(&dns.lock);
     dns.has_ended = true;
     (void)pthread_cond_broadcast(&dns.changed);
     (void)pthread_mutex_unlock(&dns.lock);
-    return EAI_AGAIN;
 }
 
 /* In place of libc's. */
@@ -86,7 +97,6 @@ static void end_silence(void)
     (void)pthread_cond_broadcast(&dns.changed);
     (void)pthread_mutex_unlock(&dns.lock);
     wait_for(&dns.has_ended);
-    (void)usleep(100000); /* libcurl's thread frees what is its own */
 }
 
 static void on_begun(void *ctx)
@@ -180,12 +190,31 @@ static void a_timeout_does_not_wait_for_dns(void **state)
     end_silence();
 }
 
+/* As for Wireshark: who has them reads the token. */
+static void no_keys_are_written_for_others(void **state)
+{
+    char folder[] = "/tmp/taffrail-test-http-client-XXXXXX", path[64];
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof path, "%s/keys", folder);
+    assert_int_equal(setenv("SSLKEYLOGFILE", path, 1), 0);
+    begin(60000);
+    close_client();
+    end_silence();
+    assert_int_equal(rmdir(folder), 0); /* nothing is in it */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stop_does_not_wait_for_dns),
         cmocka_unit_test(a_timeout_does_not_wait_for_dns),
+        cmocka_unit_test(no_keys_are_written_for_others),
     };
 
+    if (pthread_key_create(&dns.thread, on_thread_end) != 0) {
+        return 1;
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,8 +16,17 @@
 
 #define NOW_MS 1000000u
 
-/* Buffers grow by it; it is found before libc's. */
+/* Buffers grow by it, and leave behind what they held; it is found before libc's. */
 static bool has_no_memory;
+
+#define SECRET "secret-5d41402a"
+static bool looks_for_secrets;
+static unsigned secrets_left, secrets_wiped;
+
+static bool has_secret(const void *data, size_t size)
+{
+    return looks_for_secrets && data != NULL && memmem(data, size, SECRET, strlen(SECRET)) != NULL;
+}
 
 void *realloc(void *data, size_t size)
 {
@@ -25,7 +35,19 @@ void *realloc(void *data, size_t size)
     if (next == NULL) {
         *(void **)&next = dlsym(RTLD_NEXT, "realloc");
     }
+    secrets_left += has_secret(data, data != NULL ? malloc_usable_size(data) : 0);
     return has_no_memory ? NULL : next(data, size);
+}
+
+/* In place of libc's. */
+void explicit_bzero(void *data, size_t size)
+{
+    char *volatile bytes = data; /* for gcc, that only writes */
+
+    secrets_wiped += has_secret(bytes, size);
+    for (size_t i = 0; i < size; i++) {
+        bytes[i] = 0;
+    }
 }
 
 struct fixture {
@@ -57,7 +79,7 @@ static int tear_down(void **state)
 {
     struct fixture *f = *state;
 
-    has_no_memory = false; /* after a failed test */
+    has_no_memory = looks_for_secrets = false; /* after a failed test, too */
     tf_pods_fini(&f->pods);
     tf_buf_fini(&f->bytes);
     free(f);
@@ -456,9 +478,9 @@ static void there_are_only_so_many(void **state)
     find(f, "pay", "u-6")->users = 0;
 }
 
-static void they_have_only_so_many_bytes(void **state)
+/* Until there is no room for another as large. */
+static unsigned fill(struct fixture *f)
 {
-    struct fixture *f = *state;
     unsigned count = 0;
     char uid[32];
     int rc = 0;
@@ -471,8 +493,34 @@ static void they_have_only_so_many_bytes(void **state)
         count += rc == 0;
     }
     assert_int_equal(rc, -ENOSPC);
+    return count;
+}
+
+static void they_have_only_so_many_bytes(void **state)
+{
+    struct fixture *f = *state;
+    unsigned count = fill(f);
+
     assert_true(f->pods.bytes <= TF_PODS_BYTES_MAX);
     assert_true(count > 500 && count < TF_PODS_MAX);
+}
+
+/* Its new labels are left out, but it was not deleted. */
+static void one_without_room_to_grow_lives(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t version;
+
+    parse_many(f, 1, 10);
+    assert_int_equal(tf_pods_put(&f->pods, tf_buf_slice(&f->bytes), NOW_MS), 0);
+    version = find(f, "pay-0", "u-1")->version;
+    (void)fill(f);
+    tf_pods_begin_list(&f->pods);
+    parse_many(f, 1, TF_POD_BYTES_MAX - 200);
+    assert_int_equal(tf_pods_put(&f->pods, tf_buf_slice(&f->bytes), NOW_MS), -ENOSPC);
+    (void)tf_pods_end_list(&f->pods, NOW_MS);
+    assert_int_equal(find(f, "pay-0", "u-1")->deleted_ms, 0);
+    assert_int_equal(find(f, "pay-0", "u-1")->version, version);
 }
 
 /* ---- streams ------------------------------------------------------------------------------------
@@ -645,16 +693,54 @@ static void errors_end_a_watch(void **state)
 }
 
 /* Otherwise the watch goes on behind a pod that nobody knows. */
-static void without_memory_pods_are_listed_again(void **state)
+static void without_memory_the_version_stays(void **state)
 {
     struct fixture *f = *state;
 
     (void)snprintf(f->events.version, sizeof f->events.version, "5");
     has_no_memory = true;
-    assert_int_equal(event(f, "ADDED", pod_json("pay-0", "u-1", "one")), TF_EVENT_GONE);
+    assert_int_equal(event(f, "ADDED", pod_json("pay-0", "u-1", "one")), TF_EVENT_NO_MEMORY);
     has_no_memory = false;
-    assert_string_equal(f->events.version, "");
+    assert_string_equal(f->events.version, "5");
     assert_int_equal(f->events.left_out, 0);
+}
+
+static int take_object(void *ctx, enum tf_split_part part, struct tf_slice object)
+{
+    struct fixture *f = ctx;
+
+    assert_int_equal(part, TF_SPLIT_OBJECT);
+    assert_int_equal(tf_pod_events_take(&f->events, object, NOW_MS), TF_EVENT_CHANGED);
+    return 0;
+}
+
+/* An annotation may be one; redaction takes it out of records only. */
+static void secrets_of_pods_are_left_nowhere(void **state)
+{
+    struct fixture *f = *state;
+    struct tf_split split;
+    char json[8192];
+    int size = snprintf(json, sizeof json,
+                        "{\"type\":\"ADDED\",\"object\":{\"metadata\":{" NAMES
+                        ",\"resourceVersion\":\"7\",\"labels\":{\"a\":\"" SECRET
+                        "\",\"b\":\"%.4000d\"}}}}",
+                        0);
+
+    looks_for_secrets = true;
+    secrets_left = secrets_wiped = 0;
+    tf_split_init(&split, TF_SPLIT_WATCH);
+    assert_int_equal(tf_split_feed(&split, tf_slice(json, (size_t)size), take_object, f), 0);
+    assert_int_equal(secrets_wiped, 1); /* what was made of the object */
+    tf_split_fini(&split);
+    assert_int_equal(secrets_wiped, 2); /* the object */
+    assert_int_equal(put(f, "pay-0", "u-1", "changed"), 0);
+    assert_int_equal(secrets_wiped, 3); /* the pod as it was */
+    assert_int_equal(put(f, "pay-0", "u-1", SECRET), 0);
+    delete_pod(f, "pay-0", "u-1", NOW_MS);
+    tf_pods_drop_old(&f->pods, NOW_MS + TF_POD_KEPT_MS);
+    assert_int_equal(f->pods.count, 0);
+    assert_int_equal(secrets_wiped, 4); /* the pod that is gone */
+    assert_int_equal(secrets_left, 0);
 }
 
 static void malformed_events_are_passed_over(void **state)
@@ -747,13 +833,15 @@ int main(void)
         TEST(what_a_list_lacks_was_deleted),
         TEST(there_are_only_so_many),
         TEST(they_have_only_so_many_bytes),
+        TEST(one_without_room_to_grow_lives),
         TEST(a_watch_is_cut_into_its_objects),
         TEST(a_list_is_cut_into_its_items),
         TEST(a_stream_without_end_is_bounded),
         TEST(what_is_no_json_ends_the_stream),
         TEST(events_change_pods),
         TEST(errors_end_a_watch),
-        TEST(without_memory_pods_are_listed_again),
+        TEST(without_memory_the_version_stays),
+        TEST(secrets_of_pods_are_left_nowhere),
         TEST(malformed_events_are_passed_over),
         TEST(the_file_holds_all_pods),
         TEST(a_damaged_file_holds_nothing),

@@ -19,12 +19,18 @@
 
 #include "taffrail/http_client.h"
 
-#define HASTE      1000u
-#define TOKEN      "token-5d41402abc4b2a76"
-#define TOKEN_REST 12000 /* digits behind that: it comes in more than one piece */
-#define LIST       "{\"metadata\":{\"resourceVersion\":\"7\"},\"items\":[]}"
-#define REFUSED    "{\"type\":\"ERROR\",\"object\":{\"code\":500}}"
-#define BOOKMARK   "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\"}}}"
+#define HASTE          1000u
+#define TOKEN          "token-5d41402abc4b2a76"
+#define TOKEN_REST     12000 /* digits behind that: it comes in more than one piece */
+#define LIST_OF(items) "{\"metadata\":{\"resourceVersion\":\"7\"},\"items\":[" items "]}"
+#define LIST           LIST_OF("")
+#define REFUSED        "{\"type\":\"ERROR\",\"object\":{\"code\":500}}"
+#define BOOKMARK       "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\"}}}"
+#define POD                                                                                        \
+    "{\"metadata\":{\"name\":\"pay-0\",\"namespace\":\"shop\",\"uid\":\"u-1\","                    \
+    "\"resourceVersion\":\"8\"}}"
+#define ADDED      "{\"type\":\"ADDED\",\"object\":" POD "}"
+#define LONG_MS    40000u
 #define FROM_CACHE "list 0"
 #define FROM_STORE "list newest"
 #define FROM_7     "watch 7"
@@ -35,13 +41,20 @@ struct answer {
     const char *body; /* NULL: the connection breaks behind the head */
 };
 
+static uint64_t watches_last_ms;
+
 static struct {
     uv_loop_t loop;
     const struct answer *script;
     unsigned count, asked;
     struct tf_http_get get;
+    struct tf_http_outcome outcome;
     uv_timer_t soon;
     struct tf_api *api;
+    struct tf_filter_status status; /* when it asks */
+    unsigned rises;                 /* times that it was up, and not when it asked before */
+    char why[256];                  /* it was not, at last */
+    uint64_t rest_ms;               /* before it asks */
     void (*on_closed)(void *ctx);
     void *closed_ctx;
 } world;
@@ -53,8 +66,30 @@ int uv_timer_start(uv_timer_t *timer, uv_timer_cb fn, uint64_t timeout_ms, uint6
     if (start == NULL) {
         *(void **)&start = dlsym(RTLD_NEXT, "uv_timer_start");
     }
+    world.rest_ms = timer != &world.soon ? timeout_ms : world.rest_ms;
     return start(timer, fn, timeout_ms / HASTE, repeat_ms);
 }
+
+/* How many times nothing can be queued for a worker. */
+static unsigned refusals_to_queue;
+
+int uv_queue_work(uv_loop_t *loop, uv_work_t *work, uv_work_cb fn, uv_after_work_cb after)
+{
+    static int (*queue)(uv_loop_t *, uv_work_t *, uv_work_cb, uv_after_work_cb);
+
+    if (queue == NULL) {
+        *(void **)&queue = dlsym(RTLD_NEXT, "uv_queue_work");
+    }
+    if (refusals_to_queue > 0) {
+        refusals_to_queue--;
+        return UV_ENOMEM;
+    }
+    return queue(loop, work, fn, after);
+}
+
+/* Which growth of a buffer fails, once, and in which answer: 1 the first, 0 none. */
+static unsigned failing_growth, failing_answer;
+static bool lacks_memory;
 
 /* What grows may leave behind what it held. */
 static bool looks_for_tokens;
@@ -72,6 +107,9 @@ __attribute__((no_sanitize_thread)) void *realloc(void *data, size_t size)
     if (looks_for_tokens && data != NULL && malloc_usable_size(data) >= sizeof token &&
         memcmp(data, token, strlen(token)) == 0) {
         tokens_left++;
+    }
+    if (lacks_memory && failing_growth > 0 && --failing_growth == 0) {
+        return NULL;
     }
     return next(data, size);
 }
@@ -105,21 +143,40 @@ static void on_closed(void *ctx)
     (void)ctx;
 }
 
+static void end_answer(uv_timer_t *timer)
+{
+    (void)timer;
+    world.get.on_done(world.get.ctx, &world.outcome);
+}
+
 static void give_answer(uv_timer_t *timer)
 {
     const struct answer *answer = &world.script[world.asked++];
-    struct tf_http_outcome outcome = {.is_whole = answer->body != NULL, .status = answer->status};
 
-    (void)timer;
-    (void)snprintf(outcome.why, sizeof outcome.why, "as the script says");
+    world.outcome =
+        (struct tf_http_outcome){.is_whole = answer->body != NULL, .status = answer->status};
+    (void)snprintf(world.outcome.why, sizeof world.outcome.why, "as the script says");
     if (answer->status == 200) {
         world.get.on_begun(world.get.ctx);
-        if (answer->body != NULL &&
-            world.get.on_data(world.get.ctx, tf_slice_text(answer->body)) < 0) {
-            outcome.is_whole = false;
-        }
     }
-    world.get.on_done(world.get.ctx, &outcome);
+    if (answer->status == 200 && answer->body != NULL) {
+        lacks_memory = world.asked == failing_answer;
+        world.outcome.is_whole = world.get.on_data(world.get.ctx, tf_slice_text(answer->body)) == 0;
+        lacks_memory = false;
+    }
+    (void)uv_timer_start(timer, end_answer, answer->status == 200 ? watches_last_ms : 0, 0);
+}
+
+/* How the filter stands when it asks. */
+static void look_at_status(void)
+{
+    bool was_up = world.status.is_up;
+
+    tf_api_status(world.api, &world.status);
+    world.rises += world.status.is_up && !was_up;
+    if (!world.status.is_up) {
+        (void)snprintf(world.why, sizeof world.why, "%s", world.status.why);
+    }
 }
 
 int tf_http_client_get(struct tf_http_client *client, const struct tf_http_get *get)
@@ -127,6 +184,7 @@ int tf_http_client_get(struct tf_http_client *client, const struct tf_http_get *
     char asked[64];
 
     (void)client;
+    look_at_status();
     if (world.asked == world.count) {
         tf_api_close(world.api, on_closed, NULL);
         return 0;
@@ -185,6 +243,7 @@ static void play(const struct answer *script, unsigned count)
     (void)uv_run(&world.loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&world.loop), 0);
     assert_int_equal(world.asked, count);
+    watches_last_ms = 0;
     assert_int_equal(unlink(path), 0);
     tf_pods_fini(&pods);
 }
@@ -229,6 +288,116 @@ static void other_failures_keep_the_version(void **state)
          {"watch 9", 200, ""});
 }
 
+/* They say nothing about the version: neither that it is refused, nor that it is taken. */
+static void refusals_of_a_version_are_counted_alone(void **state)
+{
+    (void)state;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 0, ""}, {FROM_7, 504, ""}, {FROM_7, 0, ""},
+         {FROM_7, 503, ""}, {FROM_7, 504, ""}, {FROM_STORE, 200, LIST}, {FROM_7, 504, ""},
+         {FROM_7, 200, ""}, {FROM_7, 504, ""}, {FROM_7, 504, ""}, {FROM_STORE, 200, LIST});
+}
+
+/* ---- how it stands ------------------------------------------------------------------------------
+ */
+
+/* Its lists are answered, and no watch is: labels that change come late, and the condition says so
+ * only of what is down without a break. */
+static void a_server_without_watches_stays_down(void **state)
+{
+    (void)state;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 504, ""}, {FROM_7, 504, ""}, {FROM_STORE, 200, LIST},
+         {FROM_7, 504, ""}, {FROM_7, 504, ""}, {FROM_STORE, 200, LIST}, {FROM_7, 504, ""},
+         {FROM_7, 504, ""}, {FROM_STORE, 200, LIST});
+    assert_int_equal(world.rises, 1);
+    assert_false(world.status.is_up);
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 200, NULL}, {FROM_7, 200, NULL}, {FROM_7, 200, NULL},
+         {FROM_7, 200, NULL});
+    assert_int_equal(world.rises, 1);
+    assert_false(world.status.is_up);
+}
+
+static void a_watch_that_brings_something_is_up(void **state)
+{
+    (void)state;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 504, ""}, {FROM_7, 504, ""}, {FROM_STORE, 200, LIST},
+         {FROM_7, 200, BOOKMARK});
+    assert_true(world.status.is_up);
+}
+
+/* In a cluster where nothing changes. */
+static void so_is_one_that_lasts(void **state)
+{
+    (void)state;
+    watches_last_ms = LONG_MS;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 503, ""}, {FROM_7, 503, ""}, {FROM_7, 503, ""},
+         {FROM_7, 200, ""});
+    assert_true(world.status.is_up);
+}
+
+/* However long that was. */
+static void a_server_that_was_away_is_up_when_it_answers(void **state)
+{
+    (void)state;
+    PLAY({FROM_CACHE, 0, ""}, {FROM_CACHE, 0, ""}, {FROM_CACHE, 0, ""}, {FROM_CACHE, 200, LIST});
+    assert_true(world.status.is_up);
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 0, ""}, {FROM_7, 0, ""}, {FROM_7, 0, ""},
+         {FROM_7, 200, ""});
+    assert_true(world.status.is_up);
+}
+
+/* As by a proxy that ends what is silent for a minute. */
+static void a_watch_that_lasted_is_begun_again_soon(void **state)
+{
+    (void)state;
+    watches_last_ms = LONG_MS;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 200, NULL}, {FROM_7, 200, NULL}, {FROM_7, 200, NULL},
+         {FROM_7, 200, NULL}, {FROM_7, 200, NULL});
+    assert_int_equal(world.status.failures, 5);
+    assert_in_range(world.rest_ms, 500, 1000);
+}
+
+/* ---- without memory -----------------------------------------------------------------------------
+ */
+
+/* For the object, or for what is kept of it. */
+#define GROWTHS 2u
+
+static void a_watch_without_memory_is_tried_again(void **state)
+{
+    (void)state;
+    for (unsigned growth = 1; growth <= GROWTHS; growth++) {
+        failing_growth = growth;
+        failing_answer = 2;
+        PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 200, ADDED}, {FROM_7, 200, ADDED},
+             {"watch 8", 200, ""});
+        assert_int_equal(failing_growth, 0);
+        assert_int_equal(world.status.failures, 1);
+        assert_string_equal(world.why, "there is no memory for what it sends");
+    }
+}
+
+static void so_is_a_list(void **state)
+{
+    (void)state;
+    for (unsigned growth = 1; growth <= GROWTHS; growth++) {
+        failing_growth = growth;
+        failing_answer = 1;
+        PLAY({FROM_CACHE, 200, LIST_OF(POD)}, {FROM_CACHE, 200, LIST_OF(POD)}, {FROM_7, 200, ""});
+        assert_int_equal(failing_growth, 0);
+        assert_int_equal(world.status.failures, 1);
+        assert_string_equal(world.why, "there is no memory for what it sends");
+    }
+}
+
+static void what_cannot_be_queued_is_tried_again(void **state)
+{
+    (void)state;
+    refusals_to_queue = 3;
+    PLAY({FROM_CACHE, 200, LIST}, {FROM_7, 200, BOOKMARK});
+    assert_int_equal(world.status.failures, 3);
+    assert_true(world.status.is_up);
+}
+
 static void a_token_is_left_nowhere(void **state)
 {
     (void)state;
@@ -245,6 +414,15 @@ int main(void)
         cmocka_unit_test(a_version_that_is_refused_again_is_forgotten),
         cmocka_unit_test(so_is_one_that_nothing_sound_follows),
         cmocka_unit_test(other_failures_keep_the_version),
+        cmocka_unit_test(refusals_of_a_version_are_counted_alone),
+        cmocka_unit_test(a_server_without_watches_stays_down),
+        cmocka_unit_test(a_watch_that_brings_something_is_up),
+        cmocka_unit_test(so_is_one_that_lasts),
+        cmocka_unit_test(a_server_that_was_away_is_up_when_it_answers),
+        cmocka_unit_test(a_watch_that_lasted_is_begun_again_soon),
+        cmocka_unit_test(a_watch_without_memory_is_tried_again),
+        cmocka_unit_test(so_is_a_list),
+        cmocka_unit_test(what_cannot_be_queued_is_tried_again),
         cmocka_unit_test(a_token_is_left_nowhere),
     };
 

@@ -94,6 +94,25 @@ unconfined
 {{- end -}}
 {{- end -}}
 
+{{/* "yes" when the agent reads the journal. What lets it: the group, by whichever value; the capability; being root, who owns it. */}}
+{{- define "taffrail.readsJournal" -}}
+{{- if and (eq .Values.mode "agent") .Values.journald.enabled -}}
+{{- $group := .Values.journald.group -}}
+{{- $pod := .Values.podSecurityContext -}}
+{{- $own := .Values.securityContext -}}
+{{- $user := ternary $pod.runAsUser $own.runAsUser (kindIs "invalid" $own.runAsUser) -}}
+{{- $isRoot := and (not (kindIs "invalid" $user)) (eq (int $user) 0) -}}
+{{- $hasRight := has "DAC_READ_SEARCH" (default list (default dict $own.capabilities).add) -}}
+{{- if not (or (not (kindIs "invalid" $group)) $pod.supplementalGroups $isRoot $hasRight) -}}
+{{- fail "journald.enabled: the agent may read nothing of the journal; set journald.group (on a node: getent group systemd-journal), or add -f values-capability.yaml (where the nodes' groups differ), or -f values-root.yaml (where no capability may be added)" -}}
+{{- end -}}
+{{- if and (kindIs "string" $group) (not (regexMatch "^[0-9]+$" (toString $group))) -}}
+{{- fail "journald.group: the number of the group, which getent group systemd-journal prints on a node" -}}
+{{- end -}}
+yes
+{{- end -}}
+{{- end -}}
+
 {{/* "yes" when the agent asks the API server, so that it needs a role and a token. */}}
 {{- define "taffrail.asksApi" -}}
 {{- if not (has .Values.kubernetes.mode (list "path" "api")) }}{{ fail "kubernetes.mode: path or api; kubelet is not there yet" }}{{ end -}}

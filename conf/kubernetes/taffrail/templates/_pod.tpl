@@ -34,7 +34,7 @@ spec:
   terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
   securityContext:
     {{- $pod := deepCopy .Values.podSecurityContext }}
-    {{- if and (eq .Values.mode "agent") .Values.journald.enabled (not (kindIs "invalid" .Values.journald.group)) }}
+    {{- if and (include "taffrail.readsJournal" .) (not (kindIs "invalid" .Values.journald.group)) }}
     {{- $_ := set $pod "supplementalGroups" (append (default list $pod.supplementalGroups) (int .Values.journald.group)) }}
     {{- end }}
     {{- include "taffrail.securityContext" (dict "context" $pod "root" .) | nindent 4 }}
