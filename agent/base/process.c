@@ -63,7 +63,7 @@ int tf_process_report(void *report, size_t report_bytes)
 static int hear_report(struct tf_process *process, int socket_fd, void *report, size_t report_bytes)
 {
     struct pollfd poll_fd = {.fd = socket_fd, .events = POLLIN};
-    ssize_t size;
+    struct tf_packet packet = {.data = report, .room = report_bytes};
     int rc;
 
     do {
@@ -74,13 +74,12 @@ static int hear_report(struct tf_process *process, int socket_fd, void *report, 
         process->pid = 0; /* not waited for: what hangs in the kernel does not die */
         return -ETIMEDOUT;
     }
-    do {
-        size = recv(socket_fd, report, report_bytes, 0);
-    } while (size < 0 && errno == EINTR);
-    if (size == (ssize_t)report_bytes) {
-        return 0;
+    rc = tf_packet_receive(socket_fd, &packet);
+    tf_packet_close(&packet);
+    if (rc < 0) {
+        return rc;
     }
-    return size < 0 ? -errno : -ESHUTDOWN;
+    return packet.size == report_bytes ? 0 : -ESHUTDOWN;
 }
 
 int tf_process_start(struct tf_process *process, const struct tf_process_work *work, void *report,
