@@ -329,25 +329,33 @@ static void on_stop_signal(uv_signal_t *handle, int number)
 
 /* Without the process that opens logs none can be opened, without the launcher no journal be read,
  * and the right to start another is gone. */
-static void check_processes(struct run *run)
+static void lose_process(struct run *run, const char *event, const char *what)
 {
-    bool has_opener_ended = tf_opener_process_has_ended(run->config->opener);
-    bool has_launcher_ended = tf_launcher_has_ended(run->config->launcher);
-
-    if (run->is_stopping || !(has_opener_ended || has_launcher_ended)) {
+    if (run->is_stopping) {
         return;
     }
     run->has_lost_process = true;
-    tf_log(TF_LOG_ERROR, has_opener_ended ? "opener-ended" : "launcher-ended", NULL, 0,
-           "the process that %s has ended; the agent stops, to be started again",
-           has_opener_ended ? "opens logs" : "starts the journal's reader");
+    tf_log(TF_LOG_ERROR, event, NULL, 0,
+           "the process that %s has ended; the agent stops, to be started again", what);
     stop(run);
+}
+
+static void on_launcher_ended(void *run)
+{
+    lose_process(run, "launcher-ended", "starts the journal's reader");
+}
+
+static void check_opener(struct run *run)
+{
+    if (tf_opener_process_has_ended(run->config->opener)) {
+        lose_process(run, "opener-ended", "opens logs");
+    }
 }
 
 static void on_child_signal(uv_signal_t *handle, int number)
 {
     (void)number;
-    check_processes(handle->data);
+    check_opener(handle->data);
 }
 
 /* ---- what the parent says ------------------------------------------------------------------- */
@@ -424,9 +432,7 @@ static int watch(struct run *run)
     if (rc == 0) {
         rc = uv_poll_start(&run->heard, UV_READABLE, on_heard);
     }
-    if (rc == 0) {
-        rc = tf_launcher_attach(run->config->launcher, &run->loop);
-    }
+    tf_launcher_attach(run->config->launcher, &run->loop, on_launcher_ended, run);
     return rc;
 }
 
@@ -572,7 +578,7 @@ static int run_loop(struct run *run)
     if (code != TF_EXIT_FINE) {
         end_failed_start(run);
     } else {
-        check_processes(run); /* it may have ended before its signal was looked for */
+        check_opener(run); /* it may have ended before its signal was looked for */
     }
     (void)uv_run(&run->loop, UV_RUN_DEFAULT);
     tf_sandbox_end();

@@ -71,5 +71,6 @@ int tf_packet_send(int socket_fd, struct tf_packet *packet); /* 0 or a negative 
  * too long. Whatever it returns, the descriptors in out are the caller's. */
 int tf_packet_receive(int socket_fd, struct tf_packet *out);
 void tf_packet_close(struct tf_packet *packet); /* its descriptors */
+bool tf_packet_is_unread(int socket_fd); /* the other end has not received all that was sent */
 
 #endif

@@ -4,7 +4,7 @@
 Another user than root, whose programs have CAP_DAC_READ_SEARCH permitted as in a container, reads a journal of root's:
 each entry once, over kills of the reader. The reader has that capability in effect, and reads the journal's folders
 alone: a probe in its place tries others. Main can neither read them nor start a program. Nothing outlives main; when
-the launcher is killed, or the journal's folder was made again, the agent stops with 3. Where the user may read the journal by himself, or the capability or
+the launcher is killed, or stopped, or the journal's folder was made again, the agent stops with 3. Where the user may read the journal by himself, or the capability or
 Landlock is not there, there is no launcher, and what cannot be read is said. Root.
 """
 
@@ -189,6 +189,30 @@ def check_ends(house, _):
     print("ok    reader, main and launcher killed: each entry once, and nothing is left running")
 
 
+def check_stopped(house, _):
+    """A launcher that is stopped is killed: when main stops, and when it does not tell the end of a reader."""
+    journal = Journal(house, "{mode: strict}")
+    agent = journal.start(*WITH)
+    journal.wait_all(agent)
+    launcher, reader = launcher_of(agent), reader_of(agent)
+    os.kill(launcher, signal.SIGSTOP)
+    need(agent.stop() == 0, agent.tail())
+    need("is stopped, or hangs; it is killed" in agent.text() and agent.has_event("launcher-killed"), agent.tail())
+    wait_until(lambda: not is_alive(launcher) and not is_alive(reader), 15, "they outlive main")
+    agent = journal.start(*WITH)
+    launcher, reader = launcher_of(agent), reader_of(agent)
+    os.kill(launcher, signal.SIGSTOP)
+    os.kill(reader, signal.SIGKILL)
+    need(agent.process.wait(120) == 3, agent.tail())
+    need(agent.has_event("launcher-ended") and agent.has_event("stopped"), agent.tail())
+    need(not is_alive(launcher), "it outlives main")
+    agent = journal.start(*WITH)
+    reader_of(agent)
+    need(agent.stop() == 0, agent.tail())
+    journal.wait_all(agent)
+    print("ok    a launcher that is stopped is killed, though main may send no signal, and the agent asks to be started again")
+
+
 def check_made_again(house, _):
     """A journal's folder is deleted and made again: the agent stops with 3, and a new start reads; also as root, without a launcher."""
     for words, owner in ((WITH, STRANGER), ([], 0)):
@@ -282,7 +306,7 @@ def main():
         print("skipped: the launcher (taffrail-journal is not built)")
         return
     probe = os.path.abspath(sys.argv[2])
-    for check in (check_reading, check_main, check_inside, check_ends, check_made_again, check_none):
+    for check in (check_reading, check_main, check_inside, check_ends, check_stopped, check_made_again, check_none):
         with House(sys.argv[1]) as house:
             check(house, probe)
 

@@ -53,6 +53,8 @@ int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *
 
 /* ---- a world -------------------------------------------------------------------------------- */
 
+#define HASTE 5 /* how much faster a test is that waits for what hangs */
+
 struct run {
     struct tf_launched launched; /* first */
     int64_t code;
@@ -64,11 +66,33 @@ struct world {
     uv_loop_t loop;
     uv_timer_t deadline;
     struct tf_launcher *launcher;
-    unsigned ended;
+    bool is_hasty;
+    unsigned ended, gone;
     struct run runs[RUNS_MAX];
 };
 
 static struct world *world;
+
+/* Before libuv's. */
+int uv_timer_start(uv_timer_t *timer, uv_timer_cb fn, uint64_t timeout_ms, uint64_t repeat_ms)
+{
+    static int (*real)(uv_timer_t *, uv_timer_cb, uint64_t, uint64_t);
+
+    if (real == NULL) {
+        *(void **)&real = dlsym(RTLD_NEXT, "uv_timer_start");
+    }
+    if (world->is_hasty && timer != &world->deadline) {
+        timeout_ms /= HASTE;
+    }
+    return real(timer, fn, timeout_ms, repeat_ms);
+}
+
+static void on_gone(void *ctx)
+{
+    (void)ctx;
+    assert_null(world->launcher->running);
+    world->gone++;
+}
 
 static void on_ended(struct tf_launched *launched, int64_t code, int signal)
 {
@@ -96,7 +120,7 @@ static void begin(const char *program)
 
     assert_int_equal(tf_launcher_start(program, &options, needs, &world->launcher), 0);
     tf_needs_free(needs);
-    assert_int_equal(tf_launcher_attach(world->launcher, &world->loop), 0);
+    tf_launcher_attach(world->launcher, &world->loop, on_gone, NULL);
 }
 
 static int run_with(struct run *run, char *const *args)
@@ -302,19 +326,90 @@ static void without_the_launcher_nothing_runs(void **state)
     begin("/bin/cat");
     assert_int_equal(run_with(&world->runs[0], no_args), 0);
     assert_int_equal(run_with(&world->runs[1], no_args), 0);
-    assert_false(tf_launcher_has_ended(world->launcher));
     assert_int_equal(kill(world->launcher->process.pid, SIGTERM), 0); /* which is main's to obey */
     tf_launcher_kill(world->launcher, &world->runs[0].launched);
     run_until_ended(1);
+    assert_int_equal(world->gone, 0);
     assert_int_equal(kill(world->launcher->process.pid, SIGKILL), 0);
     run_until_ended(2);
+    assert_int_equal(world->gone, 1);
     assert_int_equal(world->runs[1].code, -ESHUTDOWN);
     assert_string_equal(all_of(world->runs[1].out_fd), ""); /* it saw the end of its stdin */
     assert_int_equal(run_with(&world->runs[2], no_args), -ESHUTDOWN);
     tf_launcher_kill(world->launcher, &world->runs[2].launched);
-    assert_int_equal(
-        waitid(P_PID, (id_t)world->launcher->process.pid, &(siginfo_t){0}, WEXITED | WNOWAIT), 0);
-    assert_true(tf_launcher_has_ended(world->launcher));
+    (void)uv_run(&world->loop, UV_RUN_NOWAIT);
+    assert_int_equal(world->gone, 1); /* once */
+}
+
+static void expect_killed(pid_t pid)
+{
+    siginfo_t end;
+
+    assert_int_equal(waitid(P_PID, (id_t)pid, &end, WEXITED | WNOWAIT), 0);
+    assert_int_equal(end.si_code, CLD_KILLED);
+    assert_int_equal(end.si_status, SIGKILL);
+}
+
+static void one_that_is_stopped_is_killed(void **state)
+{
+    pid_t pid;
+
+    (void)state;
+    world->is_hasty = true;
+    begin("/bin/cat");
+    pid = world->launcher->process.pid;
+    (void)start(no_args);
+    assert_int_equal(kill(pid, SIGSTOP), 0);
+    assert_int_equal(waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WSTOPPED), 0);
+    tf_launcher_kill(world->launcher, &world->runs[0].launched);
+    run_until_ended(1);
+    assert_int_equal(world->runs[0].code, -ESHUTDOWN);
+    assert_int_equal(world->gone, 1);
+    assert_string_equal(all_of(world->runs[0].out_fd), "");
+    expect_killed(pid);
+}
+
+static void one_that_reads_is_not_killed(void **state)
+{
+    (void)state;
+    world->is_hasty = true;
+    begin("/bin/cat");
+    (void)start(no_args);
+    tf_launcher_kill(world->launcher, &world->runs[0].launched);
+    while (uv_is_active((uv_handle_t *)&world->launcher->late)) {
+        (void)uv_run(&world->loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(world->runs[0].signal, SIGKILL);
+    assert_false(world->launcher->is_shut);
+}
+
+static int lie(void *ctx)
+{
+    struct tf_sandbox_status status = {0};
+    char nonsense[] = "nonsense";
+
+    (void)ctx;
+    (void)tf_process_report(&status, sizeof status);
+    (void)tf_process_report(nonsense, sizeof nonsense);
+    return pause();
+}
+
+static void one_that_says_what_is_no_notice_is_killed(void **state)
+{
+    const struct tf_process_work work = {.name = "liar", .run = lie};
+    struct tf_sandbox_status status;
+
+    (void)state;
+    world->launcher = calloc(1, sizeof *world->launcher);
+    assert_non_null(world->launcher);
+    world->launcher->fd =
+        tf_process_start(&world->launcher->process, &work, &status, sizeof status);
+    assert_true(world->launcher->fd >= 0);
+    tf_launcher_attach(world->launcher, &world->loop, on_gone, NULL);
+    assert_int_equal(run_with(&world->runs[0], no_args), 0);
+    run_until_ended(1);
+    assert_int_equal(world->gone, 1);
+    expect_killed(world->launcher->process.pid);
 }
 
 static void when_main_is_gone_so_is_what_it_had_started(void **state)
@@ -395,7 +490,7 @@ static void be_launcher(int fds[2])
     world->launcher = calloc(1, sizeof *world->launcher);
     assert_non_null(world->launcher);
     world->launcher->fd = fds[0];
-    assert_int_equal(tf_launcher_attach(world->launcher, &world->loop), 0);
+    tf_launcher_attach(world->launcher, &world->loop, on_gone, NULL);
     assert_int_equal(run_with(&world->runs[0], no_args), 0);
 }
 
@@ -426,6 +521,7 @@ static void what_is_no_notice_ends_the_asking(void **state)
 
     for (size_t i = 0; i < TF_COUNT(cases); i++) {
         assert_int_equal(hear(cases[i].bytes, TF_LAUNCH_NOTICE_BYTES), cases[i].code);
+        assert_int_equal(world->gone, cases[i].code == -ESHUTDOWN);
         (void)tear_down(state);
         (void)set_up(state);
     }
@@ -530,6 +626,9 @@ int main(void)
         PROCESS(past_its_bound_none_is_started),
         PROCESS(past_the_bounds_of_a_message_nothing_is_asked),
         PROCESS(without_the_launcher_nothing_runs),
+        PROCESS(one_that_is_stopped_is_killed),
+        PROCESS(one_that_reads_is_not_killed),
+        PROCESS(one_that_says_what_is_no_notice_is_killed),
         PROCESS(when_main_is_gone_so_is_what_it_had_started),
         PROCESS(what_is_no_request_ends_it),
         PROCESS(without_the_capability_there_is_none),
