@@ -21,18 +21,6 @@
 
 /* ---- start and end -------------------------------------------------------------------------- */
 
-static void tell(const struct tf_launcher *launcher, const struct tf_sandbox_status *status)
-{
-    tf_sandbox_note(TF_ROLE_LAUNCHER, status->has, status->may_read_all);
-    tf_log(status->layers == TF_SANDBOX_LAYERS ? TF_LOG_INFO : TF_LOG_WARN, "launcher",
-           TF_DETAILS(TF_NUM("pid", launcher->process.pid),
-                      TF_NUM("landlock", status->landlock_abi),
-                      TF_STR("seccomp", tf_sandbox_calls[status->calls]),
-                      TF_BOOL("reads_all_logs", status->may_read_all)),
-           "a process of its own starts the journal's reader, with %u of %u layers on",
-           status->layers, (unsigned)TF_SANDBOX_LAYERS);
-}
-
 int tf_launcher_start(const char *program, const struct tf_sandbox_options *options,
                       const struct tf_needs *needs, struct tf_launcher **out)
 {
@@ -53,7 +41,8 @@ int tf_launcher_start(const char *program, const struct tf_sandbox_options *opti
         tf_launcher_free(launcher);
         return rc;
     }
-    tell(launcher, &status);
+    tf_sandbox_tell(TF_ROLE_LAUNCHER, launcher->process.pid, &status,
+                    "starts the journal's reader");
     *out = launcher;
     return 0;
 }

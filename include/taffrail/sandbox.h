@@ -152,6 +152,11 @@ void tf_sandbox_end(void);
 void tf_sandbox_note(enum tf_sandbox_role role, const bool has[TF_SANDBOX_LAYERS],
                      bool may_read_all);
 
+/* The same of a process beside main that has closed itself, as *status; and logs it, under the name
+ * of its role. what: what it does. */
+void tf_sandbox_tell(enum tf_sandbox_role role, pid_t pid, const struct tf_sandbox_status *status,
+                     const char *what);
+
 /* "no_new_privs, capabilities"; "none". */
 #define TF_SANDBOX_TEXT_BYTES 64u
 void tf_sandbox_text(const bool has[TF_SANDBOX_LAYERS], char text[TF_SANDBOX_TEXT_BYTES]);
