@@ -21,12 +21,12 @@
 /* ---- is there something that we may not read --------------------------------------------------
  */
 
-/* As files.c of agent/journal has it: journal files, and folders of machines. */
+/* Journal files, and folders of machines. */
 static bool is_journals(const char *name)
 {
     const char *end = strrchr(name, '.');
 
-    return strspn(name, "0123456789abcdefABCDEF") == 32 ||
+    return tf_journald_is_machine(name) ||
            (end != NULL && (strcmp(end, ".journal") == 0 || strcmp(end, ".journal~") == 0));
 }
 
