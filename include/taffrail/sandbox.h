@@ -138,9 +138,10 @@ int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_n
                      struct tf_error *err);
 
 /*
- * From any thread, when path (as it was given to tf_needs_path) was refused with EACCES, or, with
- * NULL, when a host name could not be looked up: where what stands there was made or replaced since
- * the start, so that only another start can open it, says so, once, and stops the agent (SIGTERM).
+ * From any thread, when path (as it was given to tf_needs_path), or something in it, was refused
+ * with EACCES, or, with NULL, when a host name could not be looked up: where what stands there, or
+ * under a path below that was given too, was made or replaced since the start, so that only another
+ * start can open it, says so, once, and stops the agent (SIGTERM).
  */
 void tf_sandbox_look(const char *path);
 bool tf_sandbox_is_outdated(void); /* the agent stops or has stopped for that */

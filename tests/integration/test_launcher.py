@@ -213,29 +213,51 @@ def check_stopped(house, _):
     print("ok    a launcher that is stopped is killed, though main may send no signal, and the agent asks to be started again")
 
 
+def make_again(path):
+    """Another folder with the same files, under the same name."""
+    os.rename(path, f"{path}.kept")
+    shutil.copytree(f"{path}.kept", path)
+    os.chmod(path, 0o750)
+    shutil.rmtree(f"{path}.kept")
+
+
+def make_link(machine, disk):
+    shutil.copytree(machine, disk)
+    os.chmod(disk, 0o750)
+    shutil.rmtree(machine)
+    os.symlink(disk, machine)
+
+
 def check_made_again(house, _):
-    """A journal's folder is deleted and made again: the agent stops with 3, and a new start reads; also as root, without a launcher."""
+    """What the sandbox does not know is put in the place of a folder: the agent stops with 3, and a new start reads; also as root, without a
+    launcher. The folder is the journal's, or a machine's in it, which is a link to another disk, or becomes one."""
+    disk = house.path("disk")
+    ways = {"made again": (None, lambda folder, _: make_again(folder)),
+            "a link, its target made again": (lambda machine: make_link(machine, disk), lambda *_: make_again(disk)),
+            "becomes a link": (None, lambda _, machine: make_link(machine, disk))}
     for words, owner in ((WITH, STRANGER), ([], 0)):
-        journal = Journal(house, owner=owner)
-        os.chmod(house.path("hidden"), 0o755)
-        agent = journal.start(*words)
-        journal.wait_all(agent)
-        need(agent.has_event("launcher") == bool(words), agent.tail())
-        os.rename(journal.folder, house.path("hidden/kept"))
-        shutil.copytree(house.path("hidden/kept"), journal.folder)
-        os.chmod(journal.folder, 0o750)
-        shutil.rmtree(house.path("hidden/kept"))
-        reader = reader_of(agent) if words else children_of(agent.pid, "taffrail-journa")[0]
-        os.kill(reader, signal.SIGKILL)
-        need(agent.process.wait(60) == 3, agent.tail())
-        need(agent.has_event("sandbox-outdated") and agent.has_event("stopped"), agent.tail())
-        agent = journal.start(*words)
-        agent.wait_event("journal-sandbox")
-        need(not agent.text().count("event=sandbox-outdated") > 1 and agent.stop() == 0, agent.tail())
-        journal.wait_all(agent)
-        for name in ("own", "bin", "hidden"):
-            shutil.rmtree(house.path(name))
-    print("ok    where the journal's folder was made again, the agent asks to be started again")
+        for way, (before, change) in ways.items():
+            journal = Journal(house, owner=owner)
+            machine = f"{journal.folder}/{os.listdir(journal.folder)[0]}"
+            os.chmod(house.path("hidden"), 0o755)
+            os.chmod(journal.folder, 0o755)
+            if before:
+                before(machine)
+            agent = journal.start(*words)
+            journal.wait_all(agent)
+            need(agent.has_event("launcher") == bool(words), agent.tail())
+            change(journal.folder, machine)
+            reader = reader_of(agent) if words else children_of(agent.pid, "taffrail-journa")[0]
+            os.kill(reader, signal.SIGKILL)
+            need(agent.process.wait(60) == 3, f"{way}: {agent.tail()}")
+            need(agent.has_event("sandbox-outdated") and agent.has_event("stopped"), agent.tail())
+            agent = journal.start(*words)
+            agent.wait_event("journal-sandbox")
+            need(not agent.text().count("event=sandbox-outdated") > 1 and agent.stop() == 0, agent.tail())
+            journal.wait_all(agent)
+            for name in ("own", "bin", "hidden", "disk"):
+                shutil.rmtree(house.path(name), ignore_errors=True)
+    print("ok    where the journal's folder, or a machine's, was made again, the agent asks to be started again")
 
 
 REFUSED, CLOSED = 1, 13  # EPERM by seccomp, EACCES by Landlock

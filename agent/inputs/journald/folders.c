@@ -14,15 +14,15 @@ bool tf_journald_is_machine(const char *name)
     return strspn(name, "0123456789abcdefABCDEF") == 32;
 }
 
-/* A machine's folder may be a link to another disk; the reader follows it. */
-static void add_linked(const char *folder, enum tf_need kind, struct tf_needs *needs)
+/* Each by itself, for it may be a link to another disk, or become one; the reader follows it. */
+static void add_machines(const char *folder, enum tf_need kind, struct tf_needs *needs)
 {
     DIR *dir = opendir(folder);
     const struct dirent *entry;
     char path[TF_PATH_MAX];
 
     while (dir != NULL && (entry = readdir(dir)) != NULL) {
-        if (entry->d_type == DT_LNK && tf_journald_is_machine(entry->d_name) &&
+        if (tf_journald_is_machine(entry->d_name) &&
             snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) < (int)sizeof path) {
             tf_needs_path(needs, kind, path);
         }
@@ -45,6 +45,6 @@ void tf_journald_folder_needs(const struct tf_texts *folders, enum tf_need kind,
 {
     for (size_t i = 0; i < folders->count; i++) {
         tf_needs_path(needs, kind, folders->items[i].text);
-        add_linked(folders->items[i].text, kind, needs);
+        add_machines(folders->items[i].text, kind, needs);
     }
 }

@@ -96,7 +96,7 @@ static bool add_needs(const struct tf_plugin_list *inputs, struct tf_child_progr
             struct tf_texts folders = tf_journald_folders(options);
 
             is_wanted = is_wanted || has_what_we_may_not_read(&folders);
-            tf_sandbox_raise(); /* to look for links in folders that are closed */
+            tf_sandbox_raise(); /* to look for machines in folders that are closed */
             tf_journald_folder_needs(&folders, TF_NEED_READ_NOW, needs);
             tf_sandbox_lower();
         }

@@ -559,7 +559,8 @@ static void reader_free(struct tf_journal_stream *stream)
     free(reader_of(stream));
 }
 
-/* It may be another folder of the same name, which the sandbox refuses: a look at the disk. */
+/* It may be another folder of the same name, or of a machine's, which the sandbox refuses: a look
+ * at the disk. */
 static void reader_failed(struct tf_journal_stream *stream)
 {
     struct tf_texts folders = tf_journald_folders(stream->base.input->options);
