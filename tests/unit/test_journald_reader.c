@@ -11,6 +11,20 @@
 #define CURSOR                                                                                     \
     "s=00000000000000000000000000000001;i=1;b=00000000000000000000000000000002;m=1;t=%llx;x=1"
 
+/* ---- faults --------------------------------------------------------------------------------- */
+
+static unsigned fails_at_pair; /* counted from 1; 0: none does */
+
+/* Before libc's. */
+int socketpair(int family, int type, int protocol, int fds[2])
+{
+    if (fails_at_pair > 0 && --fails_at_pair == 0) {
+        errno = EMFILE;
+        return -1;
+    }
+    return (int)syscall(SYS_socketpair, family, type, protocol, fds);
+}
+
 /* ---- the program ------------------------------------------------------------------------------
  */
 
@@ -234,6 +248,25 @@ static void without_its_launcher_nothing_is_started(void **state)
     assert_false(has_file("args", 0));
 }
 
+static void a_run_that_cannot_be_started_leaves_no_descriptor(void **state)
+{
+    static const int ends[] = {-EMFILE, -EMFILE, -ESHUTDOWN};
+    struct tf_child_run run = {.launcher = &gone_launcher};
+    char *args[] = {"", NULL};
+    uint32_t before = count_fds();
+
+    (void)state;
+    for (unsigned i = 0; i < TF_COUNT(ends); i++) {
+        int fds[2] = {-1, -1};
+
+        fails_at_pair = i + 1;
+        assert_int_equal(tf_child_run_start(&run, NULL, args, fds), ends[i]);
+        assert_int_equal(fds[0], -1);
+        assert_int_equal(count_fds(), before);
+    }
+    fails_at_pair = 0;
+}
+
 /* ---- it ends again and again ------------------------------------------------------------------
  */
 
@@ -420,6 +453,7 @@ int main(void)
         TEST(it_tells_that_it_may_read_all),
         TEST(with_a_launcher_main_needs_neither_journal_nor_program),
         TEST(without_its_launcher_nothing_is_started),
+        TEST(a_run_that_cannot_be_started_leaves_no_descriptor),
         TEST(what_cannot_be_read_is_stepped_over),
         TEST(nothing_to_come_is_stepped_over),
         TEST(deaths_that_are_not_of_reading_step_over_nothing),
