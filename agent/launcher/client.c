@@ -27,6 +27,7 @@ int tf_launcher_start(const char *program, const struct tf_sandbox_options *opti
     struct tf_launcher *launcher = calloc(1, sizeof *launcher);
     struct tf_launch_work work = {.program = program, .options = options, .needs = needs};
     struct tf_sandbox_status status;
+    int rc = 0;
 
     if (launcher == NULL) {
         return -ENOMEM;
@@ -35,9 +36,12 @@ int tf_launcher_start(const char *program, const struct tf_sandbox_options *opti
         &launcher->process,
         &(struct tf_process_work){.name = PROCESS_NAME, .run = tf_launch_serve, .ctx = &work},
         &status, sizeof status);
-    if (launcher->fd < 0 || !status.may_read_all) {
-        int rc = launcher->fd < 0 ? launcher->fd : -EPERM;
-
+    if (launcher->fd < 0) {
+        rc = launcher->fd;
+    } else if (!status.may_read_all) {
+        rc = status.has[TF_LAYER_LANDLOCK] ? -EPERM : -ENOSYS;
+    }
+    if (rc < 0) {
         tf_launcher_free(launcher);
         return rc;
     }

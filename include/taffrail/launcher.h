@@ -34,8 +34,8 @@ struct tf_launched {
 /*
  * Forks it, while there is one thread and no key in memory; it then starts `program` and nothing
  * else, which can do no more than needs says (all borrowed, for this call). Returns 0 with *out
- * new, or a negative errno, -EPERM: the capability cannot be handed on, for it or Landlock is not
- * there.
+ * new, or a negative errno. -ENOSYS: there is no Landlock; -EPERM: the capability cannot be handed
+ * on.
  */
 int tf_launcher_start(const char *program, const struct tf_sandbox_options *options,
                       const struct tf_needs *needs, struct tf_launcher **out);

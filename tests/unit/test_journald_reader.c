@@ -3,7 +3,12 @@
  * reads: whenever and however that ends, it is started again behind the last entry, and nothing is
  * lost or doubled.
  */
+#include <linux/securebits.h>
+#include <sys/prctl.h>
+
 #include "journald_fixture.h"
+
+#include "taffrail/journald.h"
 
 #include "../../agent/launcher/internal.h"
 #include "../../agent/sandbox/internal.h"
@@ -248,6 +253,71 @@ static void without_its_launcher_nothing_is_started(void **state)
     assert_false(has_file("args", 0));
 }
 
+/* In another process, which gives up its rights. It has none to start there. */
+static void expect_no_launcher(unsigned long securebits, const char *why)
+{
+    const struct tf_sandbox_options options = {0};
+    struct tf_launcher *launcher = NULL;
+    struct tf_error err;
+    int status = -1;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        tf_error_init(&err);
+        (void)prctl(PR_SET_SECUREBITS, securebits, 0UL, 0UL, 0UL);
+        if (tf_sandbox_begin(&options, &err) == 0 &&
+            tf_journald_start_launcher(&world->config, &launcher) == 0 && launcher == NULL) {
+            _exit(0);
+        }
+        _exit(1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_true(was_logged(why));
+}
+
+static void make_folder(struct tf_text *folder)
+{
+    write_script("exit 0");
+    folder->text = file_named("journal");
+    assert_int_equal(mkdir(folder->text, 0700), 0);
+    world->options.mode = TF_JOURNALD_READER;
+    world->options.paths = (struct tf_texts){.items = folder, .count = 1};
+}
+
+static void a_capability_that_cannot_be_handed_on_is_told(void **state)
+{
+    struct tf_text folder;
+
+    (void)state;
+    if (geteuid() != 0) {
+        skip();
+    }
+    make_folder(&folder);
+    assert_int_equal(chmod(folder.text, 0), 0);
+    expect_no_launcher(SECBIT_NO_CAP_AMBIENT_RAISE, "capabilities cannot be made ambient here");
+    world->options.paths.count = 0;
+}
+
+static void the_bound_of_looking_is_told(void **state)
+{
+    struct tf_text folder;
+    char name[32];
+
+    (void)state;
+    if (geteuid() != 0) {
+        skip();
+    }
+    make_folder(&folder);
+    for (unsigned i = 0; i < 4096; i++) {
+        (void)snprintf(name, sizeof name, "journal/%u.journal", i);
+        assert_int_equal(close(open(file_named(name), O_CREAT | O_CLOEXEC | O_WRONLY, 0600)), 0);
+    }
+    folder.text = file_named("journal");
+    expect_no_launcher(0, "the first 4096 of its files and folders");
+    world->options.paths.count = 0;
+}
+
 static void a_run_that_cannot_be_started_leaves_no_descriptor(void **state)
 {
     static const int ends[] = {-EMFILE, -EMFILE, -ESHUTDOWN};
@@ -453,6 +523,8 @@ int main(void)
         TEST(it_tells_that_it_may_read_all),
         TEST(with_a_launcher_main_needs_neither_journal_nor_program),
         TEST(without_its_launcher_nothing_is_started),
+        TEST(a_capability_that_cannot_be_handed_on_is_told),
+        TEST(the_bound_of_looking_is_told),
         TEST(a_run_that_cannot_be_started_leaves_no_descriptor),
         TEST(what_cannot_be_read_is_stepped_over),
         TEST(nothing_to_come_is_stepped_over),

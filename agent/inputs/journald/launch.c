@@ -16,7 +16,7 @@
 #include "taffrail/journald.h"
 #include "taffrail/log.h"
 
-#define LOOKS_MAX 4096u /* at files and folders; journald keeps 100 files by default */
+#define LOOKS_MAX 4096u /* at files and folders of one; journald keeps 100 files by default */
 
 /* ---- is there something that we may not read --------------------------------------------------
  */
@@ -75,6 +75,12 @@ static bool has_what_we_may_not_read(const struct tf_texts *folders)
         if (is_closed_to_us(AT_FDCWD, folders->items[i].text, 2, &looks)) {
             return true;
         }
+        if (looks == LOOKS_MAX) {
+            tf_log(TF_LOG_INFO, "launcher", TF_DETAILS(TF_STR("path", folders->items[i].text)),
+                   "the agent's user may read the first %u of its files and folders; no more were "
+                   "looked at",
+                   LOOKS_MAX);
+        }
     }
     return false;
 }
@@ -126,10 +132,12 @@ int tf_journald_start_launcher(const struct tf_config *config, struct tf_launche
         rc = tf_launcher_start(program.path, &config->sandbox, needs, out);
     }
     tf_needs_free(needs);
-    if (rc == -EPERM) {
+    if (rc == -ENOSYS || rc == -EPERM) {
         tf_log(TF_LOG_WARN, "launcher", NULL, 0,
-               "the right to read the journal cannot be handed to its reader, for that takes "
-               "Landlock; add the agent's user to the group systemd-journal");
+               "the right to read the journal cannot be handed to its reader: %s; add the agent's "
+               "user to the group systemd-journal",
+               rc == -ENOSYS ? "that takes Landlock"
+                             : "capabilities cannot be made ambient here (capabilities(7))");
         rc = 0;
     }
     return rc;
