@@ -133,6 +133,13 @@ bool tf_opener_process_has_ended(struct tf_opener_process *process)
     return process != NULL && tf_process_has_ended(&process->process);
 }
 
+void tf_opener_process_shut(struct tf_opener_process *process)
+{
+    if (process != NULL) {
+        tf_client_shut(&process->client);
+    }
+}
+
 void tf_opener_process_free(struct tf_opener_process *process)
 {
     if (process == NULL) {

@@ -1059,6 +1059,29 @@ static void a_process_that_is_gone_opens_nothing(void **state)
     assert_true(tf_opener_process_has_ended(world->process));
 }
 
+static void *ask(void *ctx)
+{
+    struct world *world = ctx;
+
+    refuses(world, "logs/pod/a.log", -ESHUTDOWN, "has ended");
+    return NULL;
+}
+
+static void who_waits_for_one_that_hangs_is_let_go(void **state)
+{
+    struct world *world = *state;
+    pthread_t thread;
+
+    is_by_process = true;
+    begin(world);
+    is_by_process = false;
+    assert_int_equal(kill(child(), SIGSTOP), 0);
+    assert_int_equal(pthread_create(&thread, NULL, ask, world), 0);
+    (void)poll(NULL, 0, 50); /* it waits; or asks later, in vain, too */
+    tf_opener_process_shut(world->process);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
 static void what_others_send_ends_nothing(void **state)
 {
     struct world *world = *state;
@@ -1181,6 +1204,7 @@ int main(void)
         TREE(a_server_keeps_no_descriptor),
         cmocka_unit_test(what_is_no_reply_ends_the_asking),
         TREE(a_process_that_is_gone_opens_nothing),
+        TREE(who_waits_for_one_that_hangs_is_let_go),
         TREE(what_others_send_ends_nothing),
         TREE(one_that_cannot_start_is_told_and_leaves_nothing),
         TREE(one_that_is_stopped_is_killed),
