@@ -7,6 +7,8 @@
 #include "taffrail/process.h"
 
 #include <errno.h>
+#include <linux/sock_diag.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -79,4 +81,14 @@ int tf_packet_receive(int socket_fd, struct tf_packet *out)
     out->size = (size_t)size;
     out->lacks_fds = (message.msg_flags & MSG_CTRUNC) != 0;
     return (message.msg_flags & MSG_TRUNC) != 0 ? -EPROTO : size > 0;
+}
+
+/* What was sent is the sender's memory until it is received. */
+bool tf_packet_is_unread(int socket_fd)
+{
+    uint32_t memory[SK_MEMINFO_VARS] = {0};
+    socklen_t size = sizeof memory;
+
+    return getsockopt(socket_fd, SOL_SOCKET, SO_MEMINFO, memory, &size) == 0 &&
+           memory[SK_MEMINFO_WMEM_ALLOC] > 0;
 }

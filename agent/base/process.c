@@ -7,6 +7,7 @@
 #include "taffrail/process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -16,8 +17,11 @@
 #include <unistd.h>
 
 #include "taffrail/base.h"
+#include "taffrail/log.h"
 
 #define REPORT_MS 10000 /* it takes milliseconds, unless a disk hangs */
+#define END_MS    2000u /* it takes as long; or it is stopped, or hangs */
+#define KILLED_MS 1000u /* then only the kernel can hold it */
 
 /* ---- in it ---------------------------------------------------------------------------------- */
 
@@ -60,46 +64,66 @@ int tf_process_report(void *report, size_t report_bytes)
 
 /* ---- in main -------------------------------------------------------------------------------- */
 
-static int hear_report(struct tf_process *process, int socket_fd, void *report, size_t report_bytes)
+/*
+ * Landlock lets main send no signal, from its ABI 6 on, so the kernel is asked before main is
+ * confined: it sends one when something arrives at a socket (fcntl(2), F_SETOWN and F_SETSIG). It
+ * keeps the process, not its number, which may be another's one day. When main's two ends are
+ * closed it sends none, as it would for a pipe: this process ends by itself then.
+ */
+static int make_killer(struct tf_process *process)
+{
+    int *fds = process->killer;
+
+    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fds) < 0 ||
+        fcntl(fds[0], F_SETSIG, SIGKILL) < 0 || fcntl(fds[0], F_SETOWN, process->pid) < 0 ||
+        fcntl(fds[0], F_SETFL, O_ASYNC) < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+static int hear_report(int socket_fd, void *report, size_t report_bytes)
 {
     struct pollfd poll_fd = {.fd = socket_fd, .events = POLLIN};
-    ssize_t size;
+    struct tf_packet packet = {.data = report, .room = report_bytes};
     int rc;
 
     do {
         rc = poll(&poll_fd, 1, REPORT_MS);
     } while (rc < 0 && errno == EINTR);
     if (rc == 0) {
-        (void)kill(process->pid, SIGKILL);
-        process->pid = 0; /* not waited for: what hangs in the kernel does not die */
         return -ETIMEDOUT;
     }
-    do {
-        size = recv(socket_fd, report, report_bytes, 0);
-    } while (size < 0 && errno == EINTR);
-    if (size == (ssize_t)report_bytes) {
-        return 0;
+    rc = tf_packet_receive(socket_fd, &packet);
+    tf_packet_close(&packet);
+    if (rc < 0) {
+        return rc;
     }
-    return size < 0 ? -errno : -ESHUTDOWN;
+    return packet.size == report_bytes ? 0 : -ESHUTDOWN;
 }
 
 int tf_process_start(struct tf_process *process, const struct tf_process_work *work, void *report,
                      size_t report_bytes)
 {
     int pair[2], rc;
+    pid_t pid;
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
         return -errno;
     }
-    process->pid = fork();
-    if (process->pid == 0) {
+    pid = fork();
+    if (pid == 0) {
         (void)close(pair[0]);
         _exit(begin(work, pair[1]));
     }
-    rc = process->pid < 0 ? -errno : 0;
+    rc = pid < 0 ? -errno : 0;
     (void)close(pair[1]);
     if (rc == 0) {
-        rc = hear_report(process, pair[0], report, report_bytes);
+        *process = (struct tf_process){.name = work->name, .pid = pid, .killer = {-1, -1}};
+        rc = make_killer(process);
+    }
+    if (rc == 0) {
+        rc = hear_report(pair[0], report, report_bytes);
     }
     if (rc < 0) {
         (void)close(pair[0]);
@@ -118,10 +142,35 @@ bool tf_process_has_ended(struct tf_process *process)
     return process->has_ended;
 }
 
+void tf_process_kill(const struct tf_process *process)
+{
+    if (process->pid > 0) {
+        (void)send(process->killer[1], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+}
+
+static bool ends_within(struct tf_process *process, unsigned ms)
+{
+    for (unsigned i = 0; i < ms && !tf_process_has_ended(process); i++) {
+        (void)poll(NULL, 0, 1);
+    }
+    return tf_process_has_ended(process);
+}
+
 void tf_process_wait(struct tf_process *process)
 {
-    if (process->pid > 0 && !process->has_ended) {
-        (void)waitpid(process->pid, NULL, 0);
-        process->has_ended = true;
+    if (process->pid == 0) {
+        return;
     }
+    if (!ends_within(process, END_MS)) {
+        tf_process_kill(process);
+    }
+    if (!ends_within(process, KILLED_MS)) {
+        tf_log(TF_LOG_WARN, "process-hangs",
+               TF_DETAILS(TF_STR("name", process->name), TF_NUM("pid", process->pid)),
+               "it was killed, and has not ended; it is not waited for");
+    }
+    (void)close(process->killer[0]); /* -1: there is none */
+    (void)close(process->killer[1]);
+    process->pid = 0;
 }

@@ -51,6 +51,7 @@
 #define NOTICE_BYTES_MAX      8192u  /* more than all names of a configuration take */
 #define CLOSE_MS              10000u /* what a stop needs beside agent.stop_timeout */
 #define LOADING_MS            30000u /* of a reload; rules of ten times our own take 2 s */
+#define OPENER_MS             5000u /* an open that takes as long hangs, and a stop does not wait */
 #define RENEW_MS              60000u /* a file may be written again and again */
 #define AGAIN_MS              3600000u
 #define PLACE_BYTES           256u
@@ -72,7 +73,8 @@ struct run {
     uv_signal_t signal, child_signal;
     uv_poll_t heard;  /* of the channel */
     uv_timer_t alive; /* for the service manager's watchdog */
-    bool is_watching; /* the four are open */
+    uv_timer_t late;  /* when a stop waits for the opener no longer */
+    bool is_watching; /* the five are open */
     struct tf_config *config;
     struct tf_pipeline *pipeline;
     struct tf_admin *admin;
@@ -272,6 +274,7 @@ static void close_handles(struct run *run)
         close_handle(&run->child_signal);
         close_handle(&run->heard);
         close_handle(&run->alive);
+        close_handle(&run->late);
         tf_launcher_detach(run->config->launcher);
     }
 }
@@ -293,9 +296,23 @@ static void on_stopped(void *ctx)
     tf_admin_close(admin, on_admin_closed, run);
 }
 
-static void stop(struct run *run)
+/* What was read is safe before; an open that hangs would hold the stop. */
+static void on_late(uv_timer_t *late)
+{
+    const struct run *run = late->data;
+
+    tf_opener_process_shut(run->config->opener);
+}
+
+static void begin_stop(struct run *run)
 {
     run->is_stopping = true;
+    (void)uv_timer_start(&run->late, on_late, OPENER_MS, 0);
+}
+
+static void stop(struct run *run)
+{
+    begin_stop(run);
     say_stopping(run);
     tf_pipeline_stop(run->pipeline, on_stopped, run);
 }
@@ -314,7 +331,7 @@ static void leave(struct run *run)
     if (run->is_stopping) {
         return;
     }
-    run->is_stopping = true;
+    begin_stop(run);
     tf_log(TF_LOG_INFO, "stop", NULL, 0, "another main takes over");
     tf_pipeline_leave(run->pipeline, on_stopped, run);
 }
@@ -327,25 +344,33 @@ static void on_stop_signal(uv_signal_t *handle, int number)
 
 /* Without the process that opens logs none can be opened, without the launcher no journal be read,
  * and the right to start another is gone. */
-static void check_processes(struct run *run)
+static void lose_process(struct run *run, const char *event, const char *what)
 {
-    bool has_opener_ended = tf_opener_process_has_ended(run->config->opener);
-    bool has_launcher_ended = tf_launcher_has_ended(run->config->launcher);
-
-    if (run->is_stopping || !(has_opener_ended || has_launcher_ended)) {
+    if (run->is_stopping) {
         return;
     }
     run->has_lost_process = true;
-    tf_log(TF_LOG_ERROR, has_opener_ended ? "opener-ended" : "launcher-ended", NULL, 0,
-           "the process that %s has ended; the agent stops, to be started again",
-           has_opener_ended ? "opens logs" : "starts the journal's reader");
+    tf_log(TF_LOG_ERROR, event, NULL, 0,
+           "the process that %s has ended; the agent stops, to be started again", what);
     stop(run);
+}
+
+static void on_launcher_ended(void *run)
+{
+    lose_process(run, "launcher-ended", "starts the journal's reader");
+}
+
+static void check_opener(struct run *run)
+{
+    if (tf_opener_process_has_ended(run->config->opener)) {
+        lose_process(run, "opener-ended", "opens logs");
+    }
 }
 
 static void on_child_signal(uv_signal_t *handle, int number)
 {
     (void)number;
-    check_processes(handle->data);
+    check_opener(handle->data);
 }
 
 /* ---- what the parent says ------------------------------------------------------------------- */
@@ -413,9 +438,11 @@ static int watch(struct run *run)
     (void)uv_signal_init(&run->loop, &run->signal); /* fails only with a failed loop */
     (void)uv_signal_init(&run->loop, &run->child_signal);
     (void)uv_timer_init(&run->loop, &run->alive);
+    (void)uv_timer_init(&run->loop, &run->late);
     rc = uv_poll_init(&run->loop, &run->heard, run->channel->fd);
     assert(rc == 0); /* the descriptor is a socket, and nobody else's */
-    run->signal.data = run->child_signal.data = run->alive.data = run->heard.data = run;
+    run->signal.data = run->child_signal.data = run->alive.data = run->late.data = run->heard.data =
+        run;
     rc = uv_signal_start(&run->signal, on_stop_signal, SIGTERM);
     if (rc == 0) {
         rc = uv_signal_start(&run->child_signal, on_child_signal, SIGCHLD);
@@ -423,9 +450,7 @@ static int watch(struct run *run)
     if (rc == 0) {
         rc = uv_poll_start(&run->heard, UV_READABLE, on_heard);
     }
-    if (rc == 0) {
-        rc = tf_launcher_attach(run->config->launcher, &run->loop);
-    }
+    tf_launcher_attach(run->config->launcher, &run->loop, on_launcher_ended, run);
     return rc;
 }
 
@@ -571,7 +596,7 @@ static int run_loop(struct run *run)
     if (code != TF_EXIT_FINE) {
         end_failed_start(run);
     } else {
-        check_processes(run); /* it may have ended before its signal was looked for */
+        check_opener(run); /* it may have ended before its signal was looked for */
     }
     (void)uv_run(&run->loop, UV_RUN_DEFAULT);
     tf_sandbox_end();

@@ -2,9 +2,9 @@
  * client.c - main's side of the launcher: forks it, asks it, and hears how runs have ended.
  *
  * Nothing here waits: a request is sent, and what came of it is heard by the loop. A notice is
- * checked as if its writer were hostile. After the first that is none, or when the other end is
- * gone or does not read, all runs have ended as far as main is concerned: the launcher ends when it
- * is shut, and they with it.
+ * checked as if its writer were hostile. After the first that is none, or when the other end does
+ * not read what it is told, the launcher is killed, and its runs end with it. Then, or when it has
+ * ended by itself, all runs are over as far as main is concerned.
  */
 #include "internal.h"
 
@@ -17,20 +17,9 @@
 #include "taffrail/log.h"
 
 #define PROCESS_NAME "taffrail-launch" /* 15 characters, as many as the kernel keeps */
+#define LATE_MS      5000u             /* it reads at once, unless it is stopped, or hangs */
 
 /* ---- start and end -------------------------------------------------------------------------- */
-
-static void tell(const struct tf_launcher *launcher, const struct tf_sandbox_status *status)
-{
-    tf_sandbox_note(TF_ROLE_LAUNCHER, status->has, status->may_read_all);
-    tf_log(status->layers == TF_SANDBOX_LAYERS ? TF_LOG_INFO : TF_LOG_WARN, "launcher",
-           TF_DETAILS(TF_NUM("pid", launcher->process.pid),
-                      TF_NUM("landlock", status->landlock_abi),
-                      TF_STR("seccomp", tf_sandbox_calls[status->calls]),
-                      TF_BOOL("reads_all_logs", status->may_read_all)),
-           "a process of its own starts the journal's reader, with %u of %u layers on",
-           status->layers, (unsigned)TF_SANDBOX_LAYERS);
-}
 
 int tf_launcher_start(const char *program, const struct tf_sandbox_options *options,
                       const struct tf_needs *needs, struct tf_launcher **out)
@@ -38,6 +27,7 @@ int tf_launcher_start(const char *program, const struct tf_sandbox_options *opti
     struct tf_launcher *launcher = calloc(1, sizeof *launcher);
     struct tf_launch_work work = {.program = program, .options = options, .needs = needs};
     struct tf_sandbox_status status;
+    int rc = 0;
 
     if (launcher == NULL) {
         return -ENOMEM;
@@ -46,13 +36,17 @@ int tf_launcher_start(const char *program, const struct tf_sandbox_options *opti
         &launcher->process,
         &(struct tf_process_work){.name = PROCESS_NAME, .run = tf_launch_serve, .ctx = &work},
         &status, sizeof status);
-    if (launcher->fd < 0 || !status.may_read_all) {
-        int rc = launcher->fd < 0 ? launcher->fd : -EPERM;
-
+    if (launcher->fd < 0) {
+        rc = launcher->fd;
+    } else if (!status.may_read_all) {
+        rc = status.has[TF_LAYER_LANDLOCK] ? -EPERM : -ENOSYS;
+    }
+    if (rc < 0) {
         tf_launcher_free(launcher);
         return rc;
     }
-    tell(launcher, &status);
+    tf_sandbox_tell(TF_ROLE_LAUNCHER, launcher->process.pid, &status,
+                    "starts the journal's reader");
     *out = launcher;
     return 0;
 }
@@ -69,25 +63,25 @@ void tf_launcher_free(struct tf_launcher *launcher)
     free(launcher);
 }
 
-bool tf_launcher_has_ended(struct tf_launcher *launcher)
-{
-    return launcher != NULL && tf_process_has_ended(&launcher->process);
-}
-
 /* ---- hearing -------------------------------------------------------------------------------- */
 
-static void shut(struct tf_launcher *launcher)
+/* Its end is heard in its turn: this is called by whoever asks, who is not to be called back yet.
+ */
+static void give_up(struct tf_launcher *launcher, const char *why)
 {
     if (!launcher->is_shut) {
         launcher->is_shut = true;
-        (void)shutdown(launcher->fd, SHUT_RDWR); /* if it lives it ends now, and main is told */
+        tf_log(TF_LOG_ERROR, "launcher-killed", TF_DETAILS(TF_NUM("pid", launcher->process.pid)),
+               "the process that starts the journal's reader %s; it is killed", why);
+        (void)shutdown(launcher->fd, SHUT_RDWR);
+        tf_process_kill(&launcher->process);
     }
 }
 
 /* The runs that it has are over; what is called may ask for others, in vain. */
 static void end_all(struct tf_launcher *launcher)
 {
-    shut(launcher);
+    launcher->is_shut = true;
     (void)uv_poll_stop(&launcher->heard);
     while (launcher->running != NULL) {
         struct tf_launched *launched = launcher->running;
@@ -95,6 +89,7 @@ static void end_all(struct tf_launcher *launcher)
         launcher->running = launched->next;
         launched->on_ended(launched, -ESHUTDOWN, 0);
     }
+    launcher->on_ended(launcher->ctx);
 }
 
 static struct tf_launched *take(struct tf_launcher *launcher, uint32_t id)
@@ -111,21 +106,13 @@ static struct tf_launched *take(struct tf_launcher *launcher, uint32_t id)
     return found;
 }
 
-/* 0, or a negative errno: nothing more is heard. */
-static int hear(struct tf_launcher *launcher)
+static int take_notice(struct tf_launcher *launcher, const struct tf_packet *packet)
 {
-    uint8_t bytes[TF_LAUNCH_NOTICE_BYTES];
-    struct tf_packet packet = {.data = bytes, .room = sizeof bytes};
     struct tf_launch_notice notice;
     struct tf_launched *launched;
-    int rc = tf_packet_receive(launcher->fd, &packet);
 
-    if (rc == -EAGAIN) {
-        return 0;
-    }
-    if (rc <= 0 || packet.fd_count > 0 || packet.lacks_fds ||
-        tf_launch_notice_decode(bytes, packet.size, &notice) < 0) {
-        tf_packet_close(&packet);
+    if (packet->fd_count > 0 || packet->lacks_fds ||
+        tf_launch_notice_decode(packet->data, packet->size, &notice) < 0) {
         return -EPROTO;
     }
     launched = take(launcher, notice.id);
@@ -143,27 +130,50 @@ static int hear(struct tf_launcher *launcher)
 static void on_heard(uv_poll_t *poll, int status, int events)
 {
     struct tf_launcher *launcher = poll->data;
+    uint8_t bytes[TF_LAUNCH_NOTICE_BYTES];
+    struct tf_packet packet = {.data = bytes, .room = sizeof bytes};
+    int rc = status < 0 ? status : tf_packet_receive(launcher->fd, &packet);
 
     (void)events;
-    if (status < 0 || hear(launcher) < 0) {
+    if (rc > 0) {
+        rc = take_notice(launcher, &packet);
+    } else if (rc == 0) {
+        rc = -ESHUTDOWN;
+    }
+    tf_packet_close(&packet);
+    if (rc == -EPROTO) {
+        give_up(launcher, "says what is no notice");
+    }
+    if (rc < 0 && rc != -EAGAIN) {
         end_all(launcher);
     }
 }
 
-int tf_launcher_attach(struct tf_launcher *launcher, uv_loop_t *loop)
+static void on_late(uv_timer_t *late)
+{
+    struct tf_launcher *launcher = late->data;
+
+    if (tf_packet_is_unread(launcher->fd)) {
+        give_up(launcher, "is stopped, or hangs");
+    }
+}
+
+void tf_launcher_attach(struct tf_launcher *launcher, uv_loop_t *loop, void (*on_ended)(void *ctx),
+                        void *ctx)
 {
     int rc;
 
     if (launcher == NULL) {
-        return 0;
+        return;
     }
+    (void)uv_timer_init(loop, &launcher->late); /* cannot fail */
     rc = uv_poll_init(loop, &launcher->heard, launcher->fd);
-    if (rc < 0) {
-        return rc;
-    }
-    launcher->heard.data = launcher;
+    assert(rc == 0); /* the descriptor is a socket, and nobody else's */
+    (void)uv_poll_start(&launcher->heard, UV_READABLE, on_heard); /* nor can this */
+    launcher->heard.data = launcher->late.data = launcher;
+    launcher->on_ended = on_ended;
+    launcher->ctx = ctx;
     launcher->is_attached = true;
-    return uv_poll_start(&launcher->heard, UV_READABLE, on_heard);
 }
 
 void tf_launcher_detach(struct tf_launcher *launcher)
@@ -172,6 +182,7 @@ void tf_launcher_detach(struct tf_launcher *launcher)
         !uv_is_closing((uv_handle_t *)&launcher->heard)) {
         assert(launcher->running == NULL);
         uv_close((uv_handle_t *)&launcher->heard, NULL);
+        uv_close((uv_handle_t *)&launcher->late, NULL);
     }
 }
 
@@ -210,13 +221,20 @@ int tf_launcher_run(struct tf_launcher *launcher, struct tf_launched *launched, 
     return 0;
 }
 
+/* One that is stopped, or hangs, is found here: a run that it does not start says nothing, and one
+ * whose end it does not tell neither, so that both are to be killed one day. */
 void tf_launcher_kill(struct tf_launcher *launcher, const struct tf_launched *launched)
 {
     const struct tf_launch_request request = {.op = TF_LAUNCH_KILL, .id = launched->id};
     struct tf_packet packet = {.data = launcher->bytes};
 
+    if (launcher->is_shut) {
+        return;
+    }
     packet.size = (size_t)tf_launch_request_encode(&request, launcher->bytes); /* its head alone */
-    if (!launcher->is_shut && tf_packet_send(launcher->fd, &packet) < 0) {
-        shut(launcher); /* it does not listen; its end is heard */
+    if (tf_packet_send(launcher->fd, &packet) < 0) {
+        give_up(launcher, "does not read what it is told");
+    } else {
+        (void)uv_timer_start(&launcher->late, on_late, LATE_MS, 0);
     }
 }

@@ -63,6 +63,9 @@ struct tf_launcher {
     bool is_shut; /* asking is of no use */
     bool is_attached;
     uv_poll_t heard;
+    uv_timer_t late; /* when what it was told last has to be read */
+    void (*on_ended)(void *ctx);
+    void *ctx;
     uint32_t id;                 /* of the newest run */
     struct tf_launched *running; /* each until its end is told */
     uint8_t bytes[TF_LAUNCH_BYTES_MAX];

@@ -107,6 +107,12 @@ void tf_client_perform(struct tf_client *client, uint16_t number, size_t root_co
     }
 }
 
+/* Without the mutex, which whoever waits has. */
+void tf_client_shut(struct tf_client *client)
+{
+    (void)shutdown(client->fd, SHUT_RDWR);
+}
+
 int tf_client_init(struct tf_client *client)
 {
     *client = (struct tf_client){.fd = -1, .is_shut = true};

@@ -122,6 +122,7 @@ struct tf_client {
 
 int tf_client_init(struct tf_client *client);             /* 0 or a negative errno */
 void tf_client_connect(struct tf_client *client, int fd); /* takes fd, before any is asked */
+void tf_client_shut(struct tf_client *client); /* who waits for a reply is refused, too */
 void tf_client_fini(struct tf_client *client);
 
 /* As tf_rules_perform, with these rules, which have root_count roots, at the other end of fd.

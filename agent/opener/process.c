@@ -14,7 +14,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "taffrail/log.h"
 #include "taffrail/sandbox.h"
 
 #define PROCESS_NAME    "taffrail-opener" /* 15 characters, as many as the kernel keeps */
@@ -115,17 +114,6 @@ static int run(void *ctx)
     return tf_opener_serve(STDIN_FILENO, process->rules, process->count) == 0 ? 0 : 1;
 }
 
-static void tell(const struct tf_opener_process *process, const struct tf_sandbox_status *status)
-{
-    tf_sandbox_note(TF_ROLE_OPENER, status->has, status->may_read_all);
-    tf_log(status->layers == TF_SANDBOX_LAYERS ? TF_LOG_INFO : TF_LOG_WARN, "opener",
-           TF_DETAILS(TF_NUM("pid", process->process.pid), TF_NUM("landlock", status->landlock_abi),
-                      TF_STR("seccomp", tf_sandbox_calls[status->calls]),
-                      TF_BOOL("reads_all_logs", status->may_read_all)),
-           "a process of its own opens logs, with %u of %u layers on", status->layers,
-           (unsigned)TF_SANDBOX_LAYERS);
-}
-
 int tf_opener_process_start(struct tf_opener_process *process)
 {
     const struct tf_process_work work = {.name = PROCESS_NAME, .run = run, .ctx = process};
@@ -136,13 +124,20 @@ int tf_opener_process_start(struct tf_opener_process *process)
         return fd;
     }
     tf_client_connect(&process->client, fd);
-    tell(process, &status);
+    tf_sandbox_tell(TF_ROLE_OPENER, process->process.pid, &status, "opens logs");
     return 0;
 }
 
 bool tf_opener_process_has_ended(struct tf_opener_process *process)
 {
     return process != NULL && tf_process_has_ended(&process->process);
+}
+
+void tf_opener_process_shut(struct tf_opener_process *process)
+{
+    if (process != NULL) {
+        tf_client_shut(&process->client);
+    }
 }
 
 void tf_opener_process_free(struct tf_opener_process *process)

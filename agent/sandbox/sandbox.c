@@ -304,6 +304,18 @@ void tf_sandbox_note(enum tf_sandbox_role role, const bool has[TF_SANDBOX_LAYERS
     memcpy(held.roles[role].has, has, sizeof held.roles[role].has);
 }
 
+void tf_sandbox_tell(enum tf_sandbox_role role, pid_t pid, const struct tf_sandbox_status *status,
+                     const char *what)
+{
+    tf_sandbox_note(role, status->has, status->may_read_all);
+    tf_log(status->layers == TF_SANDBOX_LAYERS ? TF_LOG_INFO : TF_LOG_WARN, tf_sandbox_roles[role],
+           TF_DETAILS(TF_NUM("pid", pid), TF_NUM("landlock", status->landlock_abi),
+                      TF_STR("seccomp", tf_sandbox_calls[status->calls]),
+                      TF_BOOL("reads_all_logs", status->may_read_all)),
+           "a process of its own %s, with %u of %u layers on", what, status->layers,
+           (unsigned)TF_SANDBOX_LAYERS);
+}
+
 void tf_sandbox_text(const bool has[TF_SANDBOX_LAYERS], char text[TF_SANDBOX_TEXT_BYTES])
 {
     size_t size = 0;

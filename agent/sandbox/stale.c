@@ -83,12 +83,19 @@ static bool is_stale(const struct place *place)
     return is_refused;
 }
 
+static bool is_in(const char *path, const char *folder)
+{
+    size_t size = strlen(folder);
+
+    return strncmp(path, folder, size) == 0 && (path[size] == '\0' || path[size] == '/');
+}
+
 void tf_sandbox_look(const char *path)
 {
     for (size_t i = 0; i < place_count; i++) {
         const struct place *place = &places[i];
 
-        if ((path != NULL ? strcmp(place->path, path) == 0 : place->is_name) && is_stale(place) &&
+        if ((path != NULL ? is_in(place->path, path) : place->is_name) && is_stale(place) &&
             !atomic_exchange(&is_outdated, true)) {
             tf_log(TF_LOG_ERROR, "sandbox-outdated", TF_DETAILS(TF_STR("path", place->path)),
                    "it was made or replaced since the start, and the sandbox opens only what was "

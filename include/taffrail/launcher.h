@@ -34,8 +34,8 @@ struct tf_launched {
 /*
  * Forks it, while there is one thread and no key in memory; it then starts `program` and nothing
  * else, which can do no more than needs says (all borrowed, for this call). Returns 0 with *out
- * new, or a negative errno, -EPERM: the capability cannot be handed on, for it or Landlock is not
- * there.
+ * new, or a negative errno. -ENOSYS: there is no Landlock; -EPERM: the capability cannot be handed
+ * on.
  */
 int tf_launcher_start(const char *program, const struct tf_sandbox_options *options,
                       const struct tf_needs *needs, struct tf_launcher **out);
@@ -43,9 +43,11 @@ int tf_launcher_start(const char *program, const struct tf_sandbox_options *opti
 /* Ends it and all that it started, and waits for that. Accepts NULL. */
 void tf_launcher_free(struct tf_launcher *launcher);
 
-/* Main's end joins the loop; leaves it again: before the loop is closed. Both accept NULL. 0 or a
- * negative errno. */
-int tf_launcher_attach(struct tf_launcher *launcher, uv_loop_t *loop);
+/* Main's end joins the loop; leaves it again: before the loop is closed. Both accept NULL. on_ended
+ * is called once, when it has ended, or is killed because it is stopped, hangs or lies; its runs
+ * have ended before. */
+void tf_launcher_attach(struct tf_launcher *launcher, uv_loop_t *loop, void (*on_ended)(void *ctx),
+                        void *ctx);
 void tf_launcher_detach(struct tf_launcher *launcher);
 
 /*
@@ -57,8 +59,5 @@ void tf_launcher_detach(struct tf_launcher *launcher);
 int tf_launcher_run(struct tf_launcher *launcher, struct tf_launched *launched, char *const *args,
                     int out_fd, int err_fd);
 void tf_launcher_kill(struct tf_launcher *launcher, const struct tf_launched *launched);
-
-/* True when it is no more. The loop's thread, after SIGCHLD. Accepts NULL. */
-bool tf_launcher_has_ended(struct tf_launcher *launcher);
 
 #endif

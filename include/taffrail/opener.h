@@ -114,6 +114,10 @@ int tf_opener_process_start(struct tf_opener_process *process);
 void tf_opener_process_attach(struct tf_opener_process *process, const char *name,
                               struct tf_opener *opener);
 
+/* From now on it refuses everything with -ESHUTDOWN, also what was asked before and is not
+ * answered: it may hang. Any thread. Accepts NULL. */
+void tf_opener_process_shut(struct tf_opener_process *process);
+
 /* True when it is no more; then everything is refused with -ESHUTDOWN. The loop's thread, after
  * SIGCHLD. Accepts NULL. */
 bool tf_opener_process_has_ended(struct tf_opener_process *process);

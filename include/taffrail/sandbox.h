@@ -138,9 +138,10 @@ int tf_sandbox_close(const struct tf_sandbox_options *options, const struct tf_n
                      struct tf_error *err);
 
 /*
- * From any thread, when path (as it was given to tf_needs_path) was refused with EACCES, or, with
- * NULL, when a host name could not be looked up: where what stands there was made or replaced since
- * the start, so that only another start can open it, says so, once, and stops the agent (SIGTERM).
+ * From any thread, when path (as it was given to tf_needs_path), or something in it, was refused
+ * with EACCES, or, with NULL, when a host name could not be looked up: where what stands there, or
+ * under a path below that was given too, was made or replaced since the start, so that only another
+ * start can open it, says so, once, and stops the agent (SIGTERM).
  */
 void tf_sandbox_look(const char *path);
 bool tf_sandbox_is_outdated(void); /* the agent stops or has stopped for that */
@@ -151,6 +152,11 @@ void tf_sandbox_end(void);
 /* Keeps what a process of role has told of itself; the parent's is known already. */
 void tf_sandbox_note(enum tf_sandbox_role role, const bool has[TF_SANDBOX_LAYERS],
                      bool may_read_all);
+
+/* The same of a process beside main that has closed itself, as *status; and logs it, under the name
+ * of its role. what: what it does. */
+void tf_sandbox_tell(enum tf_sandbox_role role, pid_t pid, const struct tf_sandbox_status *status,
+                     const char *what);
 
 /* "no_new_privs, capabilities"; "none". */
 #define TF_SANDBOX_TEXT_BYTES 64u

@@ -4,7 +4,7 @@
 Another user than root, whose programs have CAP_DAC_READ_SEARCH permitted as in a container, reads a journal of root's:
 each entry once, over kills of the reader. The reader has that capability in effect, and reads the journal's folders
 alone: a probe in its place tries others. Main can neither read them nor start a program. Nothing outlives main; when
-the launcher is killed, or the journal's folder was made again, the agent stops with 3. Where the user may read the journal by himself, or the capability or
+the launcher is killed, or stopped, or the journal's folder was made again, the agent stops with 3. Where the user may read the journal by himself, or the capability or
 Landlock is not there, there is no launcher, and what cannot be read is said; root reads it without any of that. Root.
 """
 
@@ -189,29 +189,75 @@ def check_ends(house, _):
     print("ok    reader, main and launcher killed: each entry once, and nothing is left running")
 
 
+def check_stopped(house, _):
+    """A launcher that is stopped is killed: when main stops, and when it does not tell the end of a reader."""
+    journal = Journal(house, "{mode: strict}")
+    agent = journal.start(*WITH)
+    journal.wait_all(agent)
+    launcher, reader = launcher_of(agent), reader_of(agent)
+    os.kill(launcher, signal.SIGSTOP)
+    need(agent.stop() == 0, agent.tail())
+    need("is stopped, or hangs; it is killed" in agent.text() and agent.has_event("launcher-killed"), agent.tail())
+    wait_until(lambda: not is_alive(launcher) and not is_alive(reader), 15, "they outlive main")
+    agent = journal.start(*WITH)
+    launcher, reader = launcher_of(agent), reader_of(agent)
+    os.kill(launcher, signal.SIGSTOP)
+    os.kill(reader, signal.SIGKILL)
+    need(agent.process.wait(120) == 3, agent.tail())
+    need(agent.has_event("launcher-ended") and agent.has_event("stopped"), agent.tail())
+    need(not is_alive(launcher), "it outlives main")
+    agent = journal.start(*WITH)
+    reader_of(agent)
+    need(agent.stop() == 0, agent.tail())
+    journal.wait_all(agent)
+    print("ok    a launcher that is stopped is killed, though main may send no signal, and the agent asks to be started again")
+
+
+def make_again(path):
+    """Another folder with the same files, under the same name."""
+    os.rename(path, f"{path}.kept")
+    shutil.copytree(f"{path}.kept", path)
+    os.chmod(path, 0o750)
+    shutil.rmtree(f"{path}.kept")
+
+
+def make_link(machine, disk):
+    shutil.copytree(machine, disk)
+    os.chmod(disk, 0o750)
+    shutil.rmtree(machine)
+    os.symlink(disk, machine)
+
+
 def check_made_again(house, _):
-    """A journal's folder is deleted and made again: the agent stops with 3, and a new start reads; also as root, without a launcher."""
+    """What the sandbox does not know is put in the place of a folder: the agent stops with 3, and a new start reads; also as root, without a
+    launcher. The folder is the journal's, or a machine's in it, which is a link to another disk, or becomes one."""
+    disk = house.path("disk")
+    ways = {"made again": (None, lambda folder, _: make_again(folder)),
+            "a link, its target made again": (lambda machine: make_link(machine, disk), lambda *_: make_again(disk)),
+            "becomes a link": (None, lambda _, machine: make_link(machine, disk))}
     for words, owner in ((WITH, STRANGER), ([], 0)):
-        journal = Journal(house, owner=owner)
-        os.chmod(house.path("hidden"), 0o755)
-        agent = journal.start(*words)
-        journal.wait_all(agent)
-        need(agent.has_event("launcher") == bool(words), agent.tail())
-        os.rename(journal.folder, house.path("hidden/kept"))
-        shutil.copytree(house.path("hidden/kept"), journal.folder)
-        os.chmod(journal.folder, 0o750)
-        shutil.rmtree(house.path("hidden/kept"))
-        reader = reader_of(agent) if words else children_of(agent.pid, "taffrail-journa")[0]
-        os.kill(reader, signal.SIGKILL)
-        need(agent.process.wait(60) == 3, agent.tail())
-        need(agent.has_event("sandbox-outdated") and agent.has_event("stopped"), agent.tail())
-        agent = journal.start(*words)
-        agent.wait_event("journal-sandbox")
-        need(not agent.text().count("event=sandbox-outdated") > 1 and agent.stop() == 0, agent.tail())
-        journal.wait_all(agent)
-        for name in ("own", "bin", "hidden"):
-            shutil.rmtree(house.path(name))
-    print("ok    where the journal's folder was made again, the agent asks to be started again")
+        for way, (before, change) in ways.items():
+            journal = Journal(house, owner=owner)
+            machine = f"{journal.folder}/{os.listdir(journal.folder)[0]}"
+            os.chmod(house.path("hidden"), 0o755)
+            os.chmod(journal.folder, 0o755)
+            if before:
+                before(machine)
+            agent = journal.start(*words)
+            journal.wait_all(agent)
+            need(agent.has_event("launcher") == bool(words), agent.tail())
+            change(journal.folder, machine)
+            reader = reader_of(agent) if words else children_of(agent.pid, "taffrail-journa")[0]
+            os.kill(reader, signal.SIGKILL)
+            need(agent.process.wait(60) == 3, f"{way}: {agent.tail()}")
+            need(agent.has_event("sandbox-outdated") and agent.has_event("stopped"), agent.tail())
+            agent = journal.start(*words)
+            agent.wait_event("journal-sandbox")
+            need(not agent.text().count("event=sandbox-outdated") > 1 and agent.stop() == 0, agent.tail())
+            journal.wait_all(agent)
+            for name in ("own", "bin", "hidden", "disk"):
+                shutil.rmtree(house.path(name), ignore_errors=True)
+    print("ok    where the journal's folder, or a machine's, was made again, the agent asks to be started again")
 
 
 REFUSED, CLOSED = 1, 13  # EPERM by seccomp, EACCES by Landlock
@@ -297,7 +343,7 @@ def main():
         print("skipped: the launcher (taffrail-journal is not built)")
         return
     probe = os.path.abspath(sys.argv[2])
-    for check in (check_reading, check_main, check_inside, check_ends, check_made_again, check_none, check_root):
+    for check in (check_reading, check_main, check_inside, check_ends, check_stopped, check_made_again, check_none, check_root):
         with House(sys.argv[1]) as house:
             check(house, probe)
 

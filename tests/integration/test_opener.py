@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 
 from harness import CriFile, DockerFile, Failed, House, Program, children_of, free_port, is_alive, need, wait_until
@@ -268,8 +269,12 @@ def check_ends(house, _):
     write()
     agent = logs.start()
     logs.wait_for(written, agent)
+    pid = opener_of(agent)
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(1)  # a scan asks it
     need(agent.stop() == 0, agent.tail())
-    print(f"ok    reloaded, killed, asked nonsense, left alone: each of {len(written)} lines once")
+    need(not is_alive(pid), "it outlives main")
+    print(f"ok    reloaded, killed, asked nonsense, left alone, stopped: each of {len(written)} lines once")
 
 
 def ask_nonsense(agent):

@@ -3,13 +3,32 @@
  * reads: whenever and however that ends, it is started again behind the last entry, and nothing is
  * lost or doubled.
  */
+#include <linux/securebits.h>
+#include <sys/prctl.h>
+
 #include "journald_fixture.h"
+
+#include "taffrail/journald.h"
 
 #include "../../agent/launcher/internal.h"
 #include "../../agent/sandbox/internal.h"
 
 #define CURSOR                                                                                     \
     "s=00000000000000000000000000000001;i=1;b=00000000000000000000000000000002;m=1;t=%llx;x=1"
+
+/* ---- faults --------------------------------------------------------------------------------- */
+
+static unsigned fails_at_pair; /* counted from 1; 0: none does */
+
+/* Before libc's. */
+int socketpair(int family, int type, int protocol, int fds[2])
+{
+    if (fails_at_pair > 0 && --fails_at_pair == 0) {
+        errno = EMFILE;
+        return -1;
+    }
+    return (int)syscall(SYS_socketpair, family, type, protocol, fds);
+}
 
 /* ---- the program ------------------------------------------------------------------------------
  */
@@ -234,6 +253,90 @@ static void without_its_launcher_nothing_is_started(void **state)
     assert_false(has_file("args", 0));
 }
 
+/* In another process, which gives up its rights. It has none to start there. */
+static void expect_no_launcher(unsigned long securebits, const char *why)
+{
+    const struct tf_sandbox_options options = {0};
+    struct tf_launcher *launcher = NULL;
+    struct tf_error err;
+    int status = -1;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        tf_error_init(&err);
+        (void)prctl(PR_SET_SECUREBITS, securebits, 0UL, 0UL, 0UL);
+        if (tf_sandbox_begin(&options, &err) == 0 &&
+            tf_journald_start_launcher(&world->config, &launcher) == 0 && launcher == NULL) {
+            _exit(0);
+        }
+        _exit(1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_true(was_logged(why));
+}
+
+static void make_folder(struct tf_text *folder)
+{
+    write_script("exit 0");
+    folder->text = file_named("journal");
+    assert_int_equal(mkdir(folder->text, 0700), 0);
+    world->options.mode = TF_JOURNALD_READER;
+    world->options.paths = (struct tf_texts){.items = folder, .count = 1};
+}
+
+static void a_capability_that_cannot_be_handed_on_is_told(void **state)
+{
+    struct tf_text folder;
+
+    (void)state;
+    if (geteuid() != 0) {
+        skip();
+    }
+    make_folder(&folder);
+    assert_int_equal(chmod(folder.text, 0), 0);
+    expect_no_launcher(SECBIT_NO_CAP_AMBIENT_RAISE, "capabilities cannot be made ambient here");
+    world->options.paths.count = 0;
+}
+
+static void the_bound_of_looking_is_told(void **state)
+{
+    struct tf_text folder;
+    char name[32];
+
+    (void)state;
+    if (geteuid() != 0) {
+        skip();
+    }
+    make_folder(&folder);
+    for (unsigned i = 0; i < 4096; i++) {
+        (void)snprintf(name, sizeof name, "journal/%u.journal", i);
+        assert_int_equal(close(open(file_named(name), O_CREAT | O_CLOEXEC | O_WRONLY, 0600)), 0);
+    }
+    folder.text = file_named("journal");
+    expect_no_launcher(0, "the first 4096 of its files and folders");
+    world->options.paths.count = 0;
+}
+
+static void a_run_that_cannot_be_started_leaves_no_descriptor(void **state)
+{
+    static const int ends[] = {-EMFILE, -EMFILE, -ESHUTDOWN};
+    struct tf_child_run run = {.launcher = &gone_launcher};
+    char *args[] = {"", NULL};
+    uint32_t before = count_fds();
+
+    (void)state;
+    for (unsigned i = 0; i < TF_COUNT(ends); i++) {
+        int fds[2] = {-1, -1};
+
+        fails_at_pair = i + 1;
+        assert_int_equal(tf_child_run_start(&run, NULL, args, fds), ends[i]);
+        assert_int_equal(fds[0], -1);
+        assert_int_equal(count_fds(), before);
+    }
+    fails_at_pair = 0;
+}
+
 /* ---- it ends again and again ------------------------------------------------------------------
  */
 
@@ -420,6 +523,9 @@ int main(void)
         TEST(it_tells_that_it_may_read_all),
         TEST(with_a_launcher_main_needs_neither_journal_nor_program),
         TEST(without_its_launcher_nothing_is_started),
+        TEST(a_capability_that_cannot_be_handed_on_is_told),
+        TEST(the_bound_of_looking_is_told),
+        TEST(a_run_that_cannot_be_started_leaves_no_descriptor),
         TEST(what_cannot_be_read_is_stepped_over),
         TEST(nothing_to_come_is_stepped_over),
         TEST(deaths_that_are_not_of_reading_step_over_nothing),

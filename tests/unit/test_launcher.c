@@ -33,25 +33,71 @@
 
 /* ---- faults --------------------------------------------------------------------------------- */
 
-static int spawn_error; /* of the launcher that is started next */
+/* Of the launcher that is started next. */
+static enum fault { NO_FAULT, NO_STDOUT, NO_SIGNALS, NO_PIPES, NO_ROOT } fault;
+static int spawn_error;
+static unsigned fails_at_action; /* counted from 1; 0: none does */
 
-/* Before libc's. */
+static void *real(const char *name)
+{
+    return dlsym(RTLD_NEXT, name);
+}
+
+static bool befalls(enum fault what)
+{
+    if (fault == what) {
+        errno = EMFILE;
+    }
+    return fault == what;
+}
+
+/* All are before libc's. */
+int dup2(int fd, int as)
+{
+    return as == STDOUT_FILENO && befalls(NO_STDOUT) ? -1
+                                                     : ((int (*)(int, int))real("dup2"))(fd, as);
+}
+
+int signalfd(int fd, const sigset_t *mask, int flags)
+{
+    return befalls(NO_SIGNALS)
+               ? -1
+               : ((int (*)(int, const sigset_t *, int))real("signalfd"))(fd, mask, flags);
+}
+
+int pipe2(int fds[2], int flags)
+{
+    return befalls(NO_PIPES) ? -1 : ((int (*)(int *, int))real("pipe2"))(fds, flags);
+}
+
+int chdir(const char *path)
+{
+    return befalls(NO_ROOT) ? -1 : ((int (*)(const char *))real("chdir"))(path);
+}
+
+int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int fd, int as)
+{
+    if (fails_at_action > 0 && --fails_at_action == 0) {
+        return ENOMEM;
+    }
+    return ((int (*)(posix_spawn_file_actions_t *, int, int))real(
+        "posix_spawn_file_actions_adddup2"))(actions, fd, as);
+}
+
 int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
                 const posix_spawnattr_t *attributes, char *const *args, char *const *environment)
 {
-    static int (*real)(pid_t *, const char *, const posix_spawn_file_actions_t *,
-                       const posix_spawnattr_t *, char *const *, char *const *);
+    int (*spawn)(pid_t *, const char *, const posix_spawn_file_actions_t *,
+                 const posix_spawnattr_t *, char *const *, char *const *);
 
-    if (spawn_error != 0) {
-        return spawn_error;
-    }
-    if (real == NULL) {
-        *(void **)&real = dlsym(RTLD_NEXT, "posix_spawn");
-    }
-    return real(pid, path, actions, attributes, args, environment);
+    *(void **)&spawn = real("posix_spawn");
+    return spawn_error != 0 ? spawn_error
+                            : spawn(pid, path, actions, attributes, args, environment);
 }
 
 /* ---- a world -------------------------------------------------------------------------------- */
+
+#define HASTE 5 /* how much faster a test is that waits for what hangs */
 
 struct run {
     struct tf_launched launched; /* first */
@@ -64,11 +110,31 @@ struct world {
     uv_loop_t loop;
     uv_timer_t deadline;
     struct tf_launcher *launcher;
-    unsigned ended;
+    bool is_hasty;
+    unsigned ended, gone;
     struct run runs[RUNS_MAX];
 };
 
 static struct world *world;
+
+/* Before libuv's. */
+int uv_timer_start(uv_timer_t *timer, uv_timer_cb fn, uint64_t timeout_ms, uint64_t repeat_ms)
+{
+    int (*start)(uv_timer_t *, uv_timer_cb, uint64_t, uint64_t);
+
+    *(void **)&start = real("uv_timer_start");
+    if (world->is_hasty && timer != &world->deadline) {
+        timeout_ms /= HASTE;
+    }
+    return start(timer, fn, timeout_ms, repeat_ms);
+}
+
+static void on_gone(void *ctx)
+{
+    (void)ctx;
+    assert_null(world->launcher->running);
+    world->gone++;
+}
 
 static void on_ended(struct tf_launched *launched, int64_t code, int signal)
 {
@@ -96,7 +162,7 @@ static void begin(const char *program)
 
     assert_int_equal(tf_launcher_start(program, &options, needs, &world->launcher), 0);
     tf_needs_free(needs);
-    assert_int_equal(tf_launcher_attach(world->launcher, &world->loop), 0);
+    tf_launcher_attach(world->launcher, &world->loop, on_gone, NULL);
 }
 
 static int run_with(struct run *run, char *const *args)
@@ -171,7 +237,9 @@ static int tear_down(void **state)
     (void)uv_run(&world->loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&world->loop), 0);
     tf_launcher_free(world->launcher);
+    fault = NO_FAULT;
     spawn_error = 0;
+    fails_at_action = 0;
     free(*state);
     return 0;
 }
@@ -247,6 +315,30 @@ static void a_start_without_memory_or_processes_is_told(void **state)
         (void)tear_down(state);
         (void)set_up(state);
     }
+    for (unsigned i = 1; i <= 3; i++) { /* stdin, stdout, stderr */
+        fails_at_action = i;
+        begin("/bin/cat");
+        (void)start(no_args);
+        run_until_ended(1);
+        assert_int_equal(world->runs[0].code, -ENOMEM);
+        (void)tear_down(state);
+        (void)set_up(state);
+    }
+}
+
+static void one_that_cannot_prepare_is_not_started(void **state)
+{
+    const struct tf_sandbox_options options = {0};
+
+    (void)state;
+    for (enum fault i = NO_STDOUT; i <= NO_ROOT; i++) {
+        struct tf_needs *needs = needs_of("/bin/cat");
+
+        fault = i;
+        assert_int_equal(tf_launcher_start("/bin/cat", &options, needs, &world->launcher),
+                         -ESHUTDOWN);
+        tf_needs_free(needs);
+    }
 }
 
 static void past_its_bound_none_is_started(void **state)
@@ -273,7 +365,8 @@ static void past_the_bounds_of_a_message_nothing_is_asked(void **state)
 {
     static char long_text[TF_LAUNCH_TEXT_MAX];
     static char *many[TF_LAUNCH_ARGS_MAX + 3];
-    char *const too_long[] = {"", long_text, NULL};
+    char *const just_fits[] = {"", long_text, NULL}, *const too_long[] = {"", long_text, "--or",
+                                                                          NULL};
 
     (void)state;
     memset(long_text, 'x', sizeof long_text);
@@ -284,7 +377,8 @@ static void past_the_bounds_of_a_message_nothing_is_asked(void **state)
     }
     assert_int_equal(run_with(&world->runs[0], many), -E2BIG);
     long_text[sizeof long_text - 1] = '\0';
-    assert_int_equal(run_with(&world->runs[1], too_long), 0); /* just fits */
+    assert_int_equal(run_with(&world->runs[3], too_long), -E2BIG);
+    assert_int_equal(run_with(&world->runs[1], just_fits), 0);
     run_until_ended(1);
     assert_int_equal(world->runs[1].code, 0);
     many[TF_LAUNCH_ARGS_MAX + 1] = NULL;
@@ -292,6 +386,7 @@ static void past_the_bounds_of_a_message_nothing_is_asked(void **state)
     run_until_ended(2);
     assert_int_equal(world->runs[2].code, 0);
     assert_int_equal(world->runs[0].code, NOT_ENDED);
+    assert_int_equal(world->runs[3].code, NOT_ENDED);
 }
 
 /* ---- how each ends by the other ------------------------------------------------------------- */
@@ -302,19 +397,90 @@ static void without_the_launcher_nothing_runs(void **state)
     begin("/bin/cat");
     assert_int_equal(run_with(&world->runs[0], no_args), 0);
     assert_int_equal(run_with(&world->runs[1], no_args), 0);
-    assert_false(tf_launcher_has_ended(world->launcher));
     assert_int_equal(kill(world->launcher->process.pid, SIGTERM), 0); /* which is main's to obey */
     tf_launcher_kill(world->launcher, &world->runs[0].launched);
     run_until_ended(1);
+    assert_int_equal(world->gone, 0);
     assert_int_equal(kill(world->launcher->process.pid, SIGKILL), 0);
     run_until_ended(2);
+    assert_int_equal(world->gone, 1);
     assert_int_equal(world->runs[1].code, -ESHUTDOWN);
     assert_string_equal(all_of(world->runs[1].out_fd), ""); /* it saw the end of its stdin */
     assert_int_equal(run_with(&world->runs[2], no_args), -ESHUTDOWN);
     tf_launcher_kill(world->launcher, &world->runs[2].launched);
-    assert_int_equal(
-        waitid(P_PID, (id_t)world->launcher->process.pid, &(siginfo_t){0}, WEXITED | WNOWAIT), 0);
-    assert_true(tf_launcher_has_ended(world->launcher));
+    (void)uv_run(&world->loop, UV_RUN_NOWAIT);
+    assert_int_equal(world->gone, 1); /* once */
+}
+
+static void expect_killed(pid_t pid)
+{
+    siginfo_t end;
+
+    assert_int_equal(waitid(P_PID, (id_t)pid, &end, WEXITED | WNOWAIT), 0);
+    assert_int_equal(end.si_code, CLD_KILLED);
+    assert_int_equal(end.si_status, SIGKILL);
+}
+
+static void one_that_is_stopped_is_killed(void **state)
+{
+    pid_t pid;
+
+    (void)state;
+    world->is_hasty = true;
+    begin("/bin/cat");
+    pid = world->launcher->process.pid;
+    (void)start(no_args);
+    assert_int_equal(kill(pid, SIGSTOP), 0);
+    assert_int_equal(waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WSTOPPED), 0);
+    tf_launcher_kill(world->launcher, &world->runs[0].launched);
+    run_until_ended(1);
+    assert_int_equal(world->runs[0].code, -ESHUTDOWN);
+    assert_int_equal(world->gone, 1);
+    assert_string_equal(all_of(world->runs[0].out_fd), "");
+    expect_killed(pid);
+}
+
+static void one_that_reads_is_not_killed(void **state)
+{
+    (void)state;
+    world->is_hasty = true;
+    begin("/bin/cat");
+    (void)start(no_args);
+    tf_launcher_kill(world->launcher, &world->runs[0].launched);
+    while (uv_is_active((uv_handle_t *)&world->launcher->late)) {
+        (void)uv_run(&world->loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(world->runs[0].signal, SIGKILL);
+    assert_false(world->launcher->is_shut);
+}
+
+static int lie(void *ctx)
+{
+    struct tf_sandbox_status status = {0};
+    char nonsense[] = "nonsense";
+
+    (void)ctx;
+    (void)tf_process_report(&status, sizeof status);
+    (void)tf_process_report(nonsense, sizeof nonsense);
+    return pause();
+}
+
+static void one_that_says_what_is_no_notice_is_killed(void **state)
+{
+    const struct tf_process_work work = {.name = "liar", .run = lie};
+    struct tf_sandbox_status status;
+
+    (void)state;
+    world->launcher = calloc(1, sizeof *world->launcher);
+    assert_non_null(world->launcher);
+    world->launcher->fd =
+        tf_process_start(&world->launcher->process, &work, &status, sizeof status);
+    assert_true(world->launcher->fd >= 0);
+    tf_launcher_attach(world->launcher, &world->loop, on_gone, NULL);
+    assert_int_equal(run_with(&world->runs[0], no_args), 0);
+    run_until_ended(1);
+    assert_int_equal(world->gone, 1);
+    expect_killed(world->launcher->process.pid);
 }
 
 static void when_main_is_gone_so_is_what_it_had_started(void **state)
@@ -340,40 +506,62 @@ static void when_main_is_gone_so_is_what_it_had_started(void **state)
     (void)close(out[0]);
 }
 
-/* A main that says anything. Returns what the process ends with: 0 for the end of its socket. */
-static int serve(const void *data, size_t size, size_t fd_count)
+#define FDS_MAX 3u /* one more than a message may have */
+
+static void send_with(int socket_fd, const void *data, size_t size, size_t fd_count)
+{
+    static const int fds[FDS_MAX] = {STDERR_FILENO, STDERR_FILENO, STDERR_FILENO};
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof fds)] = {0};
+    struct cmsghdr *head = (struct cmsghdr *)control;
+    struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+
+    if (fd_count > 0) {
+        *head = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
+                                 .cmsg_type = SCM_RIGHTS,
+                                 .cmsg_len = CMSG_LEN(fd_count * sizeof fds[0])};
+        memcpy(CMSG_DATA(head), fds, fd_count * sizeof fds[0]);
+        message.msg_control = control;
+        message.msg_controllen = CMSG_SPACE(fd_count * sizeof fds[0]);
+    }
+    assert_int_equal(sendmsg(socket_fd, &message, MSG_NOSIGNAL), (ssize_t)size);
+}
+
+/* A main that says anything, so many times. Returns what the process ends with: 0 for the end of
+ * its socket. */
+static int serve(const char *program, const void *data, size_t size, size_t fd_count,
+                 unsigned times)
 {
     static const struct tf_sandbox_options options = {0};
-    struct tf_needs *needs = needs_of("/bin/false");
-    struct tf_launch_work work = {.program = "/bin/false", .options = &options, .needs = needs};
+    struct tf_needs *needs = needs_of(program);
+    struct tf_launch_work work = {.program = program, .options = &options, .needs = needs};
     struct tf_process process = {0};
     struct tf_sandbox_status status;
-    struct tf_packet packet = {.data = (void *)(uintptr_t)data,
-                               .size = size,
-                               .fds = {STDERR_FILENO, STDERR_FILENO},
-                               .fd_count = fd_count};
     struct pollfd ended = {.events = 0}; /* the other end is closed */
-    int exit_status = -1;
+    siginfo_t end;
 
     ended.fd = tf_process_start(
         &process, &(struct tf_process_work){.name = "launch", .run = tf_launch_serve, .ctx = &work},
         &status, sizeof status);
     assert_true(ended.fd >= 0);
     tf_needs_free(needs);
-    assert_int_equal(tf_packet_send(ended.fd, &packet), 0);
+    for (unsigned i = 0; i < times; i++) {
+        send_with(ended.fd, data, size, fd_count);
+    }
     if (poll(&ended, 1, 200) == 0) { /* it took that, and goes on */
         (void)shutdown(ended.fd, SHUT_WR);
     }
-    assert_int_equal(waitpid(process.pid, &exit_status, 0), process.pid);
+    assert_int_equal(waitid(P_PID, (id_t)process.pid, &end, WEXITED | WNOWAIT), 0);
     (void)close(ended.fd);
-    assert_true(WIFEXITED(exit_status));
-    return WEXITSTATUS(exit_status);
+    tf_process_wait(&process);
+    assert_int_equal(end.si_code, CLD_EXITED);
+    return end.si_status;
 }
 
 #define REQUEST(op, text)                                                                          \
     (op "\0\0\0"                                                                                   \
         "\1\0\0\0" text)
-#define SERVE(bytes, fd_count) serve(bytes, sizeof(bytes) - 1, fd_count)
+#define SERVE(bytes, fd_count) serve("/bin/false", bytes, sizeof(bytes) - 1, fd_count, 1)
 
 static void what_is_no_request_ends_it(void **state)
 {
@@ -383,9 +571,18 @@ static void what_is_no_request_ends_it(void **state)
     assert_int_equal(SERVE("nonsense", 0), 1);
     assert_int_equal(SERVE(REQUEST("\1", "--or\0"), 1), 1);
     assert_int_equal(SERVE(REQUEST("\1", "--or\0"), 0), 1);
+    assert_int_equal(SERVE(REQUEST("\1", "--or\0"), FDS_MAX), 1);
     assert_int_equal(SERVE(REQUEST("\2", ""), 1), 1);
     assert_int_equal(SERVE(REQUEST("\1", "--once\0"), 2), 1);
     assert_int_equal(SERVE(REQUEST("\1", "/etc/shadow\0"), 2), 1);
+}
+
+/* By its number it could not be told from the first any more. */
+static void another_of_the_number_of_one_that_runs_ends_it(void **state)
+{
+    (void)state;
+    assert_int_equal(serve("/bin/cat", REQUEST("\1", ""), TF_LAUNCH_HEAD, 2, 1), 0);
+    assert_int_equal(serve("/bin/cat", REQUEST("\1", ""), TF_LAUNCH_HEAD, 2, 2), 1);
 }
 
 /* A launcher whose process is this one, with the other end, fds[1]; it was asked for one run. */
@@ -395,19 +592,31 @@ static void be_launcher(int fds[2])
     world->launcher = calloc(1, sizeof *world->launcher);
     assert_non_null(world->launcher);
     world->launcher->fd = fds[0];
-    assert_int_equal(tf_launcher_attach(world->launcher, &world->loop), 0);
+    tf_launcher_attach(world->launcher, &world->loop, on_gone, NULL);
     assert_int_equal(run_with(&world->runs[0], no_args), 0);
 }
 
-/* What main makes of a launcher that says this. */
-static int64_t hear(const void *data, size_t size)
+static size_t count_descriptors(void)
 {
-    struct tf_packet packet = {.data = (void *)(uintptr_t)data, .size = size};
+    size_t count = 0;
+
+    for (int fd = 0; fd < 256; fd++) {
+        count += fcntl(fd, F_GETFD) >= 0;
+    }
+    return count;
+}
+
+/* What main makes of a launcher that says this. */
+static int64_t hear(const void *data, size_t size, size_t fd_count)
+{
+    size_t before;
     int fds[2];
 
     be_launcher(fds);
-    assert_int_equal(tf_packet_send(fds[1], &packet), 0);
+    before = count_descriptors();
+    send_with(fds[1], data, size, fd_count);
     run_until_ended(1);
+    assert_int_equal(count_descriptors(), before);
     (void)close(fds[1]);
     return world->runs[0].code;
 }
@@ -419,17 +628,28 @@ static void what_is_no_notice_ends_the_asking(void **state)
     static const struct {
         const char *bytes;
         int64_t code;
-    } cases[] = {{NOTICE("\2", "\1", "\7"), 7},           {NOTICE("\1", "\1", "\13"), -11},
-                 {NOTICE("\3", "\1", "\11"), 0},          {NOTICE("\2", "\2", "\7"), -ESHUTDOWN},
-                 {NOTICE("\4", "\1", "\7"), -ESHUTDOWN},  {NOTICE("\1", "\1", "\0"), -ESHUTDOWN},
-                 {NOTICE("\3", "\1", "\101"), -ESHUTDOWN}};
+        int signal;
+        size_t lacks, fd_count;
+    } cases[] = {{NOTICE("\2", "\1", "\7"), 7, 0, 0, 0},
+                 {NOTICE("\1", "\1", "\13"), -11, 0, 0, 0},
+                 {NOTICE("\3", "\1", "\11"), 0, 9, 0, 0},
+                 {NOTICE("\2", "\2", "\7"), -ESHUTDOWN, 0, 0, 0},
+                 {NOTICE("\4", "\1", "\7"), -ESHUTDOWN, 0, 0, 0},
+                 {NOTICE("\1", "\1", "\0"), -ESHUTDOWN, 0, 0, 0},
+                 {NOTICE("\3", "\1", "\101"), -ESHUTDOWN, 0, 0, 0},
+                 {NOTICE("\2", "\1", "\7"), -ESHUTDOWN, 0, 1, 0},
+                 {NOTICE("\2", "\1", "\7"), -ESHUTDOWN, 0, 0, 1},
+                 {NOTICE("\2", "\1", "\7"), -ESHUTDOWN, 0, 0, FDS_MAX}};
 
     for (size_t i = 0; i < TF_COUNT(cases); i++) {
-        assert_int_equal(hear(cases[i].bytes, TF_LAUNCH_NOTICE_BYTES), cases[i].code);
+        assert_int_equal(
+            hear(cases[i].bytes, TF_LAUNCH_NOTICE_BYTES - cases[i].lacks, cases[i].fd_count),
+            cases[i].code);
+        assert_int_equal(world->runs[0].signal, cases[i].signal);
+        assert_int_equal(world->gone, cases[i].code == -ESHUTDOWN);
         (void)tear_down(state);
         (void)set_up(state);
     }
-    assert_int_equal(hear(NOTICE("\2", "\1", "\7"), TF_LAUNCH_NOTICE_BYTES - 1), -ESHUTDOWN);
 }
 
 /* Its socket is full: a kill that cannot be said ends it, a start is only refused. */
@@ -530,8 +750,13 @@ int main(void)
         PROCESS(past_its_bound_none_is_started),
         PROCESS(past_the_bounds_of_a_message_nothing_is_asked),
         PROCESS(without_the_launcher_nothing_runs),
+        PROCESS(one_that_is_stopped_is_killed),
+        PROCESS(one_that_reads_is_not_killed),
+        PROCESS(one_that_says_what_is_no_notice_is_killed),
         PROCESS(when_main_is_gone_so_is_what_it_had_started),
         PROCESS(what_is_no_request_ends_it),
+        PROCESS(another_of_the_number_of_one_that_runs_ends_it),
+        PROCESS(one_that_cannot_prepare_is_not_started),
         PROCESS(without_the_capability_there_is_none),
     };
     int failures = cmocka_run_group_tests_name("messages", messages, NULL, NULL);

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -30,6 +31,7 @@
 #include <cmocka.h>
 
 #include "../../agent/opener/internal.h"
+#include "../../agent/sandbox/internal.h"
 
 #define STRANGER  12345u
 #define RACE_MS   300
@@ -38,19 +40,22 @@
 
 static bool is_by_process, has_no_openat2;
 
-/* What befalls a process that starts. */
+/* What befalls a process. */
 static enum {
     NO_FAULT,
     NO_SOCKETS,
+    NO_DATAGRAMS,
     NO_FORK,
     DIES_STARTING,
     HANGS_STARTING,
+    HANGS_ENDING,
     TOO_MANY_ON_THEIR_WAY
 } fault;
 
 int socketpair(int family, int type, int protocol, int fds[2])
 {
-    if (fault == NO_SOCKETS) {
+    if (fault == NO_SOCKETS ||
+        (fault == NO_DATAGRAMS && (type & SOCK_SEQPACKET) != SOCK_SEQPACKET)) {
         errno = EMFILE;
         return -1;
     }
@@ -82,7 +87,18 @@ int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
     int (*real)(struct pollfd *, nfds_t, int) =
         (int (*)(struct pollfd *, nfds_t, int))dlsym(RTLD_NEXT, "poll");
 
-    return real(fds, count, fault == HANGS_STARTING ? 50 : timeout_ms);
+    if (fault == HANGS_STARTING && count > 0) {
+        timeout_ms = 50;
+    }
+    return real(fds, count, fault == HANGS_ENDING ? 0 : timeout_ms);
+}
+
+pid_t waitpid(pid_t pid, int *status, int options)
+{
+    if (fault == HANGS_ENDING) {
+        return 0;
+    }
+    return ((pid_t(*)(pid_t, int *, int))dlsym(RTLD_NEXT, "waitpid"))(pid, status, options);
 }
 
 static void suffer(void)
@@ -1043,6 +1059,29 @@ static void a_process_that_is_gone_opens_nothing(void **state)
     assert_true(tf_opener_process_has_ended(world->process));
 }
 
+static void *ask(void *ctx)
+{
+    struct world *world = ctx;
+
+    refuses(world, "logs/pod/a.log", -ESHUTDOWN, "has ended");
+    return NULL;
+}
+
+static void who_waits_for_one_that_hangs_is_let_go(void **state)
+{
+    struct world *world = *state;
+    pthread_t thread;
+
+    is_by_process = true;
+    begin(world);
+    is_by_process = false;
+    assert_int_equal(kill(child(), SIGSTOP), 0);
+    assert_int_equal(pthread_create(&thread, NULL, ask, world), 0);
+    (void)poll(NULL, 0, 50); /* it waits; or asks later, in vain, too */
+    tf_opener_process_shut(world->process);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
 static void what_others_send_ends_nothing(void **state)
 {
     struct world *world = *state;
@@ -1080,17 +1119,62 @@ static void one_that_cannot_start_is_told_and_leaves_nothing(void **state)
 
     fault = NO_SOCKETS;
     does_not_start(*state, -EMFILE);
+    fault = NO_DATAGRAMS; /* by which it is killed */
+    does_not_start(*state, -EMFILE);
+    assert_int_equal(waitpid(-1, &status, 0), -1); /* it was waited for */
     fault = NO_FORK;
     does_not_start(*state, -EAGAIN);
     fault = DIES_STARTING;
     does_not_start(*state, -ESHUTDOWN);
-    assert_int_equal(waitpid(-1, &status, 0), -1); /* it was waited for */
+    assert_int_equal(waitpid(-1, &status, 0), -1);
     fault = HANGS_STARTING;
     does_not_start(*state, -ETIMEDOUT);
     fault = NO_FAULT;
-    assert_true(waitpid(-1, &status, 0) > 0);
-    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_int_equal(waitpid(-1, &status, 0), -1); /* it was killed */
     assert_int_equal(open_descriptors(), before);
+}
+
+/* Main is confined, and may send no signal. */
+static void one_that_is_stopped_is_killed(void **state)
+{
+    pid_t pid = fork();
+    int status = -1;
+
+    if (pid == 0) {
+        struct tf_opener_process *process = make_process(*state);
+        struct tf_needs *none = tf_needs_new();
+
+        assert_int_equal(tf_opener_process_start(process), 0);
+        assert_int_equal(kill(child(), SIGSTOP), 0);
+        assert_true(tf_needs_enforce(none, TF_COMMON_ALL) >= 0);
+        tf_opener_process_free(process);
+        _exit(waitpid(-1, &status, 0) == -1 ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void one_that_hangs_in_the_kernel_is_told_and_left_behind(void **state)
+{
+    struct tf_opener_process *process = make_process(*state);
+    int log_fd = memfd_create("log", MFD_CLOEXEC), stderr_fd = dup(STDERR_FILENO), status;
+    size_t before = open_descriptors();
+    char text[4096] = "";
+
+    assert_int_equal(tf_opener_process_start(process), 0);
+    assert_true(dup2(log_fd, STDERR_FILENO) >= 0);
+    fault = HANGS_ENDING;
+    tf_opener_process_free(process);
+    fault = NO_FAULT;
+    assert_true(dup2(stderr_fd, STDERR_FILENO) >= 0);
+    assert_true(pread(log_fd, text, sizeof text - 1, 0) > 0);
+    assert_non_null(strstr(text, "event=process-hangs"));
+    assert_non_null(strstr(text, "taffrail-opener"));
+    assert_int_equal(open_descriptors(), before);
+    assert_true(waitpid(-1, &status, 0) > 0); /* which ended, in truth */
+    (void)close(log_fd);
+    (void)close(stderr_fd);
 }
 
 int main(void)
@@ -1120,8 +1204,11 @@ int main(void)
         TREE(a_server_keeps_no_descriptor),
         cmocka_unit_test(what_is_no_reply_ends_the_asking),
         TREE(a_process_that_is_gone_opens_nothing),
+        TREE(who_waits_for_one_that_hangs_is_let_go),
         TREE(what_others_send_ends_nothing),
         TREE(one_that_cannot_start_is_told_and_leaves_nothing),
+        TREE(one_that_is_stopped_is_killed),
+        TREE(one_that_hangs_in_the_kernel_is_told_and_left_behind),
     };
     int failures = cmocka_run_group_tests_name("in this process", rules, NULL, NULL);
 

@@ -8,6 +8,7 @@
  *     reader.c       mode reader: a child process that reads the journal's files, watched
  *     child.c        which program that is, and what it is called with
  *     run.c          one run of it, by this process or by the launcher
+ *     folders.c      which folders hold the journal, and what reading them needs
  *     launch.c       whether there is to be a launcher (launcher.h)
  *     datagram.c     modes native and syslog: a datagram socket that clients write to
  *     ring.c         datagrams that arrived, kept until they are durable
@@ -287,8 +288,9 @@ struct tf_child_run {
 int tf_child_run_start(struct tf_child_run *run, uv_loop_t *loop, char **args, int fds[2]);
 void tf_child_run_kill(struct tf_child_run *run);
 
-/* ---- which folders (reader.c) --------------------------------------------------------------- */
+/* ---- which folders (folders.c) -------------------------------------------------------------- */
 
+bool tf_journald_is_machine(const char *name); /* of a folder, or a link to one */
 /* Those of the options, or the usual ones; borrowed. */
 struct tf_texts tf_journald_folders(const struct tf_journald_options *options);
 /* What reading them needs, as kind. */

@@ -16,17 +16,17 @@
 #include "taffrail/journald.h"
 #include "taffrail/log.h"
 
-#define LOOKS_MAX 4096u /* at files and folders; journald keeps 100 files by default */
+#define LOOKS_MAX 4096u /* at files and folders of one; journald keeps 100 files by default */
 
 /* ---- is there something that we may not read --------------------------------------------------
  */
 
-/* As files.c of agent/journal has it: journal files, and folders of machines. */
+/* Journal files, and folders of machines. */
 static bool is_journals(const char *name)
 {
     const char *end = strrchr(name, '.');
 
-    return strspn(name, "0123456789abcdefABCDEF") == 32 ||
+    return tf_journald_is_machine(name) ||
            (end != NULL && (strcmp(end, ".journal") == 0 || strcmp(end, ".journal~") == 0));
 }
 
@@ -75,6 +75,12 @@ static bool has_what_we_may_not_read(const struct tf_texts *folders)
         if (is_closed_to_us(AT_FDCWD, folders->items[i].text, 2, &looks)) {
             return true;
         }
+        if (looks == LOOKS_MAX) {
+            tf_log(TF_LOG_INFO, "launcher", TF_DETAILS(TF_STR("path", folders->items[i].text)),
+                   "the agent's user may read the first %u of its files and folders; no more were "
+                   "looked at",
+                   LOOKS_MAX);
+        }
     }
     return false;
 }
@@ -96,7 +102,7 @@ static bool add_needs(const struct tf_plugin_list *inputs, struct tf_child_progr
             struct tf_texts folders = tf_journald_folders(options);
 
             is_wanted = is_wanted || has_what_we_may_not_read(&folders);
-            tf_sandbox_raise(); /* to look for links in folders that are closed */
+            tf_sandbox_raise(); /* to look for machines in folders that are closed */
             tf_journald_folder_needs(&folders, TF_NEED_READ_NOW, needs);
             tf_sandbox_lower();
         }
@@ -126,10 +132,12 @@ int tf_journald_start_launcher(const struct tf_config *config, struct tf_launche
         rc = tf_launcher_start(program.path, &config->sandbox, needs, out);
     }
     tf_needs_free(needs);
-    if (rc == -EPERM) {
+    if (rc == -ENOSYS || rc == -EPERM) {
         tf_log(TF_LOG_WARN, "launcher", NULL, 0,
-               "the right to read the journal cannot be handed to its reader, for that takes "
-               "Landlock; add the agent's user to the group systemd-journal");
+               "the right to read the journal cannot be handed to its reader: %s; add the agent's "
+               "user to the group systemd-journal",
+               rc == -ENOSYS ? "that takes Landlock"
+                             : "capabilities cannot be made ambient here (capabilities(7))");
         rc = 0;
     }
     return rc;

@@ -20,7 +20,6 @@
  */
 #include "internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -560,7 +559,8 @@ static void reader_free(struct tf_journal_stream *stream)
     free(reader_of(stream));
 }
 
-/* It may be another folder of the same name, which the sandbox refuses: a look at the disk. */
+/* It may be another folder of the same name, or of a machine's, which the sandbox refuses: a look
+ * at the disk. */
 static void reader_failed(struct tf_journal_stream *stream)
 {
     struct tf_texts folders = tf_journald_folders(stream->base.input->options);
@@ -659,41 +659,6 @@ static int reader_check(struct tf_journald *input, struct tf_error *err)
         }
     }
     return rc;
-}
-
-/* A machine's folder may be a link to another disk; the reader follows it. */
-static void add_linked(const char *folder, enum tf_need kind, struct tf_needs *needs)
-{
-    DIR *dir = opendir(folder);
-    const struct dirent *entry;
-    char path[TF_PATH_MAX];
-
-    while (dir != NULL && (entry = readdir(dir)) != NULL) {
-        if (entry->d_type == DT_LNK && strspn(entry->d_name, "0123456789abcdefABCDEF") == 32 &&
-            snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) < (int)sizeof path) {
-            tf_needs_path(needs, kind, path);
-        }
-    }
-    if (dir != NULL) {
-        (void)closedir(dir);
-    }
-}
-
-struct tf_texts tf_journald_folders(const struct tf_journald_options *options)
-{
-    static struct tf_text usual[] = {{.text = "/var/log/journal"}, {.text = "/run/log/journal"}};
-
-    return options->paths.count > 0 ? options->paths
-                                    : (struct tf_texts){.items = usual, .count = TF_COUNT(usual)};
-}
-
-void tf_journald_folder_needs(const struct tf_texts *folders, enum tf_need kind,
-                              struct tf_needs *needs)
-{
-    for (size_t i = 0; i < folders->count; i++) {
-        tf_needs_path(needs, kind, folders->items[i].text);
-        add_linked(folders->items[i].text, kind, needs);
-    }
 }
 
 /* With a launcher it is that which starts the program, and has these needs. */

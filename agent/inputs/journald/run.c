@@ -85,30 +85,38 @@ static int start(struct tf_child_run *run, uv_loop_t *loop, char **args, int out
     return 0;
 }
 
+static int make_pair(int ends[2])
+{
+    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 ? -errno : 0;
+}
+
+static void close_end(int fd)
+{
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
 int tf_child_run_start(struct tf_child_run *run, uv_loop_t *loop, char **args, int fds[2])
 {
-    int out[2], err[2], rc;
+    int out[2] = {-1, -1}, err[2] = {-1, -1}, rc = make_pair(out);
 
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, out) < 0) {
-        return -errno;
-    }
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, err) < 0) {
-        rc = -errno;
-        goto close_out;
-    }
-    rc = start(run, loop, args, out[1], err[1]);
-    (void)close(err[1]);
     if (rc == 0) {
-        fds[0] = out[0];
-        fds[1] = err[0];
-        (void)close(out[1]);
-        return 0;
+        rc = make_pair(err);
     }
-    (void)close(err[0]);
-close_out:
-    (void)close(out[0]);
-    (void)close(out[1]);
-    return rc;
+    if (rc == 0) {
+        rc = start(run, loop, args, out[1], err[1]);
+    }
+    close_end(out[1]);
+    close_end(err[1]);
+    if (rc < 0) {
+        close_end(out[0]);
+        close_end(err[0]);
+        return rc;
+    }
+    fds[0] = out[0];
+    fds[1] = err[0];
+    return 0;
 }
 
 void tf_child_run_kill(struct tf_child_run *run)
