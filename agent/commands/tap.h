@@ -58,8 +58,8 @@ int tf_tap_file_prepare(struct tf_tap *tap, struct tf_tap_file *file);
 /* Counts and frees what there is of it; accepts a file with nothing but fd -1. */
 void tf_tap_file_close(struct tf_tap *tap, struct tf_tap_file *file);
 
-/* Reads once, and prints the whole lines. Returns the bytes read, 0 at the end, or a negative errno
- * (-EINTR too): then the file is not read on. */
+/* Reads once, and prints the whole lines. Returns the bytes read, 0 at the end, or a negative
+ * errno: then the file is not read on, and the batch is not empty. */
 ssize_t tf_tap_file_read(struct tf_tap *tap, struct tf_tap_file *file);
 /* Prints the pieces that wait for others; is_last: what filters hold too. 0 or a negative errno. */
 int tf_tap_file_flush(struct tf_tap *tap, struct tf_tap_file *file, bool is_last);
@@ -69,7 +69,8 @@ int tf_tap_file_end(struct tf_tap *tap, struct tf_tap_file *file);
 /* Sends the batch through the filters and prints it; an empty one too, for what they hold. */
 int tf_tap_pass(struct tf_tap *tap, struct tf_tap_file *file, bool is_last);
 
-/* "tap: PATH: WHY" on stderr, where rc has a meaning of its own; else with what the system says. */
+/* Says on stderr why the file is not read (on). consequence ends the sentence where rc is what the
+ * system says, and has no sentence of its own. */
 void tf_tap_tell(const char *path, int rc, const char *consequence);
 
 /* Follows the files until a signal ends it, stdout cannot be written (tap->write_error), or no

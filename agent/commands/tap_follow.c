@@ -176,11 +176,14 @@ static int release_held(struct tf_tap *tap, struct followed *followed)
 /* Returns 1 when there may be more to read, 0, or a negative errno: it is not followed. */
 static int turn(struct tf_tap *tap, struct followed *followed)
 {
-    int more = followed->file.fd < 0 ? open_file(tap, followed) : 0;
-    int rc = 0;
+    int rc = tf_batch_reset(&tap->batch); /* another one may have been given up in the middle */
+    int more;
 
-    if (more < 0 || followed->file.fd < 0) {
-        return more;
+    if (rc == 0 && followed->file.fd < 0) {
+        rc = open_file(tap, followed);
+    }
+    if (rc < 0 || followed->file.fd < 0) {
+        return rc;
     }
     more = read_on(tap, followed);
     if (more >= 0) {
@@ -239,9 +242,9 @@ static size_t turn_all(struct tf_tap *tap, struct followed *all, size_t count, b
 static void end_all(struct tf_tap *tap, struct followed *all, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        int rc = 0;
+        int rc = tf_batch_reset(&tap->batch); /* as in turn */
 
-        if (all[i].file.fd >= 0 && tap->write_error == 0) {
+        if (rc == 0 && all[i].file.fd >= 0 && tap->write_error == 0) {
             rc = end_file(tap, &all[i]);
         }
         if (rc < 0 && tap->write_error == 0) {

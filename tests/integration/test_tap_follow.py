@@ -158,6 +158,20 @@ def test_journal(folder):
         need(code == 0 and ", 2 entries, 2 records," in summary, f"{code} {summary}")
 
 
+def test_given_up(folder):
+    """A file that cannot be read on is told; others go on, and the exit code says it."""
+    broken, fine = os.path.join(folder, "broken.export"), os.path.join(folder, "fine.export")
+    append(broken, "MESSAGE=one\n\n")
+    with Tap(folder, "--format", "journal", broken, fine) as tap:
+        tap.wait("one")
+        append(broken, "MESSAGE=two\n\nno field\n\0\n\n" * 3)
+        wait_until(lambda: "broken.export: not the journal's export format" in tap.told(), 10, tap.told)
+        before = tap.logs()
+        append(fine, "MESSAGE=fine\n\n")
+        tap.wait(*before, "fine")
+        need(tap.end()[0] == 3, "exit")
+
+
 def test_reader_goes_away(folder):
     path = os.path.join(folder, "a.log")
     append(path, "one\n")
