@@ -240,9 +240,11 @@ tap --format xml "$fixtures/cri.log"
 expect 'unknown format' 2 $?
 tap --format
 expect 'no format' 2 $?
-tap -f "$fixtures/cri.log"
-expect '-f exits' 2 $?
-expect '-f is explained' 1 "$(grep -c -e "^tap: -f is not in this release; " "$folder/err")"
+tap -f "$folder" # more of it: tests/integration/test_tap_follow.py
+expect '-f of a folder exits' 3 $?
+expect '-f of a folder is told' 1 "$(grep -c ': is no regular file, which -f needs; ' "$folder/err")"
+tap -f
+expect '-f without a file' 2 $?
 tap -c
 expect 'no configuration' 2 $?
 tap -c "$folder/no-such-file" "$fixtures/cri.log"

@@ -7,8 +7,8 @@
  * the path tells (pod, container), the host's name and the labels stand on each record, as the
  * agent would write them. The container input whose `paths` name the file tells how it is read and
  * under which tag, or else the first one. Without a configuration the filter is redact with its
- * defaults. What a filter holds back until more lines come goes out at the end of the file. Nothing
- * is sent, stored or changed.
+ * defaults. What a filter holds back until more lines come goes out at the end of the file. With -f
+ * the files are followed (tap_follow.c). Nothing is sent, stored or changed.
  *
  * stdout is NDJSON (docs/records.md) or text for eyes; stderr is a summary, and a message for each
  * file that could not be read: the others are read all the same. When the reader of stdout goes
@@ -17,7 +17,7 @@
  * Exits 0; 2 on wrong usage or configuration; 3 when a file could not be read or the output not be
  * written.
  */
-#include "taffrail/commands.h"
+#include "tap.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -28,209 +28,158 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "taffrail/container.h"
+#include "taffrail/commands.h"
 #include "taffrail/event.h"
-#include "taffrail/filters.h"
-#include "taffrail/journal.h"
 
 #define READ_BYTES      (256u << 10)
 #define INPUT_MAX_BYTES (16u << 20)  /* read and not decoded yet; past it the file is given up */
 #define EVENTS_MAX      (512u << 20) /* of one batch; a full one fits with its keys and labels */
 #define PRINTED_BYTES   (256u << 10) /* written at once */
 #define PRINTED_MAX     (256u << 20) /* a line of JSON; escapes make it six times its text */
-#define HOST_BYTES      256u
 #define TAG             "container"
 #define JOURNAL_TAG     "journald"
 
 static const char usage[] =
-    "usage: taffrail tap [-c CONFIG] [--format FORMAT] [--text] FILE...\n"
+    "usage: taffrail tap [-f] [-c CONFIG] [--format FORMAT] [--text] FILE...\n"
     "Prints what would be shipped of the files, without their secrets; sends and stores nothing.\n"
+    "  -f         goes on with what is appended, over rotation, until SIGINT or SIGTERM; a file\n"
+    "             that is not there is waited for\n"
     "  -c CONFIG  by the filters, tag and labels of that configuration; without, redaction only\n"
     "  --format   auto, docker, cri or plain: how the lines are read; by default as the input's\n"
     "             format says: by content. journal: the files are of `journalctl -o export`\n"
     "  --text     lines for eyes instead of NDJSON\n"
     "examples: taffrail tap /var/log/pods/*/*/*.log | head -1\n"
-    "          taffrail tap -c conf/taffrail.yaml --text app.log\n"
+    "          taffrail tap -f -c conf/taffrail.yaml --text app.log\n"
     "          journalctl -n 10 -o export | taffrail tap --format journal --text /dev/stdin\n"
     "exit: 0 fine, 2 usage or configuration, 3 a file could not be read\n";
 
 static_assert(TF_JOURNAL_ENTRY_MAX + READ_BYTES <= INPUT_MAX_BYTES, "a part of an entry fits");
 
-#define FORMAT_JOURNAL (TF_FORMAT_PLAIN + 1)
-#define FORMATS        (FORMAT_JOURNAL + 1)
-
-struct run {
-    enum tf_format format;
-    bool is_journal; /* instead of a format */
-    bool text, redact_off;
-    const char *config_file;  /* NULL: none */
-    struct tf_config *config; /* NULL: none */
-    /* What the configuration says, or what stands in its place. */
-    const struct tf_plugin_list *list;
-    const struct tf_agent_options *agent;
-    struct tf_plugin_config redact;
-    struct tf_plugin_list redact_alone;
-    struct tf_agent_options no_agent;
-    char host[HOST_BYTES];
-    void *arena;
-    struct tf_filters *filters;
-    void **scratch;
-    struct tf_batch batch;
-    struct tf_buf input, events, printed;
-    uint64_t files[FORMATS]; /* read, by format */
-    uint64_t lines, entries, records, redactions, filtered, withheld, malformed;
-    int write_error; /* of stdout; nothing more is read then */
-};
-
-/* One file on its way. It has lines, or it is a journal's. */
-struct file {
-    const char *path;
-    char *full, *real; /* the path from the root, and that on disk; NULL: not known */
-    struct tf_log_path names;
-    struct tf_reading reading;
-    char *tag;
-    int fd;
-    struct tf_lines *lines;
-    struct tf_export *journal;
-    void **states; /* of the filters */
-    struct tf_constants constants;
-};
-
 /* ---- the filters --------------------------------------------------------------------------------
  */
 
 /* The filters of no configuration: redact with its defaults. */
-static int default_filters(struct run *run)
+static int default_filters(struct tf_tap *tap)
 {
-    run->arena = tf_arena_new();
-    if (run->arena == NULL) {
+    tap->arena = tf_arena_new();
+    if (tap->arena == NULL) {
         return -ENOMEM;
     }
-    run->redact = (struct tf_plugin_config){.kind = &tf_filter_redact, .name = "redact"};
-    run->redact.options = tf_arena_alloc(run->arena, tf_filter_redact.options_bytes);
-    if (run->redact.options == NULL) {
+    tap->redact = (struct tf_plugin_config){.kind = &tf_filter_redact, .name = "redact"};
+    tap->redact.options = tf_arena_alloc(tap->arena, tf_filter_redact.options_bytes);
+    if (tap->redact.options == NULL) {
         return -ENOMEM;
     }
-    run->redact_alone = (struct tf_plugin_list){.items = &run->redact, .count = 1};
-    run->list = &run->redact_alone;
-    return tf_options_default(tf_filter_redact.options, run->redact.options, run->arena);
+    tap->redact_alone = (struct tf_plugin_list){.items = &tap->redact, .count = 1};
+    tap->list = &tap->redact_alone;
+    return tf_options_default(tf_filter_redact.options, tap->redact.options, tap->arena);
 }
 
-static void default_agent(struct run *run)
+static void default_agent(struct tf_tap *tap)
 {
-    if (gethostname(run->host, sizeof run->host - 1) == 0 && run->host[0] != '\0') {
-        run->no_agent.host.text = run->host; /* unknown is absent */
+    if (gethostname(tap->host, sizeof tap->host - 1) == 0 && tap->host[0] != '\0') {
+        tap->no_agent.host.text = tap->host; /* unknown is absent */
     }
-    run->agent = &run->no_agent;
+    tap->agent = &tap->no_agent;
 }
 
 /* Returns 0; -EINVAL when err tells why not; or a negative errno. */
-static int load(struct run *run, struct tf_error *err)
+static int load(struct tf_tap *tap, struct tf_error *err)
 {
     int rc;
 
-    if (run->config_file == NULL) {
-        default_agent(run);
-        return default_filters(run);
+    if (tap->config_file == NULL) {
+        default_agent(tap);
+        return default_filters(tap);
     }
-    rc = tf_config_load(run->config_file, &tf_plugins, &run->config, err);
+    rc = tf_config_load(tap->config_file, &tf_plugins, &tap->config, err);
     if (rc < 0) {
         return rc == -ENOMEM ? rc : -EINVAL;
     }
-    run->redact_off = run->config->redact_off;
-    run->list = &run->config->filters;
-    run->agent = &run->config->agent;
+    tap->redact_off = tap->config->redact_off;
+    tap->list = &tap->config->filters;
+    tap->agent = &tap->config->agent;
     return 0;
 }
 
-static int open_filters(struct run *run, struct tf_error *err)
+static int open_filters(struct tf_tap *tap, struct tf_error *err)
 {
-    int rc = load(run, err);
+    int rc = load(tap, err);
 
     if (rc == 0) {
-        rc = tf_filters_open(run->list, &run->filters, err);
+        rc = tf_filters_open(tap->list, &tap->filters, err);
         rc = rc < 0 && err->errors > 0 ? -EINVAL : rc;
     }
     if (rc == 0) {
-        run->scratch = tf_filters_scratch_new(run->filters);
-        rc = run->scratch != NULL ? 0 : -ENOMEM;
+        tap->scratch = tf_filters_scratch_new(tap->filters);
+        rc = tap->scratch != NULL ? 0 : -ENOMEM;
     }
     return rc;
 }
 
-static int start(struct run *run)
+static int start(struct tf_tap *tap)
 {
     struct tf_error err;
     int rc;
 
-    tf_buf_init(&run->input, INPUT_MAX_BYTES);
-    tf_buf_init(&run->events, EVENTS_MAX);
-    tf_buf_init(&run->printed, PRINTED_MAX);
+    tf_buf_init(&tap->events, EVENTS_MAX);
+    tf_buf_init(&tap->printed, PRINTED_MAX);
     tf_error_init(&err);
-    rc = open_filters(run, &err);
+    rc = open_filters(tap, &err);
     tf_error_print(&err, stderr);
     tf_error_fini(&err);
-    return rc == 0 ? tf_batch_init(&run->batch) : rc;
+    return rc == 0 ? tf_batch_init(&tap->batch) : rc;
 }
 
-static void wipe(struct tf_buf *buf)
+static void finish(struct tf_tap *tap)
 {
-    if (buf->data != NULL) {
-        explicit_bzero(buf->data, buf->capacity);
-    }
-    tf_buf_fini(buf);
-}
-
-static void finish(struct run *run)
-{
-    tf_batch_fini(&run->batch);
-    tf_filters_scratch_free(run->filters, run->scratch);
-    tf_filters_close(run->filters);
-    tf_config_free(run->config);
-    tf_arena_free(run->arena);
-    wipe(&run->input);
-    tf_buf_fini(&run->events);
-    tf_buf_fini(&run->printed);
+    tf_batch_fini(&tap->batch);
+    tf_filters_scratch_free(tap->filters, tap->scratch);
+    tf_filters_close(tap->filters);
+    tf_config_free(tap->config);
+    tf_arena_free(tap->arena);
+    tf_buf_fini(&tap->events);
+    tf_buf_fini(&tap->printed);
 }
 
 /* ---- out ----------------------------------------------------------------------------------------
  */
 
-static int write_printed(struct run *run)
+static int write_printed(struct tf_tap *tap)
 {
-    run->write_error = tf_buf_write(&run->printed, STDOUT_FILENO, NULL);
-    return run->write_error;
+    tap->write_error = tf_buf_write(&tap->printed, STDOUT_FILENO, NULL);
+    return tap->write_error;
 }
 
-static int print_events(struct run *run, const char *tag)
+static int print_events(struct tf_tap *tap, const char *tag)
 {
-    struct tf_slice rest = tf_buf_slice(&run->events);
+    struct tf_slice rest = tf_buf_slice(&tap->events);
     int rc = 0;
 
     while (rc == 0 && rest.size > 0) {
         size_t used = 0;
 
-        rc = run->text ? tf_event_print_text(rest, tf_slice_text(tag), &run->printed, &used)
-                       : tf_event_print_json(rest, tf_slice_text(tag), &run->printed, &used);
+        rc = tap->text ? tf_event_print_text(rest, tf_slice_text(tag), &tap->printed, &used)
+                       : tf_event_print_json(rest, tf_slice_text(tag), &tap->printed, &used);
         rest = tf_slice(rest.data + used, rest.size - used);
-        if (rc == 0 && run->printed.size >= PRINTED_BYTES) {
-            rc = write_printed(run);
+        if (rc == 0 && tap->printed.size >= PRINTED_BYTES) {
+            rc = write_printed(tap);
         }
     }
-    return rc == 0 ? write_printed(run) : rc;
+    return rc == 0 ? write_printed(tap) : rc;
 }
 
 /* Hits of redact's rules; what other filters tell of theirs, what was withheld, and the records
  * that were dropped for a hit are none.
  */
-static uint64_t count_redactions(const struct run *run)
+static uint64_t count_redactions(const struct tf_tap *tap)
 {
     uint64_t hits = 0;
 
-    for (uint32_t i = 0; i < run->batch.tally_count; i++) {
-        const struct tf_tally *tally = &run->batch.tallies[i];
+    for (uint32_t i = 0; i < tap->batch.tally_count; i++) {
+        const struct tf_tally *tally = &tap->batch.tallies[i];
 
-        if (run->list->items[tally->filter].kind == &tf_filter_redact &&
+        if (tap->list->items[tally->filter].kind == &tf_filter_redact &&
             !tf_rule_is_withheld(tally->rule) && !tf_rule_is_dropped(tally->rule)) {
             hits += tally->hits;
         }
@@ -238,33 +187,32 @@ static uint64_t count_redactions(const struct run *run)
     return hits;
 }
 
-/* Sends the batch on its way, and empties it. The file's lines are all there, so no filter waits
- * for time to pass: now_ms stays 0. */
-static int pass_batch(struct run *run, struct file *file, bool is_last)
+int tf_tap_pass(struct tf_tap *tap, struct tf_tap_file *file, bool is_last)
 {
-    struct tf_batch *batch = &run->batch;
+    struct tf_batch *batch = &tap->batch;
     struct tf_events_summary summary = {0};
     int rc;
 
     batch->tag = file->tag;
     batch->may_hold = true;
     batch->is_last = is_last;
-    rc = tf_filters_apply(run->filters, run->scratch, file->states, batch);
-    tf_buf_clear(&run->events);
+    batch->now_ms = tap->now_ms;
+    rc = tf_filters_apply(tap->filters, tap->scratch, file->states, batch);
+    tf_buf_clear(&tap->events);
     if (rc == 0) {
-        rc = tf_events_encode(batch, &file->constants, &run->events, &summary);
+        rc = tf_events_encode(batch, &file->constants, &tap->events, &summary);
     }
     if (rc == 0) {
-        rc = print_events(run, file->tag);
+        rc = print_events(tap, file->tag);
     }
     if (rc < 0) {
         return rc;
     }
-    run->records += summary.events;
-    run->filtered += summary.dropped;
-    run->withheld += summary.withheld;
-    run->malformed += batch->malformed;
-    run->redactions += count_redactions(run);
+    tap->records += summary.events;
+    tap->filtered += summary.dropped;
+    tap->withheld += summary.withheld;
+    tap->malformed += batch->malformed;
+    tap->redactions += count_redactions(tap);
     return tf_batch_reset(batch);
 }
 
@@ -272,7 +220,7 @@ static int pass_batch(struct run *run, struct file *file, bool is_last)
  */
 
 /* The path as it was given tells the names, or else the path as it is on disk. */
-static void find_names(struct file *file)
+static void find_names(struct tf_tap_file *file)
 {
     char folder[PATH_MAX];
 
@@ -289,10 +237,10 @@ static void find_names(struct file *file)
 }
 
 /* How the file is read, and its tag: by its input, or else by the first one that reads files. */
-static int choose_reading(struct run *run, struct file *file)
+static int choose_reading(struct tf_tap *tap, struct tf_tap_file *file)
 {
     const struct tf_plugin_list none = {.count = 0};
-    const struct tf_plugin_list *inputs = run->config != NULL ? &run->config->inputs : &none;
+    const struct tf_plugin_list *inputs = tap->config != NULL ? &tap->config->inputs : &none;
     const struct tf_plugin_config *input = NULL;
     int rc;
 
@@ -305,7 +253,7 @@ static int choose_reading(struct run *run, struct file *file)
     if (input == NULL) {
         input = tf_container_find(inputs, NULL);
     }
-    if (run->is_journal) {
+    if (tap->is_journal) {
         file->tag = strdup(JOURNAL_TAG);
         return file->tag != NULL ? 0 : -ENOMEM;
     }
@@ -313,37 +261,37 @@ static int choose_reading(struct run *run, struct file *file)
     if (rc < 0) {
         return rc;
     }
-    if (run->format != TF_FORMAT_AUTO) {
-        file->reading.format = run->format;
+    if (tap->format != TF_FORMAT_AUTO) {
+        file->reading.format = tap->format;
         file->reading.encoding =
-            run->format == TF_FORMAT_PLAIN ? file->reading.encoding : TF_ENCODING_UTF8;
+            tap->format == TF_FORMAT_PLAIN ? file->reading.encoding : TF_ENCODING_UTF8;
     }
     file->tag = tf_container_tag(input != NULL ? input->tag : TAG, &file->names);
     return file->tag != NULL ? 0 : -ENOMEM;
 }
 
 /* The constants of a file. Leaves the batch empty. */
-static int make_constants(struct run *run, struct file *file)
+static int make_constants(struct tf_tap *tap, struct tf_tap_file *file)
 {
-    struct tf_batch *batch = &run->batch;
+    struct tf_batch *batch = &tap->batch;
     int rc = tf_batch_add_record(batch, 0, TF_STREAM_OTHER) != NULL ? 0 : -ENOMEM;
 
     if (rc == 0) {
-        rc = tf_log_path_describe(&file->names, run->agent->host.text, batch);
+        rc = tf_log_path_describe(&file->names, tap->agent->host.text, batch);
     }
     if (rc == 0) {
-        rc = tf_filters_constants(run->filters, file->states, file->tag, run->agent, batch,
+        rc = tf_filters_constants(tap->filters, file->states, file->tag, tap->agent, batch,
                                   &file->constants);
     }
     return rc == 0 ? tf_batch_reset(batch) : rc;
 }
 
-static int open_decoder(const struct run *run, struct file *file)
+static int open_decoder(const struct tf_tap *tap, struct tf_tap_file *file)
 {
     static const struct tf_journal_rules all = {.select = NULL};
     int rc;
 
-    if (run->is_journal) {
+    if (tap->is_journal) {
         return tf_export_new(&all, &file->journal);
     }
     rc = tf_lines_new(file->reading.format, file->reading.max_line_bytes, &file->lines);
@@ -355,7 +303,7 @@ static int open_decoder(const struct run *run, struct file *file)
 }
 
 /* Decodes the entries of the input; at its end there is no part of one. */
-static int take_entries(struct run *run, struct file *file, bool at_end)
+static int take_entries(struct tf_tap *tap, struct tf_tap_file *file, bool at_end)
 {
     struct tf_export_result result = {.is_full = true};
     size_t at = 0;
@@ -364,137 +312,144 @@ static int take_entries(struct run *run, struct file *file, bool at_end)
     while (rc == 0 &&
            (result.is_full || result.is_broken || result.note.kind != TF_JOURNAL_NOTE_NONE)) {
         int64_t taken =
-            tf_export_decode(file->journal, tf_slice(run->input.data + at, run->input.size - at),
-                             tf_now_ns(), &run->batch, &result);
+            tf_export_decode(file->journal, tf_slice(file->input.data + at, file->input.size - at),
+                             tf_now_ns(), &tap->batch, &result);
 
-        run->entries += run->batch.record_count;
-        rc = taken < 0 ? (int)taken : pass_batch(run, file, false);
+        tap->entries += tap->batch.record_count;
+        rc = taken < 0 ? (int)taken : tf_tap_pass(tap, file, false);
         at += taken > 0 ? (size_t)taken : 0;
     }
-    tf_buf_consume(&run->input, at);
-    return rc == 0 && at_end && run->input.size > 0 ? -ENODATA : rc;
+    tf_buf_consume(&file->input, at);
+    return rc == 0 && at_end && file->input.size > 0 ? -ENODATA : rc;
 }
 
 /* Decodes what can be decoded of the input. */
-static int take_input(struct run *run, struct file *file, bool at_end)
+static int take_input(struct tf_tap *tap, struct tf_tap_file *file, bool at_end)
 {
     size_t at = 0;
     int64_t taken;
     uint32_t records;
     int rc = 0;
 
-    if (run->is_journal) {
-        return take_entries(run, file, at_end);
+    if (tap->is_journal) {
+        return take_entries(tap, file, at_end);
     }
     do {
-        taken = tf_lines_decode(file->lines, tf_slice(run->input.data + at, run->input.size - at),
-                                at_end, tf_now_ns(), &run->batch);
-        records = run->batch.record_count;
-        rc = taken < 0 ? (int)taken : pass_batch(run, file, false);
+        taken = tf_lines_decode(file->lines, tf_slice(file->input.data + at, file->input.size - at),
+                                at_end, tf_now_ns(), &tap->batch);
+        records = tap->batch.record_count;
+        rc = taken < 0 ? (int)taken : tf_tap_pass(tap, file, false);
         at += taken > 0 ? (size_t)taken : 0;
-    } while (rc == 0 && at < run->input.size && (taken > 0 || records > 0));
-    tf_buf_consume(&run->input, at);
+    } while (rc == 0 && at < file->input.size && (taken > 0 || records > 0));
+    tf_buf_consume(&file->input, at);
     return rc;
 }
 
-/* Emits the pieces that wait for others, and what filters hold; there is nothing to come. */
-static int flush_file(struct run *run, struct file *file)
+int tf_tap_file_flush(struct tf_tap *tap, struct tf_tap_file *file, bool is_last)
 {
     bool is_full = true;
     int rc = 0;
 
-    if (run->is_journal) {
-        return pass_batch(run, file, true);
+    if (tap->is_journal) {
+        return tf_tap_pass(tap, file, is_last);
     }
     while (rc == 0 && is_full) {
-        rc = tf_lines_flush(file->lines, &run->batch);
-        is_full = rc == -EMSGSIZE && run->batch.record_count > 0;
+        rc = tf_lines_flush(file->lines, &tap->batch);
+        is_full = rc == -EMSGSIZE && tap->batch.record_count > 0;
         if (rc == 0 || is_full) {
-            rc = pass_batch(run, file, !is_full);
+            rc = tf_tap_pass(tap, file, is_last && !is_full);
         }
     }
     return rc;
 }
 
-static int read_file(struct run *run, struct file *file)
+ssize_t tf_tap_file_read(struct tf_tap *tap, struct tf_tap_file *file)
 {
-    int rc;
-
-    tf_buf_clear(&run->input);
-    for (;;) {
-        ssize_t got;
-
-        rc = tf_buf_reserve(&run->input, READ_BYTES);
-        if (rc < 0) {
-            return rc;
-        }
-        got = read(file->fd, run->input.data + run->input.size, READ_BYTES);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got < 0) {
-            return -errno;
-        }
-        run->input.size += (size_t)got;
-        rc = take_input(run, file, got == 0);
-        if (rc < 0 || got == 0) {
-            return rc;
-        }
-    }
-}
-
-/* All that must be there before the first line. */
-static int prepare_file(struct run *run, struct file *file)
-{
-    static const struct tf_stream_state nothing_saved[TF_STREAMS];
-    int rc = tf_batch_reset(&run->batch);
+    int rc = tf_buf_reserve(&file->input, READ_BYTES);
+    ssize_t got;
 
     if (rc < 0) {
         return rc;
     }
-    find_names(file);
-    rc = choose_reading(run, file);
-    if (rc == 0) {
-        rc = open_decoder(run, file);
+    do {
+        got = read(file->fd, file->input.data + file->input.size, READ_BYTES);
+    } while (got < 0 && errno == EINTR);
+    if (got <= 0) {
+        return got < 0 ? -errno : 0;
+    }
+    file->input.size += (size_t)got;
+    rc = take_input(tap, file, false);
+    return rc < 0 ? rc : got;
+}
+
+int tf_tap_file_end(struct tf_tap *tap, struct tf_tap_file *file)
+{
+    int rc = take_input(tap, file, true);
+
+    if (rc == 0 || rc == -ENODATA) {
+        int flushed = tf_tap_file_flush(tap, file, true);
+
+        rc = flushed < 0 ? flushed : rc;
     }
     if (rc == 0) {
-        file->states = tf_filters_states_new(run->filters, nothing_saved);
-        rc = file->states != NULL ? make_constants(run, file) : -ENOMEM;
+        tap->files[tap->is_journal ? TF_TAP_FORMAT_JOURNAL : tf_lines_format(file->lines)]++;
     }
     return rc;
 }
 
-static void file_fini(struct run *run, struct file *file)
+int tf_tap_file_prepare(struct tf_tap *tap, struct tf_tap_file *file)
 {
+    static const struct tf_stream_state nothing_saved[TF_STREAMS];
+    int rc = tf_batch_reset(&tap->batch);
+
+    if (rc < 0) {
+        return rc;
+    }
+    tf_buf_init(&file->input, INPUT_MAX_BYTES);
+    find_names(file);
+    rc = choose_reading(tap, file);
+    if (rc == 0) {
+        rc = open_decoder(tap, file);
+    }
+    if (rc == 0) {
+        file->states = tf_filters_states_new(tap->filters, nothing_saved);
+        rc = file->states != NULL ? make_constants(tap, file) : -ENOMEM;
+    }
+    return rc;
+}
+
+void tf_tap_file_close(struct tf_tap *tap, struct tf_tap_file *file)
+{
+    tap->lines += file->lines != NULL ? tf_lines_count(file->lines) : 0;
     tf_constants_fini(&file->constants);
-    tf_filters_states_free(run->filters, file->states);
+    tf_filters_states_free(tap->filters, file->states);
     tf_lines_free(file->lines);
     tf_export_free(file->journal);
+    tf_buf_wipe(&file->input);
     free(file->tag);
     free(file->full);
     free(file->real);
     if (file->fd >= 0) {
         (void)close(file->fd);
     }
+    *file = (struct tf_tap_file){.path = file->path, .fd = -1};
 }
 
-static int tap_file(struct run *run, const char *path)
+static int tap_file(struct tf_tap *tap, const char *path)
 {
-    struct file file = {.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY)};
-    int rc = file.fd >= 0 ? prepare_file(run, &file) : -errno;
+    struct tf_tap_file file = {.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY)};
+    ssize_t rc = file.fd >= 0 ? tf_tap_file_prepare(tap, &file) : -errno;
 
     if (rc == 0) {
-        rc = read_file(run, &file);
+        do {
+            rc = tf_tap_file_read(tap, &file);
+        } while (rc > 0);
     }
     if (rc == 0) {
-        rc = flush_file(run, &file);
+        rc = tf_tap_file_end(tap, &file);
     }
-    if (rc == 0) {
-        run->files[run->is_journal ? FORMAT_JOURNAL : tf_lines_format(file.lines)]++;
-    }
-    run->lines += file.lines != NULL ? tf_lines_count(file.lines) : 0;
-    file_fini(run, &file);
-    return rc;
+    tf_tap_file_close(tap, &file);
+    return (int)rc;
 }
 
 /* ---- the command --------------------------------------------------------------------------------
@@ -508,7 +463,7 @@ static void tell_path(const char *path)
     }
 }
 
-static void tell_unread(const char *path, int rc)
+void tf_tap_tell(const char *path, int rc, const char *consequence)
 {
     char text[128];
 
@@ -523,12 +478,16 @@ static void tell_unread(const char *path, int rc)
                     stderr);
         return;
     }
+    if (rc == -ESPIPE) {
+        (void)fputs(": is no regular file, which -f needs; without -f it is read to its end\n",
+                    stderr);
+        return;
+    }
     if (rc == -ENODATA) {
         (void)fputs(": ends inside an entry, which is left out\n", stderr);
         return;
     }
-    (void)fprintf(stderr, ": %s; other files are read all the same\n",
-                  strerror_r(-rc, text, sizeof text));
+    (void)fprintf(stderr, ": %s; %s\n", strerror_r(-rc, text, sizeof text), consequence);
 }
 
 /* A figure and its noun, or what agrees with none. */
@@ -540,55 +499,55 @@ static void tell_count(const char *before, uint64_t count, const char *noun, con
                   count == 1 ? noun : plural);
 }
 
-static void tell_files(const struct run *run)
+static void tell_files(const struct tf_tap *tap)
 {
     static const char *const names[] = {[TF_FORMAT_AUTO] = "without lines",
                                         [TF_FORMAT_DOCKER] = "docker",
                                         [TF_FORMAT_CRI] = "cri",
                                         [TF_FORMAT_PLAIN] = "plain",
-                                        [FORMAT_JOURNAL] = "journal"};
+                                        [TF_TAP_FORMAT_JOURNAL] = "journal"};
     uint64_t total = 0;
     const char *before = " (";
 
     for (size_t i = 0; i < TF_COUNT(names); i++) {
-        total += run->files[i];
+        total += tap->files[i];
     }
     tell_count("tap: ", total, "file", "files");
     for (size_t i = TF_COUNT(names); i-- > 0;) {
-        if (run->files[i] == 0) {
+        if (tap->files[i] == 0) {
             continue;
         }
-        if (run->files[i] == total) {
+        if (tap->files[i] == total) {
             (void)fprintf(stderr, "%s%s", before, names[i]);
         } else {
-            tell_count(before, run->files[i], names[i], names[i]);
+            tell_count(before, tap->files[i], names[i], names[i]);
         }
         before = ", ";
     }
     (void)fputs(total > 0 ? ")" : "", stderr);
 }
 
-static void tell_summary(const struct run *run)
+static void tell_summary(const struct tf_tap *tap)
 {
-    tell_files(run);
-    if (run->is_journal) {
-        tell_count(", ", run->entries, "entry", "entries");
+    tell_files(tap);
+    if (tap->is_journal) {
+        tell_count(", ", tap->entries, "entry", "entries");
     } else {
-        tell_count(", ", run->lines, "line", "lines");
+        tell_count(", ", tap->lines, "line", "lines");
     }
-    tell_count(", ", run->records, "record", "records");
-    tell_count(", ", run->redactions, "redaction", "redactions");
-    if (run->filtered > 0) {
-        tell_count(", ", run->filtered, "filtered", "filtered");
+    tell_count(", ", tap->records, "record", "records");
+    tell_count(", ", tap->redactions, "redaction", "redactions");
+    if (tap->filtered > 0) {
+        tell_count(", ", tap->filtered, "filtered", "filtered");
     }
-    if (run->withheld > 0) {
-        tell_count(", ", run->withheld, "withheld", "withheld");
+    if (tap->withheld > 0) {
+        tell_count(", ", tap->withheld, "withheld", "withheld");
     }
-    if (run->malformed > 0) {
-        tell_count(", ", run->malformed, "malformed", "malformed");
+    if (tap->malformed > 0) {
+        tell_count(", ", tap->malformed, "malformed", "malformed");
     }
     (void)fputs("; nothing was sent or stored\n", stderr);
-    if (run->redact_off) {
+    if (tap->redact_off) {
         (void)fputs("tap: redaction is off in this configuration: secrets are shown\n", stderr);
     }
 }
@@ -599,18 +558,18 @@ static int wrong_usage(const char *option, const char *why)
     return TF_EXIT_USAGE;
 }
 
-static int parse_format(const char *text, struct run *run)
+static int parse_format(const char *text, struct tf_tap *tap)
 {
     static const char *const names[] = {[TF_FORMAT_AUTO] = "auto",
                                         [TF_FORMAT_DOCKER] = "docker",
                                         [TF_FORMAT_CRI] = "cri",
                                         [TF_FORMAT_PLAIN] = "plain",
-                                        [FORMAT_JOURNAL] = "journal"};
+                                        [TF_TAP_FORMAT_JOURNAL] = "journal"};
 
     for (size_t i = 0; text != NULL && i < TF_COUNT(names); i++) {
         if (strcmp(text, names[i]) == 0) {
-            run->is_journal = i == FORMAT_JOURNAL;
-            run->format = run->is_journal ? TF_FORMAT_AUTO : (enum tf_format)i;
+            tap->is_journal = i == TF_TAP_FORMAT_JOURNAL;
+            tap->format = tap->is_journal ? TF_FORMAT_AUTO : (enum tf_format)i;
             return TF_EXIT_FINE;
         }
     }
@@ -618,7 +577,7 @@ static int parse_format(const char *text, struct run *run)
 }
 
 /* Reads the options; *first is the first FILE. Returns TF_EXIT_FINE or TF_EXIT_USAGE. */
-static int parse_options(int argc, char **argv, struct run *run, int *first)
+static int parse_options(int argc, char **argv, struct tf_tap *tap, int *first)
 {
     int i = 1;
 
@@ -628,10 +587,10 @@ static int parse_options(int argc, char **argv, struct run *run, int *first)
             break;
         }
         if (strcmp(argv[i], "--text") == 0) {
-            run->text = true;
+            tap->text = true;
         } else if (strcmp(argv[i], "--format") == 0) {
             i++;
-            if (parse_format(i < argc ? argv[i] : NULL, run) != TF_EXIT_FINE) {
+            if (parse_format(i < argc ? argv[i] : NULL, tap) != TF_EXIT_FINE) {
                 return TF_EXIT_USAGE;
             }
         } else if (strcmp(argv[i], "-c") == 0) {
@@ -639,9 +598,9 @@ static int parse_options(int argc, char **argv, struct run *run, int *first)
             if (i >= argc) {
                 return wrong_usage("-c", " takes a configuration");
             }
-            run->config_file = argv[i];
+            tap->config_file = argv[i];
         } else if (strcmp(argv[i], "-f") == 0) {
-            return wrong_usage("-f", " is not in this release; files are read to their end");
+            tap->follows = true;
         } else {
             return wrong_usage(argv[i], " is no option of it");
         }
@@ -653,15 +612,15 @@ static int parse_options(int argc, char **argv, struct run *run, int *first)
     return TF_EXIT_FINE;
 }
 
-static int tap_files(struct run *run, char *const *paths, int count)
+static int tap_files(struct tf_tap *tap, char *const *paths, int count)
 {
     int outcome = TF_EXIT_FINE;
 
-    for (int i = 0; i < count && run->write_error == 0; i++) {
-        int rc = tap_file(run, paths[i]);
+    for (int i = 0; i < count && tap->write_error == 0; i++) {
+        int rc = tap_file(tap, paths[i]);
 
-        if (rc < 0 && run->write_error == 0) {
-            tell_unread(paths[i], rc);
+        if (rc < 0 && tap->write_error == 0) {
+            tf_tap_tell(paths[i], rc, "other files are read all the same");
             outcome = TF_EXIT_CANNOT_RUN;
         }
     }
@@ -669,21 +628,21 @@ static int tap_files(struct run *run, char *const *paths, int count)
 }
 
 /* Tells how writing ended. The reader of stdout may go away: that is no failure. */
-static int end_writing(const struct run *run)
+static int end_writing(const struct tf_tap *tap)
 {
     char text[128];
 
-    if (run->write_error == -EPIPE) {
+    if (tap->write_error == -EPIPE) {
         return TF_EXIT_FINE;
     }
     (void)fprintf(stderr, "tap: standard output: %s; stopped\n",
-                  strerror_r(-run->write_error, text, sizeof text));
+                  strerror_r(-tap->write_error, text, sizeof text));
     return TF_EXIT_CANNOT_RUN;
 }
 
 int tf_command_tap(int argc, char **argv)
 {
-    struct run run = {.format = TF_FORMAT_AUTO};
+    struct tf_tap tap = {.format = TF_FORMAT_AUTO};
     int first = argc, outcome, rc;
 
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
@@ -692,16 +651,17 @@ int tf_command_tap(int argc, char **argv)
             return TF_EXIT_FINE;
         }
     }
-    outcome = parse_options(argc, argv, &run, &first);
+    outcome = parse_options(argc, argv, &tap, &first);
     if (outcome != TF_EXIT_FINE) {
         return outcome;
     }
     (void)signal(SIGPIPE, SIG_IGN); /* write tells it */
-    rc = start(&run);
+    rc = start(&tap);
     if (rc == 0) {
-        outcome = tap_files(&run, argv + first, argc - first);
+        outcome = tap.follows ? tf_tap_follow(&tap, argv + first, (size_t)(argc - first))
+                              : tap_files(&tap, argv + first, argc - first);
     }
-    finish(&run);
+    finish(&tap);
     if (rc == -EINVAL) { /* told already */
         return TF_EXIT_USAGE;
     }
@@ -711,9 +671,9 @@ int tf_command_tap(int argc, char **argv)
         (void)fprintf(stderr, "tap: cannot start: %s\n", strerror_r(-rc, text, sizeof text));
         return TF_EXIT_CANNOT_RUN;
     }
-    if (run.write_error != 0) {
-        return end_writing(&run);
+    if (tap.write_error != 0) {
+        return end_writing(&tap);
     }
-    tell_summary(&run);
+    tell_summary(&tap);
     return outcome;
 }

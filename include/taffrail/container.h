@@ -7,6 +7,9 @@
 #include "taffrail/config.h"
 #include "taffrail/decode.h"
 
+/* So long the pieces of a line wait for the next one; then they go out as they are. */
+#define TF_PIECES_WAIT_MS 30000u
+
 /* What a container input's options say of each file. */
 struct tf_reading {
     enum tf_format format;

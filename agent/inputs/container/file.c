@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #define GOOD_PUMPS_TO_GROW 64u
-#define HELD_MAX_MS        30000u
 
 static const uint64_t print_distance[TF_PRINTS] = {0, 4u << 10, 64u << 10, 1u << 20, 16u << 20};
 
@@ -370,8 +369,8 @@ static void bound_held(struct tf_file_io *io, struct tf_batch *batch, struct tf_
     if (held_at == UINT64_MAX) {
         return;
     }
-    if (batch->now_ms - io->held_since_ms < HELD_MAX_MS) {
-        result->wake_at_ms = io->held_since_ms + HELD_MAX_MS;
+    if (batch->now_ms - io->held_since_ms < TF_PIECES_WAIT_MS) {
+        result->wake_at_ms = io->held_since_ms + TF_PIECES_WAIT_MS;
         return;
     }
     rc = tf_lines_flush(io->lines, batch);
