@@ -292,9 +292,8 @@ class Job:
 
     def said(self):
         """Steps of the job's audit events, as the collector stored them."""
-        with open(self.house.records_path, encoding="utf-8") as file:
-            records = [json.loads(line) for line in file]
-        return [record["step"] for record in records if record.get("event") == "replay" and record["job"] == self.job]
+        return [record["step"] for record in self.house.all_records()
+                if record.get("event") == "replay" and record["job"] == self.job]
 
     def need_once(self, wanted, what):
         wait_until(lambda: sum(self.stored().values()) >= wanted, 20,

@@ -10,7 +10,6 @@ Needs python3-cryptography and python3-msgpack.
 """
 
 import hashlib
-import json
 import os
 import shutil
 import struct
@@ -157,11 +156,9 @@ def wait_lines(house, name, lines):
 def audit_events(house):
     """Events of the agents' audit records, as the collector stored them."""
     events = {}
-    with open(house.records_path, "rb") as file:
-        for line in file:
-            record = json.loads(line)
-            if record["tag"] == "taffrail.audit" and "event" in record:
-                events.setdefault(record["event"], []).append(record)
+    for record in house.all_records():
+        if record["tag"] == "taffrail.audit" and "event" in record:
+            events.setdefault(record["event"], []).append(record)
     return events
 
 
