@@ -26,12 +26,12 @@ expect() {
     grep -q -e "$words" err || fail "$name" "no '$words' in:"
 }
 
-# A condition, within ten seconds.
+# A condition, within forty seconds: the machine may be busy.
 wait_for() {
     tries=0
     until "$@" >/dev/null 2>&1; do
         tries=$((tries + 1))
-        [ "$tries" -lt 200 ] || return 1
+        [ "$tries" -lt 800 ] || return 1
         sleep 0.05
     done
 }

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 
-from harness import CriFile, House, check_books, need, wait_until
+from harness import CriFile, House, PATIENCE, check_books, need, wait_until
 
 LINES = 10000
 SECRETS = 100
@@ -35,12 +35,12 @@ class Admin(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path):
-        super().__init__("localhost", timeout=10)
+        super().__init__("localhost", timeout=10 * PATIENCE)
         self.path = path
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(10)
+        self.sock.settimeout(10 * PATIENCE)
         self.sock.connect(self.path)
 
 
@@ -205,12 +205,12 @@ def live(house, path):
     process = subprocess.Popen([house.binary, "status", "--socket", f"unix:{path}"], stdin=slave, stdout=slave,
                                stderr=slave, close_fds=True)
     seen = b""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 20 * PATIENCE
     while seen.count(b"OUTPUT") < 2 and time.monotonic() < end:
         if select.select([master], [], [], 0.2)[0]:
             seen += os.read(master, 65536)
     os.write(master, b"q")
-    code = process.wait(20)
+    code = process.wait(20 * PATIENCE)
     while select.select([master], [], [], 0.2)[0]:
         seen += os.read(master, 65536)
     os.close(master)

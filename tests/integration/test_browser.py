@@ -17,9 +17,9 @@ import subprocess
 import sys
 import time
 
-from harness import CriFile, House, Failed, free_port, need, wait_until
+from harness import CriFile, Failed, House, PATIENCE, free_port, need, wait_until
 
-ANSWER_S = 30
+ANSWER_S = 30 * PATIENCE
 
 
 class Browser:

@@ -549,7 +549,7 @@ def lab_filtered(binary, send, folder):
     run(send, "flood", "30000")
     wait_until(lambda: b"SEQ=29999\n" in written(), 60, "30000 entries do not come")
     process.stdin.close()
-    need(process.wait(10) == 0, "end of stdin")
+    need(process.wait(10 * PATIENCE) == 0, "end of stdin")
     newest = 0
     for _raw, fields in split_entries(written()):
         cursor = dict(fields).get(b"__CURSOR") or dict(fields).get(b"__READER_CURSOR")

@@ -86,7 +86,7 @@ class Machine:
                 pass
 
     def send(self, *words):
-        subprocess.run([self.send_program, *map(str, words)], check=True, stdout=subprocess.DEVNULL, timeout=120)
+        subprocess.run([self.send_program, *map(str, words)], check=True, stdout=subprocess.DEVNULL, timeout=120 * PATIENCE)
 
     @staticmethod
     def sync():
@@ -130,7 +130,7 @@ class Machine:
 
 def journalctl(*words):
     done = subprocess.run(["journalctl", "-D", JOURNAL, "-o", "json", "--all", *words], check=True,
-                          capture_output=True, timeout=60)
+                          capture_output=True, timeout=60 * PATIENCE)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -247,7 +247,7 @@ def case_kills(machine):
         else:
             machine.kill_reader()
         if kills % 5 == 0:
-            subprocess.run(["journalctl", "--rotate"], check=True, timeout=30)
+            subprocess.run(["journalctl", "--rotate"], check=True, timeout=30 * PATIENCE)
         kills += 1
     flood.join()
     machine.sync()
@@ -308,7 +308,7 @@ def vacuum_unread(machine):
     machine.agent.kill()
     machine.send("flood", 3000, 4000)
     machine.sync()
-    subprocess.run(["journalctl", "--rotate"], check=True, timeout=30)
+    subprocess.run(["journalctl", "--rotate"], check=True, timeout=30 * PATIENCE)
     machine.send("value", 10)
     machine.sync()
     for path in glob.glob(f"{JOURNAL}/*/*@*.journal") + glob.glob(f"{JOURNAL}/*@*.journal"):
@@ -354,7 +354,7 @@ def case_cut_file(machine):
         file.write(struct.pack("<Q", struct.unpack_from("<Q", header, 152)[0] + 1))
     wait_until(lambda: machine.agent.has_event("journal-reader"), 30, lambda: f"it noticed nothing\n{machine.agent.tail()}")
     os.unlink(path)
-    subprocess.run(["journalctl", "--rotate"], check=False, timeout=30)
+    subprocess.run(["journalctl", "--rotate"], check=False, timeout=30 * PATIENCE)
     machine.send("value", 10)   # journald begins a new file
     machine.sync()
     wait_until(lambda: any("NOTE" in r["journald"] for r in machine.records()), 60,

@@ -18,7 +18,7 @@ import sys
 import time
 import urllib.request
 
-from harness import CriFile, Failed, House, check_books, free_port, need, wait_until
+from harness import CriFile, Failed, House, PATIENCE, check_books, free_port, need, wait_until
 from mock_kubernetes import MockApi, pod
 
 WAIT_S = 2
@@ -80,7 +80,7 @@ class Scene:
         self.agent = self.house.start("agent", env={"KUBERNETES_SERVICE_HOST": "192.0.2.1", "https_proxy": "http://192.0.2.1:1"})
 
     def metric(self, name, default=None):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=20 * PATIENCE) as answer:
             text = answer.read().decode()
         match = re.search(rf"^{re.escape(name)} (\S+)$", text, re.M)
         need(match or default is not None, f"no metric {name}")
@@ -104,7 +104,7 @@ class Scene:
 
     def arrives_with(self, file, labels, what):
         """As soon as the agent has heard of a change, lines have these labels."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 60 * PATIENCE
         while True:
             found = self.arrives(file, what).get("labels")
             if found == labels:
@@ -245,7 +245,7 @@ def check_down(scene, files):
     scene.start_agent()
     began = time.monotonic()
     scene.arrives_with(files["pay"], {"app": "pay"}, "after a restart without the server")
-    need(time.monotonic() - began < 60, "it took too long")
+    need(time.monotonic() - began < 60 * PATIENCE, "it took too long")
     before = scene.kubernetes_metric("unknown_records_total")
     new = CriFile(scene.house, "shop", "unknown", uid(20))
     began = time.monotonic()
@@ -311,7 +311,7 @@ def check_refusals(house):
         env = {**os.environ, **(env or {})}
         env.pop("KUBERNETES_SERVICE_HOST", None)
         done = subprocess.run([house.binary, command, "-c", house.path("agent/agent.yaml")], capture_output=True,
-                              check=False, timeout=60, env=env)
+                              check=False, timeout=60 * PATIENCE, env=env)
         need(done.returncode != 0, f"{options}: taken")
         return (done.stdout + done.stderr).decode()
 

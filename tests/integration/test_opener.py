@@ -18,7 +18,7 @@ import subprocess
 import sys
 import urllib.request
 
-from harness import CriFile, DockerFile, Failed, House, Program, children_of, free_port, is_alive, need, wait_until
+from harness import CriFile, DockerFile, Failed, House, PATIENCE, Program, children_of, free_port, is_alive, need, wait_until
 from test_sandbox import READ, check_confined, status_of
 
 NOBODY = 65534
@@ -68,7 +68,7 @@ outputs: [file: {{path: own/out.ndjson}}]
         need(self.texts() == sorted(texts), f"{self.texts()}")
 
     def errors(self):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10 * PATIENCE) as reply:
             text = reply.read().decode()
         return int(re.search(r'^taffrail_input_errors_total{input="container",reason="open"} (\d+)$', text, re.M)[1])
 
@@ -159,7 +159,7 @@ def check_strace(house, _):
     main = int(re.search(r"event=start .* pid=(\d+)", agent.text())[1])
     opener = int(re.search(r"event=opener .* pid=(\d+)", agent.text())[1])
     os.kill(main, signal.SIGTERM)
-    need(agent.process.wait(60) == 0, agent.tail())
+    need(agent.process.wait(60 * PATIENCE) == 0, agent.tail())
     with open(trace, encoding="utf-8", errors="replace") as file:
         lines = [line.split(None, 1) for line in file]
     of_opener = [call for pid, call in lines if int(pid) == opener]
@@ -256,14 +256,14 @@ def check_ends(house, _):
     agent = logs.start()
     logs.wait_for(written, agent)
     os.kill(opener_of(agent), signal.SIGKILL)
-    need(agent.process.wait(60) == 3, agent.tail())
+    need(agent.process.wait(60 * PATIENCE) == 3, agent.tail())
     need(agent.has_event("opener-ended") and agent.has_event("stopped"), agent.tail())
     cri.rotate()
     write()
     agent = logs.start()
     logs.wait_for(written, agent)
     ask_nonsense(agent)
-    need(agent.process.wait(60) == 3, agent.tail())
+    need(agent.process.wait(60 * PATIENCE) == 3, agent.tail())
     need("what was asked for is no request" in agent.text() and agent.has_event("opener-ended"), agent.tail())
     write()
     agent = logs.start()

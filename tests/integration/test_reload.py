@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 
-from harness import CriFile, Failed, House, Program, Stored, check_books, check_numbers, children_of, need, read_spool, wait_until
+from harness import (CriFile, Failed, House, PATIENCE, Program, Stored, check_books, check_numbers, children_of, need,
+                     read_spool, wait_until)
 from test_admin import metrics_of, status_of
 
 LOADING_S = 30  # LOADING_MS of agent/commands/run.c
@@ -258,7 +259,7 @@ def not_to_be_had(house):
         listens = f"['unix:{scene.admin()}'"
         scene.edit(listens, f"{listens}, '127.0.0.1:{other.getsockname()[1]}'")
         scene.agent.process.send_signal(signal.SIGHUP)
-        need(scene.agent.process.wait(60) == 3, scene.agent.tail())
+        need(scene.agent.process.wait(60 * PATIENCE) == 3, scene.agent.tail())
         need("address already in use; another program has it" in scene.agent.text(), scene.agent.tail())
         need(count_events(scene.agent, "reload") == 1, "it took over, and the audit says so")
         scene.write(100)
@@ -347,7 +348,7 @@ def ends(house):
     scene.agent = house.start("agent")
     scene.write(10)
     os.kill(scene.agent.pid, signal.SIGKILL)
-    need(scene.agent.process.wait(30) == -signal.SIGKILL and scene.agent.has_event("main-died"), scene.agent.tail())
+    need(scene.agent.process.wait(30 * PATIENCE) == -signal.SIGKILL and scene.agent.has_event("main-died"), scene.agent.tail())
     scene.agent = house.start("agent")
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):  # as a terminal would, to both
         os.kill(scene.agent.pid, number)
@@ -362,7 +363,7 @@ def ends(house):
     for _ in range(2):  # the second: at once, though what was written has no acknowledgement
         scene.agent.process.send_signal(signal.SIGINT)
         time.sleep(0.3)
-    need(scene.agent.process.wait(5) == 128 + signal.SIGINT, scene.agent.tail())
+    need(scene.agent.process.wait(5 * PATIENCE) == 128 + signal.SIGINT, scene.agent.tail())
     scene.collector, scene.agent = house.start("collector"), house.start("agent")
     scene.end()
     return "neither stays without the other"
@@ -386,13 +387,13 @@ def first_process(house):
     agent.wait_event("reload")
     wait_until(lambda: len(children_of(parent)) == 1 and children_of(parent) != before, 15, agent.tail)
     os.kill(parent, signal.SIGTERM)
-    need(agent.process.wait(30) == 0, agent.tail())
+    need(agent.process.wait(30 * PATIENCE) == 0, agent.tail())
     agent = Program(["unshare", "--pid", "--fork", "--kill-child", house.binary, "run", "-c", house.path("agent/agent.yaml")],
                     house.path("agent/agent.log"))
     agent.wait_event("ready")
     parent = agent.children()[0]
     os.kill(children_of(parent)[0], signal.SIGKILL)
-    need(agent.process.wait(30) == 128 + signal.SIGKILL, f"{agent.process.returncode}\n{agent.tail()}")
+    need(agent.process.wait(30 * PATIENCE) == 128 + signal.SIGKILL, f"{agent.process.returncode}\n{agent.tail()}")
     return "signals, children of others, and a code for a main that died"
 
 

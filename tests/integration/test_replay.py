@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from harness import CriFile, Failed, House, need, wait_until
+from harness import CriFile, Failed, House, PATIENCE, need, wait_until
 
 SUMMARY = re.compile(r"^([\d,]+) of ([\d,]+) records(?: shipped to \S+)?, (\d+) of (\d+) segments read, [\d.]+ s", re.M)
 PAYS = 3000   # lines a stretch, of shop/pay-0
@@ -36,7 +36,7 @@ class Replay:
 
     def __init__(self, house, *words, spool=None, code=0, cwd=None):
         done = subprocess.run([house.binary, "replay", spool or house.path("agent/spool"), *words], cwd=cwd or house.folder,
-                              capture_output=True, timeout=120, check=False)
+                              capture_output=True, timeout=120 * PATIENCE, check=False)
         self.text = done.stdout.decode()
         self.stderr = done.stderr.decode()
         need(done.returncode == code, f"replay {words}: exit {done.returncode}, not {code}\n{self.stderr}")
@@ -223,7 +223,7 @@ def expiry(house, copy, key):
     gone = segments_of(copy)[3:6]  # of nine or more
     for name in gone:
         os.unlink(os.path.join(copy, name))
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60 * PATIENCE)
     text = stderr.decode()
     need(head == b"{" and process.returncode == 1, f"exit {process.returncode}: {text}")
     first, last = (int(name.split(".")[0]) for name in (gone[0], gone[-1]))
@@ -250,7 +250,7 @@ def follow(house, pods):
     wait_until(lambda: arrived() >= PAYS, 30, lambda: f"followed {arrived()} of {PAYS}")
     need(len(segments_of(house.path("agent/spool"))) > known + 1, "nothing was rolled")
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=20 * PATIENCE)
     need(process.returncode == 128 + signal.SIGINT, f"exit {process.returncode}")
     need(SUMMARY.search(stderr.decode()), stderr.decode())
     with open(out, encoding="utf-8") as file:
@@ -274,7 +274,7 @@ class Job:
         return subprocess.Popen([*self.command, *words], cwd=self.folder, stderr=subprocess.PIPE)
 
     def end(self, process, code):
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=60 * PATIENCE)
         text = stderr.decode()
         need(process.returncode == code, f"job {self.job}: exit {process.returncode}, not {code}\n{text}")
         return text
@@ -362,7 +362,7 @@ def job_to_file(house):
     time.sleep(1)
     process.kill()
     process.communicate()
-    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60 * PATIENCE, check=False)
     need(done.returncode == 0, done.stderr.decode())
     with open(house.path("elsewhere/case.ndjson"), encoding="utf-8") as file:
         records = [json.loads(line) for line in file]
@@ -381,11 +381,11 @@ def job_over_damage(house, copy, key):
     process = subprocess.Popen([*command, "--max-rate", "700KiB/s"], cwd=folder, stderr=subprocess.PIPE)
     wait_until(lambda: os.path.exists(shipped) and os.path.getsize(shipped) > 2_000_000, 20, "nothing is shipped")
     process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=60)[1].decode()
+    told = process.communicate(timeout=60 * PATIENCE)[1].decode()
     need(process.returncode == 130 and "\ndamaged: segment " in told, f"stopped behind damage: {told}")
     before = "incomplete: 1 loss was told before"
     for end in ("is done (file.2.job)", "choose another --job"):
-        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60 * PATIENCE, check=False)
         told = done.stderr.decode()
         is_again = end.startswith("is done") and "\ndamaged: segment " in told  # what was saved lies before it
         need(done.returncode == 1 and end in told and (before in told or is_again), told)

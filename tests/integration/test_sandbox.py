@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 
-from harness import CriFile, Failed, House, Program, free_port, need, wait_until
+from harness import CriFile, Failed, House, PATIENCE, Program, free_port, need, wait_until
 
 READ = 1 << 2  # CAP_DAC_READ_SEARCH, linux/capability.h
 BEGIN = READ | 1 << 5 | 1 << 6 | 1 << 7  # and CAP_KILL, CAP_SETGID, CAP_SETUID
@@ -221,7 +221,7 @@ def check_required(house, binary):
 
         config = write_config(house, "{required: true}")
         agent = start(house, binary, "without", layer, house.binary, "run", "-c", config, wait=None)
-        need(agent.process.wait(60) == 3, agent.tail())
+        need(agent.process.wait(60 * PATIENCE) == 3, agent.tail())
         need(f"own.yaml:4:1: error: sandbox.required: layer {layer} is missing: " in agent.text(), agent.tail())
         shutil.rmtree(house.path("own"))
     agent = start(house, house.binary, "run", "-c", write_config(house, "{required: true}"))
@@ -266,11 +266,11 @@ def check_user(house, _):
     need(os.stat(house.path("own/out.ndjson")).st_uid == NOBODY, "the output is not the user's")
     for user, reason in (("nobodyatall", "is no user of this machine"), ('""', "is empty")):
         agent = start(house, house.binary, "run", "-c", write_config(house, f"{{user: {user}}}"), wait=None)
-        need(agent.process.wait(60) == 2, agent.tail())
+        need(agent.process.wait(60 * PATIENCE) == 2, agent.tail())
         need("error: sandbox.user" in agent.text() and reason in agent.text(), agent.tail())
     words = ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups", house.binary, "run", "-c"]
     agent = start(house, *words, write_config(house, "{user: nobody}"), wait=None)
-    need(agent.process.wait(60) == 2 and "only root may" in agent.text(), agent.tail())
+    need(agent.process.wait(60 * PATIENCE) == 2 and "only root may" in agent.text(), agent.tail())
     print("ok    root becomes the user that is written, who reads root's logs")
 
 
@@ -301,7 +301,7 @@ def check_names(house, _):
     wait_until(lambda: "resolve: " in agent.text(), 15, agent.tail)
     need(not agent.has_event("sandbox-outdated"), "a name that is unknown is no replaced file")
     replace(house.path("etc/hosts"), "127.0.0.1 collector.invalid\n")
-    need(agent.process.wait(60) == 3, agent.tail())
+    need(agent.process.wait(60 * PATIENCE) == 3, agent.tail())
     need(agent.has_event("sandbox-outdated") and agent.has_event("stopped"), agent.tail())
     house.start("collector")
     agent = start(house, *words)
@@ -324,7 +324,7 @@ def check_folder(house, _):
         os.makedirs(house.path(made))
         with open(house.path("hidden/logs", f"{made.replace('/', '-')}.log"), "w", encoding="utf-8") as file:
             file.write("again\n")
-        need(agent.process.wait(60) == 3, agent.tail())
+        need(agent.process.wait(60 * PATIENCE) == 3, agent.tail())
         need(agent.has_event("sandbox-outdated") and agent.has_event("stopped"), agent.tail())
     agent = start(house, house.binary, "run", "-c", config)
 
