@@ -89,9 +89,20 @@ def process_file(pid, name):
         return ""
 
 
-def is_alive(pid):
+def state_of(pid):
+    """A letter of proc(5), or "" of one that is gone."""
     stat = process_file(pid, "stat")
-    return stat != "" and stat.rsplit(")", 1)[1].split()[0] != "Z"
+    return stat.rsplit(")", 1)[1].split()[0] if stat else ""
+
+
+def is_alive(pid):
+    return state_of(pid) not in ("", "Z")
+
+
+def stand_still(pid):
+    """SIGSTOP; returns when it has."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: state_of(pid) == "T", 10, f"{pid} does not stand still")
 
 
 def children_of(pid, name=None):

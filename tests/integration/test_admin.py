@@ -115,11 +115,13 @@ def configure(house, role, path):
         file.write(f"admin: {{listen: ['unix:{path}']}}\n")
 
 
-def check_numbers(agent, collector, acked):
+def check_numbers(agent, collector):
     ours, theirs = metrics_of(agent), metrics_of(collector)
+    own = ours['taffrail_input_records_total{input="taffrail"}']
+    need(own >= 2, "no records of the start and the sandbox")  # a busy machine may add some: an output was down for seconds
+    acked = LINES + own
     for name, value in {
             'taffrail_input_records_total{input="container"}': LINES,
-            'taffrail_input_records_total{input="taffrail"}': acked - LINES,
             'taffrail_input_sources{input="container"}': 1,
             'taffrail_input_lag_bytes{input="container"}': 0,
             "taffrail_redacted_records_total": SECRETS,
@@ -273,9 +275,8 @@ def main():
                    for i in range(LINES)])
         wait_until(lambda: len(house.records()) == LINES, 60, "the lines did not arrive")
         wait_until(lambda: status_of(paths["agent"])["outputs"][0]["pending"] == 0, 15, "acks did not come")
-        time.sleep(1.1)  # the loop's delay is measured once a second
-        acked = LINES + 2  # and the records of the start and the sandbox
-        check_numbers(paths["agent"], paths["collector"], acked)
+        wait_until(lambda: metrics_of(paths["agent"])["taffrail_loop_delay_seconds_count"] > 0, 15, "the loop's delay is not measured")
+        check_numbers(paths["agent"], paths["collector"])
         check_status(paths["agent"], house.port)
         for path in paths.values():
             check_promtool(path)

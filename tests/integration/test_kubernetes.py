@@ -21,7 +21,7 @@ import urllib.request
 from harness import CriFile, Failed, House, PATIENCE, check_books, free_port, need, wait_until
 from mock_kubernetes import MockApi, pod
 
-WAIT_S = 2
+WAIT_S = 2 * PATIENCE
 SECRET = "AKIA" + "Q3EGRIJ4ZMXT7PWN"
 TOKENS = ["token-one-5d41402abc4b2a76", "token-two-7d793037a0760186"]
 
@@ -169,7 +169,7 @@ def check_watch(scene, files):
         return scene.api.requests[before]
 
     scene.api.change(version=scene.api.version + 50)  # other pods changed: only a bookmark tells
-    time.sleep(3 * scene.api.bookmark_s)
+    wait_until(lambda: scene.api.told_version == scene.api.version, 10, "no bookmark")
     for name in ("watch_ends", "watch_breaks"):
         before, version = len(scene.api.requests), scene.api.version
         scene.api.change(**{name: 1})
@@ -188,20 +188,19 @@ def check_watch(scene, files):
     need("resourceVersion" not in [r for r in scene.api.requests[before:] if r[0] == "list"][0][1], "an old list")
     scene.arrives_with(files["pay"], {"app": "pay"}, "after 410")
     # And an error inside of a watch.
-    before = scene.api.count("list")
+    before, watches = scene.api.count("list"), scene.api.count("watch")
     scene.api.change(watch_lines=[b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'])
-    wait_until(lambda: scene.api.count("list") == before + 1 and scene.api.watches == 1, 30, "ERROR 410: no list")
+    wait_until(lambda: scene.api.count("list") == before + 1 and scene.api.count("watch") > watches
+               and scene.api.watches == 1, 30, "ERROR 410: no list")
 
 
 def check_token(scene, files):
     """The token is replaced: 401, and the next request has the new one."""
-    before = len(scene.api.requests)
     scene.write_token(TOKENS[1])
     scene.api.change(tokens={TOKENS[1]}, watch_ends=3)
-    wait_until(lambda: scene.api.watches == 1 and len(scene.api.requests) > before, 30, "no watch by the new token")
-    need(scene.api.requests[-1][2]["Authorization"] == f"Bearer {TOKENS[1]}", "not the new token")
+    wait_until(lambda: scene.api.watches == 1 and scene.api.requests[-1][2]["Authorization"] == f"Bearer {TOKENS[1]}", 30,
+               "no watch by the new token")
     need("event=sandbox " in scene.agent.text(), "it is not confined")
-    before = len(scene.api.requests)
     scene.api.change(tokens={"another"}, watch_ends=4)
     wait_until(lambda: scene.kubernetes_metric("up") == 0, 30, "it is up")
     scene.arrives_with(files["pay"], {"app": "pay"}, "with a token that is refused")
