@@ -8,6 +8,7 @@ the launcher is killed, or the journal's folder was made again, the agent stops 
 Landlock is not there, there is no launcher, and what cannot be read is said. Root.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -85,9 +86,9 @@ outputs: [file: {{path: own/out.ndjson}}]
 
 
 def launcher_of(agent):
-    found = children_of(agent.pid, "taffrail-launch")
-    need(len(found) == 1, f"launchers: {found}")
-    return found[0]
+    wait_until(lambda: len(children_of(agent.pid, "taffrail-launch")) == 1, 15,
+               lambda: f"launchers: {children_of(agent.pid, 'taffrail-launch')}")
+    return children_of(agent.pid, "taffrail-launch")[0]
 
 
 def reader_of(agent):
@@ -197,12 +198,13 @@ def check_made_again(house, _):
         agent = journal.start(*words)
         journal.wait_all(agent)
         need(agent.has_event("launcher") == bool(words), agent.tail())
+        reader = reader_of(agent) if words else children_of(agent.pid, "taffrail-journa")[0]
         os.rename(journal.folder, house.path("hidden/kept"))
         shutil.copytree(house.path("hidden/kept"), journal.folder)
         os.chmod(journal.folder, 0o750)
         shutil.rmtree(house.path("hidden/kept"))
-        reader = reader_of(agent) if words else children_of(agent.pid, "taffrail-journa")[0]
-        os.kill(reader, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has seen that the folder is another
+            os.kill(reader, signal.SIGKILL)
         need(agent.process.wait(60 * PATIENCE) == 3, agent.tail())
         need(agent.has_event("sandbox-outdated") and agent.has_event("stopped"), agent.tail())
         agent = journal.start(*words)

@@ -224,7 +224,7 @@ def deliver(house, mode, helper=None):
     count += 1
     scene.arrived(count)
     if helper == "reader":
-        need(agent.text().count(" event=journal-sandbox ") == 2, agent.tail())  # two mains, a reader each
+        wait_until(lambda: agent.text().count(" event=journal-sandbox ") == 2, 30, agent.tail)  # two mains, a reader each
     need(agent.text().count(" event=sandbox-parent ") == 2, agent.tail())
     scene.look("agent", *others)
     scene.stop(collector)
