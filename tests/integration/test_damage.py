@@ -14,7 +14,7 @@ import shutil
 import struct
 import sys
 
-from harness import CriFile, Failed, House, need, wait_until
+from harness import CriFile, Failed, House, Program, need, read_spool, wait_until
 
 WORKERS = 2
 FRAME_HEADER, FRAME_TAIL, SEGMENT_HEADER = 64, 36, 4096
@@ -37,16 +37,18 @@ def newest_segment(spool):
     return os.path.join(spool, max(name for name in os.listdir(spool) if name.endswith(".seg")))
 
 
+def is_spooled(house, text):
+    return any(item["event"][1].get("log") == text for item in read_spool(house.path("agent/spool")))
+
+
 def prepare(house):
     """A killed agent's spool with one frame for each of LINES lines, none delivered."""
     file = CriFile(house, "shop", "pay-0", "11111111")
     house.configure_agent(spool=", sync: always")
     agent = house.start("agent")
     for number in range(LINES):
-        before = len(frames(newest_segment(house.path("agent/spool"))))
         file.write([f"line {number}"])
-        wait_until(lambda count=before: len(frames(newest_segment(house.path("agent/spool")))) > count, 10,
-                   lambda: "no frame for a line\n" + agent.tail())
+        wait_until(lambda text=f"line {number}": is_spooled(house, text), 10, lambda: "no frame for a line\n" + agent.tail())
     agent.kill()
     data = [frame for frame in frames(newest_segment(house.path("agent/spool"))) if frame[2] == 1]
     return data[-2], data[-1]
@@ -92,7 +94,6 @@ outputs: [file: {path: out.ndjson}]
 
 
 def start(house, name, log):
-    from harness import Program
     program = Program([house.binary, "run", "-c", house.path("tries", name, f"{name}.yaml")], log)
     house.programs.append(program)
     return program

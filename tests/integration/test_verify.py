@@ -1048,6 +1048,7 @@ def check_live(house):
         need(codes <= LIVE_CODES, f"a live spool: {found}")
         for code in codes or {"none"}:
             seen[code] = seen.get(code, 0) + 1
+    wait_until(lambda: house.stored_lines() >= 100 * number, 60, agent.tail)  # the collector knows all frames
     need(agent.stop() == 0, agent.tail())
     print(f"live: {number} times verified, {seen}")
     check_collector(house, spool, key, collector_yaml)
