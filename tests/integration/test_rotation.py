@@ -172,6 +172,8 @@ endscript
     def rotate(self):
         if "dateext" in self.options and time.time() < self.next_s:
             return  # the names would be the same
+        if "copytruncate" in self.options:  # of nothing there is no copy
+            wait_until(lambda: os.path.getsize(self.path) > 0, 10, f"{self.name}: nothing is written")
         before = self.copied() if "copytruncate" in self.options else set()
         force = [] if "size" in self.options else ["-f"]
         done = subprocess.run([LOGROTATE_PATH, *force, "-s", f"{self.config}.state", self.config],
