@@ -225,7 +225,7 @@ printf 'pay 1 charge done\npay 2 charge failed\npay 3 charge done\n' >"$folder/a
 "$taffrail" run -c "$folder/node.yaml" 2>"$folder/node.log" &
 agent=$!
 tries=0
-while [ "$(grep -c '"log":"pay ' "$folder/node.ndjson")" -lt 3 ] && [ $tries -lt 600 ]; do
+while [ "$(grep -c '"log":"pay ' "$folder/node.ndjson")" -lt 3 ] && [ $tries -lt 2400 ]; do
     sleep 0.05
     tries=$((tries + 1))
 done
@@ -237,10 +237,10 @@ const jobs = require("js-yaml").loadAll(require("fs").readFileSync(0, "utf8")).f
 for (const word of jobs[0].spec.template.spec.containers[0].args) console.log(word);') <"$1" |
         sed -e "s#^/var/lib/taffrail#$folder/lib#" -e "s#^/etc/taffrail/taffrail.yaml#$folder/taffrail.yaml#"
 }
-run_job() { # FILE
+run_job() { # FILE [SECONDS at most]
     is_sound "$1" node-1 >"$folder/check.log" || return 1
     chmod -R a-w "$folder/lib"
-    words_of "$1" | (cd "$folder/work" && NODE_NAME=node-7 xargs -d '\n' timeout 5 "$taffrail") >"$folder/found" 2>"$folder/job.log"
+    words_of "$1" | (cd "$folder/work" && NODE_NAME=node-7 xargs -d '\n' timeout "${2:-60}" "$taffrail") >"$folder/found" 2>"$folder/job.log"
     code=$?
     chmod -R u+w "$folder/lib"
     return $code
@@ -251,7 +251,7 @@ finds() { # FILE COUNT
 }
 expect "the Job prints what was asked for" finds "$folder/print.yaml" 1
 expect "it says so" grep -q '^1 of [0-9]* records, 1 of 1 segment read' "$folder/job.log"
-run_job "$folder/ship.yaml" # nobody listens here: it waits for its collector
+run_job "$folder/ship.yaml" 5 # nobody listens here: it waits for its collector
 expect "the Job that ships keeps how far it came" [ -s "$folder/work/case-42.job" ]
 
 # ---- what lies beside it ------------------------------------------------------------------------

@@ -199,7 +199,7 @@ holds 'check knows the seal' 'encrypted, sealed' "$folder/out"
 run_agent() { # until the line is there
     "$taffrail" run -c "$folder/sealed.yaml" 2>"$folder/log" &
     agent=$!
-    for _ in $(seq 100); do
+    for _ in $(seq 600); do # the machine may be busy
         if grep -q event=ready "$folder/log" && [ -s "$folder/records.ndjson" ]; then break; fi
         sleep 0.1
     done

@@ -17,7 +17,7 @@ import sys
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "integration"))
-from harness import CriFile, House, free_port, need, wait_until
+from harness import CriFile, House, PATIENCE, free_port, need, wait_until
 
 CONF = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../conf")
 ENOSYS = 38  # libc then takes the older call; EPERM would be the end for it
@@ -93,7 +93,7 @@ def calls_of_a_short_life(binary):
         log.write([f"line {number}" for number in range(200, 400)])
         wait_until(lambda: house.stored_lines() >= 400, 30, lambda: f"{house.stored_lines()} lines\n{agent.tail()}")
         for path in ("/metrics", "/healthz", "/readyz"):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10).read()
+            urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10 * PATIENCE).read()
         house.binary = binary
         need(house.run("status", "--socket", f"unix:{house.path('admin.sock')}").stdout, "no status")
         for program in (agent, collector):

@@ -150,7 +150,7 @@ expect 'shown' 7 "$(wc -l <"$folder/shown")"
 "$taffrail" run -c "$folder/tap.yaml" >"$folder/shipped" 2>"$folder/err" &
 agent=$!
 tries=0
-while [ "$(grep -vc '"tag":"taffrail.audit"' "$folder/shipped")" -lt 7 ] && [ $tries -lt 600 ]; do
+while [ "$(grep -vc '"tag":"taffrail.audit"' "$folder/shipped")" -lt 7 ] && [ $tries -lt 2400 ]; do
     sleep 0.05
     tries=$((tries + 1))
 done

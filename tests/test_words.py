@@ -14,7 +14,7 @@ import sys
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "integration"))
-from harness import House, free_port, need
+from harness import House, PATIENCE, free_port, need
 
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 FOREIGN = {"replay"}  # made by a command, which writes its records by itself
@@ -49,7 +49,7 @@ def metric_codes(binary):
         with open(path, "a", encoding="utf-8") as file:
             file.write(f"admin: {{listen: ['127.0.0.1:{port}']}}\n")
         agent = house.start("agent")
-        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10 * PATIENCE).read().decode()
         need(agent.stop() == 0, "a stop")
     return set(re.findall(r'^taffrail_condition{code="([a-z-]+)"}', text, re.M))
 

@@ -24,6 +24,7 @@ import time
 import zlib
 
 
+AUDIT = b'"tag":"taffrail.audit"'  # of a record; in a text the quotes are escaped
 PATIENCE = 4  # deadlines say how long a thing takes at most; tests run side by side, on small machines too
 
 
@@ -36,16 +37,24 @@ def need(condition, text):
         raise Failed(text)
 
 
+HELD_PORTS = []  # sockets, open as long as this process: their names say whose these ports are
+
+
 def free_port():
-    """None that the kernel gives to a connection: it must be free again when a collector is started again."""
+    """None that the kernel gives to a connection: it must be free again when a collector is started again. Nor one
+    that another test was given: until that listens, and between two of its starts, nobody is bound to it."""
     while True:
         port = random.randint(10000, 32000)
-        with socket.socket() as probe:
-            try:
+        name = socket.socket(socket.AF_UNIX)
+        try:
+            name.bind(f"\0taffrail-test-port-{port}")
+            with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
+        except OSError:
+            name.close()
+            continue
+        HELD_PORTS.append(name)
+        return port
 
 
 def wait_until(condition, timeout_s, what):
@@ -57,6 +66,20 @@ def wait_until(condition, timeout_s, what):
         time.sleep(0.02)
 
 
+def whole_lines(path):
+    """Of a file that may grow while it is read: waits until the line that is being written is whole."""
+    data = b""
+
+    def is_whole():
+        nonlocal data
+        with open(path, "rb") as file:
+            data = file.read()
+        return data == b"" or data.endswith(b"\n")
+
+    wait_until(is_whole, 10, lambda: f"{path}: it ends within a line: {data[-200:]}")
+    return data.split(b"\n")[:-1]
+
+
 def process_file(pid, name):
     """Of /proc; empty once the process is gone, which open() and read() both can find."""
     try:
@@ -66,9 +89,20 @@ def process_file(pid, name):
         return ""
 
 
-def is_alive(pid):
+def state_of(pid):
+    """A letter of proc(5), or "" of one that is gone."""
     stat = process_file(pid, "stat")
-    return stat != "" and stat.rsplit(")", 1)[1].split()[0] != "Z"
+    return stat.rsplit(")", 1)[1].split()[0] if stat else ""
+
+
+def is_alive(pid):
+    return state_of(pid) not in ("", "Z")
+
+
+def stand_still(pid):
+    """SIGSTOP; returns when it has."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: state_of(pid) == "T", 10, f"{pid} does not stand still")
 
 
 def children_of(pid, name=None):
@@ -220,21 +254,19 @@ outputs:
 
     def records(self):
         """What the collector stored, without the agents' own audit records."""
-        found = []
-        if os.path.exists(self.records_path):
-            with open(self.records_path, "rb") as file:
-                for line in file:
-                    record = json.loads(line)
-                    if record["tag"] != "taffrail.audit":
-                        found.append(record)
-        return found
+        return [record for record in self.all_records() if record["tag"] != "taffrail.audit"]
+
+    def all_records(self):
+        if not os.path.exists(self.records_path):
+            return []
+        return [json.loads(line) for line in whole_lines(self.records_path)]
 
     def stored_lines(self):
-        """A cheap count of the collector's lines while it runs."""
+        """A cheap count of records() while the collector runs."""
         if not os.path.exists(self.records_path):
             return 0
         with open(self.records_path, "rb") as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+            return sum(AUDIT not in line and line.endswith(b"\n") for line in file)
 
 
 def read_spool(spool, seal_key=None):

@@ -29,6 +29,7 @@ class MockApi:
         self.watch_ends = 0       # raised: watches that run end, as they should
         self.watch_breaks = 0     # raised: the same, in the middle of a chunk
         self.watches = 0          # that run
+        self.told_version = 0     # of the newest event or bookmark that a watch has sent
         self.server = self.make_server(port)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
@@ -149,8 +150,9 @@ class MockApi:
         handler.end_headers()
         with self.lock:
             self.watches += 1
+            ends, breaks = self.watch_ends, self.watch_breaks  # who sees that it runs may raise them at once
         try:
-            is_whole = self.stream(handler.wfile, version, time.monotonic() + timeout_s)
+            is_whole = self.stream(handler.wfile, version, time.monotonic() + timeout_s, ends, breaks)
         finally:
             with self.lock:
                 self.watches -= 1
@@ -160,8 +162,7 @@ class MockApi:
             handler.wfile.write(b"1000\r\n{\"type\":")
             handler.close_connection = True
 
-    def stream(self, to, version, end):
-        ends, breaks = self.watch_ends, self.watch_breaks
+    def stream(self, to, version, end, ends, breaks):
         while not self.is_closing and time.monotonic() < end:
             with self.lock:
                 lines = [json.dumps({"type": kind, "object": item}).encode() + b"\n"
@@ -178,6 +179,8 @@ class MockApi:
             for line in lines:
                 to.write(b"%x\r\n%s\r\n" % (len(line), line))
             to.flush()
+            if lines:
+                self.change(told_version=version)
         return False
 
 

@@ -12,8 +12,8 @@ import random
 import sys
 import time
 
-from harness import (CriFile, DockerFile, Failed, House, check_books, check_numbers, need, read_spool, verify_spool,
-                     wait_until)
+from harness import (CriFile, DockerFile, Failed, House, PATIENCE, check_books, check_numbers, need, read_spool,
+                     verify_spool, wait_until)
 
 BOTH = ["frame.half", "frame.written", "sync.begun", "sync.done", "roll.old_synced", "roll.created", "roll.header",
         "roll.synced", "start.folded", "start.synced", "cursor.written", "cursor.synced"]
@@ -46,7 +46,7 @@ class Run:
                 role, env={"TAFFRAIL_CRASH": f"{name}:{self.chance.randint(1, PASSES.get(name.split('.')[0], 3))}"}, wait=None)
         died = set()
         begun = time.monotonic()
-        end = begun + 60
+        end = begun + 60 * PATIENCE
         while len(died) < len(points):
             need(time.monotonic() < end, f"never passed: {points}, died {died}")
             self.write(40 if time.monotonic() < begun + 15 else 1, 6000 if any(name.startswith("roll.") for name in points.values()) else 100)

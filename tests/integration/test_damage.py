@@ -11,26 +11,19 @@ import concurrent.futures
 import json
 import os
 import shutil
-import struct
 import sys
 
-from harness import CriFile, Failed, House, need, wait_until
+from harness import CriFile, Failed, House, Program, need, wait_until
+from test_witness import read_frames
 
 WORKERS = 2
-FRAME_HEADER, FRAME_TAIL, SEGMENT_HEADER = 64, 36, 4096
 LINES = 6
 
 
-def frames(path):
-    """(offset, size, type) of each frame of a segment, by docs/spool-format.md."""
-    with open(path, "rb") as file:
-        data = file.read()
-    at, found = SEGMENT_HEADER, []
-    while data[at:at + 4] == b"TFRM":
-        size = FRAME_HEADER + struct.unpack_from("<I", data, at + 36)[0] + FRAME_TAIL
-        found.append((at, size, data[at + 4]))
-        at += size
-    return found
+def line_frames(spool):
+    """(offset, size) of each frame with a line; an output that is down gives the agent a record of its own."""
+    return [(frame["at"], frame["after"] - frame["at"]) for _, frame in read_frames(spool)
+            if frame["type"] == "data" and frame["tag"] == "container"]
 
 
 def newest_segment(spool):
@@ -38,18 +31,18 @@ def newest_segment(spool):
 
 
 def prepare(house):
-    """A killed agent's spool with one frame for each of LINES lines, none delivered."""
+    """A killed agent's spool with one frame for each of LINES lines, the last one at its end, none delivered."""
+    spool = house.path("agent/spool")
     file = CriFile(house, "shop", "pay-0", "11111111")
     house.configure_agent(spool=", sync: always")
     agent = house.start("agent")
     for number in range(LINES):
-        before = len(frames(newest_segment(house.path("agent/spool"))))
         file.write([f"line {number}"])
-        wait_until(lambda count=before: len(frames(newest_segment(house.path("agent/spool")))) > count, 10,
-                   lambda: "no frame for a line\n" + agent.tail())
+        wait_until(lambda count=number: len(line_frames(spool)) > count, 10, lambda: "no frame for a line\n" + agent.tail())
     agent.kill()
-    data = [frame for frame in frames(newest_segment(house.path("agent/spool"))) if frame[2] == 1]
-    return data[-2], data[-1]
+    before, last = line_frames(spool)[-2:]
+    os.truncate(newest_segment(spool), sum(last))
+    return before, last
 
 
 def try_one(house, name, damage, lost):
@@ -92,7 +85,6 @@ outputs: [file: {path: out.ndjson}]
 
 
 def start(house, name, log):
-    from harness import Program
     program = Program([house.binary, "run", "-c", house.path("tries", name, f"{name}.yaml")], log)
     house.programs.append(program)
     return program

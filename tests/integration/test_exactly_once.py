@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 
-from harness import CriFile, DockerFile, Failed, House, check_books, need, wait_until
+from harness import CriFile, DockerFile, Failed, House, PATIENCE, check_books, need, wait_until
 
 FILES = 20
 ROTATIONS = 4
@@ -158,7 +158,7 @@ def dropping_network(house, lines, _, chance):
     writer = Writer(house, lines, 15, chance.random())
     writer.start()
     writer.join()
-    end = time.monotonic() + 20  # backoff grows while it is broken: then the rest must arrive
+    end = time.monotonic() + 20 * PATIENCE  # backoff grows while it is broken: then the rest must arrive
     while network.cuts < 10 and house.stored_lines() < lines and time.monotonic() < end:
         time.sleep(0.1)
     network.is_broken = False

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 
-from harness import Failed, House, PlainFile, check_books, need, wait_until
+from harness import Failed, House, PATIENCE, PlainFile, check_books, need, wait_until
 
 LOUD_S = 5
 LATE_MAX_S = 1.0
@@ -74,7 +74,7 @@ class Quiet(threading.Thread):
     def stop(self, agent):
         """Waits until every line has come."""
         self.is_done = True
-        self.join(30)
+        self.join(30 * PATIENCE)
         need(not self.is_alive(), f"quiet lines are lost: {len(self.stored)} of {len(self.written)}\n{agent.tail()}")
         need(sorted(self.stored) == list(range(len(self.written))), "lines that nobody wrote")
 

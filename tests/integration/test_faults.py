@@ -10,7 +10,6 @@ the books add up. A stop that comes while the disk is full loses nothing either.
 import errno
 import os
 import sys
-import threading
 import time
 
 from harness import (CriFile, Failed, House, check_books, check_numbers, need, read_spool, wait_until)
@@ -24,7 +23,7 @@ READ_ONLY = (errno.EROFS, "create pwrite fallocate ftruncate unlinkat fdatasync 
 READS = (errno.EIO, "pread")
 QUOTA = (errno.EDQUOT, "fallocate pwrite")
 FAULT_S = 1.5
-SAID = ("spool-full", "disk-error")
+SAID = {FULL: "spool-full", BROKEN: "disk-error"}
 
 
 class Disk:
@@ -73,6 +72,9 @@ class Run:
         self.write_for(0.3)
         self.disks[role].fail(fault)
         self.write_for(FAULT_S)
+        if fault in SAID:
+            wait_until(lambda: self.write_for(0.1) or program.has_event(SAID[fault]), 15,
+                       lambda: f"{role}: no {SAID[fault]}\n{program.text()}")
         need(program.process.poll() is None, f"{role} ended: {program.tail()}")
         self.disks[role].heal()
         self.write_for(0.3)
@@ -89,11 +91,10 @@ class Run:
     def start_while_failing(self, role, fault):
         need(self.programs[role].stop(40) == 0, self.programs[role].tail())
         self.disks[role].fail(fault)
-        healer = threading.Timer(FAULT_S, self.disks[role].heal)
-        healer.start()
-        self.start(role)
-        healer.join()
-        need("cannot read a part of it" in self.programs[role].text(), self.programs[role].text())
+        program = self.programs[role] = self.house.start(role, env=self.disks[role].env, wait=None)
+        wait_until(lambda: "cannot read a part of it" in program.text(), 15, program.text)
+        self.disks[role].heal()
+        program.wait_event("ready")
         self.write_for(0.3)
         self.settle(f"{role} started while {fault[1]} failed")
 
@@ -104,11 +105,6 @@ class Run:
         self.write_for(FAULT_S)
         os.rename(f"{spool}.away", spool)
         self.settle(f"{role}'s spool was away")
-
-    def was_said(self, role):
-        """The same again within a minute is not repeated."""
-        for event in SAID:
-            need(self.programs[role].has_event(event), f"{role}: no {event}\n{self.programs[role].text()}")
 
     def end(self):
         for role in ("agent", "collector"):
@@ -131,7 +127,6 @@ def main(binary, shim):
         for fault in (FULL, BROKEN, READ_ONLY, READS):
             run.fault("collector", fault)
         for role in ("agent", "collector"):
-            run.was_said(role)
             run.stop_while_failing(role, FULL)
             run.move_away(role)
         run.start_while_failing("agent", READS)

@@ -19,9 +19,11 @@ import tempfile
 import threading
 import time
 
+from harness import PATIENCE
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 SERVER = os.path.join(HERE, "fluent_server")
-LIMIT_S = 60  # of all waiting together, npm not counted
+LIMIT_S = 60 * PATIENCE  # of all waiting together, npm not counted
 LINES = 1000  # of each container
 DEADLINE = time.monotonic() + LIMIT_S
 
@@ -75,7 +77,7 @@ def end(process):
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(timeout=15)
+            process.wait(timeout=15 * PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -24,7 +24,7 @@ import tempfile
 import urllib.error
 import urllib.request
 
-from harness import Failed, House, Program, check_books, free_port, need, wait_until
+from harness import Failed, House, PATIENCE, Program, check_books, free_port, need, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SECCOMP = os.path.join(HERE, "../../conf/seccomp/taffrail.json")
@@ -247,7 +247,7 @@ def healthcheck():
 
 def probe(port, path):
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10 * PATIENCE) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
@@ -256,7 +256,7 @@ def probe(port, path):
 def answers_probes(podman, house):
     """The chart's port, on all addresses: healthy and ready; status is not for all. Then the default, a socket in /run/taffrail."""
     port = free_port()
-    for name, listen, folder in (("probes", f"['0.0.0.0:{port}', '127.0.0.1:{port + 1}']", []), ("socket", "['unix:/run/taffrail/admin.sock']",
+    for name, listen, folder in (("probes", f"['0.0.0.0:{port}', '127.0.0.1:{free_port()}']", []), ("socket", "['unix:/run/taffrail/admin.sock']",
                                                                          ["--tmpfs", "/run/taffrail:mode=0700,U"])):
         spool = house.path(f"{name}-spool")
         os.makedirs(spool, 0o700)

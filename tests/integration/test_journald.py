@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 
-from harness import Failed, PATIENCE, Program, check_books, children_of, need, wait_until
+from harness import Failed, PATIENCE, Program, check_books, children_of, need, process_file, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LAB = os.path.join(HERE, "../journald/lab")
@@ -86,7 +86,7 @@ class Machine:
                 pass
 
     def send(self, *words):
-        subprocess.run([self.send_program, *map(str, words)], check=True, stdout=subprocess.DEVNULL, timeout=120)
+        subprocess.run([self.send_program, *map(str, words)], check=True, stdout=subprocess.DEVNULL, timeout=120 * PATIENCE)
 
     @staticmethod
     def sync():
@@ -112,6 +112,17 @@ class Machine:
         wait_until(lambda: len(self.numbers()) >= count, timeout_s,
                    lambda: f"{len(self.numbers())} of {count} came\n{self.agent.tail()}")
 
+    def wait_position(self, cursor):
+        """Until another start reads from there on."""
+        def is_there():
+            time.sleep(2)
+            self.stop()
+            check_books(self.agent)
+            self.start()
+            return f"--after={cursor}" in self.reader_words()
+
+        wait_until(is_there, 30, lambda: f"{self.reader_words()}, not after {cursor}")
+
     def need_each_once(self, count):
         numbers = self.numbers()
         twice = [number for number, times in collections.Counter(numbers).items() if times > 1]
@@ -130,7 +141,7 @@ class Machine:
 
 def journalctl(*words):
     done = subprocess.run(["journalctl", "-D", JOURNAL, "-o", "json", "--all", *words], check=True,
-                          capture_output=True, timeout=60)
+                          capture_output=True, timeout=60 * PATIENCE)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -239,7 +250,7 @@ def case_kills(machine):
     machine.start()
     flood = flood_in_background(machine, count, 10000)
     kills = 0
-    while flood.is_alive():
+    while flood.is_alive() or kills < 10:  # on a busy machine the last ones meet a reader that catches up
         time.sleep(random.uniform(0.02, 0.25))
         if kills % 12 == 11:
             machine.agent.kill()
@@ -247,7 +258,7 @@ def case_kills(machine):
         else:
             machine.kill_reader()
         if kills % 5 == 0:
-            subprocess.run(["journalctl", "--rotate"], check=True, timeout=30)
+            subprocess.run(["journalctl", "--rotate"], check=True, timeout=30 * PATIENCE)
         kills += 1
     flood.join()
     machine.sync()
@@ -255,7 +266,7 @@ def case_kills(machine):
     machine.stop()
     check_books(machine.agent)
     machine.need_each_once(count)
-    need(kills >= 10 and not machine.gaps("vacuumed") and not machine.gaps("unreadable"),
+    need(not machine.gaps("vacuumed") and not machine.gaps("unreadable"),
          f"{kills} kills, {machine.records('taffrail.audit')[:5]}")
     print(f"    {kills} kills, {count} entries")
 
@@ -308,7 +319,7 @@ def vacuum_unread(machine):
     machine.agent.kill()
     machine.send("flood", 3000, 4000)
     machine.sync()
-    subprocess.run(["journalctl", "--rotate"], check=True, timeout=30)
+    subprocess.run(["journalctl", "--rotate"], check=True, timeout=30 * PATIENCE)
     machine.send("value", 10)
     machine.sync()
     for path in glob.glob(f"{JOURNAL}/*/*@*.journal") + glob.glob(f"{JOURNAL}/*@*.journal"):
@@ -354,7 +365,7 @@ def case_cut_file(machine):
         file.write(struct.pack("<Q", struct.unpack_from("<Q", header, 152)[0] + 1))
     wait_until(lambda: machine.agent.has_event("journal-reader"), 30, lambda: f"it noticed nothing\n{machine.agent.tail()}")
     os.unlink(path)
-    subprocess.run(["journalctl", "--rotate"], check=False, timeout=30)
+    subprocess.run(["journalctl", "--rotate"], check=False, timeout=30 * PATIENCE)
     machine.send("value", 10)   # journald begins a new file
     machine.sync()
     wait_until(lambda: any("NOTE" in r["journald"] for r in machine.records()), 60,
@@ -456,13 +467,8 @@ def case_selection(machine):
     machine.sync()
     tail = journalctl("-n", "1")[0]["__CURSOR"]
     wait_until(lambda: len(machine.records()) >= 2, 30, "the entries do not come")
-    time.sleep(1)
+    machine.wait_position(tail)
     need([r["log"] for r in machine.records()] == ["demo user.notice", "dema user.err"], f"{machine.records()}")
-    machine.stop()
-    check_books(machine.agent)
-    machine.start()
-    words = machine.reader_words()
-    need(f"--after={tail}" in words, f"{words}, not after {tail}")
     machine.stop()
     # Exact words are selected in the reader, which then tells how far it is.
     machine.configure("start_at: oldest, identifiers: [demo]")
@@ -471,10 +477,7 @@ def case_selection(machine):
     machine.sync()
     tail = journalctl("-n", "1")[0]["__CURSOR"]
     need("--match=SYSLOG_IDENTIFIER=demo" in machine.reader_words(), f"{machine.reader_words()}")
-    time.sleep(2)
-    machine.stop()
-    machine.start()
-    need(f"--after={tail}" in machine.reader_words(), f"{machine.reader_words()}, not after {tail}")
+    machine.wait_position(tail)
     machine.stop()
     need(len(machine.records()) == 2, "the position moved back")
 
@@ -493,15 +496,23 @@ def case_units(machine):
         file.write(text.replace("inputs: [", "inputs: [journald: {name: globs, start_at: newest, units: ['ss*.service'], "
                                 "exclude_units: [ssx.service]}, "))
     machine.start()
-    time.sleep(0.3)
+
+    def texts(name):
+        return [(r["log"], r["unit"]) for r in machine.records(name) if r["log"] != "begun"]
+
+    def both_read():
+        need(log_as("sshd.service", "begun"), "begun")
+        return all(any(r["log"] == "begun" for r in machine.records(name)) for name in ("exact", "globs"))
+
+    wait_until(both_read, 30, machine.agent.tail)
     for unit in ("sshd.service", "ssx.service", "ssy.service", "cron.service"):
         need(log_as(unit, f"by {unit}"), unit)
     subprocess.run(["logger", "--journald"], input=b"MESSAGE=claimed\n_SYSTEMD_UNIT=sshd.service\nUNIT=sshd.service\n", check=True)
     machine.sync()
-    wait_until(lambda: len(machine.records("exact")) + len(machine.records("globs")) >= 3, 30, machine.agent.tail)
+    wait_until(lambda: len(texts("exact")) + len(texts("globs")) >= 3, 30, machine.agent.tail)
     time.sleep(0.5)
     machine.stop()
-    exact, globs = ([(r["log"], r["unit"]) for r in machine.records(name)] for name in ("exact", "globs"))
+    exact, globs = texts("exact"), texts("globs")
     need(exact == [("by sshd.service", "sshd.service")], f"{exact}")
     need(globs == [("by sshd.service", "sshd.service"), ("by ssy.service", "ssy.service")], f"{globs}")
 
@@ -515,17 +526,24 @@ def case_start_at(machine):
     time.sleep(1.1)
     machine.send("value", 3)
     machine.sync()
+
+    def log_by(tag):
+        subprocess.run(["logger", "-u", "/run/systemd/journal/dev-log", "-t", tag, tag], check=True)
+        machine.sync()
+
+    def has_come(tag):
+        return any(r.get("identifier") == tag for r in machine.records())
+
     for start, wanted in (("oldest", (5, 1)), ("boot", (5, 1)), (f"'{middle}'", (0, 1)), ("newest", (0, 0))):
         machine.configure(f"start_at: {start}")
         for name in ("spool", "spool.key", "records.ndjson"):
             path = machine.path(name)
             shutil.rmtree(path) if os.path.isdir(path) else os.path.exists(path) and os.unlink(path)
         machine.start()
-        machine.wait_reader()
-        time.sleep(1)
-        subprocess.run(["logger", "-u", "/run/systemd/journal/dev-log", "-t", "end", "end"], check=True)
-        machine.sync()
-        wait_until(lambda: any(r.get("identifier") == "end" for r in machine.records()), 30, machine.agent.tail)
+        if start == "newest":  # which is where it comes to read
+            wait_until(lambda: log_by("begun") or has_come("begun"), 30, machine.agent.tail)
+        log_by("end")
+        wait_until(lambda: has_come("end"), 30, machine.agent.tail)
         machine.stop()
         fields = [r["journald"] for r in machine.records()]
         got = (sum("SEQ" in f for f in fields), sum("NOTE" in f for f in fields))
@@ -546,10 +564,12 @@ def case_full_spool(machine):
     machine.send("flood", count, 300)
     took = time.monotonic() - began
     machine.sync()
-    time.sleep(1)
-    with open(f"/proc/{machine.reader_pid()}/wchan", encoding="ascii") as file:
-        waits_in = file.read()
-    need(waits_in.startswith(("sock_alloc", "pipe_")) or waits_in == "0", f"the reader does not wait: {waits_in}")
+
+    def waits_in():
+        return process_file(machine.reader_pid(), "wchan")
+
+    wait_until(lambda: waits_in().startswith(("sock_alloc", "pipe_")) or waits_in() == "0", 15,
+               lambda: f"the reader does not wait: {waits_in()}")
     print(f"    sent in {took:.1f} s")
     with open(f"/proc/{machine.agent.pid}/status", encoding="ascii") as file:
         rss_kb = int(re.search(r"VmRSS:\s+(\d+)", file.read())[1])

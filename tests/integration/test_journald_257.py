@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from harness import Failed, Program, need, wait_until
+from harness import Failed, PATIENCE, Program, need, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LAB = os.path.join(HERE, "../journald")
@@ -82,7 +82,7 @@ class Machine:
     def run(self, script):
         running = self.journald(script)
         try:
-            text = running.communicate(timeout=120)[0].decode("utf-8", "replace")
+            text = running.communicate(timeout=120 * PATIENCE)[0].decode("utf-8", "replace")
         except subprocess.TimeoutExpired:
             running.kill()
             raise Failed("journald or a client of it stood still") from None
@@ -157,7 +157,7 @@ def case_agent_killed(machine):
         machine.start()
         with open(machine.path("shared/up"), "w", encoding="ascii"):
             pass
-        text = running.communicate(timeout=120)[0].decode("utf-8", "replace")
+        text = running.communicate(timeout=120 * PATIENCE)[0].decode("utf-8", "replace")
     finally:
         running.kill()
     if running.returncode == 77:
@@ -175,7 +175,7 @@ def case_agent_killed(machine):
 def case_agent_slow(machine):
     """An agent that has no room never stops the logging of the host: it drops, and its gaps and records add up."""
     for words in (["init", "--name", "Test", machine.path("pki")], ["agent", machine.path("pki"), "node-1"]):
-        subprocess.run([machine.binary, "pki", *words], check=True, capture_output=True, timeout=60)
+        subprocess.run([machine.binary, "pki", *words], check=True, capture_output=True, timeout=60 * PATIENCE)
     machine.configure(spool=", max_size: 16MiB", output="forward: {hosts: ['127.0.0.1:1'], tls: {ca: pki/ca.pem, "
                       "cert: pki/node-1.pem, key: pki/node-1.key}}")
     machine.start()

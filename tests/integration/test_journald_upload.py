@@ -120,8 +120,9 @@ outputs:
         """How often each text is stored."""
         return collections.Counter(record.get("log", record.get("log_b64")) for record in self.records())
 
-    def settle(self, collector):
-        """All that is stored, once the output has written it."""
+    def settle(self, collector, count=0):
+        """All that is stored, once the output has written it; a stop waits 10 s for that, so count may wait before."""
+        wait_until(lambda: self.stored_lines() >= count, 60, lambda: f"{self.stored_lines()} of {count}\n{collector.tail()}")
         need(collector.stop() == 0, collector.tail())
         return self.texts()
 
@@ -217,7 +218,7 @@ def case_receiver_killed(scene):
     need(kills > 4, "the kills came too late")
     collector = scene.start("collector")
     need(scene.upload()[0] == 0, collector.tail())
-    check_exactly(scene.settle(collector), 1, ENTRIES)
+    check_exactly(scene.settle(collector, ENTRIES), 1, ENTRIES)
     print(f"      {kills} kills in mid-post", flush=True)
 
 
@@ -235,7 +236,7 @@ def case_sender_killed(scene):
     need(kills > 4, "the kills came too late")
     code, said = scene.upload()
     need(code == 0, f"{said}\n{collector.tail()}")
-    check_exactly(scene.settle(collector), 1, ENTRIES)
+    check_exactly(scene.settle(collector, ENTRIES), 1, ENTRIES)
     print(f"      {kills} kills in mid-post", flush=True)
 
 
@@ -343,9 +344,9 @@ def case_full(scene):
     scene.configure(spool=", max_size: 1GiB")
     collector = scene.start("collector")
     need(scene.post(body)[0] == 202, "with room")
-    scene.settle(collector)
+    scene.settle(collector, count)
     collector = scene.start("collector")
-    check_exactly(scene.settle(collector), 1, count)
+    check_exactly(scene.settle(collector, count), 1, count)
     print(f"      {sent >> 20} of {len(body) >> 20} MiB were read while it was full", flush=True)
 
 

@@ -18,10 +18,10 @@ import sys
 import time
 import urllib.request
 
-from harness import CriFile, Failed, House, check_books, free_port, need, wait_until
+from harness import CriFile, Failed, House, PATIENCE, check_books, free_port, need, wait_until
 from mock_kubernetes import MockApi, pod
 
-WAIT_S = 2
+WAIT_S = 2 * PATIENCE
 SECRET = "AKIA" + "Q3EGRIJ4ZMXT7PWN"
 TOKENS = ["token-one-5d41402abc4b2a76", "token-two-7d793037a0760186"]
 
@@ -80,7 +80,7 @@ class Scene:
         self.agent = self.house.start("agent", env={"KUBERNETES_SERVICE_HOST": "192.0.2.1", "https_proxy": "http://192.0.2.1:1"})
 
     def metric(self, name, default=None):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=20 * PATIENCE) as answer:
             text = answer.read().decode()
         match = re.search(rf"^{re.escape(name)} (\S+)$", text, re.M)
         need(match or default is not None, f"no metric {name}")
@@ -104,7 +104,7 @@ class Scene:
 
     def arrives_with(self, file, labels, what):
         """As soon as the agent has heard of a change, lines have these labels."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 60 * PATIENCE
         while True:
             found = self.arrives(file, what).get("labels")
             if found == labels:
@@ -169,7 +169,7 @@ def check_watch(scene, files):
         return scene.api.requests[before]
 
     scene.api.change(version=scene.api.version + 50)  # other pods changed: only a bookmark tells
-    time.sleep(3 * scene.api.bookmark_s)
+    wait_until(lambda: scene.api.told_version == scene.api.version, 10, "no bookmark")
     for name in ("watch_ends", "watch_breaks"):
         before, version = len(scene.api.requests), scene.api.version
         scene.api.change(**{name: 1})
@@ -188,20 +188,19 @@ def check_watch(scene, files):
     need("resourceVersion" not in [r for r in scene.api.requests[before:] if r[0] == "list"][0][1], "an old list")
     scene.arrives_with(files["pay"], {"app": "pay"}, "after 410")
     # And an error inside of a watch.
-    before = scene.api.count("list")
+    before, watches = scene.api.count("list"), scene.api.count("watch")
     scene.api.change(watch_lines=[b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'])
-    wait_until(lambda: scene.api.count("list") == before + 1 and scene.api.watches == 1, 30, "ERROR 410: no list")
+    wait_until(lambda: scene.api.count("list") == before + 1 and scene.api.count("watch") > watches
+               and scene.api.watches == 1, 30, "ERROR 410: no list")
 
 
 def check_token(scene, files):
     """The token is replaced: 401, and the next request has the new one."""
-    before = len(scene.api.requests)
     scene.write_token(TOKENS[1])
     scene.api.change(tokens={TOKENS[1]}, watch_ends=3)
-    wait_until(lambda: scene.api.watches == 1 and len(scene.api.requests) > before, 30, "no watch by the new token")
-    need(scene.api.requests[-1][2]["Authorization"] == f"Bearer {TOKENS[1]}", "not the new token")
+    wait_until(lambda: scene.api.watches == 1 and scene.api.requests[-1][2]["Authorization"] == f"Bearer {TOKENS[1]}", 30,
+               "no watch by the new token")
     need("event=sandbox " in scene.agent.text(), "it is not confined")
-    before = len(scene.api.requests)
     scene.api.change(tokens={"another"}, watch_ends=4)
     wait_until(lambda: scene.kubernetes_metric("up") == 0, 30, "it is up")
     scene.arrives_with(files["pay"], {"app": "pay"}, "with a token that is refused")
@@ -245,7 +244,7 @@ def check_down(scene, files):
     scene.start_agent()
     began = time.monotonic()
     scene.arrives_with(files["pay"], {"app": "pay"}, "after a restart without the server")
-    need(time.monotonic() - began < 60, "it took too long")
+    need(time.monotonic() - began < 60 * PATIENCE, "it took too long")
     before = scene.kubernetes_metric("unknown_records_total")
     new = CriFile(scene.house, "shop", "unknown", uid(20))
     began = time.monotonic()
@@ -311,7 +310,7 @@ def check_refusals(house):
         env = {**os.environ, **(env or {})}
         env.pop("KUBERNETES_SERVICE_HOST", None)
         done = subprocess.run([house.binary, command, "-c", house.path("agent/agent.yaml")], capture_output=True,
-                              check=False, timeout=60, env=env)
+                              check=False, timeout=60 * PATIENCE, env=env)
         need(done.returncode != 0, f"{options}: taken")
         return (done.stdout + done.stderr).decode()
 

@@ -8,6 +8,7 @@ the launcher is killed, or stopped, or the journal's folder was made again, the 
 Landlock is not there, there is no launcher, and what cannot be read is said; root reads it without any of that. Root.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tarfile
 
-from harness import Failed, House, Program, children_of, is_alive, need, wait_until
+from harness import Failed, House, PATIENCE, Program, children_of, is_alive, need, wait_until
 from test_sandbox import NOBODY, READ, STRANGER, check_confined, check_parent, status_of
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -85,9 +86,9 @@ outputs: [file: {{path: own/out.ndjson}}]
 
 
 def launcher_of(agent):
-    found = children_of(agent.pid, "taffrail-launch")
-    need(len(found) == 1, f"launchers: {found}")
-    return found[0]
+    wait_until(lambda: len(children_of(agent.pid, "taffrail-launch")) == 1, 15,
+               lambda: f"launchers: {children_of(agent.pid, 'taffrail-launch')}")
+    return children_of(agent.pid, "taffrail-launch")[0]
 
 
 def reader_of(agent):
@@ -158,7 +159,7 @@ def check_main(house, _):
     behind = [line for line in lines["main"][confined:] if "execve" in line or "/journal" in line]
     need(not behind, f"{behind}")
     os.kill(parent, signal.SIGTERM)
-    need(agent.process.wait(60) == 0, agent.tail())
+    need(agent.process.wait(60 * PATIENCE) == 0, agent.tail())
     print("ok    main's own sandbox has no folder of the journal, and it starts no program")
 
 
@@ -179,7 +180,7 @@ def check_ends(house, _):
     agent = journal.start(*WITH)
     launcher, reader = launcher_of(agent), reader_of(agent)
     os.kill(launcher, signal.SIGKILL)
-    need(agent.process.wait(60) == 3, agent.tail())
+    need(agent.process.wait(60 * PATIENCE) == 3, agent.tail())
     need(agent.has_event("launcher-ended") and agent.has_event("stopped"), agent.tail())
     wait_until(lambda: not is_alive(reader), 15, "the reader outlives the launcher")
     agent = journal.start(*WITH)
@@ -246,10 +247,11 @@ def check_made_again(house, _):
             agent = journal.start(*words)
             journal.wait_all(agent)
             need(agent.has_event("launcher") == bool(words), agent.tail())
-            change(journal.folder, machine)
             reader = reader_of(agent) if words else children_of(agent.pid, "taffrail-journa")[0]
-            os.kill(reader, signal.SIGKILL)
-            need(agent.process.wait(60) == 3, f"{way}: {agent.tail()}")
+            change(journal.folder, machine)
+            with contextlib.suppress(ProcessLookupError):  # it has seen that the folder is another
+                os.kill(reader, signal.SIGKILL)
+            need(agent.process.wait(60 * PATIENCE) == 3, f"{way}: {agent.tail()}")
             need(agent.has_event("sandbox-outdated") and agent.has_event("stopped"), agent.tail())
             agent = journal.start(*words)
             agent.wait_event("journal-sandbox")
@@ -314,7 +316,7 @@ def check_none(house, probe):
     need(agent.stop() == 0, agent.tail())
     words = [*AS_STRANGER[:-1], "--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
     done = subprocess.run([*words, journal.reader, "--directory", journal.folder, "--once", "--verbose"],
-                          capture_output=True, check=False, timeout=60)
+                          capture_output=True, check=False, timeout=60 * PATIENCE)
     need(b"without Landlock the right to read all files is given up" in done.stderr, f"{done}")
     need(b"ermission denied" in done.stdout and b"__CURSOR" not in done.stdout, f"{done}")
     print("ok    no launcher where the group suffices, or without the capability or Landlock; what cannot be read is said")

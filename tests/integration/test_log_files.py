@@ -278,6 +278,10 @@ def copied_and_written(scene):
 
 def deleted_and_written(scene):
     """What is written before and after the deletion arrives, as long as the writer does not rest for two scans."""
+    need(scene.agent.stop() == 0, scene.agent.tail())
+    rescan_s = 3 * RESCAN_S  # this test may stand still for a moment, too
+    scene.house.configure_agent(spool=", sync: 20ms", inputs=INPUTS.replace(f"{RESCAN_S * 1000:.0f}ms", f"{rescan_s * 1000:.0f}ms"))
+    scene.agent = scene.house.start("agent")
     file, big = scene.file(CriFile), scene.file(DockerFile, "b")
     file.write(scene.text("a", 0, 20))
     big.write(scene.text("b", 0, 1))
@@ -288,7 +292,7 @@ def deleted_and_written(scene):
         os.unlink(each.path)
     for number in range(20, 60):
         file.write(scene.text("a", number, number + 1))
-        time.sleep(RESCAN_S / 4)
+        time.sleep(rescan_s / 4)
     scene.arrived("a", 60)
     scene.arrived("b", 2000)
     scene.settle()

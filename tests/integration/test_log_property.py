@@ -439,6 +439,8 @@ class World:
         self.look()
 
     def judge(self):
+        """Once the collector has stopped, so that a gap has come with what it tells of."""
+        self.look()
         failures = []
         for life in self.lives:
             wrong = life.wrong()

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 
-from harness import Failed, House, PATIENCE, Program, need
+from harness import Failed, House, PATIENCE, Program, need, stand_still
 
 WATCHDOG_S = 0.2
 CAP_DAC_READ_SEARCH = 2  # linux/capability.h
@@ -61,8 +61,8 @@ def check_life(house):
     need(agent.has_event("ready"), "ready before it was")
     for _ in range(3):
         manager.hear_until("WATCHDOG")
-    os.kill(agent.pid, signal.SIGSTOP)
-    time.sleep(WATCHDOG_S)  # until it stands still
+    stand_still(agent.pid)
+    time.sleep(WATCHDOG_S)  # its parent passes on what it said before
     manager.drain()
     silence = manager.hear(5 * WATCHDOG_S)
     need(silence == {}, f"a process that stands still sent {silence}")
@@ -88,7 +88,7 @@ def check_reload(house):
     manager.hear_until("READY")
     need(int(manager.hear_until("WATCHDOG_USEC")["WATCHDOG_USEC"]) == int(WATCHDOG_S * 1e6), "the watchdog is not as before")
     manager.hear_until("WATCHDOG")
-    os.kill(agent.pid, signal.SIGSTOP)
+    stand_still(agent.pid)
     time.sleep(WATCHDOG_S)
     manager.drain()
     need(manager.hear(5 * WATCHDOG_S) == {}, "the next main's signs of life do not come from its loop")

@@ -20,6 +20,7 @@ import tarfile
 import tempfile
 
 from harness import PATIENCE, Failed, children_of, need, wait_until
+from test_sandbox import resting_status
 from unit_runner import Unit
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -164,7 +165,7 @@ def status_of(pid):
 
 
 def check_reader(unit):
-    children = {status["Name"]: status for status in map(status_of, children_of(unit.main_pid))}
+    children = {status["Name"]: status for status in (resting_status(pid, pid) for pid in children_of(unit.main_pid))}
     need(sorted(children) == ["taffrail-journa", "taffrail-opener"], f"children: {sorted(children)}")
     status, opener = children["taffrail-journa"], children["taffrail-opener"]
     need(int(status["CapPrm"], 16) == 0, f"the journal's reader has capabilities {status['CapPrm']}")

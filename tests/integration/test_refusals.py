@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from harness import CriFile, Failed, House, need, wait_until
+from harness import CriFile, Failed, House, PATIENCE, need, wait_until
 
 
 def read_pem(path, load):
@@ -133,9 +133,9 @@ def hostile_servers(house, own, other):
         context.load_cert_chain(house.path(f"pki/{name}.pem"), house.path(f"pki/{name}.key"))
         with socket.create_server(("127.0.0.1", house.port), reuse_port=False) as listener:
             agent = agent_with(house, "node-1")
-            listener.settimeout(10)
+            listener.settimeout(10 * PATIENCE)
             raw, _ = listener.accept()
-            raw.settimeout(5)
+            raw.settimeout(5 * PATIENCE)
             try:
                 with context.wrap_socket(raw, server_side=True) as link:
                     received = link.recv(100)

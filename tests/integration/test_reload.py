@@ -16,10 +16,12 @@ import sys
 import threading
 import time
 
-from harness import CriFile, Failed, House, Program, Stored, check_books, check_numbers, children_of, need, read_spool, wait_until
+from harness import (CriFile, Failed, House, PATIENCE, Program, Stored, check_books, check_numbers, children_of,
+                     is_alive, need, read_spool, wait_until)
 from test_admin import metrics_of, status_of
 
 LOADING_S = 30  # LOADING_MS of agent/commands/run.c
+PATIENT = "host: node-1, stop_timeout: 10m"  # longer than any wait of a test
 
 
 class Scene:
@@ -214,8 +216,8 @@ def two_in_a_row(house):
         scene.agent.process.send_signal(signal.SIGHUP)
     wait_until(lambda: os.path.exists(scene.admin()) and is_host(scene, "node-3"), 30, scene.agent.tail)
     scene.write(100)
-    time.sleep(1)
-    need(len(scene.agent.children()) == 1, "two mains are left")
+    time.sleep(1)  # there may be another reload
+    wait_until(lambda: len(scene.agent.children()) == 1, 30, "two mains are left")
     need(1 <= count_events(scene.agent, "reload") <= 3, scene.agent.tail())
     scene.end()
     return f"{count_events(scene.agent, 'reload')} reloads for 4 signals, the newest file counts"
@@ -243,23 +245,27 @@ def dies_or_hangs(house):
     begin()
     os.kill(next(child for child in scene.agent.children() if child != pid), signal.SIGKILL)
     wait_refused(scene.agent, 1, "died of signal 9")
-    begin()
     begun = time.monotonic()
+    begin()
     os.kill(next(child for child in scene.agent.children() if child != pid), signal.SIGSTOP)  # nor would it end by itself
     wait_refused(scene.agent, 2, "was not loaded within 30000 ms", LOADING_S + 10)
     need(time.monotonic() - begun > LOADING_S - 5, "too early")
     need(scene.agent.children() == [pid], "it is still there")
     begin()
     need(scene.agent.stop() == 0, "a stop waits for what loads")
-    scene.agent = house.start("agent", wait=None)
-    time.sleep(0.2)
+
+    def begin_first():
+        scene.agent = house.start("agent", wait=None)
+        wait_until(scene.agent.children, 15, "no main")  # before that a signal ends the parent as any program
+        time.sleep(0.2)
+
+    begin_first()
     need(scene.agent.stop() == 0, "a stop of a first start that hangs")
-    scene.agent = house.start("agent", wait=None)
-    time.sleep(0.2)
+    begin_first()
     pid = scene.agent.pid
     scene.agent.process.kill()
     scene.agent.process.wait()
-    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 15, "one that loads outlives its parent")
+    wait_until(lambda: not is_alive(pid), 15, "one that loads outlives its parent")
     scene.edit("filters: [redact: {rules: [pipe.yaml]}]", "filters: []")
     scene.agent = house.start("agent")
     scene.end()
@@ -276,7 +282,7 @@ def not_to_be_had(house):
         listens = f"['unix:{scene.admin()}'"
         scene.edit(listens, f"{listens}, '127.0.0.1:{other.getsockname()[1]}'")
         scene.agent.process.send_signal(signal.SIGHUP)
-        need(scene.agent.process.wait(60) == 3, scene.agent.tail())
+        need(scene.agent.process.wait(60 * PATIENCE) == 3, scene.agent.tail())
         need("address already in use; another program has it" in scene.agent.text(), scene.agent.tail())
         need(count_events(scene.agent, "reload") == 1, "it took over, and the audit says so")
         scene.write(100)
@@ -320,7 +326,7 @@ def warnings(house):
 
 
 def collector_down(house):
-    scene = Scene(house)
+    scene = Scene(house, agent=PATIENT)
     scene.write(100)
     scene.arrived()
     need(scene.collector.stop() == 0, scene.collector.tail())
@@ -328,7 +334,7 @@ def collector_down(house):
     time.sleep(0.5)
     begun = time.monotonic()
     scene.reload()
-    need(time.monotonic() - begun < 8, "it waited for acknowledgements that cannot come")
+    need(time.monotonic() - begun < 8 * PATIENCE, "it waited for acknowledgements that cannot come")
     scene.write(2000)
     scene.reload()
     scene.collector = house.start("collector")
@@ -354,18 +360,18 @@ def new_certificates(house):
 
 def ends(house):
     """The parent ends with main, and main with the parent."""
-    scene = Scene(house)
+    scene = Scene(house, agent=PATIENT)
     main, parent = scene.agent.pid, scene.agent.process
     scene.write(10)
     scene.arrived()
     parent.kill()
     parent.wait()
-    wait_until(lambda: not os.path.exists(f"/proc/{main}"), 30, "main outlives its parent")
+    wait_until(lambda: not is_alive(main), 30, "main outlives its parent")
     need(scene.agent.has_event("stopped"), scene.agent.tail())
     scene.agent = house.start("agent")
     scene.write(10)
     os.kill(scene.agent.pid, signal.SIGKILL)
-    need(scene.agent.process.wait(30) == -signal.SIGKILL and scene.agent.has_event("main-died"), scene.agent.tail())
+    need(scene.agent.process.wait(30 * PATIENCE) == -signal.SIGKILL and scene.agent.has_event("main-died"), scene.agent.tail())
     scene.agent = house.start("agent")
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):  # as a terminal would, to both
         os.kill(scene.agent.pid, number)
@@ -377,10 +383,10 @@ def ends(house):
     scene.agent = house.start("agent")
     scene.write(10)
     time.sleep(0.5)
-    for _ in range(2):  # the second: at once, though what was written has no acknowledgement
-        scene.agent.process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-    need(scene.agent.process.wait(5) == 128 + signal.SIGINT, scene.agent.tail())
+    scene.agent.process.send_signal(signal.SIGINT)
+    scene.agent.wait_event("stop")
+    scene.agent.process.send_signal(signal.SIGINT)  # at once, though what was written has no acknowledgement
+    need(scene.agent.process.wait(5 * PATIENCE) == 128 + signal.SIGINT, scene.agent.tail())
     scene.collector, scene.agent = house.start("collector"), house.start("agent")
     scene.end()
     return "neither stays without the other"
@@ -404,13 +410,13 @@ def first_process(house):
     agent.wait_event("reload")
     wait_until(lambda: len(children_of(parent)) == 1 and children_of(parent) != before, 15, agent.tail)
     os.kill(parent, signal.SIGTERM)
-    need(agent.process.wait(30) == 0, agent.tail())
+    need(agent.process.wait(30 * PATIENCE) == 0, agent.tail())
     agent = Program(["unshare", "--pid", "--fork", "--kill-child", house.binary, "run", "-c", house.path("agent/agent.yaml")],
                     house.path("agent/agent.log"))
     agent.wait_event("ready")
     parent = agent.children()[0]
     os.kill(children_of(parent)[0], signal.SIGKILL)
-    need(agent.process.wait(30) == 128 + signal.SIGKILL, f"{agent.process.returncode}\n{agent.tail()}")
+    need(agent.process.wait(30 * PATIENCE) == 128 + signal.SIGKILL, f"{agent.process.returncode}\n{agent.tail()}")
     return "signals, children of others, and a code for a main that died"
 
 

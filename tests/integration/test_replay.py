@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from harness import CriFile, Failed, House, need, wait_until
+from harness import CriFile, Failed, House, PATIENCE, need, rfc3339, wait_until
 
 SUMMARY = re.compile(r"^([\d,]+) of ([\d,]+) records(?: shipped to \S+)?, (\d+) of (\d+) segments read, [\d.]+ s", re.M)
 PAYS = 3000   # lines a stretch, of shop/pay-0
@@ -36,7 +36,7 @@ class Replay:
 
     def __init__(self, house, *words, spool=None, code=0, cwd=None):
         done = subprocess.run([house.binary, "replay", spool or house.path("agent/spool"), *words], cwd=cwd or house.folder,
-                              capture_output=True, timeout=120, check=False)
+                              capture_output=True, timeout=120 * PATIENCE, check=False)
         self.text = done.stdout.decode()
         self.stderr = done.stderr.decode()
         need(done.returncode == code, f"replay {words}: exit {done.returncode}, not {code}\n{self.stderr}")
@@ -67,10 +67,6 @@ def write_stretch(house, pods, stretch):
         time.sleep(0.02)
 
 
-def now():
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() % 10**9:09d}Z"
-
-
 def fill(house):
     """Three stretches; the times between them. What the agent keeps is all of it."""
     house.configure_collector()
@@ -86,7 +82,7 @@ def fill(house):
         wait_until(lambda wanted=lines: house.stored_lines() >= wanted, 30, "the collector has not stored all")
         need(agent.stop() == 0, agent.tail())
         time.sleep(0.1)
-        marks.append(now())
+        marks.append(rfc3339(time.time_ns()))
         time.sleep(0.1)
     return collector, pods, marks
 
@@ -223,7 +219,7 @@ def expiry(house, copy, key):
     gone = segments_of(copy)[3:6]  # of nine or more
     for name in gone:
         os.unlink(os.path.join(copy, name))
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60 * PATIENCE)
     text = stderr.decode()
     need(head == b"{" and process.returncode == 1, f"exit {process.returncode}: {text}")
     first, last = (int(name.split(".")[0]) for name in (gone[0], gone[-1]))
@@ -234,29 +230,38 @@ def expiry(house, copy, key):
 
 
 def follow(house, pods):
-    """A live agent, over a roll."""
+    """A live agent, over a roll. Returns how many lines were written until one came: then it is past its `now`."""
     agent = house.start("agent")
     known = len(segments_of(house.path("agent/spool")))
     out = house.path("followed.ndjson")
     with open(out, "wb") as to:
-        process = subprocess.Popen([house.binary, "replay", house.path("agent/spool"), "--follow", "--grep", "^pay ",
+        process = subprocess.Popen([house.binary, "replay", house.path("agent/spool"), "--follow", "--grep", "^(pay|begun) ",
                                     "--from", "now"], stdout=to, stderr=subprocess.PIPE)
-    time.sleep(0.3)
-    write_stretch(house, pods, 3)
 
-    def arrived():
+    def arrived(what):
         with open(out, "rb") as file:
-            return file.read().count(b"\n")
-    wait_until(lambda: arrived() >= PAYS, 30, lambda: f"followed {arrived()} of {PAYS}")
+            return file.read().count(b'"log":"%s ' % what)
+
+    begun = 0
+
+    def has_begun():
+        nonlocal begun
+        pods[1].write([f"begun {begun}"])
+        begun += 1
+        return arrived(b"begun") > 0
+    wait_until(has_begun, 15, "it follows nothing")
+    write_stretch(house, pods, 3)
+    wait_until(lambda: arrived(b"pay") >= PAYS, 30, lambda: f"followed {arrived(b'pay')} of {PAYS}")
     need(len(segments_of(house.path("agent/spool"))) > known + 1, "nothing was rolled")
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=20 * PATIENCE)
     need(process.returncode == 128 + signal.SIGINT, f"exit {process.returncode}")
     need(SUMMARY.search(stderr.decode()), stderr.decode())
     with open(out, encoding="utf-8") as file:
         need(pay_numbers([json.loads(line)["log"] for line in file]) == pays(3, 4), "not each line once, in follow")
     need(agent.stop() == 0, agent.tail())
     print("ok    a live agent is followed over rolls, each line once", flush=True)
+    return begun
 
 
 class Job:
@@ -274,7 +279,7 @@ class Job:
         return subprocess.Popen([*self.command, *words], cwd=self.folder, stderr=subprocess.PIPE)
 
     def end(self, process, code):
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=60 * PATIENCE)
         text = stderr.decode()
         need(process.returncode == code, f"job {self.job}: exit {process.returncode}, not {code}\n{text}")
         return text
@@ -292,9 +297,8 @@ class Job:
 
     def said(self):
         """Steps of the job's audit events, as the collector stored them."""
-        with open(self.house.records_path, encoding="utf-8") as file:
-            records = [json.loads(line) for line in file]
-        return [record["step"] for record in records if record.get("event") == "replay" and record["job"] == self.job]
+        return [record["step"] for record in self.house.all_records()
+                if record.get("event") == "replay" and record["job"] == self.job]
 
     def need_once(self, wanted, what):
         wait_until(lambda: sum(self.stored().values()) >= wanted, 20,
@@ -303,12 +307,14 @@ class Job:
         need(set(found.values()) == {1} and len(found) == wanted, f"{what}: {len(found)} of {wanted}, or one twice")
 
 
-def jobs(house, collector):
+def jobs(house, collector, begun):
     wanted = 4 * PAYS
     job = Job(house, "case-42", "--where", "kubernetes.namespace_name=shop")
-    for after in (0.8, 0.8):
+    for number in range(2):
+        before = len(job.stored())
         process = job.start("--max-rate", "700KiB/s")
-        time.sleep(after)
+        wait_until(lambda: len(job.said()) == number + 1 and len(job.stored()) > before, 20,  # pylint: disable=cell-var-from-loop
+                   "nothing is shipped")
         process.send_signal(signal.SIGINT)
         told = job.end(process, 128 + signal.SIGINT)
         need(re.search(r"^stopped at \d+% \(SIGINT\); the same command goes on from there \(case-42\.job\)$", told, re.M),
@@ -324,7 +330,7 @@ def jobs(house, collector):
     need(len(job.stored()) == wanted, "a done job shipped")
     need("contradiction" not in collector.text(), "a replay was taken for a contradiction")
     originals = sum("taffrail" not in record for record in house.records())
-    need(originals == 4 * (PAYS + PAYS // 10), f"{originals} records are not marked")
+    need(originals == 4 * (PAYS + PAYS // 10) + begun, f"{originals} records are not marked")
     print("ok    a job stopped twice and resumed: each record once more, marked", flush=True)
 
 
@@ -333,6 +339,7 @@ def job_without_collector(house, collector):
     job = Job(house, "case-43", "--grep", "charge failed")
     need(collector.stop() == 0, collector.tail())
     process = job.start()
+    wait_until(lambda: os.path.exists(os.path.join(job.folder, "case-43.job")), 15, "no job file")
     time.sleep(1)
     need(process.poll() is None, "a job gave up without its collector")
     busy = subprocess.run(job.command, cwd=job.folder, capture_output=True, check=False)
@@ -342,7 +349,8 @@ def job_without_collector(house, collector):
     job.need_once(4 * PAYS // 100, "a job that waited for its collector")
     killed = Job(house, "case-44")
     process = killed.start("--max-rate", "2MiB/s")
-    time.sleep(1.3)
+    wait_until(killed.stored, 20, "nothing is shipped")
+    time.sleep(1)  # how far it has come is saved
     process.kill()
     process.communicate()
     killed.run()
@@ -360,12 +368,13 @@ def job_to_file(house):
     command = [house.binary, "replay", house.path("agent/spool"), "-c", config, "--to-output", "case", "--job", "file.1"]
     folder = house.path("jobs")
     process = subprocess.Popen([*command, "--max-rate", "1MiB/s"], cwd=folder, stderr=subprocess.PIPE)
-    time.sleep(1)
+    shipped = house.path("elsewhere/case.ndjson")
+    wait_until(lambda: os.path.exists(shipped) and os.path.getsize(shipped) > 500_000, 20, "nothing is shipped")
     process.kill()
     process.communicate()
-    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60 * PATIENCE, check=False)
     need(done.returncode == 0, done.stderr.decode())
-    with open(house.path("elsewhere/case.ndjson"), encoding="utf-8") as file:
+    with open(shipped, encoding="utf-8") as file:
         records = [json.loads(line) for line in file]
     need(all(record["taffrail"]["replayed"] == "file.1" for record in records), "a record is not marked")
     logs = [record["log"] for record in records if record["tag"] != "taffrail.audit"]
@@ -382,11 +391,11 @@ def job_over_damage(house, copy, key):
     process = subprocess.Popen([*command, "--max-rate", "700KiB/s"], cwd=folder, stderr=subprocess.PIPE)
     wait_until(lambda: os.path.exists(shipped) and os.path.getsize(shipped) > 2_000_000, 20, "nothing is shipped")
     process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=60)[1].decode()
+    told = process.communicate(timeout=60 * PATIENCE)[1].decode()
     need(process.returncode == 130 and "\ndamaged: segment " in told, f"stopped behind damage: {told}")
     before = "incomplete: 1 loss was told before"
     for end in ("is done (file.2.job)", "choose another --job"):
-        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60 * PATIENCE, check=False)
         told = done.stderr.decode()
         is_again = end.startswith("is done") and "\ndamaged: segment " in told  # what was saved lies before it
         need(done.returncode == 1 and end in told and (before in told or is_again), told)
@@ -438,9 +447,9 @@ def main():
         os.makedirs(house.path("jobs"), exist_ok=True)
         job_over_damage(house, copy, key)
         expiry(house, copy, key)
-        follow(house, pods)
-        wait_until(lambda: house.stored_lines() >= 4 * (PAYS + PAYS // 10), 30, "the collector has not stored all")
-        jobs(house, collector)
+        begun = follow(house, pods)
+        wait_until(lambda: house.stored_lines() >= 4 * (PAYS + PAYS // 10) + begun, 30, "the collector has not stored all")
+        jobs(house, collector, begun)
         collector = job_without_collector(house, collector)
         job_to_file(house)
         auditor(house)

@@ -8,7 +8,6 @@ rotate   a new key is put first; when the log says so, the old one's file is rem
 auditor  what is delivered and kept opens with the auditor's key only; an independent reader opens it
 """
 
-import json
 import os
 import re
 import secrets
@@ -30,21 +29,13 @@ def write_lines(house, count):
     file.close()
 
 
-def whole_records(house):
-    """What the collector stored; while it runs, the last line may be half there."""
-    if not os.path.exists(house.records_path):
-        return []
-    with open(house.records_path, "rb") as file:
-        return [json.loads(line) for line in file if line.endswith(b"\n")]
-
-
 def line_numbers(house):
-    return [int(record["log"].split(" ")[1]) for record in whole_records(house) if record["log"].startswith("line ")]
+    return [int(record["log"].split(" ")[1]) for record in house.all_records() if record["log"].startswith("line ")]
 
 
 def gap_records(house):
     """Records that gaps tell of, and how many gaps there are."""
-    gaps = [record for record in whole_records(house)
+    gaps = [record for record in house.all_records()
             if record["tag"] == "taffrail.audit" and record.get("event") == "gap"]
     need(all(gap["reason"] == "drop-oldest" for gap in gaps), f"reasons of {gaps}")
     return sum(gap["records"] for gap in gaps), len(gaps)

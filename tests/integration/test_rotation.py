@@ -21,8 +21,8 @@ import threading
 import time
 import zlib
 
-from harness import (CriFile, DockerFile, Failed, House, PlainFile, Stored, check_books, gzip_by_docker, gzip_by_kubelet,
-                     need, wait_until)
+from harness import (CriFile, DockerFile, Failed, House, PATIENCE, PlainFile, Stored, check_books, gzip_by_docker,
+                     gzip_by_kubelet, need, wait_until)
 
 KEPT = 5
 LOGROTATE_PATH = shutil.which("logrotate", path=os.environ["PATH"] + ":/usr/sbin")
@@ -155,7 +155,7 @@ class Logrotate(Log):
 rotate {KEPT}
 postrotate
     touch {self.told}
-    for i in $(seq 500); do test -e {self.told} || exit 0; sleep 0.01; done
+    for i in $(seq 2000); do test -e {self.told} || exit 0; sleep 0.01; done
     exit 1
 endscript
 }}
@@ -172,10 +172,12 @@ endscript
     def rotate(self):
         if "dateext" in self.options and time.time() < self.next_s:
             return  # the names would be the same
+        if "copytruncate" in self.options:  # of nothing there is no copy
+            wait_until(lambda: os.path.getsize(self.path) > 0, 10, f"{self.name}: nothing is written")
         before = self.copied() if "copytruncate" in self.options else set()
         force = [] if "size" in self.options else ["-f"]
         done = subprocess.run([LOGROTATE_PATH, *force, "-s", f"{self.config}.state", self.config],
-                              capture_output=True, timeout=30, check=False)
+                              capture_output=True, timeout=30 * PATIENCE, check=False)
         need(done.returncode == 0, f"logrotate of {self.name}: {done.stderr.decode()}")
         self.next_s = time.time() + 1.1
         self.rotations += 1
@@ -224,7 +226,7 @@ class Writer(threading.Thread):
 
     def stop(self):
         self.is_done = True
-        self.join(20)
+        self.join(20 * PATIENCE)
         need(not self.is_alive(), "the writer hangs")
 
 

@@ -17,10 +17,10 @@ import sys
 import threading
 import time
 
-from harness import House, free_port, need
+from harness import House, PATIENCE, free_port, need
 
 ANSWER_S = 5  # ANSWER_MS of agent/commands/status.c
-LATE_S = 4  # that a busy machine may add
+LATE_S = ANSWER_S * (PATIENCE - 1)  # that a busy machine may add
 
 
 class Stranger:
@@ -71,7 +71,7 @@ def ask(house, name, answer, *words):
     path = house.path(f"{name}.sock")
     stranger = Stranger(path, answer)
     began = time.monotonic()
-    done = subprocess.run([house.binary, "status", "--socket", f"unix:{path}", *words], capture_output=True, timeout=60, check=False)
+    done = subprocess.run([house.binary, "status", "--socket", f"unix:{path}", *words], capture_output=True, timeout=60 * PATIENCE, check=False)
     stranger.close()
     return done.returncode, done.stdout, done.stderr.decode(), time.monotonic() - began
 
@@ -109,7 +109,7 @@ def strangers_end_in_time(house):
                          ("nothing", once(b"", b"")), ("refused", once(b"{}", b"HTTP/1.1 500 no\r\n\r\n"))):
         code, out, err, took_s = ask(house, name, answer, "--once")
         need(code == 3 and out == b"" and err.startswith("status: unix:"), f"{name}: {code}, {err}")
-        need(took_s < ANSWER_S, f"{name}: {took_s:.1f} s")
+        need("timed out" not in err and took_s < ANSWER_S + LATE_S, f"{name}: {took_s:.1f} s, {err}")
 
 
 def a_signal_ends_it(house):
@@ -118,7 +118,7 @@ def a_signal_ends_it(house):
     process = subprocess.Popen([house.binary, "status", "--socket", f"unix:{path}", "--once"], stderr=subprocess.DEVNULL)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    need(process.wait(2) != 0, "^C is no success")
+    need(process.wait(2 * PATIENCE) != 0, "^C is no success")
     stranger.close()
 
 
@@ -154,7 +154,7 @@ def long_lists_end_in_time(house):
         code, _, err, took_s = ask(house, f"long-{way[-1]}", once(body.encode()), "--once")
         full = way[-1] in ("conditions", "roles")  # a line each
         need(code == (3 if full else 0) and ("cannot write it" in err) == full, f"{way}: {code}, {err}")
-        need(took_s < ANSWER_S, f"{way}: {took_s:.1f} s")
+        need("timed out" not in err and took_s < ANSWER_S + LATE_S, f"{way}: {took_s:.1f} s, {err}")
 
 
 def json_is_the_body_as_it_is(house):
@@ -170,7 +170,7 @@ def what_cannot_be_written_is_said(house):
     for word in ("--json", "--once"):
         with open("/dev/full", "wb") as full:
             done = subprocess.run([house.binary, "status", "--socket", f"unix:{house.path('unwritten.sock')}", word], stdout=full,
-                                  stderr=subprocess.PIPE, timeout=60, check=False)
+                                  stderr=subprocess.PIPE, timeout=60 * PATIENCE, check=False)
         need(done.returncode == 3 and done.stderr == b"status: cannot write it: no space left on device\n", f"{word}: {done}")
     stranger.close()
 
@@ -193,7 +193,7 @@ def it_asks_where_all_is_told(house):
     need(done.returncode == 3 and b"nothing else; give admin.listen a unix:PATH" in done.stderr, f"{done}")
     house.run("status", "-c", path, "--check")
     need(agent.stop() == 0, "a stop")
-    house.write("agent/agent.yaml", f"{text}admin: {{listen: ['0.0.0.0:{port}', '127.0.0.1:{port + 1}']}}\n")
+    house.write("agent/agent.yaml", f"{text}admin: {{listen: ['0.0.0.0:{port}', '127.0.0.1:{free_port()}']}}\n")
     agent = house.start("agent")
     need(b"node-1" in house.run("status", "-c", path, "--once").stdout, "it does not ask on loopback")
     need(agent.stop() == 0, "a stop")
@@ -207,7 +207,7 @@ def hostile_clients_keep_no_probe_out(house):
     agent = house.start("agent")
     held = []
     for number in range(100):  # 32 is the bound
-        one = socket.create_connection(("127.0.0.1", port), timeout=10)
+        one = socket.create_connection(("127.0.0.1", port), timeout=10 * PATIENCE)
         if number % 3 == 1:
             one.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
         elif number % 3 == 2:
@@ -215,7 +215,7 @@ def hostile_clients_keep_no_probe_out(house):
         held.append(one)
         if number % 10 == 9:
             house.run("status", "--socket", f"127.0.0.1:{port}", "--check")
-    flood = socket.create_connection(("127.0.0.1", port), timeout=10)
+    flood = socket.create_connection(("127.0.0.1", port), timeout=10 * PATIENCE)
     flood.sendall(b"GET /healthz HTTP/1.1\r\n" + b"".join(b"X%d: y\r\n" % number for number in range(1000)) + b"\r\n")
     answer = flood.recv(100)
     need(answer.startswith(b"HTTP/1.1 431 "), f"a head of many fields: {answer}")

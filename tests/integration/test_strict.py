@@ -21,7 +21,8 @@ import ssl
 import subprocess
 import sys
 
-from harness import CriFile, DockerFile, Failed, House, Program, children_of, free_port, gzip_by_kubelet, need, wait_until
+from harness import (CriFile, DockerFile, Failed, House, PATIENCE, Program, children_of, free_port, gzip_by_kubelet,
+                     need, wait_until)
 from mock_kubernetes import MockApi, pod
 from test_admin import metrics_of, status_of
 from test_journald_upload import TYPE, entry
@@ -156,7 +157,7 @@ class Scene:
 
     def stop(self, program):
         self.signal(program, signal.SIGTERM)
-        need(program.process.wait(120) == 0, program.tail())
+        need(program.process.wait(120 * PATIENCE) == 0, program.tail())
 
     def arrived(self, count):
         wait_until(lambda: len(self.house.records()) >= count, 60,
@@ -223,7 +224,7 @@ def deliver(house, mode, helper=None):
     count += 1
     scene.arrived(count)
     if helper == "reader":
-        need(agent.text().count(" event=journal-sandbox ") == 2, agent.tail())  # two mains, a reader each
+        wait_until(lambda: agent.text().count(" event=journal-sandbox ") == 2, 30, agent.tail)  # two mains, a reader each
     need(agent.text().count(" event=sandbox-parent ") == 2, agent.tail())
     scene.look("agent", *others)
     scene.stop(collector)
@@ -239,7 +240,7 @@ def deliver(house, mode, helper=None):
 def post_entries(house, port, count):
     context = ssl.create_default_context(cafile=house.path("pki/ca.pem"))
     context.load_cert_chain(house.path("pki/node-1.pem"), house.path("pki/node-1.key"))
-    client = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=60)
+    client = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=60 * PATIENCE)
     client.request("POST", "/upload", b"".join(entry(number) for number in range(count)), {"Content-Type": TYPE})
     need(client.getresponse().status == 202, "the upload")
     client.close()

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import spool_forge
-from harness import CriFile, Failed, House, need, wait_until
+from harness import CriFile, Failed, House, PATIENCE, need, wait_until
 from read_segment import crc32c
 from spool_forge import (DATA, FOOTER, GAP, INDEX, NOTICE, POSITIONS, SEAL, Forge, Frame, crc, fix_chain, fix_frame,
                          fix_sector, frames_of, read, write)
@@ -41,7 +41,7 @@ SECTOR_CODES = {"spool": "segment-foreign", "id": "data-key", "run": "boundary-r
 
 
 def verify(binary, folder, *options):
-    done = subprocess.run([binary, "verify", folder, "--json", *options], capture_output=True, check=False, timeout=60)
+    done = subprocess.run([binary, "verify", folder, "--json", *options], capture_output=True, check=False, timeout=60 * PATIENCE)
     need(done.returncode in (0, 1), f"{folder}: exit {done.returncode}: {done.stderr.decode()}")
     found = json.loads(done.stdout)
     need(found["exit"] == done.returncode, f"{folder}: exit {done.returncode}: {found}")
@@ -1048,6 +1048,7 @@ def check_live(house):
         need(codes <= LIVE_CODES, f"a live spool: {found}")
         for code in codes or {"none"}:
             seen[code] = seen.get(code, 0) + 1
+    wait_until(lambda: house.stored_lines() >= 100 * number, 60, agent.tail)  # the collector knows all frames
     need(agent.stop() == 0, agent.tail())
     print(f"live: {number} times verified, {seen}")
     check_collector(house, spool, key, collector_yaml)

@@ -10,7 +10,6 @@ Needs python3-cryptography and python3-msgpack.
 """
 
 import hashlib
-import json
 import os
 import shutil
 import struct
@@ -137,6 +136,17 @@ def fork_of(house):
     return seq, own, notices[0][40:72], ids
 
 
+def newest_sent(spool):
+    return max(frame["seq"] for _, frame in read_frames(spool) if frame["type"] in ("data", "gap"))
+
+
+def saved_seq(spool):
+    """How far the one output has come, by the file of cursors (agent/spool/cursors.c); it never goes back."""
+    with open(os.path.join(spool, "cursors"), "rb") as file:
+        data = file.read()
+    return max(struct.unpack_from("<Q", data, at + 8 + 64)[0] for at in (0, 4096))
+
+
 def start_logging(house, name, lines):
     file = CriFile(house, "shop", name, "11111111")
     file.write([f"{name} line {number} " + "x" * 200 for number in range(lines)])
@@ -157,11 +167,9 @@ def wait_lines(house, name, lines):
 def audit_events(house):
     """Events of the agents' audit records, as the collector stored them."""
     events = {}
-    with open(house.records_path, "rb") as file:
-        for line in file:
-            record = json.loads(line)
-            if record["tag"] == "taffrail.audit" and "event" in record:
-                events.setdefault(record["event"], []).append(record)
+    for record in house.all_records():
+        if record["tag"] == "taffrail.audit" and "event" in record:
+            events.setdefault(record["event"], []).append(record)
     return events
 
 
@@ -194,7 +202,8 @@ def restored(house, file, live):
         agent = house.start("agent")
         more(file, "pay-0", 100)
         wait_lines(house, "pay-0", file.lines)
-        time.sleep(1.5)  # the cursor is saved: nothing is sent again
+        wait_until(lambda: saved_seq(spool) == newest_sent(spool), 15, "the cursor is not saved")  # nothing is sent again
+        time.sleep(1.5)  # and nothing is written any more
         shutil.copytree(spool, copy)
     else:
         shutil.copytree(spool, copy)

@@ -29,6 +29,7 @@
 
 #define DEADLINE_MS 60000u
 #define LOG_MAX     (256u << 10)
+#define START       "\"event\":\"start\""
 #define FIXTURES    TF_SOURCE_DIR "/tests/fixtures/journald/"
 
 /* ---- world ---------------------------------------------------------------------------------- */
@@ -166,6 +167,7 @@ static int set_up(void **state)
 
 static void start(void)
 {
+    uint32_t starts = count_records(START);
     struct tf_error err;
 
     tf_error_init(&err);
@@ -179,6 +181,7 @@ static void start(void)
     tf_error_fini(&err);
     world->stopped = false;
     world->is_running = true;
+    assert_true(run_until(has_records, START, starts + 1, DEADLINE_MS));
     run_for(20); /* the start's own frames are synced */
 }
 

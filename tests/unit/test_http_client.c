@@ -16,8 +16,8 @@
 
 #include "taffrail/http_client.h"
 
-#define SILENT_S   10 /* DNS, at most */
-#define QUICKLY_MS 3000u
+#define SILENT_S   60 /* DNS, at most */
+#define QUICKLY_MS 20000u
 #define CONNECT_MS 100u
 #define HEADER     "Authorization: Bearer x"
 

@@ -162,6 +162,26 @@ static bool has_records(const void *ctx, uint32_t wanted)
     return count_records(ctx) >= wanted;
 }
 
+static bool does_filter_wait(const void *ctx, uint32_t wanted)
+{
+    (void)ctx;
+    (void)wanted;
+    return atomic_load(&filter_waits);
+}
+
+/* So many messages of all connections were handed on, and are not durable. */
+static bool has_taken(const void *ctx, uint32_t wanted)
+{
+    const struct forward *forward = world->pipeline->inputs[0].self;
+    uint32_t taken = 0;
+
+    (void)ctx;
+    for (const struct connection *conn = forward->connections; conn != NULL; conn = conn->next) {
+        taken += conn->taken_count;
+    }
+    return taken >= wanted;
+}
+
 static struct tf_input_status input_status(void);
 
 static bool has_refused(const void *ctx, uint32_t wanted)
@@ -864,7 +884,7 @@ static void a_repeat_waits_for_its_original(void **state)
     run_for(20);
     atomic_store(&hold_syncs, true);
     send_frame(older, &frame);
-    run_for(50);
+    assert_true(run_until(has_taken, NULL, 1, DEADLINE_MS));
     send_frame(newer, &frame);
     send_frame(newer, &frame);
     assert_true(run_until(is_closed, older, 0, DEADLINE_MS)); /* one connection for a spool */
@@ -913,6 +933,7 @@ static void a_job_outlives_its_connection(void **state)
     atomic_store(&hold_filter, true);
     send_frame(older, &frame);
     send_frame(older, &dropped);
+    assert_true(run_until(does_filter_wait, NULL, 0, DEADLINE_MS));
     run_for(30);
     send_frame(newer, &frame);
     assert_true(run_until(is_closed, older, 0, DEADLINE_MS));
@@ -938,7 +959,7 @@ static void a_collector_stops_while_a_job_runs(void **state)
     run_for(20);
     atomic_store(&hold_filter, true);
     send_foreign(client, PUBLIC_TAG, "last words", "l");
-    run_for(30);
+    assert_true(run_until(does_filter_wait, NULL, 0, DEADLINE_MS));
     tf_pipeline_stop(world->pipeline, on_stopped, NULL);
     run_for(30);
     assert_int_equal(client->ack_count, 0);
@@ -991,8 +1012,9 @@ static void a_repeat_of_what_was_lost_is_sent_again(void **state)
     run_for(20);
     atomic_store(&hold_syncs, true);
     send_frame(older, &frame);
-    run_for(50);
+    assert_true(run_until(has_taken, NULL, 1, DEADLINE_MS));
     send_frame(newer, &frame);
+    assert_true(run_until(is_closed, older, 0, DEADLINE_MS));
     run_for(50);
     atomic_store(&fail_syncs, 1);
     atomic_store(&hold_syncs, false);
@@ -1282,7 +1304,7 @@ static void a_burst_gets_one_receipt_a_second_and_one_at_its_end(void **state)
         send_frame(client, &frame);
         frame.prev = i;
     }
-    run_for(50);
+    assert_true(run_until(has_taken, NULL, 40, DEADLINE_MS));
     assert_int_equal(client->ack_count, 0);
     atomic_store(&hold_syncs, false);
     assert_true(run_until(has_acks, client, 40, DEADLINE_MS));
@@ -1813,6 +1835,7 @@ static void refusals_are_told_ten_times_a_second(void **state)
         assert_true(run_until(is_closed, client, 0, DEADLINE_MS));
     }
     assert_int_equal(input_status().refused, 14);
+    assert_true(run_until(has_records, "\"event\":\"refused\"", 10, DEADLINE_MS));
     run_for(30);
     passed_s = (uv_now(&world->loop) - began_ms) / 1000;
     assert_in_range(count_records("\"event\":\"refused\""), 10, 10 * (passed_s + 1) + 3);
@@ -1964,7 +1987,7 @@ static void stop_acks_what_was_handed_on(void **state)
     run_for(20);
     atomic_store(&hold_syncs, true);
     send_foreign(client, PUBLIC_TAG, "last words", "l");
-    run_for(50);
+    assert_true(run_until(has_taken, NULL, 1, DEADLINE_MS));
     tf_pipeline_stop(world->pipeline, on_stopped, NULL);
     run_for(50);
     assert_int_equal(client->ack_count, 0);
@@ -2039,7 +2062,7 @@ static void die_at(const char *point, const struct frame *frame)
     (void)setenv("TAFFRAIL_CRASH", point, 1);
     start();
     store_frame(connect_node(), frame);
-    run_for(200); /* the ack may arrive before its point is passed */
+    run_for(DEADLINE_MS); /* the ack may arrive before its point is passed */
     _exit(1);
 }
 

@@ -288,11 +288,29 @@ static void write_flood(void *ctx)
     atomic_store(&flood->done, true);
 }
 
+/* So many numbers are in records and gaps. */
+static uint32_t count_told(void)
+{
+    uint32_t told = 0;
+
+    for (uint32_t i = 0; i < kept.count; i++) {
+        if (strstr(kept.records[i], "\"reason\":\"overrun\"") != NULL) {
+            told += (uint32_t)number_of(kept.records[i], "\"log\":\"");
+        } else {
+            told += strstr(kept.records[i], "\"log\":\"flood ") != NULL;
+        }
+    }
+    return told;
+}
+
 /* Records and gaps, in order, are all the numbers; returns how many are in gaps. */
 static uint32_t check_flood(uint32_t count)
 {
     uint32_t next = 0, missing = 0;
 
+    for (unsigned ms = 0; world->is_running && count_told() < count && ms < DEADLINE_MS; ms += 50) {
+        run_for(50); /* what was read comes to the output a little later */
+    }
     for (uint32_t i = 0; i < kept.count; i++) {
         const char *record = kept.records[i];
 
@@ -344,7 +362,6 @@ static void a_slow_agent_never_makes_journald_wait(void **state)
     assert_in_range(waiting_bytes(), 1, 2u << 20); /* besides 9 MiB of the connection's own */
     atomic_store(&hold_filter, false);
     assert_true(run_until(has_sources, NULL, 0, DEADLINE_MS));
-    run_for(50);
     missing = check_flood(flood.count);
     assert_in_range(missing, 1, flood.count - 100);
     assert_true(was_logged("event=gap"));
@@ -371,7 +388,6 @@ static void gaps_and_records_are_all_that_was_sent(void **state)
         assert_true(run_until(has_records, "\"reason\":\"overrun\"", round + 1, DEADLINE_MS));
     }
     hang_up(fd);
-    run_for(50);
     assert_in_range(check_flood(4000), 4, 3900);
     assert_int_equal(count_records("\"reason\":\"overrun\""), 4);
 }
@@ -384,7 +400,6 @@ static void an_agent_that_keeps_up_drops_nothing(void **state)
     begin();
     run_flood(&flood, false);
     assert_true(run_until(has_sources, NULL, 0, DEADLINE_MS));
-    run_for(50);
     assert_int_equal(check_flood(flood.count), 0);
 }
 

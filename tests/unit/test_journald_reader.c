@@ -110,18 +110,20 @@ static void expect_record(const char *text)
 /* ---- it ends ----------------------------------------------------------------------------------
  */
 
-/* 107 bytes each: more than waits for the pump, and one read beside (320 KiB); little enough that
-   the pipe, a pair of sockets, takes the rest. */
-#define MANY 3200u
-#define WRITE_MANY                                                                                 \
-    "awk 'BEGIN { for (i = 0; i < 3200; i++)"                                                      \
+/* Entries from $1 to $2 in a row, of 107 bytes. */
+#define WRITES_MANY                                                                                \
+    "many() { awk -v from=$1 -v to=$2 'BEGIN { for (i = from + 0; i < to + 0; i++)"                \
     "  printf \"__CURSOR=c%05d\\nMESSAGE=%s %05d\\n\\n\", i, \"many 123456789 123456789 "          \
-    "123456789 123456789 123456789 123456789 123456789 \", i }'\n"                                 \
-    "touch done\n"
+    "123456789 123456789 123456789 123456789 123456789 \", i }'; }\n"
 
-/* Behind its first entry, which the filter holds, so that all of the many wait. */
+/* More than waits for the pump, and one read beside (320 KiB), behind a first entry, which the
+   filter holds. The pipe, a pair of sockets, takes the rest once the beginning was read: who waits
+   for room in there is called only when most of what it holds was read, so he may wait for ever. */
+#define MANY            3200u
+#define BEGINNING_BYTES (2300u * 107)
 #define END_IN_A_PAUSE                                                                             \
-    "entry first first; until [ -e go ]; do sleep 0.02; done\n" WRITE_MANY "exit 3"
+    "entry first first; until [ -e go ]; do sleep 0.02; done\n" WRITES_MANY                        \
+    "many 0 2300; until [ -e rest ]; do sleep 0.02; done; many 2300 3200; touch done; exit 3"
 
 static bool does_filter_wait(const void *ctx, uint32_t wanted)
 {
@@ -130,12 +132,27 @@ static bool does_filter_wait(const void *ctx, uint32_t wanted)
     return atomic_load(&filter_waits);
 }
 
+static bool has_arrived(const void *ctx, uint32_t bytes)
+{
+    const struct tf_journal_stream *stream = (const void *)find_input()->sources;
+
+    (void)ctx;
+    return tf_journal_stream_arrived(stream).size >= bytes;
+}
+
+static void touch(const char *name)
+{
+    assert_int_equal(close(open(file_named(name), O_CREAT | O_CLOEXEC | O_WRONLY, 0600)), 0);
+}
+
 static void begin_to_end_in_a_pause(const char *script)
 {
     atomic_store(&hold_filter, true);
     begin(script);
     assert_true(run_until(does_filter_wait, NULL, 0, DEADLINE_MS));
-    assert_int_equal(close(open(file_named("go"), O_CREAT | O_CLOEXEC | O_WRONLY, 0600)), 0);
+    touch("go");
+    assert_true(run_until(has_arrived, NULL, BEGINNING_BYTES, DEADLINE_MS));
+    touch("rest");
     assert_true(run_until(has_file, "done", 0, DEADLINE_MS));
     run_for(200); /* its end is known, its pipe is not read */
 }
@@ -161,6 +178,16 @@ static void it_is_closed_also_when_it_ended_in_a_pause(void **state)
     end_stop();
 }
 
+static bool has_told_its_layers(const void *ctx, uint32_t may_read_all)
+{
+    struct tf_sandbox_status sandbox;
+    const struct tf_sandbox_role_status *reader = &sandbox.roles[TF_ROLE_JOURNAL_READER];
+
+    (void)ctx;
+    tf_sandbox_status(&sandbox);
+    return reader->is_there && reader->may_read_all == (may_read_all != 0);
+}
+
 static void it_tells_which_layers_confine_it(void **state)
 {
     struct tf_sandbox_status sandbox;
@@ -170,7 +197,7 @@ static void it_tells_which_layers_confine_it(void **state)
     begin("echo 'taffrail-journal: sandbox: no_new_privs limits landlock=7' >&2\n"
           "entry said said; exec sleep 1000");
     expect_record("\"log\":\"said\"");
-    run_for(100); /* the other pipe */
+    assert_true(run_until(has_told_its_layers, NULL, 0, DEADLINE_MS)); /* by the other pipe */
     tf_sandbox_status(&sandbox);
     assert_true(reader->is_there && reader->has[TF_LAYER_NO_NEW_PRIVS]);
     assert_true(reader->has[TF_LAYER_LANDLOCK]);
@@ -187,7 +214,7 @@ static void it_tells_that_it_may_read_all(void **state)
     begin("echo 'taffrail-journal: sandbox: limits landlock=7 reads_all' >&2\n"
           "entry said said; exec sleep 1000");
     expect_record("\"log\":\"said\"");
-    run_for(100); /* the other pipe */
+    assert_true(run_until(has_told_its_layers, NULL, 1, DEADLINE_MS));
     tf_sandbox_status(&sandbox);
     assert_true(sandbox.roles[TF_ROLE_JOURNAL_READER].may_read_all);
 }
@@ -436,7 +463,8 @@ static void an_entry_that_journalctl_should_repeat_and_does_not_is_a_gap(void **
 {
     (void)state;
     world->before_start = take_for_journalctl;
-    begin("if [ $n = 1 ]; then entry c1 first; exit 0; fi\n" WRITE_MANY "exec sleep 1000");
+    begin("if [ $n = 1 ]; then entry c1 first; exit 0; fi\n" WRITES_MANY
+          "many 0 3200; exec sleep 1000");
     expect_record("\"log\":\"first\"");
     assert_true(run_until(has_records, "\"log\":\"many", MANY, DEADLINE_MS));
     assert_int_equal(count_records("\"reason\":\"vacuumed\""), 1);

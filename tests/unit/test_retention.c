@@ -57,10 +57,10 @@ int fdatasync(int fd)
     while (atomic_load(&syncs_allowed) == 0) {
         (void)usleep(1000);
     }
+    (void)atomic_fetch_sub(&syncs_held, 1);
     if (atomic_load(&syncs_allowed) != UINT32_MAX) {
         (void)atomic_fetch_sub(&syncs_allowed, 1);
     }
-    (void)atomic_fetch_sub(&syncs_held, 1);
     return (int)syscall(SYS_fdatasync, fd);
 }
 
@@ -195,6 +195,11 @@ static void run_until(struct fixture *f, condition_fn *holds)
     }
     (void)uv_timer_stop(&f->deadline);
     assert_true(holds(f));
+}
+
+static bool has_one(struct fixture *f)
+{
+    return f->count >= 1;
 }
 
 static void run_for(struct fixture *f, uint64_t ms)
@@ -502,6 +507,11 @@ static void what_is_delivered_goes_in_order_with_a_word(void **state)
     assert_int_equal(notice.id[0], TF_EXPIRE_DELIVERED);
 }
 
+static bool has_expired_first(struct fixture *f)
+{
+    return !has_segment(f, 1) && status_of(f).bytes_retained <= 3u << 20;
+}
+
 static void what_is_kept_stays_up_to_its_size(void **state)
 {
     struct fixture *f = *state;
@@ -512,7 +522,8 @@ static void what_is_kept_stays_up_to_its_size(void **state)
     open_feed(f, true, 8);
     append_many(f, 0, 6 * A_SEGMENT);
     run_until(f, has_all);
-    run_for(f, 2500);
+    run_until(f, has_expired_first);
+    run_for(f, 1500);
     status = status_of(f);
     assert_in_range(status.bytes_retained, 1u << 20, 3u << 20);
     assert_false(has_segment(f, 1));
@@ -535,8 +546,7 @@ static void what_is_kept_goes_before_inputs_wait(void **state)
         append_large(f, 100 + i);
     }
     tf_spool_sync(f->spool);
-    run_for(f, 2500);
-    assert_false(has_segment(f, 1)); /* though its notice waits for space */
+    run_until(f, has_no_first); /* though its notice waits for space */
     assert_non_null(strstr(f->told, "short of space"));
     atomic_store(&is_full, false);
     run_until(f, has_all);
@@ -554,6 +564,11 @@ static void fill_up(struct fixture *f)
     assert_true(f->spool->create_wait);
 }
 
+static bool is_saved(struct fixture *f)
+{
+    return !tf_cursors_dirty(f->spool) && !f->spool->saving;
+}
+
 static bool has_notice_on_its_way(struct fixture *f)
 {
     return f->spool->retention_step == TF_RETENTION_NOTICE;
@@ -563,6 +578,12 @@ static bool has_sync_held(struct fixture *f)
 {
     (void)f;
     return atomic_load(&syncs_held) == 1;
+}
+
+static bool has_next_sync_held(struct fixture *f)
+{
+    (void)f;
+    return atomic_load(&syncs_allowed) == 0 && atomic_load(&syncs_held) == 1;
 }
 
 /*
@@ -581,7 +602,7 @@ static void the_notice_of_one_deletion_does_not_stand_for_the_next(void **state)
     f->spool->next_segment_no += 5000;
     append_many(f, 100, A_SEGMENT);
     run_until(f, has_all);
-    run_for(f, 1500); /* until that is saved */
+    run_until(f, is_saved);
     f->is_down = true;
     fill_up(f);
     run_until(f, has_no_first);
@@ -593,6 +614,7 @@ static void the_notice_of_one_deletion_does_not_stand_for_the_next(void **state)
     f->spool->slots_running = false;
     run_until(f, has_notice_on_its_way);
     atomic_store(&syncs_allowed, 1);
+    run_until(f, has_next_sync_held);
     run_for(f, 500);
     assert_true(has_segment(f, 2));
     assert_int_equal(atomic_load(&syncs_held), 1); /* the second one's */
@@ -618,7 +640,7 @@ static void a_kill_ahead_of_the_notice_does_not_lose_it(void **state)
     open_feed(f, true, 8);
     append_many(f, 0, 3 * A_SEGMENT);
     run_until(f, has_all);
-    run_for(f, 1500); /* until that is saved */
+    run_until(f, is_saved);
     f->is_down = true;
     fill_up(f);
     run_until(f, has_no_first);
@@ -887,6 +909,7 @@ static void a_frame_in_flight_spares_its_segment(void **state)
     open_feed(f, false, 1);
     began_ms = uv_now(&f->loop);
     append_many(f, 0, 6 * A_SEGMENT);
+    run_until(f, has_one);
     run_for(f, 1500);
     assert_int_equal(f->count, 1);
     assert_true(has_segment(f, 1)); /* its first frame may be delivered this very moment */
@@ -928,6 +951,7 @@ static void a_frame_that_is_handed_out_meanwhile_spares_its_segment(void **state
     assert_int_not_equal(f->spool->retention_step, TF_RETENTION_REST);
     assert_true(has_segment(f, 1));
     come_up(f); /* begins to read */
+    run_until(f, has_one);
     run_for(f, 1500);
     assert_int_equal(f->count, 1);
     assert_true(has_segment(f, 1));
@@ -1029,6 +1053,11 @@ static bool is_through(struct fixture *f)
     return f->count == 2 * A_SEGMENT + 1;
 }
 
+static bool has_two_unreadable(struct fixture *f)
+{
+    return status_of(f).unreadable_segments >= 2;
+}
+
 static void a_segment_without_its_key_waits(void **state)
 {
     struct fixture *f = *state;
@@ -1043,9 +1072,9 @@ static void a_segment_without_its_key_waits(void **state)
     open_spool(f);
     open_feed(f, true, 8);
     append_many(f, 2 * A_SEGMENT, 1);
-    run_for(f, 2500);
+    run_until(f, has_two_unreadable);
+    run_for(f, 1500);
     assert_int_equal(f->count, 0);
-    assert_true(status_of(f).unreadable_segments >= 2);
     assert_string_equal(f->event, "key-missing");
     assert_int_equal(f->events, 1);
     assert_books(f);

@@ -406,9 +406,9 @@ static void an_idle_spool_is_sealed_once(void **state)
     make_sealed(f);
     open_spool(f);
     run_until_seals(f, 1);
-    f->spool->sealing->every_ms = 300;
     append_synced(f, 2, 100);
     assert_int_equal(status_of(f).seals, 1); /* not at each frame */
+    f->spool->sealing->every_ms = 300;
     run_until_seals(f, 2);
     run_for(f, 3500); /* ticks, but nothing to seal */
     assert_int_equal(status_of(f).seals, 2);
