@@ -901,10 +901,10 @@ static bool log_has(const struct fixture *f, const char *one, const char *two)
 static void assert_log(const struct fixture *f, const char *one, const char *two)
 {
     if (!log_has(f, one, two)) {
-        char text[65536] = "";
+        char text[65536];
+        ssize_t size = pread(f->log_fd, text, sizeof text, 0);
 
-        (void)pread(f->log_fd, text, sizeof text - 1, 0);
-        print_message("%s", text);
+        print_message("%.*s", size < 0 ? 0 : (int)size, text);
         fail_msg("no line of the log with \"%s\" and \"%s\"", one, two);
     }
 }
