@@ -92,7 +92,7 @@ int tf_tls_files_add(struct tf_tls_files *files, const char *path, const struct 
     assert(!files->is_watching);
     if (copy != NULL && files->count == files->capacity) {
         size_t capacity = files->capacity == 0 ? 8 : 2 * files->capacity;
-        struct file *items = realloc(files->items, capacity * sizeof *items);
+        struct file *items = reallocarray(files->items, capacity, sizeof *items);
 
         if (items != NULL) {
             files->items = items;

@@ -2,9 +2,8 @@
  * test_tls_watch.c - files of certificates: what counts as a change of them, and when it is told.
  *
  * Files are loaded as an endpoint loads them, then looked at in steps, or by a loop. strdup and
- * realloc are defined here, before libc's, so that memory may run out.
+ * reallocarray are defined here, before libc's, so that memory may run out.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,14 +29,9 @@
 static unsigned copies_left = UINT32_MAX;
 static bool grows_no_more;
 
-void *realloc(void *data, size_t size)
+void *reallocarray(void *data, size_t count, size_t size)
 {
-    static void *(*next)(void *data, size_t size);
-
-    if (next == NULL) {
-        *(void **)&next = dlsym(RTLD_NEXT, "realloc");
-    }
-    return grows_no_more ? NULL : next(data, size);
+    return grows_no_more ? NULL : realloc(data, count * size);
 }
 
 char *strdup(const char *text)
