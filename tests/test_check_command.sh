@@ -45,6 +45,7 @@ for pod in one two; do
     printf 'a line\n' | tee "$pods/shop_pay-${pod}_uid-$pod/app/0.log" >"$pods/shop_pay-${pod}_uid-$pod/proxy/0.log"
 done
 ln "$pods/shop_pay-two_uid-two/app/0.log" "$folder/another-name"
+printf 'a line\n' | gzip >"$pods/shop_pay-one_uid-one/app/0.log.20261130-101010.gz" # may be new
 "$taffrail" pki init --name Demo "$folder/pki" >/dev/null && "$taffrail" pki collector "$folder/pki" 127.0.0.1 >/dev/null &&
     "$taffrail" pki agent "$folder/pki" node-1 >/dev/null || exit 1
 cat >"$folder/summary.yaml" <<EOF
@@ -63,7 +64,7 @@ outputs:
 EOF
 "$taffrail" check -c "$folder/summary.yaml" >"$folder/out" 2>"$folder/err"
 expect 'a summary exits' 0 $?
-expect 'what it reads' '  reads   container: 3 files in 2 pods, 1 that may not be read; chosen: 2 files in 2 pods; none: 0 files; journald: all units; some: 2 units; clients: mode native; forward: on 127.0.0.1:0, certificate for N days' \
+expect 'what it reads' '  reads   container: 4 files in 2 pods, 1 that may not be read; chosen: 2 files in 2 pods; none: 0 files; journald: all units; some: 2 units; clients: mode native; forward: on 127.0.0.1:0, certificate for N days' \
     "$(sed -n '2s/certificate for [0-9]* days/certificate for N days/p' "$folder/out")"
 expect 'where it ships' "  ships   forward: 2 hosts, as spiffe://demo/node/node-1, certificate for N days; file: $folder/out.ndjson" \
     "$(sed -n '5s/certificate for [0-9]* days/certificate for N days/p' "$folder/out")"

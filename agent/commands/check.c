@@ -90,7 +90,7 @@ static int build(struct check *check)
     }
     admin_rc = build_admin(check, &loop);
     rc = tf_pipeline_new(&loop, check->config, &pipeline, &check->err);
-    if (rc == 0 && check->err.errors == 0) {
+    if (rc == 0 && check->err.errors == 0 && !check->connects) {
         tf_pipeline_summarize(pipeline, &check->reads, &check->ships);
     }
     if (pipeline != NULL) {

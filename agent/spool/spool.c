@@ -569,17 +569,24 @@ static int check_segment_keys(int dir_fd, const struct tf_spool_options *options
     return rc;
 }
 
+/* The folder that the spool's own is in; path is absolute. The caller's, NULL: no memory. */
+static char *folder_above(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return strndup(path, slash > path ? (size_t)(slash - path) : 1);
+}
+
 /* Only the spool's own folder is made by a start. */
 static void check_above(const struct tf_spool_options *options, struct tf_error *err)
 {
-    const char *path = options->path.text, *slash = strrchr(path, '/');
-    char *above = slash > path ? strndup(path, (size_t)(slash - path)) : NULL;
+    char *above = folder_above(options->path.text);
     struct stat st;
 
     if (above != NULL && stat(above, &st) < 0 && errno == ENOENT) {
         tf_warning_add(err, &options->path.at,
                        "spool \"%s\": the folder \"%s\" is not there; make it before the start",
-                       path, above);
+                       options->path.text, above);
     }
     free(above);
 }
@@ -628,9 +635,8 @@ int tf_spool_check(const struct tf_spool_options *options, struct tf_error *err)
 
 uint64_t tf_spool_free_bytes(const struct tf_spool_options *options)
 {
-    const char *path = options->path.text, *slash = strrchr(path, '/');
-    char *above = strndup(path, slash > path ? (size_t)(slash - path) : 1);
-    int dir_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    char *above = folder_above(options->path.text);
+    int dir_fd = open(options->path.text, O_PATH | O_DIRECTORY | O_CLOEXEC);
     uint64_t bytes = UINT64_MAX;
 
     if (dir_fd < 0 && above != NULL) {

@@ -3,14 +3,17 @@
 usage: test_tap_follow.py TAFFRAIL
 """
 
+import fcntl
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 
-from harness import PATIENCE, need, wait_until
+from harness import PATIENCE, need, process_file, wait_until
 
 BINARY = os.path.abspath(sys.argv[1])
 
@@ -105,13 +108,17 @@ def test_waits_for_file(folder):
         need(tap.told().count("tap: later.log: No such file or directory; waited for\n") == 1, tap.told())
 
 
-def test_held(folder):
-    append(os.path.join(folder, "tap.yaml"), """
-inputs: [container: {paths: [a.log]}]
-filters: [multiline: {continue: '^ ', max_delay: 1s}]
-spool: {path: spool}
-outputs: [stdout: {}]
+def configure_multiline(folder, max_delay):
+    append(os.path.join(folder, "tap.yaml"), f"""
+inputs: [container: {{paths: [a.log]}}]
+filters: [multiline: {{continue: '^ ', max_delay: {max_delay}}}]
+spool: {{path: spool}}
+outputs: [stdout: {{}}]
 """)
+
+
+def test_held(folder):
+    configure_multiline(folder, "1s")
     path = os.path.join(folder, "a.log")
     append(path, "head\n first\n")
     with Tap(folder, "-c", "tap.yaml", "--format", "plain", "a.log") as tap:
@@ -122,12 +129,7 @@ outputs: [stdout: {}]
 
 
 def test_held_to_the_end(folder):
-    append(os.path.join(folder, "tap.yaml"), """
-inputs: [container: {paths: [a.log]}]
-filters: [multiline: {continue: '^ ', max_delay: 60s}]
-spool: {path: spool}
-outputs: [stdout: {}]
-""")
+    configure_multiline(folder, "60s")
     path = os.path.join(folder, "a.log")
     append(path, "one\nhead\n first\n")
     with Tap(folder, "-c", "tap.yaml", "--format", "plain", "a.log") as tap:
@@ -181,6 +183,29 @@ def test_reader_goes_away(folder):
         process.stdout.close()  # and nothing is appended
         code = process.wait(10 * PATIENCE)
         need((code, process.stderr.read()) == (0, b""), f"exit {code}")
+
+
+def catches(pid, number):
+    caught = next(line for line in process_file(pid, "status").splitlines() if line.startswith("SigCgt:"))
+    return int(caught.split()[1], 16) >> (number - 1) & 1 == 1
+
+
+def test_second_signal(folder):
+    """The first waits for stdout's reader, who does not read; the second does not."""
+    path = os.path.join(folder, "a.log")
+    append(path, "one\n" * 20000)
+    words = [BINARY, "tap", "-f", "--format", "plain", path]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        capacity = fcntl.fcntl(process.stdout, fcntl.F_GETPIPE_SZ)
+
+        def waiting():
+            return struct.unpack("i", fcntl.ioctl(process.stdout, termios.FIONREAD, b"\0" * 4))[0]
+        wait_until(lambda: waiting() > capacity - 4096, 10, lambda: f"{waiting()} of {capacity} bytes")
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: not catches(process.pid, signal.SIGINT), 10, "the first signal is not taken")
+        need(process.poll() is None, "the first one ends it in the middle of a write")
+        process.send_signal(signal.SIGINT)
+        need(process.wait(10 * PATIENCE) == -signal.SIGINT, f"{process.returncode}")
 
 
 def test_idle(folder):
