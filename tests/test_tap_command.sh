@@ -57,6 +57,11 @@ tap "$fixtures/docker.log" "$fixtures/cri.log" "$fixtures/cri.log" /dev/null
 expect 'summary of many' 'tap: 4 files (2 cri, 1 docker, 1 without lines), 44 lines, 33 records, 0 redactions; nothing was sent or stored' \
     "$(cat "$folder/err")"
 
+printf 'one\ntwo\n' >"$folder/short.log"
+tap "$folder/short.log"
+expect 'too short to tell the format' 'tap: 1 file (plain), 2 lines, 2 records, 0 redactions; nothing was sent or stored' \
+    "$(cat "$folder/err")"
+
 # Secrets are taken out, also one that lies across two pieces.
 secret=AKIA"Z7QX4M2NPR5T6WUV"
 cat >"$folder/secret.log" <<TEXT

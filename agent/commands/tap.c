@@ -382,6 +382,18 @@ ssize_t tf_tap_file_read(struct tf_tap *tap, struct tf_tap_file *file)
     return rc < 0 ? rc : got;
 }
 
+/* Lines that leave it open were read as plain ones. */
+static size_t format_of(const struct tf_tap *tap, const struct tf_tap_file *file)
+{
+    enum tf_format format;
+
+    if (tap->is_journal) {
+        return TF_TAP_FORMAT_JOURNAL;
+    }
+    format = tf_lines_format(file->lines);
+    return format == TF_FORMAT_AUTO && tf_lines_count(file->lines) > 0 ? TF_FORMAT_PLAIN : format;
+}
+
 int tf_tap_file_end(struct tf_tap *tap, struct tf_tap_file *file)
 {
     int rc = take_input(tap, file, true);
@@ -392,7 +404,7 @@ int tf_tap_file_end(struct tf_tap *tap, struct tf_tap_file *file)
         rc = flushed < 0 ? flushed : rc;
     }
     if (rc == 0) {
-        tap->files[tap->is_journal ? TF_TAP_FORMAT_JOURNAL : tf_lines_format(file->lines)]++;
+        tap->files[format_of(tap, file)]++;
     }
     return rc;
 }
